@@ -1,0 +1,1 @@
+"""The Ray runtime: thin shells around the engine in :mod:`consortium`."""

@@ -1,0 +1,1 @@
+"""From edits to keys, residuals and targets; the prior."""

@@ -1,0 +1,105 @@
+"""What a host computes for its parties' edits: one implementation for each kind of model.
+
+Shapes: E edits, K key width, V value width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from consortium.facts.edit import Edit
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Targets of some edits at one layer.
+
+    Attributes:
+        vectors_EV: z, the hidden state after ``layer`` at which the model says the new target; float32, on the CPU.
+        num_steps: gradient steps spent on each edit.
+        losses: each edit's last loss.
+    """
+
+    layer: int
+    vectors_EV: torch.Tensor
+    num_steps: tuple[int, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question to the model: is ``target`` likelier than ``rival`` after ``prompt``?"""
+
+    prompt: str
+    target: str
+    rival: str | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """Answer to a probe.
+
+    Attributes:
+        nll_target: mean negative log likelihood per token of the probe's target, in nats.
+        nll_rival: the same of the rival; None when the probe has none.
+        strict: True when every token of the target is the arg-max.
+    """
+
+    nll_target: float
+    nll_rival: float | None
+    strict: bool
+
+    @property
+    def success(self) -> bool:
+        """The target is likelier than the rival; without a rival, the target is the arg-max."""
+        return self.strict if self.nll_rival is None else self.nll_target < self.nll_rival
+
+
+class Backend(Protocol):
+    """A model on a device, and what can be asked of it. Methods never change the weights but for load_weights."""
+
+    def base_weights(self) -> dict[int, NDArray[np.float32]]:
+        """Copies of the unedited weights W [V, K] of the edited layers."""
+        ...
+
+    def load_weights(self, weights: Mapping[int, NDArray[np.float32]]) -> None:
+        """Put these weights [V, K] into the edited layers, cast to the model's dtype."""
+        ...
+
+    def contexts(self) -> tuple[str, ...]:
+        """Context templates with one ``{}`` each, made from the unedited model; the first is ``{}``."""
+        ...
+
+    def set_contexts(self, contexts: Sequence[str]) -> None:
+        """Use these contexts from now on (hosts share one set, whoever made it)."""
+        ...
+
+    def targets(self, edits: Sequence[Edit], layer: int) -> Targets:
+        """Optimise the targets of all edits together at ``layer`` under the present weights."""
+        ...
+
+    def keys(self, edits: Sequence[Edit], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Keys [K, E] float64 on the CPU at each of ``layers`` under the present weights."""
+        ...
+
+    def hidden(self, edits: Sequence[Edit], layer: int) -> torch.Tensor:
+        """Hidden states [V, E] float64 on the CPU after ``layer``, comparable with targets there."""
+        ...
+
+    def score(self, probes: Sequence[Probe]) -> list[Score]:
+        """Scores of probes, in their order."""
+        ...
+
+    def prior_chunks(self) -> int:
+        """Number of chunks into which the prior's text is cut; by the scenario alone."""
+        ...
+
+    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
+        """Σ k·kᵀ [K, K] over the chunk's tokens for each edited layer under the unedited weights, and the token count."""
+        ...

@@ -1,0 +1,67 @@
+"""Every error a user can meet, in one tree.
+
+Each message has three parts: what was found, what was expected, what to do. The classes carry those
+parts as plain strings, so they pickle across processes and print the same everywhere.
+"""
+
+from __future__ import annotations
+
+
+class ConsortiumError(Exception):
+    """Base of all errors that Consortium raises on purpose.
+
+    Args:
+        found: what was met, with the place it was met at.
+        expected: what would have been right.
+        remedy: what the reader can do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
+        super().__init__(found, expected, remedy)
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        parts = [self.found]
+        if self.expected:
+            parts.append(f"Expected: {self.expected}")
+        if self.remedy:
+            parts.append(f"What to do: {self.remedy}")
+        return "\n".join(parts)
+
+
+class InputError(ConsortiumError, ValueError):
+    """The user's input is wrong; the command line answers with exit code 2."""
+
+    exit_code = 2
+
+
+class ScenarioError(InputError):
+    """A scenario is wrong: names file, key path, value and what is allowed."""
+
+
+class ModelError(InputError):
+    """A model cannot be opened, or is of an architecture that is not known."""
+
+
+class FactsError(InputError):
+    """A data file is missing or a record in it is malformed: names file, record number and field."""
+
+
+class ClusterError(InputError):
+    """The cluster can never give what the scenario asks for."""
+
+
+class RunDirectoryError(InputError):
+    """A run directory is missing, damaged, in use, or of another scenario."""
+
+
+class RunError(ConsortiumError):
+    """A run stopped for a reason that is not the user's input: a lost cluster, a time-out, bad numbers."""
+
+
+class StatisticsError(RunError):
+    """Statistics that cannot be added or merged: other shapes, another layer, or not finite."""

@@ -1,0 +1,1 @@
+"""Edits and their probes: one loader for each data format, and the built-in facts."""

@@ -1,0 +1,1 @@
+"""Models that can be edited: opening them, finding their layers, running parts of them."""

@@ -1,0 +1,1 @@
+"""Scenario files: YAML to frozen, checked types."""

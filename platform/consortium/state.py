@@ -1,0 +1,27 @@
+"""The state of a lane between rounds: everything the next round depends on besides the scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class LaneState:
+    """Edited weights and history of one lane after some round.
+
+    Attributes:
+        lane: name of the lane.
+        round: last committed round; 0 is the unedited model.
+        weights: layer → W [V, K] float32, read-only by convention; the master copy that hosts load.
+        history: layer → H [K, K] float64, the Gram sums of all earlier rounds times the history weight;
+            a layer without an entry has H = 0.
+    """
+
+    lane: str
+    round: int
+    weights: Mapping[int, NDArray[np.float32]]
+    history: Mapping[int, NDArray[np.float64]]

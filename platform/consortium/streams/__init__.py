@@ -1,0 +1,1 @@
+"""Who asks for which edit in which round."""
