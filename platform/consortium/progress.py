@@ -11,7 +11,7 @@ class Progress:
     """A snapshot of a running run.
 
     Attributes:
-        phase: what is being done, in words (``open model``, ``prior``, ``targets``, ``collect``, ``merge``, ``evaluate``).
+        phase: what is being done, in words (``prior``, ``targets``, ``collect``, ``evaluate`` …).
         round: round number from 1; 0 before the first.
         num_rounds: rounds in all.
         done: units of the present phase that are done (edits for targets, probed edits for evaluation, chunks else).

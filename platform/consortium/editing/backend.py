@@ -101,5 +101,5 @@ class Backend(Protocol):
         ...
 
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
-        """Σ k·kᵀ [K, K] over the chunk's tokens for each edited layer under the unedited weights, and the token count."""
+        """Σ k·kᵀ [K, K] over the chunk's tokens for each edited layer, unedited, and the token count."""
         ...
