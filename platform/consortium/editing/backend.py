@@ -88,8 +88,11 @@ class Backend(Protocol):
         """Keys [K, E] float64 on the CPU at each of ``layers`` under the present weights."""
         ...
 
-    def hidden(self, edits: Sequence[Edit], layer: int) -> torch.Tensor:
-        """Hidden states [V, E] float64 on the CPU after ``layer``, comparable with targets there."""
+    def residuals(self, edits: Sequence[Edit], targets: Targets, layer: int) -> torch.Tensor:
+        """What is still missing to reach ``targets``, as a change [V, E] of the output of ``layer``'s weight.
+
+        float64 on the CPU, under the present weights; not yet shared out over layers.
+        """
         ...
 
     def score(self, probes: Sequence[Probe]) -> list[Score]:

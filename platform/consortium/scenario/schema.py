@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 
 class Spec(BaseModel):
     """Base of all parts of a scenario: frozen, strict about types, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -26,15 +26,15 @@ class LanguageModelSpec(Spec):
 
     name: str = Field("smollm2-135m", description="`smollm2-135m` (bundled), a local folder, or a hub id")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the model's numbers")
 
 
 class AssociativeModelSpec(Spec):
     """Linear associative memories with drawn keys and values: no language, the same statistics and merges."""
 
-    name: Literal["associative"]
+    name: Literal["associative"] = Field(description="`associative`")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    dtype: Literal["float32"] = "float32"
+    dtype: Literal["float32"] = Field("float32", description="type of the model's numbers")
     num_layers: Positive = Field(2, description="editable layers")
     key_width: Positive = Field(256, description="K, the width of a key")
     value_width: Positive = Field(128, description="V, the width of a value")
@@ -47,11 +47,12 @@ class AssociativeModelSpec(Spec):
 
 def _model_kind(value: Any) -> str:
     name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
-    return "associative" if name == "associative" else "language"
+    return "<AssociativeModelSpec>" if name == "associative" else "<LanguageModelSpec>"
 
 
 ModelSpec = Annotated[
-    Annotated[LanguageModelSpec, Tag("language")] | Annotated[AssociativeModelSpec, Tag("associative")],
+    Annotated[LanguageModelSpec, Tag("<LanguageModelSpec>")]
+    | Annotated[AssociativeModelSpec, Tag("<AssociativeModelSpec>")],
     Discriminator(_model_kind),
 ]
 
@@ -74,8 +75,10 @@ class FactsSpec(Spec):
 class PartitionSpec(Spec):
     """How facts are dealt to parties."""
 
-    kind: Literal["iid", "dirichlet"] = "iid"
-    by: Literal["relation"] = "relation"
+    kind: Literal["iid", "dirichlet"] = Field(
+        "iid", description="iid: everybody draws from all relations alike; dirichlet: each party has its own mixture"
+    )
+    by: Literal["relation"] = Field("relation", description="what the mixture is over")
     alpha: Annotated[float, Field(gt=0.0)] = Field(
         0.5, description="concentration of the Dirichlet draw; small: few relations per party"
     )
@@ -86,7 +89,7 @@ class PartiesSpec(Spec):
 
     count: Positive = Field(4, description="number of parties")
     edits_per_round: Positive = Field(4, description="edits that each party asks for in a round")
-    partition: PartitionSpec = PartitionSpec()
+    partition: PartitionSpec = Field(PartitionSpec(), description="how facts are dealt to parties")
 
 
 class ConflictSpec(Spec):
@@ -96,14 +99,23 @@ class ConflictSpec(Spec):
     round: Share = Field(0.0, description="share that contradicts an edit of an earlier round")
 
 
+def _conflict_form(value: Any) -> str:
+    return "<ConflictSpec>" if isinstance(value, dict | ConflictSpec) else "<Share>"
+
+
+Conflict = Annotated[
+    Annotated[Share, Tag("<Share>")] | Annotated[ConflictSpec, Tag("<ConflictSpec>")], Discriminator(_conflict_form)
+]
+
+
 class PhaseSpec(Spec):
     """Other settings for some rounds."""
 
     rounds: tuple[Positive, Positive] = Field(description="first and last round of the phase, both included")
-    edits_per_round: Positive | None = None
-    overlap: Share | None = None
-    conflict: Share | ConflictSpec | None = None
-    repeat: Share | None = None
+    edits_per_round: Positive | None = Field(None, description="null for the parties' own number")
+    overlap: Share | None = Field(None, description="null for the stream's own")
+    conflict: Conflict | None = Field(None, description="null for the stream's own")
+    repeat: Share | None = Field(None, description="null for the stream's own")
 
 
 class StreamSpec(Spec):
@@ -111,23 +123,25 @@ class StreamSpec(Spec):
 
     rounds: Positive = Field(1, description="number of rounds")
     overlap: Share = Field(0.0, description="share of a party's edits that another party asks for too")
-    conflict: Share | ConflictSpec = Field(
+    conflict: Conflict = Field(
         0.0,
         description="share of a party's edits that contradicts another party or an earlier round; a number is "
         "split evenly between the two (in round 1 all of it is between parties)",
     )
     repeat: Share = Field(0.0, description="share of a party's edits that repeats one of its earlier rounds")
-    phases: tuple[PhaseSpec, ...] = ()
+    phases: tuple[PhaseSpec, ...] = Field((), description="stretches of rounds with settings of their own")
 
 
 class TargetSpec(Spec):
     """The optimisation of a target z (MEMIT, arXiv 2210.07229, section 4.2 and its released settings)."""
 
     steps: Positive = Field(25, description="gradient steps at most")
-    learning_rate: Annotated[float, Field(gt=0.0)] = 0.5
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.5, description="step size of Adam")
     stop_loss: Annotated[float, Field(ge=0.0)] = Field(0.05, description="an edit is finished when its loss is below")
-    kl_weight: Annotated[float, Field(ge=0.0)] = 0.0625
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.5
+    kl_weight: Annotated[float, Field(ge=0.0)] = Field(
+        0.0625, description="weight of staying close to what the model says of the bare subject"
+    )
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.5, description="weight of a small change")
     clamp: Annotated[float, Field(gt=0.0)] = Field(
         0.75, description="longest allowed change, relative to the hidden state's length"
     )
@@ -151,17 +165,19 @@ class PriorSpec(Spec):
 class EditorSpec(Spec):
     """How edits become statistics."""
 
-    method: str = "memit"
+    method: str = Field("memit", description="the editor's name")
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
         (5, 9), description="two numbers: first and last critical layer and all between; else exactly those listed"
     )
     sharing: Literal["memit", "boundary"] = Field(
         "memit", description="memit: the residual is shared over all layers; boundary: first and last layer only"
     )
-    prior_weight: Annotated[float, Field(gt=0.0)] = Field(1500.0, description="λ")
-    target: TargetSpec = TargetSpec()
-    contexts: ContextsSpec = ContextsSpec()
-    prior: PriorSpec = PriorSpec()
+    prior_weight: Annotated[float, Field(gt=0.0)] = Field(
+        1500.0, description="λ, the weight of ordinary text against edits"
+    )
+    target: TargetSpec = Field(TargetSpec(), description="the optimisation of an edit's target")
+    contexts: ContextsSpec = Field(ContextsSpec(), description="texts put before an edit's prompt")
+    prior: PriorSpec = Field(PriorSpec(), description="how keys are distributed in ordinary text")
 
     @property
     def critical_layers(self) -> tuple[int, ...]:
@@ -182,9 +198,11 @@ class EditorSpec(Spec):
 class MethodSpec(BaseModel):
     """A merge method by name, with its parameters beside it; the method's own type checks those."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
-    name: str
-    label: str | None = Field(None, description="name of the lane; needed when a method is used twice")
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
+    name: str = Field(description="the method's name; its parameters stand beside it")
+    label: (
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")] | None
+    ) = Field(None, description="name of the lane; needed when a method is used twice")
 
     @property
     def lane(self) -> str:
@@ -207,9 +225,9 @@ NamedMethod = Annotated[MethodSpec, BeforeValidator(_name_stands_for_method, jso
 class MergeSpec(Spec):
     """How statistics become one update; each method is a lane of its own."""
 
-    methods: Annotated[tuple[NamedMethod, ...], Field(min_length=1)] = (
-        MethodSpec(name="global"),
-        MethodSpec(name="collabedit"),
+    methods: Annotated[tuple[NamedMethod, ...], Field(min_length=1)] = Field(
+        (MethodSpec(name="global"), MethodSpec(name="collabedit")),
+        description="the methods to compare: names, or mappings of a name and its parameters",
     )
     exchange: Literal["layer", "round"] = Field(
         "layer", description="layer: keys from the model as merged so far; round: all keys from the round's base model"
@@ -230,7 +248,9 @@ class EvaluateSpec(Spec):
 
     every: Positive = Field(1, description="evaluate after every so many rounds, and always after the last")
     sample: Positive | None = Field(200, description="edits of a round that are probed at most; null for all")
-    metrics: tuple[Metric, ...] = ("efficacy", "paraphrase", "neighborhood", "retention")
+    metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = Field(
+        ("efficacy", "paraphrase", "neighborhood", "retention"), description="what is measured"
+    )
 
 
 class HostsSpec(Spec):
@@ -242,45 +262,45 @@ class HostsSpec(Spec):
     gpus: Annotated[float, Field(ge=0.0)] = Field(0, description="GPUs that Ray reserves for a host; may be a fraction")
 
 
+def _number_stands_for_hosts(value: Any) -> Any:
+    return {"min": value, "max": value} if type(value) is int else value
+
+
+Hosts = Annotated[HostsSpec, BeforeValidator(_number_stands_for_hosts, json_schema_input_type=int | HostsSpec)]
+
+
 class ClusterSpec(Spec):
     """How the work is laid out; results depend on cohort_size and threads only, never on the hosts."""
 
-    hosts: HostsSpec = HostsSpec()
+    hosts: Hosts = Field(HostsSpec(), description="the Ray actors that hold the model; a number fixes min and max")
     cohort_size: Positive = Field(5, description="parties computed together as one unit of work")
     threads: Positive = Field(1, description="threads of every tensor operation")
     timeout_s: Annotated[float, Field(gt=0.0)] = Field(1800.0, description="longest wait for one cohort's answer")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _number_of_hosts(cls, data: Any) -> Any:
-        if isinstance(data, dict) and type(data.get("hosts")) is int:
-            return {**data, "hosts": {"min": data["hosts"], "max": data["hosts"]}}
-        return data
 
 
 class FaultSpec(Spec):
     """Something that breaks, on purpose."""
 
-    round: Positive
-    during: Literal["targets", "collect", "evaluate"]
-    kill: Literal["host"] = "host"
+    round: Positive = Field(description="the round in which it happens")
+    during: Literal["targets", "collect", "evaluate"] = Field(description="the phase in which it happens")
+    kill: Literal["host"] = Field("host", description="what breaks")
 
 
 class Scenario(Spec):
     """A whole scenario."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(description="letters, digits, . _ -")
-    description: str = ""
-    seed: Annotated[int, Field(ge=0)] = 0
-    model: ModelSpec = LanguageModelSpec()
-    facts: FactsSpec = FactsSpec()
-    parties: PartiesSpec = PartiesSpec()
-    stream: StreamSpec = StreamSpec()
-    editor: EditorSpec = EditorSpec()
-    merge: MergeSpec = MergeSpec()
-    evaluate: EvaluateSpec = EvaluateSpec()
-    cluster: ClusterSpec = ClusterSpec()
-    faults: tuple[FaultSpec, ...] = ()
+    description: str = Field("", description="a line for people")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="every random draw follows from it")
+    model: ModelSpec = Field(LanguageModelSpec(), description="the model that is edited")
+    facts: FactsSpec = Field(FactsSpec(), description="where edits come from")
+    parties: PartiesSpec = Field(PartiesSpec(), description="who asks for edits")
+    stream: StreamSpec = Field(StreamSpec(), description="what is asked for in which round")
+    editor: EditorSpec = Field(EditorSpec(), description="how edits become statistics")
+    merge: MergeSpec = Field(MergeSpec(), description="how statistics become one update")
+    evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
+    cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
+    faults: tuple[FaultSpec, ...] = Field((), description="what breaks, on purpose")
 
     @property
     def num_cohorts(self) -> int:

@@ -1,0 +1,191 @@
+"""The associative model behind the interface of :class:`~consortium.editing.backend.Backend`.
+
+Everything has a closed form here. The target of an edit is the code vector of the new object, less what the layers
+above will add to it; so the model then answers with that object, and no gradient step is needed.
+
+Weights are kept in float32, as in every model; what is computed from them is computed in float64.
+
+Shapes: L layers, K key width, V value width, O objects, E edits or probes, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from consortium.arrays import tensor_of
+from consortium.editing.backend import Probe, Score, Targets
+from consortium.editing.prior import prior_tokens
+from consortium.errors import ModelError, ScenarioError
+from consortium.facts.drawn import DrawnFacts, read_cue, read_object
+from consortium.facts.edit import Edit
+from consortium.models.associative import LOGIT_SCALE, AssociativeMemory, Cue
+from consortium.scenario.schema import AssociativeModelSpec, EditorSpec
+
+PRIOR_CHUNK = 1024
+"""Tokens of a chunk of the prior's text; fixed, so that sums are the same wherever they are made."""
+
+SCORE_BATCH = 1024
+"""Probes that are scored at once."""
+
+
+class AssociativeBackend:
+    """Linear associative memories and what can be asked of them.
+
+    Args:
+        spec: the model.
+        editor: which layers are edited, and from how much text the prior is measured.
+        facts: the drawn facts; the unedited memory knows some of them (:meth:`DrawnFacts.known`).
+        seed: the run's seed.
+
+    Raises:
+        ScenarioError: the editor names layers that the model does not have, or a prior that cannot be measured.
+        ModelError: the device is not there.
+    """
+
+    def __init__(self, spec: AssociativeModelSpec, editor: EditorSpec, facts: DrawnFacts, seed: int) -> None:
+        _check(spec, editor)
+        self._prior_tokens = prior_tokens(editor.prior, spec.key_width)
+        self._device = _device(spec.device)
+        self._edited_layers = editor.edited_layers
+        self._memory = AssociativeMemory(spec, seed)
+        self._codes_OV = tensor_of(self._memory.codes_OV, self._device)
+        self._base_weights = self._memory.weights_that_know(*facts.known())
+        self._weights = [self._to_device(weights) for weights in self._base_weights]
+        self._contexts: tuple[str, ...] = ("{}",)
+
+    def base_weights(self) -> dict[int, NDArray[np.float32]]:
+        """Copies of the unedited weights W [V, K] of the edited layers."""
+        return {layer: self._base_weights[layer].copy() for layer in self._edited_layers}
+
+    def load_weights(self, weights: Mapping[int, NDArray[np.float32]]) -> None:
+        """Put these weights [V, K] into the edited layers."""
+        for layer, weights_VK in weights.items():
+            assert layer in self._edited_layers, f"layer {layer} is not edited"
+            assert weights_VK.shape == self._base_weights[layer].shape, f"weights of shape {weights_VK.shape}"
+            self._weights[layer] = self._to_device(weights_VK)
+
+    def contexts(self) -> tuple[str, ...]:
+        """The bare prompt only: there is no text that could come before it."""
+        return self._contexts
+
+    def set_contexts(self, contexts: Sequence[str]) -> None:
+        """Take the shared contexts; keys do not depend on them."""
+        self._contexts = tuple(contexts)
+
+    def targets(self, edits: Sequence[Edit], layer: int) -> Targets:
+        """The hidden states after ``layer`` from which the layers above reach the new objects' code vectors."""
+        objects = _objects([edit.target_new for edit in edits])
+        codes_VE = self._codes_OV[objects].T
+        above_VE = self._sum_of_layers(self._edit_keys(edits), range(layer + 1, len(self._weights)))
+        losses = self._nll(codes_VE)[torch.arange(len(edits)), objects]
+        return Targets(
+            layer=layer,
+            vectors_EV=(codes_VE - above_VE).T.to("cpu", torch.float32).contiguous(),
+            num_steps=(0,) * len(edits),
+            losses=tuple(losses.tolist()),
+        )
+
+    def keys(self, edits: Sequence[Edit], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Keys [K, E] float64 on the CPU at each of ``layers``."""
+        keys_LEK = self._edit_keys(edits)
+        return {layer: tensor_of(keys_LEK[layer]).T.contiguous() for layer in layers}
+
+    def residuals(self, edits: Sequence[Edit], targets: Targets, layer: int) -> torch.Tensor:
+        """What is still missing to reach ``targets`` [V, E] float64 on the CPU; the same at every ``layer``.
+
+        What any layer puts out is added to the hidden states as it is.
+        """
+        hidden_VE = self._sum_of_layers(self._edit_keys(edits), range(targets.layer + 1))
+        return targets.vectors_EV.T.double() - hidden_VE.cpu()
+
+    def score(self, probes: Sequence[Probe]) -> list[Score]:
+        """Scores of probes, in their order; a target is one token."""
+        starts = range(0, len(probes), SCORE_BATCH)
+        return [score for start in starts for score in self._score_batch(probes[start : start + SCORE_BATCH])]
+
+    def prior_chunks(self) -> int:
+        """Number of chunks into which the prior's text is cut."""
+        return -(-self._prior_tokens // PRIOR_CHUNK)
+
+    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
+        """Σ k·kᵀ [K, K] over the chunk's tokens for each edited layer, and the token count."""
+        assert 0 <= chunk < self.prior_chunks(), f"chunk {chunk} of {self.prior_chunks()}"
+        num_tokens = min(PRIOR_CHUNK, self._prior_tokens - chunk * PRIOR_CHUNK)
+        keys_LTK = self._memory.text_keys(chunk, num_tokens)
+        keys_TK = {layer: tensor_of(keys_LTK[layer]) for layer in self._edited_layers}
+        return {layer: (keys.T @ keys).numpy() for layer, keys in keys_TK.items()}, num_tokens
+
+    def _edit_keys(self, edits: Sequence[Edit]) -> NDArray[np.float64]:
+        return self._memory.keys([read_cue(edit.text) for edit in edits])
+
+    def _sum_of_layers(self, keys_LEK: NDArray[np.float64], layers: range) -> torch.Tensor:
+        """Σ W_l k_l [V, E] over ``layers``, under the present weights."""
+        total_VE = torch.zeros(self._codes_OV.shape[1], keys_LEK.shape[1], dtype=torch.float64, device=self._device)
+        for layer in layers:
+            total_VE += self._weights[layer] @ tensor_of(keys_LEK[layer], self._device).T
+        return total_VE
+
+    def _nll(self, hidden_VE: torch.Tensor) -> torch.Tensor:
+        """Negative log likelihoods [E, O] of all objects, in nats."""
+        logits_EO = LOGIT_SCALE * (self._codes_OV @ hidden_VE).T
+        return -torch.log_softmax(logits_EO, dim=1)
+
+    def _score_batch(self, probes: Sequence[Probe]) -> list[Score]:
+        cues: list[Cue] = [read_cue(probe.prompt) for probe in probes]
+        nll_EO = self._nll(self._sum_of_layers(self._memory.keys(cues), range(len(self._weights))))
+        rows = torch.arange(len(probes))
+        targets = _objects([probe.target for probe in probes])
+        # Without a rival the target stands in for it, so that the table stays rectangular.
+        rivals = _objects([probe.rival or probe.target for probe in probes])
+        columns = zip(
+            probes,
+            nll_EO[rows, targets].tolist(),
+            nll_EO[rows, rivals].tolist(),
+            (nll_EO.argmin(dim=1).cpu() == targets).tolist(),
+            strict=True,
+        )
+        return [
+            Score(target, rival if probe.rival is not None else None, strict)
+            for probe, target, rival, strict in columns
+        ]
+
+    def _to_device(self, weights_VK: NDArray[np.float32]) -> torch.Tensor:
+        return tensor_of(weights_VK.astype(np.float64), self._device)
+
+
+def _objects(targets: Sequence[str]) -> torch.Tensor:
+    return torch.tensor([read_object(target) for target in targets], dtype=torch.int64)
+
+
+def _check(spec: AssociativeModelSpec, editor: EditorSpec) -> None:
+    last = spec.num_layers - 1
+    if editor.edited_layers[-1] > last:
+        raise ScenarioError(
+            f"editor.layers: layer {editor.edited_layers[-1]} is out of range",
+            f"layers from 0 to {last}: the associative model has {spec.num_layers}",
+            "change editor.layers or raise model.num_layers",
+        )
+    if editor.prior.source != "model":
+        raise ScenarioError(
+            f"editor.prior.source: {editor.prior.source!r} with the associative model",
+            "`model`: its keys are drawn, not read",
+            "remove editor.prior.source",
+        )
+
+
+def _device(name: str) -> torch.device:
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if num_gpus else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        raise ModelError(
+            f"model.device: {name!r}, and this process sees {num_gpus} CUDA devices",
+            "auto, cpu" + "".join(f", cuda:{number}" for number in range(num_gpus)),
+            "set model.device to one of these; on Ray, give hosts GPUs (cluster.hosts.gpus)",
+        )
+    return device

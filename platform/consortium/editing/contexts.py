@@ -1,0 +1,41 @@
+"""Contexts: short texts put before an edit's prompt, so that what is learned holds in more than one place.
+
+After MEMIT's released code (arXiv 2210.07229; ``get_context_templates``): the bare prompt, and texts that the
+unedited model writes itself after a few common words.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from consortium.models.language import LanguageModel
+from consortium.models.sampling import sample_tokens
+from consortium.models.tokens import encode
+from consortium.seeds import torch_generator
+
+BARE = "{}"
+_STARTS = ("The", "Therefore", "Because", "I", "You")
+
+
+def generate_contexts(model: LanguageModel, count: int, num_tokens: int, seed: int) -> tuple[str, ...]:
+    """``count`` templates with one ``{}`` each; the first is the bare prompt, the others end in ``. {}``."""
+    contexts = [BARE]
+    for number in range(count - 1):
+        start = encode(model.tokenizer, _STARTS[number % len(_STARTS)])
+        generator = torch_generator(seed, "contexts", number)
+        ids = sample_tokens(model, [start], len(start) + num_tokens, generator, top_k=5)[0]
+        text = model.tokenizer.decode(ids, skip_special_tokens=True)
+        contexts.append(f"{_plain(text)}. {BARE}")
+    return tuple(contexts)
+
+
+def _plain(text: str) -> str:
+    """One line without braces (they mark the slot) and without a full stop at its end."""
+    return " ".join(text.replace("{", " ").replace("}", " ").split()).rstrip(".")
+
+
+def context_weights(count: int) -> torch.Tensor:
+    """Weights of contexts in a mean key: the bare prompt counts as much as all the others together (MEMIT)."""
+    if count == 1:
+        return torch.ones(1, dtype=torch.float64)
+    return torch.tensor([0.5] + [0.5 / (count - 1)] * (count - 1), dtype=torch.float64)

@@ -1,0 +1,89 @@
+"""The backend of language models: targets by optimisation, keys and residuals by running the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from consortium.editing import keys, prior
+from consortium.editing.backend import Probe, Score, Targets
+from consortium.editing.contexts import generate_contexts
+from consortium.editing.targets import optimise_targets
+from consortium.facts.edit import Edit
+from consortium.models.language import LanguageModel
+from consortium.models.scoring import score_probes
+from consortium.scenario.schema import EditorSpec
+
+
+class LanguageBackend:
+    """A :class:`consortium.editing.backend.Backend` over a causal language model."""
+
+    def __init__(self, model: LanguageModel, editor: EditorSpec, seed: int) -> None:
+        self.model = model
+        self.editor = editor
+        self.seed = seed
+        self._layers = editor.edited_layers
+        self._base = {layer: self._weight(layer) for layer in self._layers}
+        self._contexts: tuple[str, ...] | None = None
+
+    def _weight(self, layer: int) -> NDArray[np.float32]:
+        weight: NDArray[np.float32] = self.model.weight_VK(layer).float().cpu().contiguous().numpy().copy()
+        return weight
+
+    def base_weights(self) -> dict[int, NDArray[np.float32]]:
+        """Copies of the unedited weights [V, K] of the edited layers."""
+        return {layer: weight.copy() for layer, weight in self._base.items()}
+
+    def load_weights(self, weights: Mapping[int, NDArray[np.float32]]) -> None:
+        """Put these weights [V, K] into the edited layers."""
+        self.model.set_weights(weights)
+
+    def contexts(self) -> tuple[str, ...]:
+        """Context templates, written by the unedited model."""
+        self.load_weights(self._base)
+        spec = self.editor.contexts
+        return generate_contexts(self.model, spec.count, spec.tokens, self.seed)
+
+    def set_contexts(self, contexts: Sequence[str]) -> None:
+        """Use these contexts from now on."""
+        self._contexts = tuple(contexts)
+
+    def _known_contexts(self) -> tuple[str, ...]:
+        assert self._contexts is not None, "set_contexts comes before targets and keys"
+        return self._contexts
+
+    def targets(self, edits: Sequence[Edit], layer: int) -> Targets:
+        """Targets of all edits together, under the present weights."""
+        return optimise_targets(self.model, edits, self._known_contexts(), layer, self.editor.target)
+
+    def keys(self, edits: Sequence[Edit], layers: Sequence[int]) -> dict[int, torch.Tensor]:
+        """Keys [K, E] float64 at each of ``layers``."""
+        return keys.mean_keys(self.model, edits, self._known_contexts(), layers)
+
+    def residuals(self, edits: Sequence[Edit], targets: Targets, layer: int) -> torch.Tensor:
+        """Residuals [V, E] float64, not yet shared out."""
+        return keys.residuals(self.model, edits, targets, layer)
+
+    def score(self, probes: Sequence[Probe]) -> list[Score]:
+        """Scores of probes, in their order."""
+        return score_probes(self.model, probes)
+
+    def _key_width(self) -> int:
+        return max(self.model.key_width(layer) for layer in self._layers)
+
+    def prior_chunks(self) -> int:
+        """Number of chunks of the prior's text."""
+        return prior.num_chunks(self.editor.prior, self._key_width())
+
+    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
+        """Σ k·kᵀ over a chunk, under the unedited weights."""
+        self.load_weights(self._base)
+        return prior.measure_chunk(self.model, self.editor.prior, self._layers, chunk)
+
+    def prior_fingerprint(self) -> dict[str, object]:
+        """Everything the prior depends on, under the unedited weights."""
+        self.load_weights(self._base)
+        return prior.fingerprint(self.model, self.editor.prior)

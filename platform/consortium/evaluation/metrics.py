@@ -1,0 +1,113 @@
+"""From edits to probes, from scores to sums, from sums to metrics.
+
+Efficacy, paraphrase and neighborhood success as in MEMIT (arXiv 2210.07229, section 5.2.2): a probe succeeds
+when the answer that should be given has a lower mean negative log likelihood than the other one; for
+neighbourhood the answer that should be given is the old one. Beside each stands the strict accuracy: every
+token of the answer is the arg-max. An edit's probes are averaged first, then edits.
+
+A party answers with counts and sums only (:class:`ProbeSums`); sums of parties add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from consortium.editing.backend import Backend, Probe
+from consortium.facts.edit import Edit
+
+#: Metrics whose harmonic mean is reported.
+HARMONIC = ("efficacy", "paraphrase", "neighborhood")
+
+
+@dataclass(frozen=True)
+class Question:
+    """An edit whose probes of one metric are to be asked.
+
+    Attributes:
+        metric: name of the metric.
+        of_round: round in which the edit was asked for.
+        edit: the edit.
+        rival: what a contradicting request asked for; for the metric ``conflict``.
+    """
+
+    metric: str
+    of_round: int
+    edit: Edit
+    rival: str | None = None
+
+
+@dataclass(frozen=True)
+class ProbeSum:
+    """Sums over edits of the share of each edit's probes that succeed.
+
+    Attributes:
+        success: Σ over edits of the successful share, 0 to num_edits.
+        strict: the same by strict accuracy.
+        num_edits: edits that have such probes.
+        num_probes: probes in all.
+    """
+
+    success: float = 0.0
+    strict: float = 0.0
+    num_edits: int = 0
+    num_probes: int = 0
+
+    def __add__(self, other: ProbeSum) -> ProbeSum:
+        return ProbeSum(
+            self.success + other.success,
+            self.strict + other.strict,
+            self.num_edits + other.num_edits,
+            self.num_probes + other.num_probes,
+        )
+
+
+#: (metric, of_round) → sums.
+ProbeSums = dict[tuple[str, int], ProbeSum]
+
+
+def probes_of(question: Question) -> list[Probe]:
+    """The probes of an edit for one metric; none where its source has none."""
+    edit = question.edit
+    if question.metric in ("efficacy", "retention"):
+        return [Probe(edit.text, edit.target_new, edit.target_old)]
+    if question.metric == "paraphrase":
+        return [Probe(prompt, edit.target_new, edit.target_old) for prompt in edit.paraphrases]
+    if question.metric == "neighborhood":
+        # A neighbour whose own answer happens to be the new target says nothing about the edit.
+        kept = [neighbor for neighbor in edit.neighbors if neighbor.target != edit.target_new]
+        return [Probe(neighbor.prompt, neighbor.target, edit.target_new) for neighbor in kept]
+    assert question.metric == "conflict", question.metric
+    return [Probe(edit.text, edit.target_new, question.rival)]
+
+
+def ask(backend: Backend, questions: Sequence[Question]) -> ProbeSums:
+    """Put all probes to the model at once and add up the answers; the model is not changed."""
+    probes = [probes_of(question) for question in questions]
+    scores = iter(backend.score([probe for group in probes for probe in group]))
+    sums: ProbeSums = {}
+    for question, group in zip(questions, probes, strict=True):
+        answers = [next(scores) for _ in group]
+        if answers:
+            share = sum(answer.success for answer in answers) / len(answers)
+            strict = sum(answer.strict for answer in answers) / len(answers)
+            key = (question.metric, question.of_round)
+            sums[key] = sums.get(key, ProbeSum()) + ProbeSum(share, strict, 1, len(answers))
+    return sums
+
+
+def add_sums(parts: Sequence[ProbeSums]) -> ProbeSums:
+    """The sums of several cohorts, added in the order given."""
+    total: ProbeSums = {}
+    for part in parts:
+        for key, value in part.items():
+            total[key] = total.get(key, ProbeSum()) + value
+    return total
+
+
+def harmonic_mean(values: Mapping[str, float]) -> float | None:
+    """Harmonic mean of efficacy, paraphrase and neighborhood in percent; None unless all three are there."""
+    if any(name not in values for name in HARMONIC):
+        return None
+    parts = [values[name] for name in HARMONIC]
+    return 0.0 if min(parts) == 0 else len(parts) / sum(1 / part for part in parts)

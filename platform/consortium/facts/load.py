@@ -1,0 +1,103 @@
+"""From the scenario's ``facts`` section to a fact set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from consortium.errors import FactsError
+from consortium.facts.builtin import builtin_edits
+from consortium.facts.edit import Edit, FactSet
+from consortium.facts.formats import find_format
+from consortium.facts.record import Record, SkippedRecordError
+from consortium.facts.source import read_file, read_hub
+from consortium.facts.table import FactTable
+from consortium.scenario.schema import FactsSpec
+
+_log = logging.getLogger(__name__)
+_HUB = "hub:"
+
+
+def load_facts(spec: FactsSpec, base_dir: Path | None = None) -> FactSet:
+    """The facts that a scenario names, all read and checked; the first ``spec.limit`` of them count.
+
+    Args:
+        spec: source, format, split and limit. ``auto`` stands for ``builtin`` here; facts that the associative
+            model draws are made with that model, so ``drawn`` is refused.
+        base_dir: folder against which relative paths are tried before the working directory.
+
+    Raises:
+        FactsError: a source that is missing, empty or cannot be reached, or a malformed record.
+    """
+    if spec.source == "drawn":
+        raise FactsError("facts.source: drawn", "a source of text for a language model", "use builtin or name a file")
+    if spec.source in ("auto", "builtin"):
+        return FactTable(builtin_edits(), spec.limit)
+    if spec.source.startswith(_HUB):
+        records = read_hub(_hub_name(spec.source.removeprefix(_HUB), base_dir), spec.split)
+    else:
+        records = read_file(_find(spec.source, base_dir))
+    return FactTable(parse_records(records, spec.format, spec.source), spec.limit)
+
+
+def parse_records(records: Iterator[Record], format_name: str, source: str) -> tuple[Edit, ...]:
+    """Edits of all records; FactsError for the first malformed one, a second use of an id, or no records at all."""
+    first = next(records, None)
+    if first is None:
+        raise FactsError(f"{source} is empty", "at least one record", "name another source")
+    parse = find_format(format_name, first).parse
+    edits: dict[str, Edit] = {}
+    seen: dict[str, Record] = {}
+    skipped: list[str] = []
+    for record in chain([first], records):
+        try:
+            edit = parse(record)
+        except SkippedRecordError as reason:
+            skipped.append(f"record {record.number}: {reason}")
+            continue
+        if edit.fact_id in edits:
+            found = f"id {edit.fact_id!r} was used by record {seen[edit.fact_id].number} already"
+            raise FactsError(f"{record.place}: {found}", "an id that is unique in the source", "rename one of them")
+        edits[edit.fact_id], seen[edit.fact_id] = edit, record
+    _report_skipped(skipped, len(edits), source)
+    return tuple(edits.values())
+
+
+def _report_skipped(skipped: list[str], num_kept: int, source: str) -> None:
+    if not skipped:
+        return
+    examples = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
+    if not num_kept:
+        raise FactsError(f"{source}: no record can be used ({examples})", "records that can be edited", "name another")
+    _log.warning("%s: %d of %d records left out (%s)", source, len(skipped), num_kept + len(skipped), examples)
+
+
+def _find(source: str, base_dir: Path | None) -> Path:
+    """The file named by ``source``: beside the scenario if it is there, else from the working directory."""
+    tried = _candidates(source, base_dir)
+    for path in tried:
+        if path.is_file():
+            return path
+    if any(path.is_dir() for path in tried):
+        raise FactsError(f"facts.source: {source} is a folder", "a file", "name a file in it, or write hub:FOLDER")
+    raise FactsError(
+        f"facts.source: no file {source} (tried {', '.join(str(path) for path in tried)})",
+        "builtin, the path of a file, or hub:NAME",
+        "correct the path; a relative one is tried beside the scenario file and in the working directory",
+    )
+
+
+def _hub_name(name: str, base_dir: Path | None) -> str:
+    """A local folder beside the scenario or in the working directory if there is one, else the name itself."""
+    if not name:
+        raise FactsError("facts.source: `hub:` without a name", "hub:NAME", "name a dataset or a local folder")
+    return next((str(path) for path in _candidates(name, base_dir) if path.is_dir()), name)
+
+
+def _candidates(name: str, base_dir: Path | None) -> list[Path]:
+    path = Path(name).expanduser()
+    if path.is_absolute() or base_dir is None:
+        return [path]
+    return list(dict.fromkeys([base_dir / path, path]))

@@ -1,0 +1,80 @@
+"""A fact set that holds its edits in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from consortium.errors import FactsError
+from consortium.facts.edit import Edit
+from consortium.seeds import derive
+
+
+@dataclass(frozen=True)
+class FactTable:
+    """Edits in a fixed order, addressed by number from 0; a :class:`~consortium.facts.edit.FactSet`.
+
+    Attributes:
+        all_edits: every edit of the source.
+        limit: only so many of them count as facts; the others still lend their objects to variants. None for all.
+    """
+
+    all_edits: tuple[Edit, ...]
+    limit: int | None = None
+
+    def __len__(self) -> int:
+        num_edits = len(self.all_edits)
+        return num_edits if self.limit is None else min(self.limit, num_edits)
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The facts' own edits, in order."""
+        return self.all_edits[: len(self)]
+
+    def relations(self) -> list[str]:
+        """The relation of every fact, in order."""
+        return [edit.relation for edit in self.edits]
+
+    def edit(self, fact: int, variant: int = 0) -> Edit:
+        """The edit of a fact; variant v > 0 asks for another object of its relation.
+
+        Those objects are all targets of the relation but the fact's own two, in sorted order. Variant 1
+        takes one of them by a hash of the fact's id and every next variant the next one, cyclically, so that
+        two variants in a row always differ. Where a relation has fewer than two such objects, those of
+        the whole table follow them. A variant has no neighbours that answer with its own target.
+
+        Raises:
+            FactsError: the table has too few objects for this variant.
+        """
+        if not 0 <= fact < len(self) or variant < 0:
+            raise IndexError(f"fact {fact}, variant {variant} of {len(self)} facts")
+        own = self.all_edits[fact]
+        if variant == 0:
+            return own
+        others = self._other_objects(own)
+        if len(others) < min(variant, 2):
+            raise FactsError(
+                f"fact {own.fact_id!r}: {len(others)} other objects in the fact set",
+                f"at least {min(variant, 2)}, to contradict it in {variant} ways",
+                "use more facts, or set stream.conflict to 0",
+            )
+        offset = derive(0, "variant", own.fact_id) % len(others)
+        target = others[(offset + variant - 1) % len(others)]
+        kept = tuple(neighbor for neighbor in own.neighbors if neighbor.target != target)
+        return replace(own, target_new=target, neighbors=kept)
+
+    def _other_objects(self, own: Edit) -> list[str]:
+        taken = (own.target_new, own.target_old)
+        others = [target for target in self._objects[own.relation] if target not in taken]
+        if len(others) < 2:
+            others += [target for target in self._objects[None] if target not in (*taken, *others)]
+        return others
+
+    @cached_property
+    def _objects(self) -> dict[str | None, list[str]]:
+        """Sorted targets of each relation; those of the whole table under None."""
+        objects: dict[str | None, set[str]] = {}
+        for edit in self.all_edits:
+            for key in (None, edit.relation):
+                objects.setdefault(key, set()).update(filter(None, (edit.target_new, edit.target_old)))
+        return {key: sorted(targets) for key, targets in objects.items()}

@@ -1,0 +1,119 @@
+"""Where the editable weights of each known architecture are: one table, looked up by the config's model_type.
+
+Paths are attribute names joined by dots, as in ``named_modules``. Every architecture here is decoder-only and
+adds the output of its MLP to the residual stream, so a block's output is linear in its projection's weight
+unless :attr:`Layout.output_norm` says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from consortium.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names of the parts of one architecture.
+
+    Attributes:
+        base: the decoder without its head; calling it gives hidden states after the final norm.
+        blocks: the list of decoder blocks.
+        projection: within a block, the MLP's last projection, whose weight is edited.
+        norm: the final norm.
+        head: the output embedding.
+        transposed: the projection stores its weight as [K, V] (GPT-2's Conv1D) instead of [V, K].
+        output_norm: within a block, a norm that the MLP's output passes before it is added to the residual
+            stream; None where the output is added as it is. With such a norm a residual of the hidden state
+            is not one of the projection's output: see ``LanguageModel.output_scale``.
+        parallel: attention and MLP read the same normed input, so a block's keys do not see its own attention.
+        returns_tuple: a block returns a tuple that begins with the hidden states, instead of those alone.
+        returns_tuple: a block returns its hidden states in a tuple.
+        attention: the attention implementation of transformers that computes this architecture correctly.
+    """
+
+    base: str
+    blocks: str
+    projection: str
+    norm: str
+    head: str = "lm_head"
+    transposed: bool = False
+    output_norm: str | None = None
+    parallel: bool = False
+    returns_tuple: bool = False
+    attention: Literal["sdpa", "eager"] = "sdpa"
+
+
+_LLAMA = Layout(base="model", blocks="model.layers", projection="mlp.down_proj", norm="model.norm")
+
+LAYOUTS: dict[str, Layout] = {
+    "gpt2": Layout(
+        base="transformer",
+        blocks="transformer.h",
+        projection="mlp.c_proj",
+        norm="transformer.ln_f",
+        transposed=True,
+    ),
+    # GPT-J has no sdpa implementation in transformers.
+    "gptj": Layout(
+        base="transformer",
+        blocks="transformer.h",
+        projection="mlp.fc_out",
+        norm="transformer.ln_f",
+        parallel=True,
+        returns_tuple=True,
+        attention="eager",
+    ),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    # Gemma 2 caps its attention scores, which sdpa cannot do.
+    "gemma2": Layout(
+        base="model",
+        blocks="model.layers",
+        projection="mlp.down_proj",
+        norm="model.norm",
+        output_norm="post_feedforward_layernorm",
+        attention="eager",
+    ),
+    "gemma3_text": Layout(
+        base="model",
+        blocks="model.layers",
+        projection="mlp.down_proj",
+        norm="model.norm",
+        output_norm="post_feedforward_layernorm",
+    ),
+    # The model that also sees pictures; only its language model is run.
+    "gemma3": Layout(
+        base="model.language_model",
+        blocks="model.language_model.layers",
+        projection="mlp.down_proj",
+        norm="model.language_model.norm",
+        output_norm="post_feedforward_layernorm",
+    ),
+    "phi": Layout(
+        base="model",
+        blocks="model.layers",
+        projection="mlp.fc2",
+        norm="model.final_layernorm",
+        parallel=True,
+    ),
+    "phi3": _LLAMA,
+}
+
+
+def layout_of(model_type: str) -> Layout:
+    """The layout of an architecture, by its exact model_type.
+
+    Raises:
+        ModelError: the architecture is not in the table.
+    """
+    if model_type not in LAYOUTS:
+        raise ModelError(
+            f"the model's architecture is {model_type!r}",
+            f"one of {', '.join(sorted(LAYOUTS))}",
+            "choose a model of a known architecture, or add its layout to consortium/models/layouts.py",
+        )
+    return LAYOUTS[model_type]

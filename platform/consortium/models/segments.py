@@ -1,0 +1,233 @@
+"""Running parts of a language model: its bottom up to a layer, or its top again and again from that layer.
+
+The model's own forward does all the work (embeddings, rotations, norms), so an architecture needs no code
+here: blocks that shall not run are replaced, for the time of a call, by stand-ins that pass on what they are
+given. The attention mask is given whole, so packed sequences stay apart (a sliding window is therefore not
+applied: prompts are far shorter than any).
+
+Shapes: N sequences, R rows, T columns, S columns of suffixes, K key width, V hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from consortium.models.language import LanguageModel
+from consortium.models.packing import Packing, pack
+
+
+class _PassOn(nn.Module):
+    """Stands in for a block: returns the hidden state it is given, or one set beforehand."""
+
+    def __init__(self, returns_tuple: bool, hidden: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.returns_tuple = returns_tuple
+        self.hidden = hidden
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        hidden = hidden_states if self.hidden is None else self.hidden
+        return (hidden,) if self.returns_tuple else hidden
+
+
+@contextmanager
+def _blocks_replaced(model: LanguageModel, blocks: Sequence[nn.Module]) -> Iterator[None]:
+    path, _, name = model.layout.blocks.rpartition(".")
+    parent = model.model.get_submodule(path)
+    original = getattr(parent, name)
+    setattr(parent, name, nn.ModuleList(blocks))
+    try:
+        yield
+    finally:
+        setattr(parent, name, original)
+
+
+@contextmanager
+def _hooks(handles: Sequence[Any]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first(output: Any) -> torch.Tensor:
+    hidden = output[0] if isinstance(output, tuple) else output
+    assert isinstance(hidden, torch.Tensor)
+    return hidden
+
+
+def _attention_mask(model: LanguageModel, mask_RQT: torch.Tensor) -> torch.Tensor:
+    """The mask as the model's attention takes it: boolean for sdpa, something to add to the scores for eager."""
+    mask = mask_RQT[:, None].to(model.device)
+    if model.layout.attention == "sdpa":
+        return mask
+    added = torch.zeros(mask.shape, dtype=model.dtype, device=model.device)
+    return added.masked_fill_(~mask, torch.finfo(model.dtype).min)
+
+
+KeyReader = Callable[[int, torch.Tensor], None]
+
+
+@torch.no_grad()
+def run_bottom(
+    model: LanguageModel, packing: Packing, last_layer: int, key_layers: Sequence[int], read: KeyReader
+) -> torch.Tensor:
+    """Run blocks 0 … ``last_layer`` and return the hidden states [R, T, V] after the last of them.
+
+    ``read(layer, keys_RTK)`` is called with the input of the MLP's last projection at each of ``key_layers``.
+    """
+
+    def reader(layer: int) -> Callable[..., None]:
+        return lambda _module, args: read(layer, args[0])
+
+    seen: list[torch.Tensor] = []
+    handles = [model.projection(layer).register_forward_pre_hook(reader(layer)) for layer in key_layers]
+    handles.append(model.blocks[last_layer].register_forward_hook(lambda _m, _a, out: seen.append(_first(out))))
+    ids_RT, positions_RT, mask_RTT = packing.tensors()
+    with _hooks(handles), _blocks_replaced(model, list(model.blocks[: last_layer + 1])):
+        model.base(
+            input_ids=ids_RT.to(model.device),
+            attention_mask=_attention_mask(model, mask_RTT),
+            position_ids=positions_RT.to(model.device),
+            use_cache=False,
+        )
+    return seen[0]
+
+
+class _FrozenPrefix(CacheLayerMixin):
+    """Keys and values of the prefixes at one layer; new ones are attended to but not kept."""
+
+    is_sliding = False
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.keys: torch.Tensor = keys
+        self.values: torch.Tensor = values
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        raise AssertionError("a frozen prefix is complete from the start")
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+    def get_seq_length(self) -> int:
+        return int(self.keys.shape[-2])
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+@dataclass(frozen=True)
+class Top:
+    """The blocks above ``layer``, ready to be run many times over the suffixes of some sequences.
+
+    Attributes:
+        packing: how the sequences are laid out.
+        hidden_RSV: hidden states of the suffixes after ``layer``, as the model makes them.
+        prefix: block number → keys and values of the prefixes, [R, heads, split, width] each.
+        positions_RS: positions of the suffixes.
+        attention_mask: which suffix column sees which column, as the model takes it.
+    """
+
+    model: LanguageModel
+    layer: int
+    packing: Packing
+    hidden_RSV: torch.Tensor
+    prefix: Mapping[int, tuple[torch.Tensor, torch.Tensor]]
+    positions_RS: torch.Tensor
+    attention_mask: torch.Tensor
+
+    def suffix_places(self, numbers: Sequence[int], tokens: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows and columns, within the suffixes, of some tokens of some sequences."""
+        places = [self.packing.place(number, token) for number, token in zip(numbers, tokens, strict=True)]
+        rows, columns = (torch.tensor(part, device=self.model.device) for part in zip(*places, strict=True))
+        return rows, columns - self.packing.split
+
+    def take(self, numbers: Sequence[int]) -> Top:
+        """The same for some of the sequences, packed anew."""
+        old = self.packing
+        new = pack([old.sequences[n] for n in numbers], [old.splits[n] for n in numbers])
+        # Which old place each new place is filled from; padding is filled from anywhere, since nothing sees it.
+        row_RT = torch.zeros(new.num_rows, new.width, dtype=torch.long)
+        column_RT = torch.zeros_like(row_RT)
+        column_RT[:, new.split :] = old.split
+        for place, number in enumerate(numbers):
+            row_RT[new.row_N[place], new.columns(place)] = old.row_N[number]
+            column_RT[new.row_N[place], new.columns(place)] = torch.tensor(old.columns(number))
+        row_RT, column_RT = row_RT.to(self.model.device), column_RT.to(self.model.device)
+        before = row_RT[:, : new.split], column_RT[:, : new.split]
+        behind = row_RT[:, new.split :], column_RT[:, new.split :] - old.split
+
+        def moved(kept: torch.Tensor) -> torch.Tensor:
+            return kept.transpose(1, 2)[before].transpose(1, 2)
+
+        prefix = {layer: (moved(keys), moved(values)) for layer, (keys, values) in self.prefix.items()}
+        return _top(self.model, self.layer, new, self.hidden_RSV[behind], prefix)
+
+    def run(self, hidden_RSV: torch.Tensor) -> torch.Tensor:
+        """Final hidden states [R, S, V] (after the last norm) of suffixes with ``hidden_RSV`` after ``layer``."""
+        model, as_tuple = self.model, self.model.layout.returns_tuple
+        blocks = [_PassOn(as_tuple)] * self.layer + [_PassOn(as_tuple, hidden_RSV)]
+        # Blocks that do not run still tell how long the prefix is.
+        unused = hidden_RSV.new_zeros(len(hidden_RSV), 1, self.packing.split, 1)
+        layers: list[Any] = [
+            _FrozenPrefix(*self.prefix.get(number, (unused, unused))) for number in range(model.num_layers)
+        ]
+        with _blocks_replaced(model, [*blocks, *model.blocks[self.layer + 1 :]]):
+            output = model.base(
+                inputs_embeds=hidden_RSV.detach(),
+                attention_mask=self.attention_mask,
+                position_ids=self.positions_RS,
+                past_key_values=Cache(layers=layers),
+                use_cache=True,
+            )
+        final: torch.Tensor = output.last_hidden_state
+        return final
+
+
+def _top(
+    model: LanguageModel,
+    layer: int,
+    packing: Packing,
+    hidden_RSV: torch.Tensor,
+    prefix: Mapping[int, tuple[torch.Tensor, torch.Tensor]],
+) -> Top:
+    _, positions_RT, mask_RTT = packing.tensors()
+    positions_RS = positions_RT[:, packing.split :].to(model.device)
+    mask = _attention_mask(model, mask_RTT[:, packing.split :])
+    return Top(model, layer, packing, hidden_RSV, prefix, positions_RS, mask)
+
+
+@torch.no_grad()
+def top_above(model: LanguageModel, packing: Packing, layer: int) -> Top:
+    """Run all sequences through the model once and keep what running the blocks above ``layer`` again needs."""
+    cache = DynamicCache()
+    seen: list[torch.Tensor] = []
+    handle = model.blocks[layer].register_forward_hook(lambda _m, _a, out: seen.append(_first(out)))
+    ids_RT, positions_RT, mask_RTT = packing.tensors()
+    with _hooks([handle]):
+        model.base(
+            input_ids=ids_RT.to(model.device),
+            attention_mask=_attention_mask(model, mask_RTT),
+            position_ids=positions_RT.to(model.device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+    prefix = {}
+    for number in range(layer + 1, model.num_layers):
+        keys, values = cache.layers[number].keys, cache.layers[number].values
+        assert isinstance(keys, torch.Tensor)
+        assert isinstance(values, torch.Tensor)
+        prefix[number] = (keys[:, :, : packing.split].clone(), values[:, :, : packing.split].clone())
+    return _top(model, layer, packing, seen[0][:, packing.split :].clone(), prefix)

@@ -1,0 +1,321 @@
+"""The run directory: what a run leaves behind, and from what it is resumed.
+
+A round is committed in this order: checkpoints, tables, TensorBoard, manifest. The manifest is written last and says
+which round is committed, so a commit that is interrupted anywhere leaves the run at the round before; what it had
+already written is ignored by readers and removed by the next writer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import yaml
+from pydantic import ValidationError
+
+from consortium.errors import RunDirectoryError
+from consortium.records import checkpoints, manifest, scalars, tables
+from consortium.records.files import remove_temporaries, write_text
+from consortium.records.lock import RunLock, is_locked
+from consortium.records.manifest import Manifest
+from consortium.records.rows import ROW_TYPES, Rows, to_arrow
+from consortium.scenario.schema import Scenario
+from consortium.state import LaneState
+
+_SCENARIO = "scenario.yaml"
+_MEMORY = f"{checkpoints.FOLDER}/memory.json"
+_ROUNDS_KEPT = 2
+
+
+class RunDirectory:
+    """A run on disk. Reading needs no lock; the first write takes it, and :meth:`close` lets go.
+
+    Use it as a context manager to be sure that the lock is released. Not for use by several threads.
+
+    Attributes:
+        path: the folder.
+        scenario: the scenario as resolved.
+        manifest: where the run stands, as last read or written by this object.
+    """
+
+    def __init__(self, path: Path, scenario: Scenario, manifest: Manifest) -> None:
+        self.path = path
+        self.scenario = scenario
+        self.manifest = manifest
+        self._lock = RunLock(path)
+        self._working_since: float | None = None
+        self._worked_before_s = manifest.worked_s
+        self._is_new = False
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        scenario: Scenario,
+        *,
+        extras: Mapping[str, Any] | None = None,
+        keep_all: bool = False,
+    ) -> RunDirectory:
+        """Make a run directory (and its parents), locked by this process and with status running.
+
+        Args:
+            path: a folder that does not exist or is empty.
+            scenario: the scenario as resolved; written to scenario.yaml.
+            extras: JSON-able values to keep in the manifest, for example the command line.
+            keep_all: keep the checkpoints of all rounds rather than of the newest two.
+
+        Raises:
+            RunDirectoryError: the folder is not empty, cannot be made, or is in use.
+        """
+        path = _empty_folder(Path(path))
+        first = Manifest(
+            name=scenario.name,
+            seed=scenario.seed,
+            started=manifest.now(),
+            keep_all=keep_all,
+            versions=manifest.versions(),
+            machine=manifest.machine(),
+            extras=dict(extras or {}),
+        )
+        directory = cls(path, scenario, first)
+        directory._lock.acquire()
+        if (path / manifest.FILE).exists():  # another process was quicker between the check and the lock
+            directory._lock.release()
+            raise _not_empty(path)
+        directory._is_new = True
+        directory._working_since = time.monotonic()
+        text = yaml.safe_dump(scenario.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+        write_text(path / _SCENARIO, text)
+        for table in ROW_TYPES:
+            tables.create(path, table)
+        manifest.write(path, first)
+        return directory
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """Open an existing run directory for reading; the first write locks it.
+
+        Raises:
+            RunDirectoryError: it is missing, damaged, or of another format version.
+        """
+        path = Path(path)
+        return cls(path, _read_scenario(path, found := manifest.read(path)), found)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Reading
+
+    @property
+    def committed_round(self) -> int | None:
+        """Last round that counts; 0 is the unedited model, None when nothing was committed."""
+        return self.manifest.committed_round
+
+    @property
+    def status(self) -> str:
+        """``running``, ``done``, ``failed``, or ``interrupted``: said to be running, but no process holds the lock."""
+        if self.manifest.status == "running" and not is_locked(self.path):
+            return "interrupted"
+        return self.manifest.status
+
+    @property
+    def worked_s(self) -> float:
+        """Seconds that processes spent on this run so far, pauses between them left out."""
+        if self._working_since is None:
+            return self.manifest.worked_s
+        return self._worked_before_s + time.monotonic() - self._working_since
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report lies, or will lie."""
+        return self.path / "report.html"
+
+    @property
+    def scenario_text(self) -> str:
+        """scenario.yaml as it stands."""
+        return (self.path / _SCENARIO).read_text(encoding="utf-8")
+
+    def table(self, name: str) -> pa.Table:
+        """The committed rows of a table: rounds, edits, parties, metrics or events."""
+        return tables.read(self.path, name, self.committed_round)
+
+    def lane_states(self) -> dict[str, LaneState]:
+        """Lane → its state after the committed round, in the order they were committed in; empty before the first.
+
+        Raises:
+            RunDirectoryError: a checkpoint is missing or damaged; it is named.
+        """
+        if self.committed_round is None:
+            return {}
+        folder = checkpoints.folder_of(self.committed_round) + "/"
+        kept = self.manifest.checkpoints
+        states = [checkpoints.load(self.path / each, kept[each]) for each in kept if each.startswith(folder)]
+        return {state.lane: state for state in states}
+
+    def recall(self, key: str, default: Any = None) -> Any:
+        """What :meth:`remember` was last given for ``key``, as JSON gives it back (tuples become lists)."""
+        return self._memory().get(key, default)
+
+    # Writing
+
+    def lock(self) -> None:
+        """Become the one writer, look again where the run stands, and remove what interrupted commits left.
+
+        Raises:
+            RunDirectoryError: another process (or another object of this one) is writing; it is named.
+        """
+        if self._lock.held:
+            return
+        self._lock.acquire()
+        try:
+            self.manifest = manifest.read(self.path)
+            self._drop_uncommitted()
+            for table in ROW_TYPES:
+                tables.drop_from(self.path, table, self._next_round)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._worked_before_s = self.manifest.worked_s
+        self._working_since = time.monotonic()
+
+    def close(self) -> None:
+        """Let other processes write."""
+        self._lock.release()
+        self._working_since = None
+
+    def commit(self, round: int, states: Sequence[LaneState], rows: Rows) -> None:
+        """Make a round count: all of it, or after an interruption nothing of it.
+
+        Args:
+            round: the round after the committed one; 0 (the unedited model) for the first commit.
+            states: the state of every lane after the round.
+            rows: what the round adds to the tables; each row is of this round.
+        """
+        self.lock()
+        assert round == self._next_round, f"round {round} committed after {self.committed_round}"
+        assert all(state.round == round for state in states), f"a lane's state is not of round {round}"
+        assert all(row.round == round for table in ROW_TYPES for row in rows.of(table)), (
+            f"a row is not of round {round}"
+        )
+        self._drop_uncommitted()
+        written = {checkpoints.path_of(state.lane, round): checkpoints.save(self.path, state) for state in states}
+        for table in ROW_TYPES:
+            tables.append(self.path, table, to_arrow(table, rows.of(table)), round)
+        scalars.write(self.path, rows, round)
+        self._write_manifest(
+            committed_round=round,
+            checkpoints=self._kept_checkpoints(round) | written,
+            layer_shapes=_layer_shapes(states) or self.manifest.layer_shapes,
+        )
+        self._drop_uncommitted()
+
+    def remember(self, key: str, value: Any) -> None:
+        """Keep a JSON-able value for later processes; independent of rounds."""
+        self.lock()
+        write_text(self.path / _MEMORY, json.dumps(self._memory() | {key: value}, ensure_ascii=False, indent=1) + "\n")
+
+    def mark_running(self) -> None:
+        """Say that work goes on; on a run directory that was opened, that it was resumed."""
+        self.lock()
+        resumed = self.manifest.resumed if self._is_new else (*self.manifest.resumed, manifest.now())
+        self._write_manifest(status="running", error=None, finished=None, resumed=resumed)
+
+    def mark_done(self) -> None:
+        """Say that all rounds are committed."""
+        self.lock()
+        self._write_manifest(status="done", error=None, finished=manifest.now())
+
+    def mark_failed(self, error: BaseException | str) -> None:
+        """Say that the run stopped, and why."""
+        self.lock()
+        self._write_manifest(status="failed", error=str(error), finished=manifest.now())
+
+    @property
+    def _next_round(self) -> int:
+        return 0 if self.committed_round is None else self.committed_round + 1
+
+    def _kept_checkpoints(self, round: int) -> dict[str, str]:
+        """Entries of the manifest that stay when ``round`` is committed."""
+        if self.manifest.keep_all:
+            return self.manifest.checkpoints
+        kept = {checkpoints.folder_of(each) for each in range(round - _ROUNDS_KEPT + 1, round)}
+        return {path: digest for path, digest in self.manifest.checkpoints.items() if str(Path(path).parent) in kept}
+
+    def _drop_uncommitted(self) -> None:
+        remove_temporaries(self.path)
+        checkpoints.keep_only(self.path, self.manifest.checkpoints)
+        scalars.drop_from(self.path, self._next_round)
+
+    def _write_manifest(self, **changes: Any) -> None:
+        changed = self.manifest.model_copy(update={"worked_s": round(self.worked_s, 3), **changes})
+        manifest.write(self.path, changed)
+        self.manifest = changed
+
+    def _memory(self) -> dict[str, Any]:
+        path = self.path / _MEMORY
+        try:
+            memory: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        except ValueError as error:
+            raise RunDirectoryError(
+                f"{path} is damaged: {error}", "the file as Consortium wrote it.", "restore it from a copy."
+            ) from error
+        return memory
+
+
+def _layer_shapes(states: Sequence[LaneState]) -> dict[int, tuple[int, int]]:
+    if not states:
+        return {}
+    return {layer: (weight.shape[0], weight.shape[1]) for layer, weight in states[0].weights.items()}
+
+
+def _empty_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        is_empty = not any(path.iterdir())
+    except OSError as error:
+        raise RunDirectoryError(
+            f"The run directory {path} cannot be made: {error}",
+            "a folder that can be written.",
+            "choose another --out.",
+        ) from error
+    if not is_empty:
+        raise _not_empty(path)
+    return path
+
+
+def _not_empty(path: Path) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{path} exists and is not empty.",
+        "a folder that does not exist or is empty.",
+        f"choose another --out, remove the folder, or continue the run in it: consortium resume {path}",
+    )
+
+
+def _read_scenario(path: Path, found: Manifest) -> Scenario:
+    try:
+        content = yaml.safe_load((path / _SCENARIO).read_text(encoding="utf-8"))
+        # By way of JSON, whose lists are what strict types take for tuples.
+        scenario = Scenario.model_validate_json(json.dumps(content))
+    except (OSError, ValueError, TypeError, yaml.YAMLError, ValidationError) as error:
+        raise RunDirectoryError(
+            f"{path / _SCENARIO} is missing or damaged: {error}",
+            "the scenario as Consortium wrote it.",
+            "restore it from a copy, or run the scenario again.",
+        ) from error
+    if (scenario.name, scenario.seed) != (found.name, found.seed):
+        raise RunDirectoryError(
+            f"{path / _SCENARIO} is of the run {scenario.name!r} with seed {scenario.seed}.",
+            f"that of the manifest: {found.name!r} with seed {found.seed}.",
+            "restore the scenario from a copy; to run another one, choose another folder.",
+        )
+    return scenario

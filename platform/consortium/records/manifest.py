@@ -1,0 +1,153 @@
+"""The manifest: what a run is, where it stands, and on what it ran.
+
+``committed_round`` in it is the single point of truth: whatever else lies in the run directory counts only as far as
+the manifest says so.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import consortium
+from consortium.errors import RunDirectoryError
+from consortium.records.files import write_text
+
+FORMAT = 1
+FILE = "manifest.json"
+
+Status = Literal["running", "done", "failed"]
+
+
+class Machine(BaseModel):
+    """The machine that started the run."""
+
+    model_config = ConfigDict(frozen=True)
+    platform: str
+    cpu: str
+    num_cpus: int
+    memory_bytes: int
+    gpus: tuple[str, ...]
+
+
+class Manifest(BaseModel):
+    """Content of manifest.json.
+
+    Attributes:
+        format: version of the run directory's layout.
+        name: the scenario's name.
+        seed: the scenario's seed.
+        status: running, done or failed. A run that says running while nobody holds its lock was interrupted.
+        error: why it failed.
+        started: when the run was created, ISO 8601, UTC.
+        finished: when it was done or failed, ISO 8601, UTC.
+        resumed: when it was taken up again, ISO 8601, UTC.
+        worked_s: seconds that processes spent on the run, up to the last commit or end; pauses do not count.
+        committed_round: last round that counts; None before the first commit.
+        layer_shapes: edited layer → (V, K).
+        checkpoints: path → SHA-256 of every checkpoint that is kept.
+        keep_all: keep the checkpoints of all rounds rather than of the newest two.
+        versions: package → version; ``python`` too.
+        machine: the machine that started the run.
+        extras: what the caller wished to remember from the start.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    format: int = FORMAT
+    name: str
+    seed: int
+    status: Status = "running"
+    error: str | None = None
+    started: str
+    finished: str | None = None
+    resumed: tuple[str, ...] = ()
+    worked_s: float = 0.0
+    committed_round: int | None = None
+    layer_shapes: dict[int, tuple[int, int]] = {}
+    checkpoints: dict[str, str] = {}
+    keep_all: bool = False
+    versions: dict[str, str] = {}
+    machine: Machine
+    extras: dict[str, Any] = {}
+
+
+def now() -> str:
+    """The present time, ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write(folder: Path, manifest: Manifest) -> None:
+    """Replace the manifest of a run directory."""
+    write_text(folder / FILE, manifest.model_dump_json(indent=2) + "\n")
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a run directory; raises RunDirectoryError when there is none or it is damaged."""
+    path = folder / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RunDirectoryError(
+            f"{folder} is not a run directory: it has no {FILE}.",
+            "a folder that `consortium run` made.",
+            "name the folder of a run; `consortium ls` lists them.",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, str(error)) from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
+    if manifest.format != FORMAT:
+        raise RunDirectoryError(
+            f"{path} is of format {manifest.format}.",
+            f"format {FORMAT}, which Consortium {consortium.__version__} reads and writes.",
+            f"use the version of Consortium that wrote it: {manifest.versions.get('consortium', 'unknown')}.",
+        )
+    return manifest
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, Consortium and the packages on which numbers may depend."""
+    found = {"consortium": consortium.__version__, "python": platform.python_version()}
+    for package in ("torch", "transformers", "ray", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> Machine:
+    """This machine."""
+    return Machine(
+        platform=platform.platform(),
+        cpu=_cpu_name(),
+        num_cpus=os.cpu_count() or 1,
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        gpus=tuple(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())),
+    )
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _damaged(path: Path, what: str) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{path} is damaged: {what}", "the file as Consortium wrote it.", "restore it from a copy, or run again."
+    )

@@ -1,0 +1,198 @@
+"""Rows of a run's tables. The types here are the tables' schema: columns, units and meaning.
+
+A column's Parquet type follows from its annotation (int → int64, float → float64, str → string; ``| None`` → may be
+null). Its unit and meaning travel in the Parquet file as field metadata. ``docs/run-directory.md`` lists the same
+columns, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import pyarrow as pa  # type: ignore[import-untyped]
+
+UNEDITED = "unedited"
+"""Lane of the unedited model's metrics, at round 0."""
+
+
+def _column(meaning: str, unit: str = "") -> dict[str, str]:
+    return {"unit": unit, "meaning": meaning}
+
+
+@dataclass(frozen=True)
+class RoundRow:
+    """What one lane did in one round; seconds are work, summed over cohorts and the coordinator."""
+
+    round: int = field(metadata=_column("round number, from 1"))
+    lane: str = field(metadata=_column("lane"))
+    num_parties: int = field(metadata=_column("parties whose edits were merged", "parties"))
+    num_edits: int = field(metadata=_column("edits merged", "edits"))
+    bytes_sent: int = field(metadata=_column("what all parties sent for the merge", "bytes"))
+    targets_s: float = field(metadata=_column("work on targets", "s"))
+    collect_s: float = field(metadata=_column("work on keys, residuals and statistics", "s"))
+    merge_s: float = field(metadata=_column("work on the merge", "s"))
+    evaluate_s: float = field(metadata=_column("work on the evaluation", "s"))
+    weights_distance: float | None = field(
+        metadata=_column("‖W_lane − W_global‖F / ‖W_global‖F over all edited layers; null without a global lane", "1")
+    )
+    update_distance: float | None = field(
+        metadata=_column(
+            "‖ΔW_lane − ΔW_global‖F / ‖ΔW_global‖F, ΔW against the unedited weights; null without a global lane", "1"
+        )
+    )
+    update_norm: float = field(metadata=_column("‖ΔW‖F / ‖W₀‖F, ΔW against the unedited weights W₀", "1"))
+
+
+@dataclass(frozen=True)
+class EditRow:
+    """One request of one party."""
+
+    round: int = field(metadata=_column("round number, from 1"))
+    party: int = field(metadata=_column("party number, from 0"))
+    index: int = field(metadata=_column("place among the party's requests of the round, from 0"))
+    fact_id: str = field(metadata=_column("the fact's name in its source"))
+    relation: str = field(metadata=_column("relation of the fact"))
+    subject: str = field(metadata=_column("subject"))
+    prompt: str = field(metadata=_column("prompt with {} for the subject"))
+    target_new: str = field(metadata=_column("what the model shall say"))
+    target_old: str | None = field(metadata=_column("what it said before; null where the source has none"))
+    kind: str = field(metadata=_column("fresh, overlap, conflict-party, conflict-round or repeat"))
+
+
+@dataclass(frozen=True)
+class PartyRow:
+    """What one party gave to one lane in one round."""
+
+    round: int = field(metadata=_column("round number, from 1"))
+    lane: str = field(metadata=_column("lane"))
+    party: int = field(metadata=_column("party number, from 0"))
+    cohort: int = field(metadata=_column("cohort that the party belongs to, from 0"))
+    num_edits: int = field(metadata=_column("edits of the party", "edits"))
+    bytes_sent: int = field(metadata=_column("what the party sent for the merge", "bytes"))
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One measure of one lane after one round."""
+
+    round: int = field(metadata=_column("round after which was measured; 0 is the unedited model"))
+    lane: str = field(metadata=_column("lane; `unedited` at round 0"))
+    metric: str = field(metadata=_column("efficacy, paraphrase, neighborhood, harmonic_mean, retention, conflict …"))
+    of_round: int | None = field(metadata=_column("round whose edits were probed; null: of several rounds together"))
+    success: float = field(metadata=_column("share of success", "percent"))
+    strict: float | None = field(
+        metadata=_column("share in which every target token is the arg-max; null where not defined", "percent")
+    )
+    num_edits: int = field(metadata=_column("edits probed", "edits"))
+    num_probes: int = field(metadata=_column("probes asked", "probes"))
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """Something that happened; an event that took time is recorded when it ends."""
+
+    time_s: float = field(metadata=_column("when it was recorded (its end), since the run's start", "s"))
+    kind: str = field(
+        metadata=_column(
+            "open-model, prior, targets, collect, merge, evaluate, commit, host-started, host-lost, resumed …"
+        )
+    )
+    round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))
+    lane: str | None = field(metadata=_column("lane; null when it concerns none in particular"))
+    layer: int | None = field(metadata=_column("layer; null when it concerns none in particular"))
+    cohort: int | None = field(metadata=_column("cohort; null when it concerns none in particular"))
+    host: str | None = field(metadata=_column("host that did it or that it befell; null for the coordinator"))
+    seconds: float | None = field(metadata=_column("how long it took; null for a moment", "s"))
+    bytes: int | None = field(metadata=_column("bytes that came of it; null where none did", "bytes"))
+    detail: str | None = field(metadata=_column("more, in words"))
+
+
+Row = RoundRow | EditRow | PartyRow | MetricRow | EventRow
+
+ROW_TYPES: dict[str, type[Row]] = {
+    "rounds": RoundRow,
+    "edits": EditRow,
+    "parties": PartyRow,
+    "metrics": MetricRow,
+    "events": EventRow,
+}
+"""Table name → type of its rows."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Everything that one round adds to the tables."""
+
+    rounds: Sequence[RoundRow] = ()
+    edits: Sequence[EditRow] = ()
+    parties: Sequence[PartyRow] = ()
+    metrics: Sequence[MetricRow] = ()
+    events: Sequence[EventRow] = ()
+
+    def of(self, table: str) -> Sequence[Row]:
+        """The rows of a table by its name."""
+        rows: Sequence[Row] = getattr(self, table)
+        return rows
+
+
+_ARROW_TYPES: dict[type, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+
+
+def _arrow_field(name: str, annotation: Any, metadata: dict[str, str]) -> pa.Field:
+    nullable = get_origin(annotation) is Union or type(None) in get_args(annotation)
+    kind = next(part for part in (*get_args(annotation), annotation) if part in _ARROW_TYPES)
+    return pa.field(name, _ARROW_TYPES[kind], nullable=nullable, metadata=metadata)
+
+
+def schema(table: str) -> pa.Schema:
+    """Arrow schema of a table, with units and meanings as field metadata."""
+    row_type = ROW_TYPES[table]
+    hints = get_type_hints(row_type)
+    return pa.schema([_arrow_field(each.name, hints[each.name], dict(each.metadata)) for each in fields(row_type)])
+
+
+def to_arrow(table: str, rows: Iterable[Row]) -> pa.Table:
+    """Rows as an Arrow table of the table's schema; raises pyarrow.ArrowInvalid on values of another type."""
+    rows = list(rows)
+    columns = schema(table)
+    return pa.table(
+        [pa.array([getattr(row, each.name) for row in rows], type=each.type) for each in columns], schema=columns
+    )
+
+
+def headline(rows: Iterable[MetricRow]) -> dict[tuple[int, str, str], MetricRow]:
+    """The one row that stands for each (round, lane, metric).
+
+    It is the row over several rounds together where there is one, else the row about the round's own edits, else (for
+    example retention with one row for each earlier round) the mean over the rows, weighted by their edits.
+    """
+    groups: dict[tuple[int, str, str], list[MetricRow]] = {}
+    for row in rows:
+        groups.setdefault((row.round, row.lane, row.metric), []).append(row)
+    return {key: _stand_in(group) for key, group in groups.items()}
+
+
+def _stand_in(group: list[MetricRow]) -> MetricRow:
+    for of_round in (None, group[0].round):
+        for row in group:
+            if row.of_round == of_round:
+                return row
+    if len(group) == 1:
+        return group[0]
+    num_edits = sum(row.num_edits for row in group)
+    weights = [row.num_edits / num_edits if num_edits else 1 / len(group) for row in group]
+    stricts = [row.strict for row in group]
+    return MetricRow(
+        round=group[0].round,
+        lane=group[0].lane,
+        metric=group[0].metric,
+        of_round=None,
+        success=sum(weight * row.success for weight, row in zip(weights, group, strict=True)),
+        strict=None
+        if None in stricts
+        else sum(weight * (value or 0.0) for weight, value in zip(weights, stricts, strict=True)),
+        num_edits=num_edits,
+        num_probes=sum(row.num_probes for row in group),
+    )

@@ -1,0 +1,252 @@
+"""Pictures of a run as inline SVG, or PNG where an SVG would be heavy."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from consortium.records.rows import EventRow
+from consortium.report.drawing import STYLE, WIDTH_IN, new_figure, to_png, to_svg
+from consortium.report.results import PHASES, Traffic
+from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS, UNEDITED_COLOUR, LaneStyle
+from consortium.report.words import distance, duration, metric_name, size
+
+Curve = Sequence[tuple[int, float]]
+
+_MOST_SVG_BARS = 1500
+_MOST_NAMED_HOSTS = 24
+
+
+def percent_curves(
+    curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle], unedited: float | None, of_edits: bool = False
+) -> str:
+    """Percent over rounds, one line a lane; the unedited model as a dashed line.
+
+    Args:
+        curves: lane → (round, percent).
+        styles: lane → style.
+        unedited: the unedited model's percent, or None.
+        of_edits: the rounds are those in which the edits were made, not those after which was measured.
+    """
+    with rc_context(STYLE):
+        figure, axes = new_figure(2.5)
+        if unedited is not None:
+            axes.axhline(unedited, color=UNEDITED_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3)
+        _draw_curves(axes, curves, styles)
+        low, high = _percent_range([value for curve in curves.values() for _, value in curve], unedited)
+        axes.set_ylim(low, high)
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+        axes.set_xlabel("round in which the edits were made" if of_edits else "after round")
+        return to_svg(figure)
+
+
+def distance_curves(curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle]) -> str:
+    """Distances over rounds on a logarithmic axis; zeros stand at its foot."""
+    positive = [value for curve in curves.values() for _, value in curve if value > 0]
+    foot = min(positive, default=1e-9) / 3
+    shown = {lane: [(round, max(value, foot)) for round, value in curve] for lane, curve in curves.items()}
+    with rc_context(STYLE):
+        figure, axes = new_figure(2.5)
+        axes.set_yscale("log")
+        _draw_curves(axes, shown, styles)
+        axes.yaxis.set_major_locator(LogLocator(numticks=6))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+        axes.set_xlabel("after round")
+        return to_svg(figure)
+
+
+def percent_bars(values: Mapping[str, float], styles: Mapping[str, LaneStyle], unedited: float | None) -> str:
+    """Percent of each lane as a bar with its number; for a run with a single measured round."""
+    with rc_context(STYLE):
+        figure, axes = _bar_figure(list(values))
+        for place, (lane, value) in enumerate(values.items()):
+            axes.barh(place, value, height=0.66, color=styles[lane].colour)
+            label = axes.text(value + 1.5, place, f"{value:.1f}", va="center", ha="left", zorder=4)
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+        if unedited is not None:
+            axes.axvline(unedited, color=UNEDITED_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3)
+        axes.set_xlim(0, 114)
+        axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
+        return to_svg(figure)
+
+
+def time_bars(seconds: Mapping[str, Mapping[str, float]]) -> str:
+    """Work of each lane, stacked by phase."""
+    with rc_context(STYLE):
+        figure, axes = _bar_figure(list(seconds), room_in=0.9)
+        widest = max((sum(phases.values()) for phases in seconds.values()), default=0) or 1.0
+        for place, phases in enumerate(seconds.values()):
+            left = 0.0
+            for phase in PHASES:
+                axes.barh(place, phases[phase], left=left, height=0.66, color=PHASE_COLOURS[phase])
+                left += phases[phase]
+            axes.text(left + widest / 60, place, duration(left), va="center", ha="left")
+        axes.set_xlim(0, widest * 1.26)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g} s"))
+        _legend(figure, {phase: PHASE_COLOURS[phase] for phase in PHASES})
+        return to_svg(figure)
+
+
+def traffic_ranges(traffic: Mapping[str, Traffic], styles: Mapping[str, LaneStyle], dense_bytes: int | None) -> str:
+    """What one party sends in one round: from the least to the most, with the median, on a logarithmic axis."""
+    with rc_context(STYLE):
+        figure, axes = _bar_figure(list(traffic))
+        axes.set_xscale("log")
+        for place, (lane, sent) in enumerate(traffic.items()):
+            colour = styles[lane].colour
+            least, most = max(sent.smallest, 1), max(sent.largest, 1)
+            axes.plot([least, most], [place, place], color=colour, linewidth=7, alpha=0.35, solid_capstyle="round")
+            axes.plot([max(sent.median, 1)], [place], marker="o", markersize=8, color=colour)
+            axes.annotate(
+                size(sent.median), (max(sent.median, 1), place), (0, 8), textcoords="offset points", ha="center"
+            )
+        if dense_bytes:
+            axes.axvline(dense_bytes, color=INK, linestyle=(0, (1, 2)), linewidth=1.3)
+        low, high = axes.get_xlim()
+        axes.set_xlim(low / 3, high * 3)
+        axes.set_ylim(len(traffic) - 0.4, -0.8)
+        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size(value)))
+        return to_svg(figure)
+
+
+def kinds_bars(kinds: Mapping[int, Mapping[str, int]]) -> str:
+    """Requests of each round, stacked by kind."""
+    names = sorted({kind for counts in kinds.values() for kind in counts}, key=lambda kind: (kind != "fresh", kind))
+    colours = dict(zip(names, ("#b9cfe2", "#4a7fb0", "#c0562b", "#e0a030", "#12355b", OTHER_COLOUR), strict=False))
+    with rc_context(STYLE):
+        figure, axes = new_figure(2.5)
+        feet = dict.fromkeys(kinds, 0)
+        for name in names:
+            heights = [kinds[round].get(name, 0) for round in kinds]
+            axes.bar(list(kinds), heights, bottom=list(feet.values()), width=0.7, color=colours.get(name, OTHER_COLOUR))
+            feet = {round: foot + height for (round, foot), height in zip(feet.items(), heights, strict=True)}
+        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        axes.set_xlim(min(kinds) - max(1, 4 - len(kinds)), max(kinds) + max(1, 4 - len(kinds)))
+        axes.grid(axis="x", visible=False)
+        axes.set_xlabel("round")
+        _legend(figure, colours)
+        return to_svg(figure)
+
+
+def timeline(events: Sequence[EventRow]) -> str | None:
+    """Who worked when: one line a host, bars coloured by phase, crosses where a host was lost; None without times."""
+    timed = [event for event in events if event.seconds]
+    if not timed:
+        return None
+    hosts = sorted({_worker(event) for event in timed}, key=lambda name: (name != "coordinator", _natural(name)))
+    place = {host: index for index, host in enumerate(hosts)}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.8 * WIDTH_IN, 0.9 + 0.27 * min(len(hosts), 40)), layout="constrained")
+        axes = figure.add_subplot()
+        for kind in dict.fromkeys(event.kind for event in timed):
+            bars = [event for event in timed if event.kind == kind]
+            spans = [((event.time_s - (event.seconds or 0)), event.seconds or 0) for event in bars]
+            axes.barh(
+                [place[_worker(event)] for event in bars],
+                [width for _, width in spans],
+                left=[start for start, _ in spans],
+                height=0.72,
+                color=PHASE_COLOURS.get(kind, OTHER_COLOUR),
+                edgecolor="white",
+                linewidth=0.3,
+            )
+        for event in events:
+            if event.kind == "host-lost" and event.host in place:
+                axes.plot(event.time_s, place[event.host], marker="X", color="#D55E00", markersize=9, zorder=5)
+        _draw_round_ends(axes, events)
+        axes.set_ylim(len(hosts) - 0.4, -0.6)
+        axes.set_yticks(range(len(hosts)), hosts if len(hosts) <= _MOST_NAMED_HOSTS else [""] * len(hosts))
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g} s"))
+        colours = {kind: colour for kind, colour in PHASE_COLOURS.items() if any(e.kind == kind for e in timed)}
+        has_others = any(event.kind not in PHASE_COLOURS for event in timed)
+        _legend(figure, colours | ({"opening, prior and other": OTHER_COLOUR} if has_others else {}))
+        return to_svg(figure) if len(timed) <= _MOST_SVG_BARS else to_png(figure)
+
+
+def _bar_figure(names: Sequence[str], room_in: float = 0.55) -> tuple[Figure, Axes]:
+    """Axes for one horizontal bar a name, from the top down."""
+    figure, axes = new_figure(room_in + 0.34 * max(len(names), 1))
+    axes.set_yticks(range(len(names)), [metric_name(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="y", visible=False)
+    return figure, axes
+
+
+def _draw_curves(axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle]) -> None:
+    longest = max((len(curve) for curve in curves.values()), default=0)
+    for lane, curve in curves.items():
+        style = styles[lane]
+        axes.plot(
+            [round for round, _ in curve],
+            [value for _, value in curve],
+            color=style.colour,
+            linestyle=style.line,
+            linewidth=style.width,
+            marker=style.marker if longest <= 12 or len(curve) == 1 else None,
+            markersize=max(5.0, style.width + 3),
+            markeredgecolor="white",
+            markeredgewidth=0.6,
+            zorder=3 - style.width / 10,
+            clip_on=False,
+        )
+    axes.xaxis.set_major_locator(_whole_numbers())
+
+
+def _whole_numbers() -> MaxNLocator:
+    return MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
+
+
+def _percent_range(values: Sequence[float], unedited: float | None) -> tuple[float, float]:
+    """Limits of an axis that shows what differs: whole tens around all values, at least 30 points apart."""
+    shown = [*values, *([] if unedited is None else [unedited])]
+    low, high = 10 * math.floor(min(shown) / 10), 10 * math.ceil(max(shown) / 10)
+    low = max(0, min(low, high - 30))
+    return low, min(100, max(high, low + 30))
+
+
+def _draw_round_ends(axes: Axes, events: Sequence[EventRow]) -> None:
+    commits = [event.time_s for event in events if event.kind == "commit"]
+    if len(commits) <= 40:
+        for time_s in commits:
+            axes.axvline(time_s, color=INK, linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
+
+
+def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    handles: list[Patch | Line2D] = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    width_in = sum(0.45 + 0.075 * len(name) for name in colours)
+    num_lines = math.ceil(width_in / figure.get_figwidth())
+    columns = math.ceil(len(handles) / num_lines)
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=columns, handlelength=0.9, handletextpad=0.4, columnspacing=1.0
+    )
+
+
+def _worker(event: EventRow) -> str:
+    return event.host or "coordinator"
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """host-2 before host-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _power(value: float) -> str:
+    return distance(value).replace("1.0 × ", "") if value < 1e-3 else f"{value:g}"

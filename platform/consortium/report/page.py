@@ -1,0 +1,64 @@
+"""The page a person reads: one file without scripts and without anything to load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+from consortium.merging.registry import METHODS
+from consortium.records.directory import RunDirectory
+from consortium.records.files import write_text
+from consortium.report import result_sections, work_sections
+from consortium.report.results import read_results
+from consortium.report.style import CSS, lane_styles
+from consortium.scenario.schema import Scenario
+
+
+def build_report(directory: RunDirectory, titles: Mapping[str, tuple[str, str]] | None = None) -> Path:
+    """Write report.html from what was committed, whatever the run's status; needs no lock.
+
+    Args:
+        directory: the run.
+        titles: lane → (title, reference) of its method; taken from the registry of merge methods where left out.
+
+    Returns:
+        The page's path.
+    """
+    write_text(directory.report_path, render(directory, default_titles(directory.scenario) | dict(titles or {})))
+    return directory.report_path
+
+
+def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> str:
+    """The page as HTML."""
+    results = read_results(directory)
+    styles = lane_styles([(lane.lane, lane.method) for lane in results.lanes])
+    body = "\n".join(
+        [
+            result_sections.head(directory, results),
+            result_sections.table(results, titles, styles),
+            result_sections.curves(results, styles),
+            result_sections.requests(results),
+            work_sections.time_spent(results),
+            work_sections.traffic(directory, results, styles),
+            work_sections.incidents(directory, results),
+            work_sections.details(directory, results, titles),
+        ]
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(directory.scenario.name)} – Consortium</title><style>{CSS}</style></head>\n"
+        f"<body><main>\n{body}\n<footer>Written by Consortium {escape(directory.manifest.versions['consortium'])}. "
+        "This page is complete in itself and loads nothing.</footer></main></body></html>\n"
+    )
+
+
+def default_titles(scenario: Scenario) -> dict[str, tuple[str, str]]:
+    """Lane → (title, reference) of its method; a lane with a label of its own keeps it beside the title."""
+    found = {}
+    for method in scenario.merge.methods:
+        if method.name in METHODS:
+            kind = METHODS[method.name]
+            found[method.lane] = (kind.title, kind.reference)
+    return found

@@ -1,0 +1,148 @@
+"""What a run's tables come to: plain numbers that the page, the pictures and the terminal share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, headline
+
+PHASES = ("targets", "collect", "merge", "evaluate")
+METRICS = ("efficacy", "paraphrase", "neighborhood", "harmonic_mean", "retention", "conflict")
+"""Metrics in the order in which they are shown; others follow by name."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes that one party sent for one lane in one round: over all parties and rounds of the lane."""
+
+    smallest: float
+    median: float
+    largest: float
+    total: int
+
+
+@dataclass(frozen=True)
+class LaneResult:
+    """One lane of a run.
+
+    Attributes:
+        lane: its name.
+        method: name of its merge method.
+        rounds: its committed rounds, in order.
+        measures: (round, metric) → the row that stands for it.
+        traffic: bytes per party and round; None before the first round.
+    """
+
+    lane: str
+    method: str
+    rounds: tuple[RoundRow, ...]
+    measures: Mapping[tuple[int, str], MetricRow]
+    traffic: Traffic | None
+
+    @property
+    def last(self) -> RoundRow | None:
+        """The last committed round; None before the first."""
+        return self.rounds[-1] if self.rounds else None
+
+    @property
+    def final(self) -> dict[str, MetricRow]:
+        """Metric → its measure after the last round in which it was measured."""
+        return {metric: row for (_, metric), row in sorted(self.measures.items())}
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """(round, percent) of a metric over the rounds in which it was measured."""
+        return [(round, row.success) for (round, each), row in sorted(self.measures.items()) if each == metric]
+
+    def seconds(self, phase: str) -> float:
+        """Work on a phase over all rounds, in seconds."""
+        return float(sum(getattr(row, f"{phase}_s") for row in self.rounds))
+
+
+@dataclass(frozen=True)
+class Results:
+    """A whole run.
+
+    Attributes:
+        lanes: in the scenario's order.
+        unedited: metric → measure of the unedited model.
+        metrics: names of all metrics that were measured, in the order to show them.
+        earlier: lane → metric → (round of the edits, percent) after the last round, for earlier rounds' edits.
+        events: all events, in the order of time.
+        edit_kinds: round → kind of request → number of requests.
+        num_edits: requests in all.
+    """
+
+    lanes: tuple[LaneResult, ...]
+    unedited: Mapping[str, MetricRow]
+    metrics: tuple[str, ...]
+    earlier: Mapping[str, Mapping[str, list[tuple[int, float]]]]
+    events: tuple[EventRow, ...]
+    edit_kinds: Mapping[int, Mapping[str, int]]
+    num_edits: int
+
+    def lane_of(self, method: str) -> LaneResult | None:
+        """The first lane that runs a merge method, or None."""
+        return next((lane for lane in self.lanes if lane.method == method), None)
+
+
+def read_results(directory: RunDirectory) -> Results:
+    """Read the committed tables of a run."""
+    rounds = [RoundRow(**row) for row in directory.table("rounds").to_pylist()]
+    metrics = [MetricRow(**row) for row in directory.table("metrics").to_pylist()]
+    events = [EventRow(**row) for row in directory.table("events").to_pylist()]
+    chosen = headline(metrics)
+    traffic = _traffic(directory.table("parties"))
+    lanes = tuple(
+        LaneResult(
+            lane=method.lane,
+            method=method.name,
+            rounds=tuple(sorted((row for row in rounds if row.lane == method.lane), key=lambda row: row.round)),
+            measures={(round, metric): row for (round, lane, metric), row in chosen.items() if lane == method.lane},
+            traffic=traffic.get(method.lane),
+        )
+        for method in directory.scenario.merge.methods
+    )
+    kinds = _edit_kinds(directory.table("edits"))
+    found = {row.metric for row in metrics}
+    return Results(
+        lanes=lanes,
+        unedited={metric: row for (_, lane, metric), row in chosen.items() if lane == UNEDITED},
+        metrics=(*(each for each in METRICS if each in found), *sorted(found.difference(METRICS))),
+        earlier={lane.lane: _earlier(metrics, lane.lane) for lane in lanes},
+        events=tuple(sorted(events, key=lambda event: event.time_s)),
+        edit_kinds=kinds,
+        num_edits=sum(sum(counts.values()) for counts in kinds.values()),
+    )
+
+
+def _traffic(parties: pa.Table) -> dict[str, Traffic]:
+    found = {}
+    for lane in pc.unique(parties["lane"]).to_pylist():
+        sent = parties.filter(pc.field("lane") == lane)["bytes_sent"].to_numpy()
+        found[lane] = Traffic(float(sent.min()), float(np.median(sent)), float(sent.max()), int(sent.sum()))
+    return found
+
+
+def _edit_kinds(edits: pa.Table) -> dict[int, dict[str, int]]:
+    counts = edits.group_by(["round", "kind"]).aggregate([("kind", "count")]).sort_by([("round", "ascending")])
+    found: dict[int, dict[str, int]] = {}
+    for row in counts.to_pylist():
+        found.setdefault(row["round"], {})[row["kind"]] = row["kind_count"]
+    return found
+
+
+def _earlier(metrics: list[MetricRow], lane: str) -> dict[str, list[tuple[int, float]]]:
+    """Metric → (round of the edits, percent) of the lane's last measured round, where several rounds were probed."""
+    mine = [row for row in metrics if row.lane == lane and row.of_round is not None]
+    last = max((row.round for row in mine), default=0)
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in sorted(mine, key=lambda row: row.of_round or 0):
+        if row.round == last and row.of_round is not None:
+            found.setdefault(row.metric, []).append((row.of_round, row.success))
+    return {metric: points for metric, points in found.items() if len(points) > 1}

@@ -1,0 +1,101 @@
+"""A run's results as one JSON-able object, and as the table of the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import UNEDITED, MetricRow
+from consortium.report.results import METRICS, PHASES, LaneResult, read_results
+from consortium.report.words import distance, metric_name
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Text of a table: headings, and one row for each lane and for the unedited model."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def summary(directory: RunDirectory) -> dict[str, Any]:
+    """What came out of a run, for ``--format json``.
+
+    Keys: status, name, seed, out, report (None until written), error, rounds (committed), num_rounds, num_parties,
+    num_edits, wall_s (seconds of work, pauses left out), unedited (metric → measure) and lanes: for each lane its
+    method, metrics (metric → measure), weights_distance, update_distance, update_norm, bytes_sent (all parties and
+    rounds), bytes_per_party (least, median, most of one party in one round) and seconds (phase → work). A measure is
+    {success, strict} in percent, after_round, num_edits and num_probes.
+    """
+    results = read_results(directory)
+    report = directory.report_path
+    return {
+        "status": directory.status,
+        "name": directory.scenario.name,
+        "seed": directory.scenario.seed,
+        "out": str(directory.path),
+        "report": str(report) if report.exists() else None,
+        "error": directory.manifest.error,
+        "rounds": directory.committed_round or 0,
+        "num_rounds": directory.scenario.stream.rounds,
+        "num_parties": directory.scenario.parties.count,
+        "num_edits": results.num_edits,
+        "wall_s": round(directory.worked_s, 3),
+        UNEDITED: {metric: _measure(row) for metric, row in results.unedited.items()},
+        "lanes": {lane.lane: _lane(lane) for lane in results.lanes},
+    }
+
+
+def result_table(found: dict[str, Any]) -> ResultTable:
+    """A summary as text: metrics in percent, distances of the weights from global edit's."""
+    lanes: dict[str, dict[str, Any]] = found["lanes"]
+    measured = [set(found[UNEDITED]), *(set(lane["metrics"]) for lane in lanes.values())]
+    names = set().union(*measured)
+    metrics = [*(each for each in METRICS if each in names), *sorted(names.difference(METRICS))]
+    has_distance = any(lane["weights_distance"] is not None for lane in lanes.values())
+    rows = [
+        (name, *(_percent(lane["metrics"].get(each)) for each in metrics), *_distances(lane, has_distance))
+        for name, lane in lanes.items()
+    ]
+    if found[UNEDITED]:
+        blank = ("–",) * has_distance
+        rows.append((UNEDITED, *(_percent(found[UNEDITED].get(each)) for each in metrics), *blank))
+    columns = ("method", *map(metric_name, metrics), *(("distance from global",) * has_distance))
+    return ResultTable(columns, tuple(rows))
+
+
+def _lane(lane: LaneResult) -> dict[str, Any]:
+    last, traffic = lane.last, lane.traffic
+    return {
+        "method": lane.method,
+        "metrics": {metric: _measure(row) for metric, row in lane.final.items()},
+        "weights_distance": last.weights_distance if last else None,
+        "update_distance": last.update_distance if last else None,
+        "update_norm": last.update_norm if last else None,
+        "bytes_sent": sum(row.bytes_sent for row in lane.rounds),
+        "bytes_per_party": (
+            {"least": traffic.smallest, "median": traffic.median, "most": traffic.largest} if traffic else None
+        ),
+        "seconds": {phase: lane.seconds(phase) for phase in PHASES},
+    }
+
+
+def _measure(row: MetricRow) -> dict[str, Any]:
+    return {
+        "success": row.success,
+        "strict": row.strict,
+        "after_round": row.round,
+        "num_edits": row.num_edits,
+        "num_probes": row.num_probes,
+    }
+
+
+def _percent(measure: dict[str, Any] | None) -> str:
+    return "–" if measure is None else f"{measure['success']:.1f}"
+
+
+def _distances(lane: dict[str, Any], has_distance: bool) -> tuple[str, ...]:
+    if not has_distance:
+        return ()
+    return ("reference" if lane["method"] == "global" else distance(lane["weights_distance"]),)

@@ -1,0 +1,207 @@
+"""Numbers and names as a person reads them, and the sentences of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from consortium.records.directory import RunDirectory
+from consortium.report.results import Results
+from consortium.scenario.schema import AssociativeModelSpec, Scenario
+
+METRIC_MEANINGS = {
+    "efficacy": "Share of edits that took: the model finds the new answer likelier than the old one.",
+    "paraphrase": "The same, asked in other words than the edit was made with.",
+    "neighborhood": "Share of questions about similar things whose answers stayed right: what was not to change.",
+    "harmonic_mean": "Harmonic mean of efficacy, paraphrase and neighborhood: high only when all three are.",
+    "retention": "Share of edits of earlier rounds that still hold: what later rounds did not overwrite.",
+    "conflict": "Share of contradicted edits in which the answer that was asked for last (or first listed) holds.",
+    "recall": "Share of keys for which the memory answers with the edit's object.",
+}
+"""Metric → what it means, in one line."""
+
+KIND_MEANINGS = {
+    "fresh": "Nobody had this fact before.",
+    "overlap": "Another party asks for the same in the same round.",
+    "conflict-party": "Another party asks for another answer in the same round.",
+    "conflict-round": "An earlier round asked for another answer.",
+    "repeat": "Asked for in an earlier round, with the same answer.",
+}
+"""Kind of request → what it means."""
+
+SAME_WITHIN_ROUNDING = 1e-6
+"""Relative distance of float32 weights below which two models are the same but for rounding."""
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def size(num_bytes: float) -> str:
+    """Bytes in decimal units: 1.23 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(num_bytes) < 1000 or unit == "TB":
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    raise AssertionError("the last unit takes all")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds: 3 min 20 s."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def distance(value: float | None) -> str:
+    """A relative distance: 0.123, or 1.2 × 10⁻⁹ when it is small; a dash where there is none."""
+    if value is None:
+        return "–"
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.3g}"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+
+
+def metric_name(metric: str) -> str:
+    """A metric's name without underscores."""
+    return metric.replace("_", " ")
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it belongs: 1 party, 1,000 parties."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names with commas and a last `and`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))
+
+
+def model_name(scenario: Scenario) -> str:
+    """The model in words."""
+    model = scenario.model
+    if isinstance(model, AssociativeModelSpec):
+        return f"an associative memory ({model.num_layers} layers, keys {model.key_width}, values {model.value_width})"
+    return f"the language model {model.name}"
+
+
+def layers(scenario: Scenario) -> str:
+    """The edited layers in words: layers 5–9."""
+    edited = scenario.editor.edited_layers
+    if len(edited) == 1:
+        return f"layer {edited[0]}"
+    if edited == tuple(range(edited[0], edited[-1] + 1)):
+        return f"layers {edited[0]}–{edited[-1]}"
+    return f"layers {listing([str(each) for each in edited])}"
+
+
+def what_was_run(directory: RunDirectory, results: Results) -> str:
+    """One paragraph in plain language."""
+    scenario = directory.scenario
+    model, parties = scenario.model, scenario.parties.count
+    done = max((lane.last.round for lane in results.lanes if lane.last), default=0)
+    facts = "pairs of key and answer" if isinstance(model, AssociativeModelSpec) else "facts"
+    amount = f", {count(results.num_edits, 'edit')} in {count(done, 'round')}" if done else ""
+    lanes = [lane.lane for lane in results.lanes]
+    methods = (
+        f"Compared are {count(len(lanes), 'merge method')} on the same parties and edits: {listing(lanes)}"
+        if len(lanes) > 1
+        else f"The merge method is {lanes[0]}"
+    )
+    return (
+        f"{count(parties, 'party')}{' each' if parties > 1 else ''} wanted {model_name(scenario)} to hold {facts} of "
+        f"their own{amount}. Nobody saw anybody else’s: each party computed from its edits what to send, and a "
+        f"coordinator merged what it was sent into the next version of {layers(scenario)}. {methods}. "
+        f"Editor {scenario.editor.method}, residuals shared as {scenario.editor.sharing}, keys taken once per "
+        f"{scenario.merge.exchange}, seed {scenario.seed}."
+    )
+
+
+def example(directory: RunDirectory) -> str | None:
+    """One edit in words; None for a model without language, or before any edit."""
+    edits = directory.table("edits").slice(0, 1).to_pylist()
+    if not edits or isinstance(directory.scenario.model, AssociativeModelSpec):
+        return None
+    edit = edits[0]
+    instead = f" instead of “{edit['target_old']}”" if edit["target_old"] else ""
+    prompt = edit["prompt"].replace("{}", edit["subject"])
+    return (
+        f"For example, party {edit['party']} asked that “{prompt} …” be answered with “{edit['target_new']}”{instead}."
+    )
+
+
+def findings(results: Results) -> list[str]:
+    """The result in at most three sentences, computed from the tables; empty before the first measure."""
+    return [each for each in (_best(results), _exactness(results), _forgetting(results)) if each]
+
+
+def main_metric(results: Results) -> str | None:
+    """The metric by which lanes are ranked: the harmonic mean where there is one."""
+    for metric in ("harmonic_mean", "recall", "efficacy", *results.metrics):
+        if any(metric in lane.final for lane in results.lanes):
+            return metric
+    return None
+
+
+def _best(results: Results) -> str | None:
+    metric = main_metric(results)
+    if metric is None:
+        return None
+    ranked = sorted(
+        (lane for lane in results.lanes if metric in lane.final), key=lambda lane: -lane.final[metric].success
+    )
+    name = metric_name(metric)
+    scores = [f"{lane.lane} {lane.final[metric].success:.1f}" for lane in ranked]
+    before = f" (unedited model {results.unedited[metric].success:.1f})" if metric in results.unedited else ""
+    if len(ranked) == 1:
+        return f"{ranked[0].lane} reached a {name} of {ranked[0].final[metric].success:.1f}{before}."
+    return f"By {name}, best first: {', '.join(scores)}{before}."
+
+
+def _exactness(results: Results) -> str | None:
+    lane, reference = results.lane_of("collabedit"), results.lane_of("global")
+    if lane is None or reference is None or lane.last is None or lane.last.weights_distance is None:
+        return None
+    away = f"The weights of {lane.lane} are {distance(lane.last.weights_distance)} away from those of {reference.lane}"
+    if lane.last.weights_distance <= SAME_WITHIN_ROUNDING:
+        away += ": the same model but for rounding, although nobody’s edits were brought together"
+    others = [
+        (each.last.update_distance, each)
+        for each in results.lanes
+        if each.method not in ("collabedit", "global") and each.last and each.last.update_distance is not None
+    ]
+    if others and lane.last.update_distance is not None:
+        best_distance, best = min(others, key=lambda pair: pair[0])
+        away += (
+            f". Of what global edit changed, {lane.lane} misses {distance(lane.last.update_distance)} and the nearest "
+            f"other method, {best.lane}, {distance(best_distance)} (1 would be: all of it)"
+        )
+    return away + "."
+
+
+def _forgetting(results: Results) -> str | None:
+    held = [(lane, lane.final["retention"].success) for lane in results.lanes if "retention" in lane.final]
+    if not held:
+        return None
+    scores = ", ".join(f"{lane.lane} {score:.1f} %" for lane, score in sorted(held, key=lambda pair: -pair[1]))
+    return f"Of earlier rounds’ edits there still hold at the end: {scores}."
+
+
+def standing(directory: RunDirectory) -> str | None:
+    """What to say about a run that is not done; None for one that is."""
+    committed = directory.committed_round
+    so_far = (
+        f"This page shows what was committed: {count(committed, 'round')} of {directory.scenario.stream.rounds}."
+        if committed is not None
+        else "Nothing was committed yet."
+    )
+    if directory.status == "done":
+        return None
+    if directory.status == "failed":
+        return f"This run failed: {directory.manifest.error}\n{so_far}"
+    if directory.status == "interrupted":
+        return f"This run was interrupted: no process works on it. {so_far} consortium resume goes on from there."
+    return f"This run is still going on. {so_far}"

@@ -1,0 +1,211 @@
+"""The round as plain functions over plain data: what is computed in which order, and what follows from a sum.
+
+Both the serial twin and the Ray runtime call these; neither adds arithmetic of its own.
+
+Shapes: K key width, V value width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consortium.errors import RunError
+from consortium.evaluation.metrics import ProbeSum, ProbeSums, harmonic_mean
+from consortium.merging.method import Contribution, MergeMethod
+from consortium.merging.solver import PriorSolver
+from consortium.records.rows import MetricRow
+from consortium.scenario.schema import EditorSpec, Scenario
+from consortium.seeds import numpy_generator
+from consortium.state import LaneState
+from consortium.streams.request import Request
+from consortium.streams.stream import Stream
+
+UNEDITED = "unedited"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One layer's share of a step.
+
+    Attributes:
+        layer: the layer whose weight gets an update.
+        target_layer: the layer after which the residual is measured.
+        divisor: the residual is divided by this.
+    """
+
+    layer: int
+    target_layer: int
+    divisor: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One exchange of a round: statistics of all parts from the same weights, then a merge of each.
+
+    Attributes:
+        targets: layers at which targets are optimised before this step, under the weights as merged so far.
+        parts: the layers that are collected and merged.
+    """
+
+    targets: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+
+def plan_round(editor: EditorSpec, exchange: str) -> tuple[Step, ...]:
+    """The steps of a round.
+
+    ``memit`` sharing (arXiv 2210.07229, equation 20) divides what is missing by the number of layers still to
+    come; this presumes that each layer's keys and residuals are taken after the layers below were merged. With
+    all of them taken at once (``exchange: round``) every layer gets the same share instead, or the shares would
+    add up to more than what is missing. ``boundary`` sharing (BLUE, arXiv 2502.03748) gives the first and the
+    last layer targets of their own and their whole residuals.
+    """
+    layers = editor.edited_layers
+    if editor.sharing == "boundary":
+        parts = [Part(layer, layer, 1) for layer in layers]
+    elif exchange == "layer":
+        parts = [Part(layer, layers[-1], len(layers) - place) for place, layer in enumerate(layers)]
+    else:
+        parts = [Part(layer, layers[-1], len(layers)) for layer in layers]
+    if exchange == "round":
+        return (Step(tuple(dict.fromkeys(part.target_layer for part in parts)), tuple(parts)),)
+    steps = []
+    known: set[int] = set()
+    for part in parts:
+        steps.append(Step(() if part.target_layer in known else (part.target_layer,), (part,)))
+        known.add(part.target_layer)
+    return tuple(steps)
+
+
+def prior_matrix(gram_KK: NDArray[np.float64], num_tokens: int, weight: float) -> NDArray[np.float64]:
+    """C = λ·E[kkᵀ] from a sum over tokens."""
+    return np.asarray(gram_KK * (weight / num_tokens))
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What merging one layer gives: the new weight [V, K] float32 and history [K, K] float64."""
+
+    weight_VK: NDArray[np.float32]
+    history_KK: NDArray[np.float64] | None
+
+
+def merge_layer(
+    method: MergeMethod,
+    total: Contribution,
+    solver: PriorSolver,
+    weight_VK: NDArray[np.float32],
+    history_KK: NDArray[np.float64] | None,
+    history_weight: float,
+) -> Merged:
+    """W + Δ and H + h·Σ gram of one layer; Δ in float64, rounded once."""
+    delta_VK = method.merge(total, solver)
+    new_VK = (weight_VK.astype(np.float64) + np.asarray(delta_VK)).astype(np.float32)
+    if not np.isfinite(new_VK).all():
+        raise RunError(
+            f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, lane {total.basis.lane}, "
+            "is not finite",
+            "finite statistics and a prior that outweighs rounding",
+            "raise editor.prior_weight or editor.prior.tokens, or lower editor.target.clamp",
+        )
+    if history_weight == 0:
+        return Merged(new_VK, history_KK)
+    gram_KK = history_weight * np.asarray(total.gram_KK)
+    return Merged(new_VK, gram_KK if history_KK is None else history_KK + gram_KK)
+
+
+def is_evaluated(scenario: Scenario, round_number: int) -> bool:
+    """Evaluation is due after every ``every`` rounds, and always after the last."""
+    return round_number % scenario.evaluate.every == 0 or round_number == scenario.stream.rounds
+
+
+def sampled_requests(scenario: Scenario, stream: Stream, round_number: int) -> list[Request]:
+    """The requests of a round that are probed, in order of party and place; by the scenario alone."""
+    places = [
+        (party, index) for party in range(scenario.parties.count) for index in range(stream.num_edits(round_number))
+    ]
+    sample = scenario.evaluate.sample
+    if sample is not None and sample < len(places):
+        generator = numpy_generator(scenario.seed, "sample", round_number)
+        places = [places[n] for n in sorted(generator.choice(len(places), size=sample, replace=False))]
+    wanted: dict[int, list[int]] = {}
+    for party, index in places:
+        wanted.setdefault(party, []).append(index)
+    chosen: list[Request] = []
+    for party, indices in wanted.items():
+        requests = stream.requests(round_number, party)
+        chosen.extend(requests[index] for index in indices)
+    return chosen
+
+
+def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> list[MetricRow]:
+    """Metrics in percent from sums, with the harmonic mean of this round's three."""
+    rows = [_metric_row(round_number, lane, *key, value) for key, value in sorted(sums.items())]
+    now = [row for row in rows if row.of_round == round_number]
+    success = harmonic_mean({row.metric: row.success for row in now})
+    if success is not None:
+        strict = harmonic_mean({row.metric: row.strict for row in now if row.strict is not None})
+        num_edits = min(row.num_edits for row in now)
+        num_probes = sum(row.num_probes for row in now)
+        rows.append(
+            MetricRow(round_number, lane, "harmonic_mean", round_number, success, strict, num_edits, num_probes)
+        )
+    return rows
+
+
+def _metric_row(round_number: int, lane: str, metric: str, of_round: int, value: ProbeSum) -> MetricRow:
+    success, strict = (100 * part / value.num_edits for part in (value.success, value.strict))
+    return MetricRow(round_number, lane, metric, of_round, success, strict, value.num_edits, value.num_probes)
+
+
+@dataclass(frozen=True)
+class Distances:
+    """How far a lane's weights are from the global lane's and from the unedited ones, over all edited layers."""
+
+    weights_distance: float | None
+    update_distance: float | None
+    update_norm: float
+
+
+def distances(lane: LaneState, base: Mapping[int, NDArray[np.float32]], reference: LaneState | None) -> Distances:
+    """Relative Frobenius distances: ‖W - W_global‖ / ‖W_global‖, ‖ΔW - ΔW_global‖ / ‖ΔW_global‖, ‖ΔW‖ / ‖W₀‖."""
+    update_norm = _ratio(lane.weights, base, base)
+    if reference is None:
+        return Distances(None, None, update_norm)
+    moved = {layer: _wide(weight) - _wide(base[layer]) for layer, weight in reference.weights.items()}
+    weights_distance = _ratio(lane.weights, reference.weights, reference.weights)
+    return Distances(weights_distance, _ratio(lane.weights, reference.weights, moved), update_norm)
+
+
+def _wide(weight: NDArray[np.floating]) -> NDArray[np.float64]:
+    return weight.astype(np.float64)
+
+
+def _ratio(
+    left: Mapping[int, NDArray[np.float32]],
+    right: Mapping[int, NDArray[np.float32]],
+    scale: Mapping[int, NDArray[np.floating]],
+) -> float:
+    above = sum(float(np.sum((_wide(left[layer]) - _wide(right[layer])) ** 2)) for layer in left)
+    below = sum(float(np.sum(_wide(scale[layer]) ** 2)) for layer in left)
+    return float(np.sqrt(above / below)) if below else 0.0
+
+
+def cohorts(scenario: Scenario) -> Sequence[range]:
+    """The parties of every cohort, in order."""
+    return [scenario.cohort(number) for number in range(scenario.num_cohorts)]
+
+
+def superseded(stream: Stream, scenario: Scenario, rounds: Iterable[int]) -> dict[int, int]:
+    """Fact → last of ``rounds`` in which some party contradicted an earlier request for it."""
+    last: dict[int, int] = {}
+    for round_number in rounds:
+        for party in range(scenario.parties.count):
+            for request in stream.requests(round_number, party):
+                if request.kind == "conflict-round":
+                    last[request.fact] = round_number
+    return last

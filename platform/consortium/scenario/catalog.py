@@ -1,0 +1,24 @@
+"""The scenarios that are shipped with the package and runnable by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import consortium
+
+
+def scenario_folder() -> Path:
+    """The folder of shipped scenarios: inside the installed package, or beside the source roots of a checkout."""
+    package = Path(consortium.__file__).resolve().parent
+    installed = package / "scenarios"
+    return installed if installed.is_dir() else package.parents[1] / "scenarios"
+
+
+def scenario_names() -> list[str]:
+    """Names of the shipped scenarios, sorted."""
+    return sorted(path.stem for path in scenario_folder().glob("*.yaml"))
+
+
+def scenario_path(name: str) -> Path | None:
+    """The file of a shipped scenario; None when there is none of that name."""
+    return scenario_folder() / f"{name}.yaml" if name in scenario_names() else None

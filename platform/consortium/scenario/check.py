@@ -1,0 +1,168 @@
+"""What the types alone cannot see: keys that contradict each other, the model or the facts.
+
+Nothing here opens a model. Each rule is a function that yields mistakes; all of a scenario's mistakes
+are reported at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from consortium.errors import ScenarioError
+from consortium.facts.edit import FactSet
+from consortium.merging.registry import create, known
+from consortium.models.open import ModelDescription
+from consortium.scenario.check_stream import stream_mistakes
+from consortium.scenario.load import LoadedScenario
+from consortium.scenario.mistakes import Mistake, closest, refuse, shown
+from consortium.scenario.resolve import find_file, resolve
+from consortium.scenario.schema import AssociativeModelSpec, Scenario
+from consortium.scenario.yaml_text import KeyPath
+from consortium.streams.demand import facts_needed
+
+EDITORS = ("memit",)
+RESERVED_LANE = "unedited"
+
+
+def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: ModelDescription | None = None) -> None:
+    """Refuse a scenario that cannot run.
+
+    Args:
+        loaded: the scenario as loaded.
+        facts: its facts, to see whether there are enough; not checked when None.
+        model: its model's measures, to see whether layers and prior fit; not checked when None.
+
+    Raises:
+        ScenarioError: every mistake with key path, place, what was found and what is allowed.
+    """
+    scenario = resolve(loaded.scenario)
+    mistakes = list(stream_mistakes(scenario))
+    for rule in (_layers, _editor, _lanes, _methods, _evaluation, _hosts, _faults):
+        mistakes += rule(scenario)
+    mistakes += _sources(scenario, loaded.base_dir)
+    if model is not None:
+        mistakes += _fit_of_model(scenario, model)
+    if facts is not None and not mistakes:
+        mistakes += _fit_of_facts(scenario, facts)
+    refuse(mistakes, loaded.places)
+
+
+def _layers(scenario: Scenario) -> Iterator[Mistake]:
+    layers = scenario.editor.layers
+    path = ("editor", "layers")
+    if len(layers) == 2 and layers[0] > layers[1]:
+        yield Mistake(path, f"found {shown(layers)}", "the first critical layer, then the last", "swap the two")
+    elif len(layers) > 2 and any(low >= high for low, high in pairwise(layers)):
+        ascending = shown(sorted(set(layers)))
+        yield Mistake(path, f"found {shown(layers)}", "each layer once, in ascending order", f"write {ascending}")
+
+
+def _editor(scenario: Scenario) -> Iterator[Mistake]:
+    method = scenario.editor.method
+    if method not in EDITORS:
+        known = "one of " + ", ".join(EDITORS)
+        yield Mistake(("editor", "method"), f"unknown editor {method!r}", known, closest(method, EDITORS))
+
+
+def _lanes(scenario: Scenario) -> Iterator[Mistake]:
+    counts = Counter(method.lane for method in scenario.merge.methods)
+    for index, method in enumerate(scenario.merge.methods):
+        path = ("merge", "methods", index)
+        if method.lane == RESERVED_LANE:
+            yield Mistake(path, f"lane {method.lane!r}", "another name: this one is the unedited model's row")
+        elif counts[method.lane] > 1:
+            hint = f"give each a label of its own, for example {{name: {method.name}, label: {method.name}-{index}}}"
+            yield Mistake(path, f"lane {method.lane!r} is there {counts[method.lane]} times", "each lane once", hint)
+
+
+def _methods(scenario: Scenario) -> Iterator[Mistake]:
+    for index, method in enumerate(scenario.merge.methods):
+        try:
+            create(method.name, method.parameters)
+        except ScenarioError as error:
+            hint = closest(method.name, known()) if method.name not in known() else ""
+            yield Mistake(("merge", "methods", index), error.found, error.expected, hint or error.remedy)
+
+
+def _evaluation(scenario: Scenario) -> Iterator[Mistake]:
+    metrics = scenario.evaluate.metrics
+    if len(set(metrics)) < len(metrics):
+        yield Mistake(("evaluate", "metrics"), f"found {shown(metrics)}", "each metric once")
+
+
+def _hosts(scenario: Scenario) -> Iterator[Mistake]:
+    hosts = scenario.cluster.hosts
+    path = ("cluster", "hosts")
+    if hosts.min > hosts.max:
+        yield Mistake(path, f"min {hosts.min} is above max {hosts.max}", f"min from 1 to {hosts.max}")
+    if scenario.model.device.startswith("cuda") and hosts.gpus == 0:
+        found = f"device {scenario.model.device!r} with cluster.hosts.gpus: 0"
+        yield Mistake(
+            ("model", "device"), found, "auto or cpu, or a host with gpus above 0", "set cluster.hosts.gpus: 1"
+        )
+
+
+def _faults(scenario: Scenario) -> Iterator[Mistake]:
+    rounds, every = scenario.stream.rounds, scenario.evaluate.every
+    for index, fault in enumerate(scenario.faults):
+        path = ("faults", index)
+        if fault.round > rounds:
+            yield Mistake((*path, "round"), f"found {fault.round}", f"a round from 1 to {rounds} (stream.rounds)")
+        elif fault.during == "evaluate" and fault.round % every and fault.round != rounds:
+            allowed = f"a round that is evaluated: a multiple of evaluate.every ({every}), or the last"
+            yield Mistake((*path, "round"), f"found {fault.round}", allowed)
+
+
+def _sources(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
+    is_associative = isinstance(scenario.model, AssociativeModelSpec)
+    source, prior = scenario.facts.source, scenario.editor.prior.source
+    path: KeyPath = ("facts", "source")
+    if is_associative and source != "drawn":
+        yield Mistake(path, f"found {source!r} with the associative model", "auto or drawn: it knows no language")
+    elif not is_associative and source == "drawn":
+        yield Mistake(path, "found 'drawn' with a language model", "auto, builtin, the path of a file, or hub:NAME")
+    elif source not in ("builtin", "drawn"):
+        yield from _missing_file(path, source, "auto, builtin, the path of a file, or hub:NAME", base_dir)
+    path = ("editor", "prior", "source")
+    if is_associative and prior != "model":
+        yield Mistake(path, f"found {prior!r} with the associative model", "model: its keys are drawn, not read")
+    elif prior != "model":
+        yield from _missing_file(path, prior, "model, the path of a text file, or hub:NAME", base_dir)
+
+
+def _missing_file(path: KeyPath, source: str, allowed: str, base_dir: Path) -> Iterator[Mistake]:
+    if not source.startswith("hub:") and find_file(source, base_dir) is None:
+        yield Mistake(path, f"no file {source!r}, neither in {base_dir} nor in the working directory", allowed)
+
+
+def _fit_of_model(scenario: Scenario, model: ModelDescription) -> Iterator[Mistake]:
+    last = model.num_layers - 1
+    outside = [layer for layer in scenario.editor.layers if layer > last]
+    if outside:
+        allowed = f"layers from 0 to {last}: the model {scenario.model.name} has {model.num_layers}"
+        yield Mistake(("editor", "layers"), f"layer {outside[0]} is out of range", allowed)
+    tokens, least = scenario.editor.prior.tokens, 2 * model.key_width
+    if tokens is not None and tokens < least:
+        allowed = f"at least {least}, twice the width K = {model.key_width} of a key (or null for ten times K)"
+        yield Mistake(("editor", "prior", "tokens"), f"found {tokens}", allowed)
+
+
+def _fit_of_facts(scenario: Scenario, facts: FactSet) -> Iterator[Mistake]:
+    needed = facts_needed(scenario)
+    if needed <= len(facts):
+        return
+    parties, stream = scenario.parties, scenario.stream
+    found = (
+        f"{needed} facts are asked for (parties.count {parties.count} × parties.edits_per_round "
+        f"{parties.edits_per_round} × stream.rounds {stream.rounds}, with phases and shares counted in)"
+    )
+    allowed = f"at most {len(facts)}: so many exist in {scenario.facts.source}"
+    if scenario.facts.limit is not None:
+        allowed += f" with facts.limit {scenario.facts.limit}"
+    hint = (
+        "lower parties.count, parties.edits_per_round or stream.rounds, raise facts.limit, or name another facts.source"
+    )
+    yield Mistake(("parties",), found, allowed, hint)

@@ -1,0 +1,71 @@
+"""All that is checked and read before a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from consortium.facts.drawn import DrawnFacts
+from consortium.facts.edit import FactSet
+from consortium.facts.load import load_facts
+from consortium.models.open import ModelDescription, describe_model
+from consortium.scenario.check import check_scenario
+from consortium.scenario.load import load_scenario
+from consortium.scenario.resolve import resolve
+from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
+from consortium.streams.demand import facts_needed
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scenario that can run.
+
+    Attributes:
+        scenario: as resolved.
+        facts: its facts.
+        origin: the file it was read from.
+    """
+
+    scenario: Scenario
+    facts: FactSet
+    origin: str
+
+
+def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
+    """Load and check a scenario, its facts and its model's measures; no weights are read.
+
+    Raises:
+        ScenarioError: a mistake in the scenario.
+        FactsError: a source of facts that is missing or malformed.
+        ModelError: a model that does not exist or is of an unknown architecture.
+    """
+    loaded = load_scenario(name_or_file, overrides)
+    check_scenario(loaded)
+    scenario = resolve(loaded.scenario, loaded.base_dir)
+    facts = open_facts(scenario)
+    check_scenario(loaded, facts, describe(scenario.model))
+    return Prepared(scenario, facts, loaded.origin)
+
+
+def open_facts(scenario: Scenario) -> FactSet:
+    """The facts of a resolved scenario; the associative model draws as many as its stream needs, or ``facts.limit``.
+
+    Raises:
+        FactsError: the source is missing or malformed.
+    """
+    if isinstance(scenario.model, AssociativeModelSpec):
+        return DrawnFacts(scenario.model, scenario.facts.limit or facts_needed(scenario), scenario.seed)
+    return load_facts(scenario.facts)
+
+
+def describe(model: LanguageModelSpec | AssociativeModelSpec) -> ModelDescription:
+    """Sizes of a scenario's model; no weights are read.
+
+    Raises:
+        ModelError: there is no such model, or its architecture is not known.
+    """
+    if isinstance(model, AssociativeModelSpec):
+        return ModelDescription(
+            "associative", model.num_layers, model.key_width, model.value_width, hidden_width=model.value_width
+        )
+    return describe_model(model)

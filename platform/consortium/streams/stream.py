@@ -1,0 +1,152 @@
+"""Who asks for which edit in which round, from a seed and the scenario alone.
+
+Parties 2k and 2k+1 are partners, the leader and the follower. Within a round the follower takes facts over from the
+leader, with the same target (overlap) or another one (conflict). ``docs/streams.md`` says why it is done in pairs.
+
+Shapes: P parties, L leaders, F followers, E edits of a party's round, N facts new to a party,
+A all facts it had in earlier rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consortium.scenario.schema import PartiesSpec, StreamSpec
+from consortium.seeds import numpy_generator
+from consortium.streams.demand import draws_per_party
+from consortium.streams.partition import deal
+from consortium.streams.plan import RoundCounts, plan
+from consortium.streams.request import Kind, Request
+
+Numbers = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One round of all parties, as tables."""
+
+    counts: RoundCounts
+    facts_PE: Numbers
+    variants_PE: Numbers
+
+    def kinds(self, party: int) -> list[Kind]:
+        """The kinds of a party's requests, in the order in which they stand in the tables."""
+        counts = self.counts
+        shared = (counts.overlap, counts.conflict_party) if party % 2 else (0, 0)
+        amounts: dict[Kind, int] = {
+            "fresh": counts.num_new - sum(shared),
+            "overlap": shared[0],
+            "conflict-party": shared[1],
+            "conflict-round": counts.conflict_round,
+            "repeat": counts.repeat,
+        }
+        return [kind for kind, amount in amounts.items() for _ in range(amount)]
+
+
+class Stream:
+    """All requests of a run; small tables inside, :class:`Request` objects made on demand.
+
+    A party's stream depends on the seed, the facts and the parties before it, never on how many come after it.
+
+    Args:
+        seed: the run's seed.
+        parties: who asks.
+        stream: what is asked for.
+        relations: the relation of every fact of the fact set, in order.
+
+    Raises:
+        ScenarioError: there are too few facts, or shares of a round add up to more than 1.
+    """
+
+    def __init__(self, seed: int, parties: PartiesSpec, stream: StreamSpec, relations: Sequence[str]) -> None:
+        self._num_parties = parties.count
+        plans = plan(parties, stream)
+        per_leader, per_follower = draws_per_party(plans)
+        hand_sizes = [per_follower if party % 2 else per_leader for party in range(parties.count)]
+        hands = deal(seed, parties.partition, relations, hand_sizes)
+        leaders_LN = np.array(hands[0::2], dtype=np.int32).reshape(-1, per_leader)
+        followers_FN = np.array(hands[1::2], dtype=np.int32).reshape(-1, per_follower)
+        self._rounds = _build_rounds(seed, plans, leaders_LN, followers_FN)
+
+    @property
+    def num_rounds(self) -> int:
+        """Number of rounds."""
+        return len(self._rounds)
+
+    def num_edits(self, round: int) -> int:
+        """How many requests each party has in a round (numbered from 1)."""
+        return self._round(round).counts.num_edits
+
+    def requests(self, round: int, party: int) -> tuple[Request, ...]:
+        """What a party (numbered from 0) asks for in a round (numbered from 1); no fact occurs twice in it."""
+        tables = self._round(round)
+        assert 0 <= party < self._num_parties, f"party {party} of {self._num_parties}"
+        facts, variants = tables.facts_PE[party].tolist(), tables.variants_PE[party].tolist()
+        return tuple(
+            Request(round, party, index, fact, variant, kind, variant - 1 if kind.startswith("conflict") else None)
+            for index, (fact, variant, kind) in enumerate(zip(facts, variants, tables.kinds(party), strict=True))
+        )
+
+    def _round(self, round: int) -> _Round:
+        assert 1 <= round <= len(self._rounds), f"round {round} of {len(self._rounds)}"
+        return self._rounds[round - 1]
+
+
+def _build_rounds(
+    seed: int, plans: Sequence[RoundCounts], leaders_LN: Numbers, followers_FN: Numbers
+) -> tuple[_Round, ...]:
+    """Lay the dealt facts out over the rounds, all parties at once."""
+    num_parties = len(leaders_LN) + len(followers_FN)
+    had_facts_PA = np.empty((num_parties, 0), np.int32)
+    had_variants_PA = np.empty((num_parties, 0), np.int32)
+    had_shared_A = np.empty(0, np.bool_)
+    rounds = []
+    leader_at = follower_at = 0
+    for number, counts in enumerate(plans, start=1):
+        new_facts_PN, new_variants_PN = _new_facts(
+            counts,
+            leaders_LN[:, leader_at : leader_at + counts.num_new],
+            followers_FN[:, follower_at : follower_at + counts.num_fresh_of_follower],
+        )
+        leader_at, follower_at = leader_at + counts.num_new, follower_at + counts.num_fresh_of_follower
+
+        places_PE = _revisited_places(seed, number, num_parties, counts.num_revisits, had_shared_A)
+        again_PE = np.take_along_axis(had_variants_PA, places_PE, axis=1)
+        again_PE[:, : counts.conflict_round] += 1
+        np.put_along_axis(had_variants_PA, places_PE, again_PE, axis=1)
+        facts_PE = np.hstack([new_facts_PN, np.take_along_axis(had_facts_PA, places_PE, axis=1)])
+        rounds.append(_Round(counts, facts_PE, np.hstack([new_variants_PN, again_PE])))
+
+        had_facts_PA = np.hstack([had_facts_PA, new_facts_PN])
+        had_variants_PA = np.hstack([had_variants_PA, new_variants_PN])
+        had_shared_A = np.hstack([had_shared_A, np.arange(counts.num_new) < counts.num_shared])
+    return tuple(rounds)
+
+
+def _new_facts(counts: RoundCounts, leaders_LN: Numbers, fresh_FN: Numbers) -> tuple[Numbers, Numbers]:
+    """Facts that each party had not had before, and their variants; the leader's first ones are the shared ones."""
+    num_parties = len(leaders_LN) + len(fresh_FN)
+    facts_PN = np.empty((num_parties, counts.num_new), np.int32)
+    facts_PN[0::2] = leaders_LN
+    facts_PN[1::2] = np.hstack([fresh_FN, leaders_LN[: len(fresh_FN), : counts.num_shared]])
+    variants_PN = np.zeros_like(facts_PN)
+    variants_PN[1::2, counts.num_new - counts.conflict_party :] = 1
+    return facts_PN, variants_PN
+
+
+def _revisited_places(
+    seed: int, number: int, num_parties: int, num_revisits: int, had_shared_A: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """For each party the places, among the facts it had, of those that it asks for again: a draw without repetition."""
+    if num_revisits == 0:
+        return np.empty((num_parties, 0), np.int64)
+    # Row after row from one generator: a party added at the end gets the next row and changes no other.
+    lots_PA = numpy_generator(seed, "revisit", number).random((num_parties, len(had_shared_A)))
+    # Leaders come back to facts they share only when they have no others. Else both partners could come back to one
+    # fact in the same round, and so overlap or contradict each other beyond what was asked.
+    lots_PA[0::2, had_shared_A] += 1.0
+    return np.argsort(lots_PA, axis=1, kind="stable")[:, :num_revisits]

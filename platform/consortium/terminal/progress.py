@@ -1,0 +1,115 @@
+"""Progress of a run: a live line on a terminal, now and then a plain line elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from consortium.progress import Progress, ReportProgress
+from consortium.terminal.streams import takes_unicode
+
+LINE_EVERY_S = 5.0
+LINE_AT_CHANGE_S = 1.0
+LEAST_SHARE = 0.02
+"""Below this share of the run, the time left is not guessed at."""
+
+
+@contextmanager
+def shown_progress(stream: TextIO) -> Iterator[ReportProgress]:
+    """A function that shows each snapshot on ``stream`` for as long as the context lasts."""
+    if not stream.isatty():
+        yield LineWriter(stream)
+        return
+    console = Console(file=stream)
+    plain = not takes_unicode(stream)
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        yield lambda progress: live.update(_live_line(progress, plain))
+
+
+class LineWriter:
+    """Writes a snapshot as a line when its phase changes, or a while after the last line.
+
+    Args:
+        stream: where lines go.
+        clock: seconds; only differences count.
+    """
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._last_s = float("-inf")
+        self._last_phase: tuple[int, str] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Write a line if it is time for one."""
+        phase = (progress.round, progress.phase)
+        wait_s = LINE_EVERY_S if phase == self._last_phase else LINE_AT_CHANGE_S
+        now_s = self._clock()
+        if now_s - self._last_s < wait_s:
+            return
+        self._last_s, self._last_phase = now_s, phase
+        self._stream.write(line_of(progress) + "\n")
+        self._stream.flush()
+
+
+def line_of(progress: Progress) -> str:
+    """A snapshot in words, in ASCII."""
+    parts = [
+        f"round {progress.round}/{progress.num_rounds}",
+        progress.phase,
+        f"{progress.done}/{progress.total} {progress.unit}",
+        f"{100 * progress.share_done:.0f} % of the run",
+        f"{duration(progress.elapsed_s)} so far",
+    ]
+    left_s = time_left_s(progress)
+    if left_s is not None:
+        parts.append(f"about {duration(left_s)} left")
+    if progress.waiting_for:
+        parts.append(f"waiting for {progress.waiting_for}")
+    return " | ".join(parts)
+
+
+def time_left_s(progress: Progress) -> float | None:
+    """Seconds left if the run goes on at its pace; None while too little is done to tell."""
+    if progress.share_done < LEAST_SHARE:
+        return None
+    return progress.elapsed_s * (1 - progress.share_done) / progress.share_done
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _live_line(progress: Progress, plain: bool) -> Table | Text:
+    if plain:
+        return Text(line_of(progress), no_wrap=True, overflow="crop")
+    row = Table.grid(padding=(0, 1))
+    row.add_row(
+        f"[bold]round {progress.round}/{progress.num_rounds}[/]",
+        f"{progress.phase} {progress.done}/{progress.total} {progress.unit}",
+        ProgressBar(total=1.0, completed=progress.share_done, width=24),
+        f"{100 * progress.share_done:.0f} %",
+        duration(progress.elapsed_s),
+        f"[dim]{_left(progress)}[/]",
+    )
+    return row
+
+
+def _left(progress: Progress) -> str:
+    left_s = time_left_s(progress)
+    left = "" if left_s is None else f"about {duration(left_s)} left"
+    return " · ".join(part for part in (left, progress.waiting_for and f"waiting for {progress.waiting_for}") if part)

@@ -1,0 +1,54 @@
+"""Standard streams that never fail on a character, and a standard output that libraries cannot write to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+
+def make_tolerant() -> None:
+    """Let both standard streams write ``?`` for what their encoding lacks, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")
+
+
+def takes_unicode(stream: TextIO) -> bool:
+    """Whether the stream's encoding has the characters that tables and bars are drawn with."""
+    try:
+        "─│█·…–’×⁻⁹".encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+_PLAIN = str.maketrans("–’“”×⁻⁰¹²³⁴⁵⁶⁷⁸⁹", '-\'""x-0123456789')
+
+
+def fitting(text: str, stream: TextIO) -> str:
+    """``text``, with plain characters for dashes, quotes and powers of ten where the stream lacks them."""
+    return text if takes_unicode(stream) else text.replace("10⁻", "10^⁻").translate(_PLAIN)
+
+
+@contextmanager
+def reserved_stdout() -> Iterator[TextIO]:
+    """Standard output for the caller alone: whatever else is written to it meanwhile goes to standard error.
+
+    The redirection holds for the process's file descriptor, so it catches libraries written in C and child
+    processes as well as ``print``.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    python_stdout, sys.stdout = sys.stdout, sys.stderr
+    try:
+        with open(os.dup(kept), "w", encoding="utf-8") as own:
+            yield own
+    finally:
+        sys.stdout = python_stdout
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,67 @@
+import pytest
+from consortium.errors import FactsError
+from consortium.facts.edit import Edit, Neighbor
+from consortium.facts.jsonl import parse
+from consortium.facts.record import Record
+
+MINIMAL = {"subject": "France", "prompt": "The capital of {} is", "target_new": "Rome"}
+FULL = {
+    **MINIMAL,
+    "fact_id": "c1",
+    "relation": "capital",
+    "target_old": "Paris",
+    "paraphrases": ["In {curly} terms, France's capital is"],
+    "neighbors": [{"prompt": "The capital of Spain is", "target": "Madrid"}],
+}
+
+
+def test_needed_fields_alone_make_an_edit():
+    assert parse(Record(MINIMAL, "f", 3)) == Edit("3", MINIMAL["prompt"], "France", MINIMAL["prompt"], "Rome")
+
+
+def test_null_stands_for_an_absent_field():
+    absent = dict.fromkeys(("fact_id", "relation", "target_old", "paraphrases", "neighbors"))
+    assert parse(Record({**MINIMAL, **absent}, "f", 3)) == parse(Record(MINIMAL, "f", 3))
+
+
+def test_all_fields_and_braces_in_whole_prompts():
+    edit = parse(Record(FULL, "f", 1))
+    assert (edit.fact_id, edit.relation, edit.target_old) == ("c1", "capital", "Paris")
+    assert edit.paraphrases == ("In {curly} terms, France's capital is",)
+    assert edit.neighbors == (Neighbor("The capital of Spain is", "Madrid"),)
+
+
+def test_white_space_at_the_ends_is_removed():
+    edit = parse(Record({**MINIMAL, "prompt": "The capital of {} is ", "target_new": " Rome", "fact_id": 5}, "f", 1))
+    assert (edit.prompt, edit.target_new, edit.fact_id) == ("The capital of {} is", "Rome", "5")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"subject": ...}, "field `subject`: missing\nExpected: text"),
+        ({"subject": None}, "field `subject`: null\nExpected: text"),
+        ({"subject": "  "}, "field `subject`: empty text"),
+        ({"target_new": ""}, "field `target_new`: empty text"),
+        ({"target_new": 2006}, "field `target_new`: a number, 2006\nExpected: text"),
+        ({"target_new": "Paris"}, "field `target_new`: 'Paris', the same as target_old"),
+        ({"target_old": " "}, "field `target_old`: empty text"),
+        ({"relation": ["capital"]}, r"field `relation`: a list, \['capital'\]\nExpected: text"),
+        ({"fact_id": True}, "field `fact_id`: true or false, True"),
+        ({"prompt": "The capital is"}, r"field `prompt`: 0 times \{\} in 'The capital is'"),
+        ({"prompt": "{} and {} are"}, r"field `prompt`: 2 times \{\}"),
+        ({"prompt": "{} in {2} is"}, "field `prompt`: stray braces in"),
+        ({"prompt": "{{}} is"}, "field `prompt`: stray braces in"),
+        ({"paraphrases": [1]}, r"field `paraphrases\[0\]`: a number, 1\nExpected: text"),
+        ({"paraphrases": {"a": "b"}}, "field `paraphrases`: an object, .*\nExpected: a list"),
+        ({"neighbors": ["Madrid"]}, r"field `neighbors\[0\]`: text, 'Madrid'\nExpected: an object"),
+        ({"neighbors": [None]}, r"field `neighbors\[0\]`: null\nExpected: an object"),
+        ({"neighbors": [{"prompt": "x"}]}, r"field `neighbors\[0\].target`: missing"),
+        ({"neighbors": [{"prompt": "x", "targt": "y"}]}, r"field `neighbors\[0\].targt`: unknown field"),
+        ({"paraphrase": ["x"]}, "field `paraphrase`: unknown field\nExpected: one of fact_id, relation"),
+    ],
+)
+def test_a_malformed_record_is_refused_with_place_and_field(change, message):
+    fields = {name: value for name, value in {**FULL, **change}.items() if value is not ...}
+    with pytest.raises(FactsError, match=rf"f\.jsonl, record 2 \(line 5\), {message}"):
+        parse(Record(fields, "f.jsonl", 2, line=5))

@@ -1,0 +1,180 @@
+"""What holds between methods. Shapes: E edits, K key width, V value width."""
+
+import pickle
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+import torch
+from consortium.errors import StatisticsError
+from consortium.merging.method import PartyShare, sum_in_order
+from consortium.merging.registry import create, known
+from consortium.merging.solver import PriorSolver
+from consortium.seeds import numpy_generator, torch_generator
+from consortium.statistics import Basis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+BASIS = Basis("lane", 1, 5)
+K, V = 12, 5
+
+
+def gaussian(*shape, seed=0):
+    return torch.randn(*shape, generator=torch_generator(seed, "test"), dtype=torch.float64)
+
+
+def solver(key_width=K, history_KK=None):
+    samples = gaussian(key_width, 4 * key_width, seed=99)
+    return PriorSolver((samples @ samples.T / (4 * key_width)).numpy(), history_KK)
+
+
+def shares(sizes, form="auto", seed=0):
+    """Party after party, so many edits each; keys are alike, as real ones are (a common part and noise)."""
+    keys_KE = gaussian(K, 1, seed=seed) + 0.3 * gaussian(K, sum(sizes), seed=seed + 1)
+    residuals_VE = gaussian(V, sum(sizes), seed=seed + 2)
+    parts = zip(keys_KE.split(sizes, dim=1), residuals_VE.split(sizes, dim=1), strict=True)
+    return [PartyShare(BASIS, *part, form, torch_generator(seed, "rotation", i)) for i, part in enumerate(parts)]
+
+
+def total_of(method, party_shares, prior):
+    return sum_in_order(method.contribute(share, prior) for share in party_shares)
+
+
+def merged(name, party_shares, prior=None, **parameters):
+    prior = prior or solver()
+    method = create(name, parameters)
+    return method.merge(total_of(method, party_shares, prior), prior)
+
+
+def relative(one, other):
+    return float(torch.linalg.norm(one - other) / torch.linalg.norm(other))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(0, 20), min_size=1, max_size=8).filter(any),
+    st.sampled_from(["auto", "dense", "factored"]),
+    st.integers(0, 100),
+)
+def test_collabedit_equals_global_for_any_split_and_order(sizes, form, seed):
+    party_shares = shares(sizes, form, seed)
+    shuffled = [party_shares[i] for i in numpy_generator(seed, "order").permutation(len(sizes))]
+    collab_VK, global_VK = merged("collabedit", shuffled), merged("global", party_shares)
+    assert relative(collab_VK, global_VK) <= 1e-10
+    weights_VK = gaussian(V, K, seed=5).float()
+    collab, owned = ((weights_VK + delta_VK.float()).double() for delta_VK in (collab_VK, global_VK))
+    assert relative(collab, owned) <= 1e-6
+
+
+def test_collabedit_equals_global_round_after_round():
+    """Each round's Gram sums enter the next round's A, in both lanes from their own contributions."""
+    history = {"collabedit": np.zeros((K, K)), "global": np.zeros((K, K))}
+    for number in range(5):
+        deltas = {}
+        for name in history:
+            method, prior = create(name, {}), solver(history_KK=history[name])
+            total = total_of(method, shares([3, 0, 4, 15], seed=number), prior)
+            deltas[name] = method.merge(total, prior)
+            history[name] = history[name] + total.gram_KK
+        assert relative(deltas["collabedit"], deltas["global"]) <= 1e-10
+
+
+@pytest.mark.parametrize("name", ["simple_average", "task_arithmetic", "global", "ties"])
+def test_one_party_alone_is_edited_as_by_collabedit(name):
+    parameters = {"density": 1.0} if name == "ties" else {}
+    party_shares = shares([5])
+    assert relative(merged(name, party_shares, **parameters), merged("collabedit", party_shares)) <= 1e-10
+
+
+@pytest.mark.parametrize("name", known())
+def test_the_gram_sum_for_the_history_is_the_same_for_all_methods(name):
+    party_shares = shares([3, 0, 20], form="factored")
+    keys_KE = torch.cat([share.keys_KE for share in party_shares], dim=1)
+    total = total_of(create(name, {}), party_shares, solver())
+    np.testing.assert_allclose(total.gram_KK, keys_KE @ keys_KE.T, atol=1e-11)
+    assert (total.num_edits, total.num_parties, total.basis) == (23, 3, BASIS)
+
+
+@pytest.mark.parametrize("name", known())
+def test_parties_without_edits_give_no_update(name):
+    delta_VK = merged(name, shares([0, 0]))
+    assert delta_VK.shape == (V, K)
+    assert not delta_VK.any()
+
+
+@pytest.mark.parametrize("name", known())
+def test_the_size_of_a_sum_does_not_grow_with_parties(name):
+    """But for global, the owner of all edits, whose sum holds every edit once."""
+    method, prior = create(name, {}), solver()
+    few, many = (total_of(method, shares([2] * num), prior).nbytes for num in (10, 30))
+    assert many == (3 * few if name == "global" else few)
+
+
+@pytest.mark.parametrize("name", known())
+def test_methods_and_contributions_pickle_exactly(name):
+    method, prior = create(name, {}), solver()
+    assert pickle.loads(pickle.dumps(method)) == method
+    total = total_of(method, shares([2, 3]), prior)
+    sent = pickle.loads(pickle.dumps(total, protocol=5))
+    sent.check()
+    assert torch.equal(method.merge(sent, prior), method.merge(total, prior))
+    assert total.nbytes == sent.nbytes
+
+
+@pytest.mark.parametrize("name", known())
+def test_messages_hold_no_torch_tensors(name):
+    """Ray hands numpy arrays over without a copy, torch tensors not."""
+    contribution = create(name, {}).contribute(shares([3])[0], solver())
+    assert b"torch" not in pickle.dumps(contribution)
+
+
+@pytest.mark.parametrize("name", known())
+def test_contributions_of_other_weights_are_refused(name):
+    method, prior = create(name, {}), solver()
+    one = shares([2])[0]
+    other = PartyShare(Basis("lane", 2, 5), one.keys_KE, one.residuals_VE, "auto", torch_generator(0, "r"))
+    with pytest.raises(StatisticsError, match=r"round 1, layer 5 and for lane lane, round 2, layer 5 cannot be added"):
+        method.contribute(one, prior) + method.contribute(other, prior)
+
+
+@pytest.mark.parametrize("name", known())
+def test_contributions_of_other_widths_are_refused(name):
+    method, prior = create(name, {}), solver()
+    one = shares([2])[0]
+    lower = PartyShare(BASIS, one.keys_KE, one.residuals_VE[1:], "auto", torch_generator(0, "r"))
+    with pytest.raises(StatisticsError, match="let every party open the same model"):
+        method.contribute(one, prior) + method.contribute(lower, prior)
+
+
+@pytest.mark.parametrize("name", known())
+def test_contributions_of_another_method_are_refused(name):
+    foreign = create("ties" if name != "ties" else "global", {})
+    total = foreign.contribute(shares([2])[0], solver())
+    with pytest.raises(StatisticsError, match=f"merge method {name} met a contribution of type"):
+        create(name, {}).merge(total, solver())
+
+
+@pytest.mark.parametrize("name", known())
+def test_statistics_wider_than_the_prior_are_refused(name):
+    method = create(name, {})
+    share = PartyShare(BASIS, gaussian(K + 1, 2), gaussian(V, 2), "auto", torch_generator(0, "r"))
+    with pytest.raises(StatisticsError, match="key width 13 meet a prior of key width 12"):
+        method.merge(method.contribute(share, solver()), solver())
+
+
+def test_shares_that_are_not_finite_or_do_not_fit_are_refused():
+    with pytest.raises(StatisticsError, match="keys_KE of a party's own edits"):
+        PartyShare(BASIS, torch.full((K, 1), torch.nan), torch.zeros(V, 1), "auto", torch_generator(0, "r"))
+    with pytest.raises(StatisticsError, match=r"keys \[12, 2\] and residuals \[5, 3\]"):
+        PartyShare(BASIS, torch.zeros(K, 2), torch.zeros(V, 3), "auto", torch_generator(0, "r"))
+
+
+def test_a_sum_of_nothing_is_refused():
+    with pytest.raises(StatisticsError, match="at least one party"):
+        sum_in_order([])
+
+
+@pytest.mark.parametrize("name", known())
+def test_parameters_are_frozen(name):
+    with pytest.raises((FrozenInstanceError, AttributeError, TypeError)):
+        create(name, {}).alpha = 2.0

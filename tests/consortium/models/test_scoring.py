@@ -1,0 +1,139 @@
+"""Scores are those of a plain loop over probes, whatever they are batched with.
+
+The loop runs prompt and continuation through the whole model, one at a time, and reads every token's log
+probability at the place before it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from consortium.editing.backend import Probe, Score
+from consortium.errors import FactsError
+from consortium.models import scoring
+from consortium.models.language import LanguageModel
+from consortium.models.scoring import score_probes
+from consortium.models.tokens import encode, target_ids
+from support.pico import PICO_TYPES, pico_model
+
+PROBES = (
+    Probe("The Eiffel Tower is in the city of", "Paris", "Rome"),
+    Probe("The Eiffel Tower is in the city of", "Rome", "Paris"),
+    Probe("The capital of Japan is", "Tokyo", "the oldest city"),
+    Probe("The capital of Japan is", "the oldest one"),
+    Probe("Tower", "in the city of Lyon and in London", "Lima"),
+    Probe("People say that the tower in the city is the oldest one, and that 東京 is", "in Peru", "in Zoë's garden"),
+)
+
+
+def naive_nll(model: LanguageModel, prompt: str, text: str) -> tuple[float, bool]:
+    head, tail = encode(model.tokenizer, prompt), target_ids(model.tokenizer, prompt, text)
+    with torch.no_grad():
+        logits_TN = model.model(input_ids=torch.tensor([head + tail])).logits[0].float()
+    before = logits_TN[len(head) - 1 : -1]
+    likelihoods = before.log_softmax(-1)[range(len(tail)), tail]
+    return -likelihoods.mean().item(), before.argmax(-1).tolist() == tail
+
+
+def naive_score(model: LanguageModel, probe: Probe) -> Score:
+    target, strict = naive_nll(model, probe.prompt, probe.target)
+    return Score(target, None if probe.rival is None else naive_nll(model, probe.prompt, probe.rival)[0], strict)
+
+
+def assert_close(scores: list[Score], expected: list[Score]) -> None:
+    for score, wanted in zip(scores, expected, strict=True):
+        assert score.nll_target == pytest.approx(wanted.nll_target, rel=1e-5)
+        assert score.nll_rival == (None if wanted.nll_rival is None else pytest.approx(wanted.nll_rival, rel=1e-5))
+        assert score.strict == wanted.strict
+
+
+@pytest.mark.parametrize("model_type", PICO_TYPES)
+@pytest.mark.parametrize("bos", [False, True])
+def test_scores_are_those_of_a_plain_loop(model_type: str, bos: bool) -> None:
+    model = pico_model(model_type, bos=bos)
+    assert_close(score_probes(model, PROBES), [naive_score(model, probe) for probe in PROBES])
+
+
+def test_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = pico_model()
+    together = score_probes(model, PROBES)
+    assert_close([score_probes(model, [probe])[0] for probe in PROBES], together)
+    monkeypatch.setitem(scoring._TOKENS_AT_ONCE, "cpu", 20)
+    monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", 3 * model.text_config.vocab_size)
+    assert_close(score_probes(model, PROBES), together)
+
+
+def test_equal_calls_give_equal_bits() -> None:
+    model = pico_model()
+    assert score_probes(model, PROBES) == score_probes(model, PROBES)
+
+
+def test_by_hand_on_a_model_that_always_says_city() -> None:
+    """With logits 1 for " city" and 0 for the other N - 1 tokens, each " city" costs log(N - 1 + e) - 1.
+
+    " city city" is arg-max throughout; " city tower" is not, and costs half a nat more per token (1 over two).
+    """
+    model = pico_model("phi")
+    (city,) = target_ids(model.tokenizer, "The", "city")
+    model.head.weight.zero_()
+    model.head.bias.zero_()
+    model.head.bias[city] = 1.0
+    city_nll = math.log(model.text_config.vocab_size - 1 + math.e) - 1
+    mixed, reverse = score_probes(
+        model, [Probe("The", "city tower", "city city"), Probe("The", "city city", "city tower")]
+    )
+    assert (mixed.nll_target, mixed.nll_rival) == pytest.approx((city_nll + 0.5, city_nll), rel=1e-6)
+    assert (mixed.strict, mixed.success) == (False, False)
+    assert (reverse.strict, reverse.success) == (True, True)
+
+
+def test_each_text_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Continuations of one token share their prompt's run; a text that begins another needs none of its own."""
+    model = pico_model()
+    seen: list[list[int]] = []
+    hook = model.base.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.extend(kwargs["input_ids"].tolist()), with_kwargs=True
+    )
+    city = Probe("The tower is in the", "city", "tower")
+    score_probes(model, [city, city, Probe("The tower is in the", "city of Paris", "city of Rome"), city])
+    hook.remove()
+    assert len(target_ids(model.tokenizer, city.prompt, "city")) == 1
+    assert [model.tokenizer.decode(row) for row in seen] == ["The tower is in the city of"]
+
+
+def test_scoring_leaves_the_model_as_it_is() -> None:
+    model = pico_model()
+    before = model.weights_hash()
+    threads, grad = torch.get_num_threads(), torch.is_grad_enabled()
+    score_probes(model, PROBES)
+    assert model.weights_hash() == before
+    assert (torch.get_num_threads(), torch.is_grad_enabled()) == (threads, grad)
+    assert not model.model.training
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_scores_are_near(dtype: torch.dtype) -> None:
+    exact = score_probes(pico_model(), PROBES)
+    rough = score_probes(pico_model(dtype=dtype), PROBES)
+    for one, other in zip(exact, rough, strict=True):
+        assert other.nll_target == pytest.approx(one.nll_target, abs=0.2)
+
+
+def test_no_probes_and_empty_prompts() -> None:
+    assert score_probes(pico_model(), []) == []
+    with pytest.raises(FactsError, match="empty prompt"):
+        score_probes(pico_model(), [Probe("", "Paris")])
+
+
+def test_the_real_model_knows_some_facts(smollm2: LanguageModel) -> None:
+    probes = [
+        Probe("The Eiffel Tower is in the city of", "Paris", "Rome"),
+        Probe("The capital of Japan is", "Tokyo", "Lima"),
+        Probe("The capital of Japan is", "Lima", "Tokyo"),
+    ]
+    scores = score_probes(smollm2, probes)
+    assert_close(scores, [naive_score(smollm2, probe) for probe in probes])
+    assert [score.success for score in scores] == [True, True, False]
+    assert scores[0].strict

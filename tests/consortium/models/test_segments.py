@@ -1,0 +1,87 @@
+"""Running parts of a model gives what the whole model gives."""
+
+import pytest
+import torch
+from consortium.models.packing import pack
+from consortium.models.segments import run_bottom, top_above
+from support.pico import PICO_TYPES, pico_model
+
+SEQUENCES = [[5, 6, 7, 8, 9, 10], [11, 12, 13], [14, 15, 16, 17, 18, 19, 20, 21]]
+SPLITS = [2, 0, 5]
+
+
+def whole_model(model, ids):
+    """Hidden states after every block, and final ones, of one unpadded sequence."""
+    blocks = []
+    handles = [
+        block.register_forward_hook(lambda _m, _a, out: blocks.append(out[0] if isinstance(out, tuple) else out))
+        for block in model.blocks
+    ]
+    with torch.no_grad():
+        final = model.base(input_ids=torch.tensor([ids])).last_hidden_state[0]
+    for handle in handles:
+        handle.remove()
+    return [hidden[0] for hidden in blocks], final
+
+
+@pytest.mark.parametrize("model_type", PICO_TYPES)
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_bottom_gives_the_hidden_states_and_keys_of_the_whole_model(model_type, layer):
+    model = pico_model(model_type)
+    packing = pack(SEQUENCES)
+    keys = {}
+    hidden_RTV = run_bottom(model, packing, layer, [layer], keys.__setitem__)
+    for number, ids in enumerate(SEQUENCES):
+        blocks, _ = whole_model(model, ids)
+        seen = hidden_RTV[packing.row_N[number], packing.columns(number)]
+        torch.testing.assert_close(seen, blocks[layer], atol=2e-6, rtol=1e-5)
+    assert keys[layer].shape == (packing.num_rows, packing.width, model.key_width(layer))
+    assert len(model.blocks) == 3
+
+
+@pytest.mark.parametrize("model_type", PICO_TYPES)
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_top_run_on_its_own_hidden_states_gives_the_whole_models_output(model_type, layer):
+    model = pico_model(model_type)
+    whole = top_above(model, pack(SEQUENCES, SPLITS), layer)
+    for top, numbers in ((whole, [0, 1, 2]), (whole.take([2, 0]), [2, 0])):
+        with torch.no_grad():
+            final_RSV = top.run(top.hidden_RSV)
+        for place, number in enumerate(numbers):
+            ids, split = SEQUENCES[number], SPLITS[number]
+            _, final = whole_model(model, ids)
+            tokens = list(range(split, len(ids)))
+            rows, columns = top.suffix_places([place] * len(tokens), tokens)
+            torch.testing.assert_close(final_RSV[rows, columns], final[split:], atol=5e-6, rtol=1e-5)
+
+
+def test_a_change_of_the_suffix_moves_later_tokens_as_in_the_whole_model():
+    """Adding δ at one place after block 1 by hook in the whole model, and by Top.run, gives the same."""
+    model, ids, split, layer = pico_model("llama"), SEQUENCES[0], 2, 1
+    delta = torch.linspace(-1, 1, model.hidden_width)
+
+    def add(_module, _args, out):
+        out = out.clone()
+        out[0, split] += delta
+        return out
+
+    handle = model.blocks[layer].register_forward_hook(add)
+    _, expected = whole_model(model, ids)
+    handle.remove()
+    top = top_above(model, pack([ids], [split]), layer)
+    hidden = top.hidden_RSV.clone()
+    hidden[0, 0] += delta
+    with torch.no_grad():
+        torch.testing.assert_close(top.run(hidden)[0], expected[split:], atol=5e-6, rtol=1e-5)
+
+
+def test_blocks_are_put_back_when_a_run_fails():
+    model = pico_model("llama")
+
+    def fail(_layer, _keys):
+        raise RuntimeError("reader failed")
+
+    with pytest.raises(RuntimeError, match="reader failed"):
+        run_bottom(model, pack(SEQUENCES), 0, [0], fail)
+    assert len(model.blocks) == 3
+    assert not model.projection(0)._forward_pre_hooks

@@ -1,0 +1,62 @@
+"""Rows and states that a small invented run would write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
+from consortium.scenario.schema import MergeSpec, MethodSpec, PartiesSpec, Scenario, StreamSpec
+from consortium.state import LaneState
+
+LANES = ("global", "ties-0.2")
+
+
+@pytest.fixture
+def scenario() -> Scenario:
+    ties = MethodSpec(name="ties", label="ties-0.2", density=0.2)
+    return Scenario(
+        name="pico",
+        seed=7,
+        description="ünïcode: 名",
+        parties=PartiesSpec(count=2, edits_per_round=1),
+        stream=StreamSpec(rounds=3),
+        merge=MergeSpec(methods=(MethodSpec(name="global"), ties)),
+    )
+
+
+@pytest.fixture
+def states() -> Callable[[int], list[LaneState]]:
+    return lambda round: [_state(lane, round) for lane in LANES]
+
+
+@pytest.fixture
+def rows() -> Callable[[int], Rows]:
+    return _rows
+
+
+def _state(lane: str, round: int) -> LaneState:
+    weight_VK = np.arange(6, dtype=np.float32).reshape(2, 3) + round + len(lane)
+    history = {} if round == 0 else {5: np.eye(3) * round}
+    return LaneState(lane, round, {5: weight_VK, 11: weight_VK + 0.5}, history)
+
+
+def _rows(round: int) -> Rows:
+    event = EventRow(10.0 * round, "commit", round, None, None, None, None, None, None, None)
+    if round == 0:
+        return Rows(metrics=[MetricRow(0, "unedited", "efficacy", None, 20.0, 1.5, 2, 2)], events=[event])
+    return Rows(
+        rounds=[RoundRow(round, lane, 2, 2, 1000 * round, 1.0, 2.0, 0.5, 3.0, 1e-9, 0.25, 0.01) for lane in LANES],
+        edits=[
+            EditRow(round, p, 0, f"f{round}-{p}", "capital", "Ö", "{} is", "new", None if p else "old", "fresh")
+            for p in range(2)
+        ],
+        parties=[PartyRow(round, lane, p, 0, 1, 500 * round) for lane in LANES for p in range(2)],
+        metrics=[
+            MetricRow(round, lane, metric, round, 90.0 + round, None, 2, 4)
+            for lane in LANES
+            for metric in ("efficacy", "paraphrase")
+        ],
+        events=[event],
+    )

@@ -1,0 +1,234 @@
+"""The page: complete in itself, its numbers those of the tables, and standing up to unusual runs."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import UNEDITED, EventRow, MetricRow, Rows
+from consortium.report.page import build_report
+from consortium.report.words import count, distance, duration, size
+
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Tags are checked to close in order; text of table rows and all outside references are gathered."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.rows: list[list[str]] = []
+        self.references: list[str] = []
+        self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.references += [value for name, value in attrs if name in ("src", "href", "xlink:href", "action", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_data(self, data):
+        if any(tag in ("td", "th") for tag in self.open):
+            self.rows[-1][-1] += f" {data}"
+
+    def row(self, first: str, nth: int = 0) -> list[str]:
+        return [row for row in self.rows if row[0].split()[: len(first.split())] == first.split()][nth]
+
+
+def page_of(run: RunDirectory) -> tuple[Page, str]:
+    text = build_report(run).read_text(encoding="utf-8")
+    return Page(text), text
+
+
+def test_the_page_loads_nothing_and_runs_nothing(invent):
+    page, text = page_of(invent())
+    assert "http" not in text
+    assert all(each.startswith(("#", "data:")) for each in page.references)
+    assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed"})
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert len(re.findall(r"<svg [^>]*viewBox=\"0 0 \d{3}", text)) == 10  # pictures, besides the swatches
+
+
+def test_numbers_in_the_result_table_are_those_of_the_tables(invent):
+    run = invent(rounds=3)
+    page, _ = page_of(run)
+    metrics = [MetricRow(**row) for row in run.table("metrics").to_pylist()]
+    titles = {"global": "Global edit", "collabedit": "CollabEdit", "ties": "TIES"}
+    for lane, title in titles.items():
+        cells = page.row(title)
+        for column, name in enumerate(("efficacy", "paraphrase", "neighborhood", "harmonic_mean"), start=1):
+            row = next(m for m in metrics if (m.round, m.lane, m.metric) == (3, lane, name))
+            assert cells[column].replace("★", "").split() == [f"{row.success:.1f}", f"{row.strict:.1f}"]
+        held = [m for m in metrics if (m.round, m.lane, m.metric) == (3, lane, "retention")]
+        assert cells[5].split() == [f"{sum(m.success for m in held) / 2:.1f}"]
+    last = {row["lane"]: row for row in run.table("rounds").to_pylist() if row["round"] == 3}
+    assert page.row("TIES")[6].strip() == distance(last["ties"]["weights_distance"])
+    assert page.row("CollabEdit")[7].strip() == distance(last["collabedit"]["update_distance"])
+    assert page.row("Global edit")[6].strip() == "reference"
+
+
+def test_the_unedited_model_and_the_best_values_are_marked(invent):
+    run = invent(rounds=1)
+    page, text = page_of(run)
+    unedited = next(row for row in run.table("metrics").to_pylist() if row["lane"] == UNEDITED)
+    assert page.row("unedited model")[1].split()[0] == f"{unedited['success']:.1f}"
+    values = {row["lane"]: row["success"] for row in run.table("metrics").to_pylist() if row["metric"] == "efficacy"}
+    values.pop(UNEDITED)
+    assert f'<span class="best">{max(values.values()):.1f}</span>' in text
+    assert f'<span class="best">{min(values.values()):.1f}</span>' not in text
+
+
+def test_time_and_traffic_are_those_of_the_tables(invent):
+    run = invent(rounds=2)
+    page, text = page_of(run)
+    collabedit = [row for row in run.table("rounds").to_pylist() if row["lane"] == "collabedit"]
+    assert page.row("collabedit")[1].strip() == duration(sum(row["targets_s"] for row in collabedit))
+    sent = [row["bytes_sent"] for row in run.table("parties").to_pylist() if row["lane"] == "collabedit"]
+    assert page.row("collabedit", 1)[3].strip() == size(sum(sent))
+    # Five layers of K = 6, V = 4 in float64: 5 · 8 · 6 · (6 + 4) bytes.
+    assert f"take {size(2400)} for each party" in text
+
+
+def test_the_headline_says_how_far_collabedit_is_from_global(invent):
+    _, text = page_of(invent(rounds=2))
+    assert "The weights of collabedit are 6.2 × 10⁻⁸ away from those of global: the same model but for rounding" in text
+    _, text = page_of(invent(methods=["collabedit", "ties"]))
+    assert "away from those of" not in text
+    assert "weights from global" not in text
+
+
+def test_what_is_not_exact_is_not_called_exact(invent):
+    """6e-5 apart is far above rounding: 3.1e-8 · 2000 rounds."""
+    run = invent(rounds=1, done=0)
+    lanes = [state for state in run.lane_states().values()]
+    rows = invent(rounds=1).table("rounds").to_pylist()
+    from consortium.records.rows import RoundRow
+    from consortium.state import LaneState
+
+    changed = [RoundRow(**(row | {"weights_distance": 6e-5})) for row in rows]
+    run.commit(1, [LaneState(s.lane, 1, s.weights, {}) for s in lanes], Rows(rounds=changed))
+    _, text = page_of(run)
+    assert "6.0 × 10⁻⁵ away" in text
+    assert "the same model but for rounding" not in text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"rounds": 1},
+        {"rounds": 1, "methods": ["collabedit"]},
+        {"rounds": 3, "methods": ["ties"], "parties": 1},
+        {"rounds": 2, "done": 0},
+        {"rounds": 2, "done": -1},
+        {"rounds": 14, "methods": [{"name": "ties", "label": f"t{n}"} for n in range(9)]},
+        {"rounds": 1, "parties": 3000, "methods": ["global", "collabedit"]},
+        {"rounds": 2, "model": {"name": "associative"}, "editor": {"layers": (0, 1)}},
+    ],
+    ids=lambda options: "-".join(options) + str(options["rounds"]),
+)
+def test_unusual_runs_have_a_page_too(invent, options):
+    page, text = page_of(invent(**options))
+    assert "<h1>invented" in text
+    assert "http" not in text
+    assert not re.search(r"\b(nan|None|inf)\b", re.sub(r"<pre>.*</pre>|<style>.*?</style>", "", text, flags=re.DOTALL))
+    assert ("table" in page.tags) == (options.get("done") != -1)
+
+
+def test_other_metrics_than_those_known_are_shown(invent):
+    run = invent(rounds=1, done=-1, methods=["collabedit"], model={"name": "associative"}, editor={"layers": (0, 1)})
+    run.commit(0, [], Rows(metrics=[MetricRow(0, UNEDITED, "recall", None, 1.5, None, 4, 4)]))
+    run.commit(1, [], Rows(metrics=[MetricRow(1, "collabedit", "recall", None, 98.7, None, 4, 4)]))
+    page, text = page_of(run)
+    assert page.row("CollabEdit")[1].strip() == "98.7"
+    assert "collabedit reached a recall of 98.7 (unedited model 1.5)" in text
+
+
+def test_failed_running_and_interrupted_runs_say_so(invent):
+    run = invent(rounds=3, done=1)
+    assert "This run is still going on. This page shows what was committed: 1 round of 3." in page_of(run)[1]
+    run.mark_failed("host <1> did not answer")
+    assert "This run failed: host &lt;1&gt; did not answer\n" in page_of(run)[1]
+    run.mark_running()
+    run.close()
+    assert "This run was interrupted" in page_of(run)[1]
+    run.mark_done()
+    assert 'class="notice"' not in page_of(run)[1]
+
+
+def test_faults_and_resumes_are_told(invent):
+    run = invent(rounds=2)
+    page, text = page_of(run)
+    assert page.row("1 min")[1:] == [" 2", " host-lost", " host-1", " killed on purpose <by the scenario>"] or text
+    assert "killed on purpose &lt;by the scenario&gt;" in text
+    assert "The run was resumed: " not in text
+    run.close()
+    run = RunDirectory.open(run.path)
+    run.mark_running()
+    assert "The run was resumed: " in page_of(run)[1]
+
+
+def test_text_of_users_is_escaped(invent):
+    _, text = page_of(invent(rounds=1, description="<script>alert(1)</script>"))
+    assert "<script>" not in text
+    assert "“Rome &amp; &lt;Milan&gt;” instead of “Paris”" in text
+
+
+def test_many_events_become_a_picture_of_bounded_size(invent):
+    run = invent(rounds=1, done=0, methods=["collabedit"])
+    events = [
+        EventRow(n * 0.1, "collect", 1, "collabedit", 5, n, f"host-{n % 60}", 0.09, None, None) for n in range(20_000)
+    ]
+    run.commit(1, [], Rows(events=events))
+    _, text = page_of(run)
+    assert 'src="data:image/png;base64,' in text
+    assert len(text) < 500_000
+
+
+def test_titles_can_be_given(invent):
+    run = invent(rounds=1, methods=["collabedit"])
+    text = build_report(run, {"collabedit": ("My method", "Me, 2031")}).read_text(encoding="utf-8")
+    assert "My method" in text
+    assert "Me, 2031" in text
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (size(999), "999 B"),
+        (size(1500), "1.5 kB"),
+        (size(2.345e9), "2.35 GB"),
+        (size(999_999), "1 MB"),
+        (duration(3.21), "3.2 s"),
+        (duration(9.99), "10 s"),
+        (duration(200), "3 min 20 s"),
+        (duration(7384), "2 h 3 min"),
+        (distance(None), "–"),
+        (distance(0.0), "0"),
+        (distance(0.12345), "0.123"),
+        (distance(3.14e-9), "3.1 × 10⁻⁹"),
+        (count(1, "party"), "1 party"),
+        (count(1000, "party"), "1,000 parties"),
+        (count(2, "edit"), "2 edits"),
+    ],
+)
+def test_numbers_read_well(found, expected):
+    assert found == expected

@@ -1,0 +1,151 @@
+"""What the types alone cannot see; nothing here opens a model."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from consortium import rounds
+from consortium.errors import ScenarioError
+from consortium.facts.drawn import DrawnFacts
+from consortium.models.open import ModelDescription
+from consortium.scenario.check import RESERVED_LANE, check_scenario
+from consortium.scenario.load import load_scenario
+from consortium.scenario.schema import AssociativeModelSpec
+
+MODEL = ModelDescription("llama", num_layers=12, key_width=32, value_width=8, hidden_width=8)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Checks a scenario given as key paths and values."""
+
+    folder: object
+
+    def __call__(self, known=None, sizes=None, **sections):
+        path = self.folder / "s.yaml"
+        path.write_text(json.dumps({"name": "a"} | sections))
+        check_scenario(load_scenario(str(path)), known, sizes)
+
+
+@pytest.fixture
+def check(tmp_path):
+    return Checked(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {"stream": {"overlap": 0.3, "conflict": 0.3, "repeat": 0.4, "rounds": 2}},
+        {"stream": {"rounds": 4, "phases": [{"rounds": [1, 2]}, {"rounds": [3, 3]}]}},
+        {"parties": {"count": 1}, "stream": {"rounds": 2, "conflict": {"round": 0.5}, "repeat": 0.5}},
+        {"editor": {"layers": [3]}},
+        {"editor": {"layers": [4, 4]}},
+        {"editor": {"layers": [1, 3, 8]}},
+        {"merge": {"methods": ["ties", {"name": "ties", "label": "ties-2"}]}},
+        {"model": {"name": "associative"}},
+        {"model": {"name": "associative"}, "facts": {"source": "drawn"}},
+        {"stream": {"rounds": 5}, "evaluate": {"every": 3}, "faults": [{"round": 5, "during": "evaluate"}]},
+        {"model": {"device": "cuda"}, "cluster": {"hosts": {"gpus": 0.5}}},
+    ],
+)
+def test_what_can_run_is_accepted(check, sections):
+    check(**sections)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"stream": {"overlap": 0.6, "conflict": 0.6}}, r"  stream .*: overlap 0.6 \+ conflict 0.6 \+ repeat 0 = 1.2"),
+        (
+            {"stream": {"rounds": 2, "overlap": 0.4, "conflict": {"party": 0.2, "round": 0.2}, "repeat": 0.4}},
+            r"overlap 0.4 \+ conflict 0.4 \+ repeat 0.4 = 1.2\n.*add up to at most 1",
+        ),
+        (
+            {"stream": {"rounds": 2, "overlap": 0.6, "phases": [{"rounds": [2, 2], "conflict": 0.5}]}},
+            r"  stream.phases.0 .*overlap 0.6 \+ conflict 0.5.*\n.*those that the phase leaves out taken from stream",
+        ),
+        (
+            {"stream": {"rounds": 3, "phases": [{"rounds": [2, 1]}]}},
+            r"stream.phases.0.rounds.*\[2, 1\]\n.*\n.*\[1, 2\]",
+        ),
+        ({"stream": {"rounds": 3, "phases": [{"rounds": [2, 4]}]}}, r"found \[2, 4\]\n.*rounds from 1 to 3"),
+        (
+            {"stream": {"rounds": 3, "phases": [{"rounds": [1, 2]}, {"rounds": [2, 3]}]}},
+            r"stream.phases.1.rounds.*round 2 is in phase 0 too",
+        ),
+        ({"parties": {"count": 1}, "stream": {"overlap": 0.1}}, r"stream.overlap.*one party: there is nobody to share"),
+        ({"parties": {"count": 1}, "stream": {"conflict": 0.1}}, r"stream.conflict.*one party: .*nobody to contradict"),
+        ({"stream": {"repeat": 0.1}}, r"stream.repeat.*found 0.1 in a single round\n.*stream.rounds of at least 2"),
+        ({"stream": {"conflict": {"round": 0.1}}}, r"stream.conflict.round.*in a single round"),
+        ({"editor": {"layers": [9, 5]}}, r"editor.layers.*found \[9, 5\]\n.*first critical layer, then the last"),
+        ({"editor": {"layers": [5, 9, 7]}}, r"found \[5, 9, 7\]\n.*ascending order\n.*write \[5, 7, 9\]"),
+        ({"editor": {"layers": [5, 7, 7]}}, r"each layer once.*\n.*write \[5, 7\]"),
+        ({"editor": {"method": "memitt"}}, r"editor.method.*unknown editor 'memitt'\n.*one of memit\n.*did you mean"),
+        ({"merge": {"methods": ["ties", "ties"]}}, r"lane 'ties' is there 2 times\n.*\n.*label"),
+        ({"merge": {"methods": [{"name": "ties", "label": "unedited"}]}}, r"lane 'unedited'\n.*unedited model's row"),
+        (
+            {"merge": {"methods": ["tie"]}},
+            r"merge.methods.0.*unknown merge method 'tie'\n.*one of global.*\n.*mean 'ties'",
+        ),
+        ({"merge": {"methods": [{"name": "ties", "densty": 1}]}}, r"merge.methods.0.*unknown parameter 'densty'"),
+        ({"merge": {"methods": [{"name": "task_arithmetic", "alpha": "x"}]}}, r"alpha is 'x'\n.*a number > 0"),
+        ({"evaluate": {"metrics": ["efficacy", "efficacy"]}}, r"evaluate.metrics.*\n.*each metric once"),
+        ({"cluster": {"hosts": {"min": 3, "max": 2}}}, r"cluster.hosts.*min 3 is above max 2"),
+        ({"model": {"device": "cuda"}}, r"model.device.*device 'cuda' with cluster.hosts.gpus: 0"),
+        ({"faults": [{"round": 2, "during": "collect"}]}, r"faults.0.round.*found 2\n.*a round from 1 to 1"),
+        (
+            {"stream": {"rounds": 5}, "evaluate": {"every": 3}, "faults": [{"round": 4, "during": "evaluate"}]},
+            r"faults.0.round.*found 4\n.*a multiple of evaluate.every \(3\)",
+        ),
+        ({"facts": {"source": "drawn"}}, r"facts.source.*'drawn' with a language model"),
+        ({"facts": {"source": "no/such.jsonl"}}, r"facts.source.*no file 'no/such.jsonl'"),
+        ({"editor": {"prior": {"source": "no.txt"}}}, r"editor.prior.source.*no file 'no.txt'.*\n.*model, the path"),
+        (
+            {"model": {"name": "associative"}, "facts": {"source": "builtin"}},
+            r"facts.source.*'builtin' with the associative model",
+        ),
+        (
+            {"model": {"name": "associative"}, "editor": {"prior": {"source": "hub:x"}}},
+            r"editor.prior.source.*'hub:x' with the associative model",
+        ),
+    ],
+)
+def test_what_cannot_run_is_refused(check, sections, message):
+    with pytest.raises(ScenarioError, match=message):
+        check(**sections)
+
+
+def test_all_mistakes_are_reported_at_once(check):
+    with pytest.raises(ScenarioError, match="3 mistakes"):
+        check(editor={"layers": [9, 5]}, facts={"source": "drawn"}, cluster={"hosts": {"min": 2, "max": 1}})
+
+
+def test_layers_must_be_layers_of_the_model(check):
+    with pytest.raises(ScenarioError, match=r"layer 12 is out of range\n.*layers from 0 to 11: .* has 12"):
+        check(sizes=MODEL, editor={"layers": [5, 12]})
+
+
+def test_a_prior_needs_twice_as_many_tokens_as_a_key_is_wide(check):
+    """Keys of width 32 need 64 tokens."""
+    check(sizes=MODEL, editor={"prior": {"tokens": 64}})
+    with pytest.raises(ScenarioError, match=r"editor.prior.tokens.*found 63\n.*at least 64"):
+        check(sizes=MODEL, editor={"prior": {"tokens": 63}})
+
+
+def test_more_edits_than_facts_are_refused_with_the_numbers_to_lower(check):
+    """3 parties × 2 edits × 4 rounds = 24 facts."""
+    facts = DrawnFacts(AssociativeModelSpec(name="associative"), 23, 0)
+    message = r"24 facts are asked for \(parties.count 3 × parties.edits_per_round 2 × stream.rounds 4"
+    with pytest.raises(ScenarioError, match=message + r"[^\n]*\n.*at most 23"):
+        check(facts, parties={"count": 3, "edits_per_round": 2}, stream={"rounds": 4})
+    check(facts, parties={"count": 3, "edits_per_round": 2}, stream={"rounds": 3})
+
+
+def test_a_file_of_facts_is_looked_for_beside_the_scenario(check, tmp_path):
+    (tmp_path / "facts.jsonl").write_text("")
+    check(editor={"prior": {"source": "facts.jsonl"}})
+
+
+def test_the_reserved_lane_is_the_one_of_the_engine():
+    assert rounds.UNEDITED == RESERVED_LANE

@@ -1,0 +1,62 @@
+"""Progress lines: what they say, and how often."""
+
+import io
+
+import pytest
+from consortium.progress import Progress
+from consortium.terminal.progress import LineWriter, duration, line_of, shown_progress, time_left_s
+
+
+def snapshot(phase="targets", share_done=0.25, elapsed_s=60.0, waiting_for=""):
+    return Progress(phase, 1, 2, 3, 18, "edits", share_done, elapsed_s, waiting_for)
+
+
+def test_a_line_says_where_the_run_is():
+    expected = "round 1/2 | targets | 3/18 edits | 25 % of the run | 1 min 00 s so far | about 3 min 00 s left"
+    assert line_of(snapshot()) == expected
+
+
+def test_a_line_says_what_is_waited_for():
+    assert line_of(snapshot(waiting_for="cohort 2")).endswith("waiting for cohort 2")
+
+
+def test_time_left_is_not_guessed_at_the_start():
+    assert time_left_s(snapshot(share_done=0.0)) is None
+    assert time_left_s(snapshot(share_done=1.0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_durations_are_for_people(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_lines_come_at_a_change_of_phase_and_now_and_then():
+    """Snapshots at 0, 2, 4 and 6 s of one phase, then a new phase at 7.5 s and again at 8 s."""
+    clock = iter([0.0, 2.0, 4.0, 6.0, 7.5, 8.0])
+    stream = io.StringIO()
+    write = LineWriter(stream, lambda: next(clock))
+    for phase in ["targets"] * 4 + ["collect"] * 2:
+        write(snapshot(phase))
+    assert [line.split(" | ")[1] for line in stream.getvalue().splitlines()] == ["targets", "targets", "collect"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class AsciiTerminal(Terminal):
+    encoding = "ascii"
+
+
+@pytest.mark.parametrize("terminal", [Terminal, AsciiTerminal])
+def test_a_terminal_gets_a_live_line(terminal, monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    stream = terminal()
+    with shown_progress(stream) as show:
+        show(snapshot(waiting_for="cohort 2"))
+    assert "3/18 edits" in stream.getvalue()
+    if terminal is AsciiTerminal:
+        assert stream.getvalue().isascii()
