@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 
@@ -34,3 +35,53 @@ class Progress:
 
 
 ReportProgress = Callable[[Progress], None]
+
+
+#: Rough cost of one unit of each phase, relative to the target of one edit; good enough to say how long is left.
+_COST = {"targets": 1.0, "collect": 0.03, "evaluate": 0.15}
+
+
+class Meter:
+    """Counts what is done of a run, and reports it.
+
+    Args:
+        num_rounds: rounds in all.
+        expected: phase → units that this process will do in all rounds, for the estimate of the time left.
+        report: who is told.
+    """
+
+    def __init__(self, num_rounds: int, expected: Mapping[str, int], report: ReportProgress) -> None:
+        self._num_rounds = num_rounds
+        self._all = sum(_COST[phase] * units for phase, units in expected.items())
+        self._report = report
+        self._start = time.monotonic()
+        self._spent = 0.0
+        self._phase, self._round, self._done, self._total, self._unit = "start", 0, 0, 0, "steps"
+
+    def enter(self, phase: str, round_number: int, total: int, unit: str) -> None:
+        """A phase begins."""
+        self._phase, self._round, self._done, self._total, self._unit = phase, round_number, 0, total, unit
+        self.show()
+
+    def advance(self, units: int, kind: str | None = None) -> None:
+        """So many units of work of a kind are done; those of the present phase are shown."""
+        kind = kind or self._phase
+        self._done += units if kind == self._phase else 0
+        self._spent += _COST.get(kind, 0.0) * units
+        self.show()
+
+    def show(self, waiting_for: str = "") -> None:
+        """Report where the run stands."""
+        self._report(
+            Progress(
+                phase=self._phase,
+                round=self._round,
+                num_rounds=self._num_rounds,
+                done=self._done,
+                total=self._total,
+                unit=self._unit,
+                share_done=min(1.0, self._spent / self._all) if self._all else 0.0,
+                elapsed_s=time.monotonic() - self._start,
+                waiting_for=waiting_for,
+            )
+        )

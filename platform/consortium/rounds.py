@@ -24,8 +24,6 @@ from consortium.state import LaneState
 from consortium.streams.request import Request
 from consortium.streams.stream import Stream
 
-UNEDITED = "unedited"
-
 
 @dataclass(frozen=True)
 class Part:
@@ -125,9 +123,8 @@ def is_evaluated(scenario: Scenario, round_number: int) -> bool:
 
 def sampled_requests(scenario: Scenario, stream: Stream, round_number: int) -> list[Request]:
     """The requests of a round that are probed, in order of party and place; by the scenario alone."""
-    places = [
-        (party, index) for party in range(scenario.parties.count) for index in range(stream.num_edits(round_number))
-    ]
+    per_party = stream.num_edits(round_number)
+    places = [(party, index) for party in range(scenario.parties.count) for index in range(per_party)]
     sample = scenario.evaluate.sample
     if sample is not None and sample < len(places):
         generator = numpy_generator(scenario.seed, "sample", round_number)

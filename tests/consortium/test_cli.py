@@ -32,7 +32,7 @@ def engine(monkeypatch):
         fake.calls.append(scenario)
         directory.mark_running()
         report_progress(Progress("targets", 1, 1, 1, 2, "edits", 0.5, 10.0))
-        print("a library talks")
+        sys.stdout.write("a library talks\n")
         os.write(1, b"a library written in C talks\n")
         if directory.committed_round is None:
             rows = [MetricRow(0, "unedited", "efficacy", None, 12.5, None, 8, 8)]
@@ -92,7 +92,7 @@ def test_json_prints_one_object_and_nothing_else(engine, capfd):
 def test_after_json_standard_output_is_as_before(engine, capfd):
     serial("--format=json")
     capfd.readouterr()
-    print("back again")
+    sys.stdout.write("back again\n")
     assert capfd.readouterr().out == "back again\n"
 
 

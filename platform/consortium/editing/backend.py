@@ -106,3 +106,7 @@ class Backend(Protocol):
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ [K, K] over the chunk's tokens for each edited layer, unedited, and the token count."""
         ...
+
+    def prior_fingerprint(self) -> dict[str, object] | None:
+        """Everything the prior's sums depend on, in plain values; None where they are not worth keeping on disk."""
+        ...

@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 
 from consortium.models.language import LanguageModel
-from consortium.models.sampling import sample_tokens
-from consortium.models.tokens import encode
+from consortium.models.sampling import document_start, sample_tokens
 from consortium.seeds import torch_generator
 
 BARE = "{}"
@@ -21,11 +20,11 @@ def generate_contexts(model: LanguageModel, count: int, num_tokens: int, seed: i
     """``count`` templates with one ``{}`` each; the first is the bare prompt, the others end in ``. {}``."""
     contexts = [BARE]
     for number in range(count - 1):
-        start = encode(model.tokenizer, _STARTS[number % len(_STARTS)])
+        start = document_start(model, _STARTS[number % len(_STARTS)])
         generator = torch_generator(seed, "contexts", number)
         ids = sample_tokens(model, [start], len(start) + num_tokens, generator, top_k=5)[0]
         text = model.tokenizer.decode(ids, skip_special_tokens=True)
-        contexts.append(f"{_plain(text)}. {BARE}")
+        contexts.append(f"{_plain(str(text))}. {BARE}")
     return tuple(contexts)
 
 

@@ -123,7 +123,9 @@ class _Places:
         num_contexts = Counter(row.edit for row in rows if row.target)
         subjects = [(number, row.subject, row.edit) for number, row in enumerate(rows)]
         essences = [(number, len(row.ids) - 1, row.edit) for number, row in enumerate(rows) if not row.target]
-        scored, tokens, weights = [], [], []
+        scored: list[tuple[int, int, int]] = []
+        tokens: list[int] = []
+        weights: list[float] = []
         for number, row in enumerate(rows):
             first = len(row.ids) - len(row.target)
             scored += [(number, first + place, row.edit) for place in range(len(row.target))]

@@ -45,7 +45,7 @@ class Edit:
     @property
     def text(self) -> str:
         """The prompt with the subject in its place."""
-        return self.prompt.format(self.subject)
+        return self.prompt.replace("{}", self.subject, 1)
 
 
 class FactSet(Protocol):

@@ -105,11 +105,16 @@ def _convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
         unfinished = Path(scratch) / "model"
         model.to(dtype).save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        unfinished.rename(folder)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            # On a file system whose locks do not hold, another process may have been first: its folder is as good.
+            if not folder.is_dir():
+                raise
 
 
 def _unpacked(source: Path) -> tuple[Any, Any]:
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     where: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **where)
     config = AutoConfig.from_pretrained(source.parent, **where)

@@ -76,7 +76,7 @@ def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> Langua
     device = _device(spec.device)
     place = str(bundled_folder(spec.dtype, cache_dir)) if spec.name == BUNDLED_NAME else _place(spec.name)
     layout = _layout(spec.name, place)
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     with _refused(spec.name, "a tokenizer beside the model (tokenizer.json and tokenizer_config.json)"):
         tokenizer = AutoTokenizer.from_pretrained(place)
     with _refused(spec.name, "weights that transformers reads (model.safetensors)"):

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 
 from consortium.models.language import LanguageModel
 from consortium.models.packing import Packing, pack
@@ -107,7 +107,7 @@ class _FrozenPrefix(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.keys: torch.Tensor = keys
         self.values: torch.Tensor = values
         self.is_initialized = True
@@ -226,8 +226,10 @@ def top_above(model: LanguageModel, packing: Packing, layer: int) -> Top:
         )
     prefix = {}
     for number in range(layer + 1, model.num_layers):
-        keys, values = cache.layers[number].keys, cache.layers[number].values
-        assert isinstance(keys, torch.Tensor)
-        assert isinstance(values, torch.Tensor)
+        kept = cache.layers[number]
+        assert isinstance(kept, DynamicLayer)
+        keys, values = kept.keys, kept.values
+        assert keys is not None
+        assert values is not None
         prefix[number] = (keys[:, :, : packing.split].clone(), values[:, :, : packing.split].clone())
     return _top(model, layer, packing, seen[0][:, packing.split :].clone(), prefix)

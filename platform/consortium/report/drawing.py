@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
+from collections.abc import Mapping
 from io import BytesIO, StringIO
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from consortium.report.style import FAINT, GRID, INK
 
@@ -36,6 +39,17 @@ def new_figure(height_in: float) -> tuple[Figure, Axes]:
     """A figure of the common width with one set of axes."""
     figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
     return figure, figure.add_subplot()
+
+
+def legend(figure: Figure, colours: Mapping[str, str]) -> None:
+    """Patches with their names above the axes, in as few lines as they fit in."""
+    handles: list[Patch] = [Patch(color=colour, label=name) for name, colour in colours.items()]
+    width_in = sum(0.45 + 0.075 * len(name) for name in colours)
+    num_lines = math.ceil(width_in / figure.get_figwidth())
+    columns = math.ceil(len(handles) / num_lines)
+    figure.legend(
+        handles=handles, loc="outside upper left", ncols=columns, handlelength=0.9, handletextpad=0.4, columnspacing=1.0
+    )
 
 
 def to_svg(figure: Figure) -> str:

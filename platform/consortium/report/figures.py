@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from consortium.records.rows import EventRow
-from consortium.report.drawing import STYLE, WIDTH_IN, new_figure, to_png, to_svg
+from consortium.report.drawing import STYLE, legend, new_figure, to_svg
 from consortium.report.results import PHASES, Traffic
 from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS, UNEDITED_COLOUR, LaneStyle
-from consortium.report.words import distance, duration, metric_name, size
+from consortium.report.words import distance, duration, size
 
 Curve = Sequence[tuple[int, float]]
-
-_MOST_SVG_BARS = 1500
-_MOST_NAMED_HOSTS = 24
 
 
 def percent_curves(
@@ -94,7 +87,7 @@ def time_bars(seconds: Mapping[str, Mapping[str, float]]) -> str:
         axes.set_xlim(0, widest * 1.26)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g} s"))
-        _legend(figure, {phase: PHASE_COLOURS[phase] for phase in PHASES})
+        legend(figure, {phase: PHASE_COLOURS[phase] for phase in PHASES})
         return to_svg(figure)
 
 
@@ -133,56 +126,19 @@ def kinds_bars(kinds: Mapping[int, Mapping[str, int]]) -> str:
             heights = [kinds[round].get(name, 0) for round in kinds]
             axes.bar(list(kinds), heights, bottom=list(feet.values()), width=0.7, color=colours.get(name, OTHER_COLOUR))
             feet = {round: foot + height for (round, foot), height in zip(feet.items(), heights, strict=True)}
-        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.set_xticks(list(kinds)[:: math.ceil(len(kinds) / 10)])
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
         axes.set_xlim(min(kinds) - max(1, 4 - len(kinds)), max(kinds) + max(1, 4 - len(kinds)))
         axes.grid(axis="x", visible=False)
         axes.set_xlabel("round")
-        _legend(figure, colours)
+        legend(figure, colours)
         return to_svg(figure)
-
-
-def timeline(events: Sequence[EventRow]) -> str | None:
-    """Who worked when: one line a host, bars coloured by phase, crosses where a host was lost; None without times."""
-    timed = [event for event in events if event.seconds]
-    if not timed:
-        return None
-    hosts = sorted({_worker(event) for event in timed}, key=lambda name: (name != "coordinator", _natural(name)))
-    place = {host: index for index, host in enumerate(hosts)}
-    with rc_context(STYLE):
-        figure = Figure(figsize=(2.8 * WIDTH_IN, 0.9 + 0.27 * min(len(hosts), 40)), layout="constrained")
-        axes = figure.add_subplot()
-        for kind in dict.fromkeys(event.kind for event in timed):
-            bars = [event for event in timed if event.kind == kind]
-            spans = [((event.time_s - (event.seconds or 0)), event.seconds or 0) for event in bars]
-            axes.barh(
-                [place[_worker(event)] for event in bars],
-                [width for _, width in spans],
-                left=[start for start, _ in spans],
-                height=0.72,
-                color=PHASE_COLOURS.get(kind, OTHER_COLOUR),
-                edgecolor="white",
-                linewidth=0.3,
-            )
-        for event in events:
-            if event.kind == "host-lost" and event.host in place:
-                axes.plot(event.time_s, place[event.host], marker="X", color="#D55E00", markersize=9, zorder=5)
-        _draw_round_ends(axes, events)
-        axes.set_ylim(len(hosts) - 0.4, -0.6)
-        axes.set_yticks(range(len(hosts)), hosts if len(hosts) <= _MOST_NAMED_HOSTS else [""] * len(hosts))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g} s"))
-        colours = {kind: colour for kind, colour in PHASE_COLOURS.items() if any(e.kind == kind for e in timed)}
-        has_others = any(event.kind not in PHASE_COLOURS for event in timed)
-        _legend(figure, colours | ({"opening, prior and other": OTHER_COLOUR} if has_others else {}))
-        return to_svg(figure) if len(timed) <= _MOST_SVG_BARS else to_png(figure)
 
 
 def _bar_figure(names: Sequence[str], room_in: float = 0.55) -> tuple[Figure, Axes]:
     """Axes for one horizontal bar a name, from the top down."""
     figure, axes = new_figure(room_in + 0.34 * max(len(names), 1))
-    axes.set_yticks(range(len(names)), [metric_name(name) for name in names])
+    axes.set_yticks(range(len(names)), list(names))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
@@ -220,32 +176,6 @@ def _percent_range(values: Sequence[float], unedited: float | None) -> tuple[flo
     low, high = 10 * math.floor(min(shown) / 10), 10 * math.ceil(max(shown) / 10)
     low = max(0, min(low, high - 30))
     return low, min(100, max(high, low + 30))
-
-
-def _draw_round_ends(axes: Axes, events: Sequence[EventRow]) -> None:
-    commits = [event.time_s for event in events if event.kind == "commit"]
-    if len(commits) <= 40:
-        for time_s in commits:
-            axes.axvline(time_s, color=INK, linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
-
-
-def _legend(figure: Figure, colours: Mapping[str, str]) -> None:
-    handles: list[Patch | Line2D] = [Patch(color=colour, label=name) for name, colour in colours.items()]
-    width_in = sum(0.45 + 0.075 * len(name) for name in colours)
-    num_lines = math.ceil(width_in / figure.get_figwidth())
-    columns = math.ceil(len(handles) / num_lines)
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=columns, handlelength=0.9, handletextpad=0.4, columnspacing=1.0
-    )
-
-
-def _worker(event: EventRow) -> str:
-    return event.host or "coordinator"
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """host-2 before host-10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _power(value: float) -> str:

@@ -37,7 +37,7 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def size(num_bytes: float) -> str:
     """Bytes in decimal units: 1.23 MB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(num_bytes) < 1000 or unit == "TB":
+        if num_bytes < 999.5 or unit == "TB":
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.3g} {unit}"
         num_bytes /= 1000
     raise AssertionError("the last unit takes all")
@@ -45,7 +45,7 @@ def size(num_bytes: float) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds as hours, minutes and seconds: 3 min 20 s."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

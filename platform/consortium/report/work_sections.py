@@ -10,6 +10,7 @@ from consortium.records.rows import EventRow
 from consortium.report import figures, pieces, words
 from consortium.report.results import PHASES, Results
 from consortium.report.style import LaneStyle
+from consortium.report.timeline import timeline
 
 Titles = Mapping[str, tuple[str, str]]
 Styles = Mapping[str, LaneStyle]
@@ -22,7 +23,7 @@ _FLOAT64_BYTES = 8
 def time_spent(results: Results) -> str:
     """Work by phase and lane, and who worked when."""
     seconds = {lane.lane: {phase: lane.seconds(phase) for phase in PHASES} for lane in results.lanes if lane.rounds}
-    line = figures.timeline(results.events)
+    line = timeline(results.events)
     if not seconds and line is None:
         return ""
     parts = ["<h2>Where time went</h2>"]

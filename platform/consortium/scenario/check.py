@@ -15,6 +15,7 @@ from consortium.errors import ScenarioError
 from consortium.facts.edit import FactSet
 from consortium.merging.registry import create, known
 from consortium.models.open import ModelDescription
+from consortium.records.rows import UNEDITED
 from consortium.scenario.check_stream import stream_mistakes
 from consortium.scenario.load import LoadedScenario
 from consortium.scenario.mistakes import Mistake, closest, refuse, shown
@@ -24,7 +25,6 @@ from consortium.scenario.yaml_text import KeyPath
 from consortium.streams.demand import facts_needed
 
 EDITORS = ("memit",)
-RESERVED_LANE = "unedited"
 
 
 def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: ModelDescription | None = None) -> None:
@@ -71,7 +71,7 @@ def _lanes(scenario: Scenario) -> Iterator[Mistake]:
     counts = Counter(method.lane for method in scenario.merge.methods)
     for index, method in enumerate(scenario.merge.methods):
         path = ("merge", "methods", index)
-        if method.lane == RESERVED_LANE:
+        if method.lane == UNEDITED:
             yield Mistake(path, f"lane {method.lane!r}", "another name: this one is the unedited model's row")
         elif counts[method.lane] > 1:
             hint = f"give each a label of its own, for example {{name: {method.name}, label: {method.name}-{index}}}"

@@ -68,8 +68,8 @@ class Stream:
         per_leader, per_follower = draws_per_party(plans)
         hand_sizes = [per_follower if party % 2 else per_leader for party in range(parties.count)]
         hands = deal(seed, parties.partition, relations, hand_sizes)
-        leaders_LN = np.array(hands[0::2], dtype=np.int32).reshape(-1, per_leader)
-        followers_FN = np.array(hands[1::2], dtype=np.int32).reshape(-1, per_follower)
+        leaders_LN = np.array(hands[0::2], dtype=np.int32)
+        followers_FN = np.array(hands[1::2], dtype=np.int32).reshape(parties.count // 2, per_follower)
         self._rounds = _build_rounds(seed, plans, leaders_LN, followers_FN)
 
     @property

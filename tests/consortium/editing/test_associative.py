@@ -95,7 +95,7 @@ def test_at_its_target_the_model_says_the_new_object(layer: int) -> None:
     for place, edit in enumerate(edits):
         above_V = naive_hidden(weights, edit.text, 2) - naive_hidden(weights, edit.text, layer)
         code_V = memory.codes_OV[read_object(edit.target_new)]
-        np.testing.assert_allclose(targets.vectors_EV[place] + above_V, code_V, atol=1e-6)
+        np.testing.assert_allclose(targets.vectors_EV[place].numpy() + above_V, code_V, atol=1e-6)
         logits_O = LOGIT_SCALE * memory.codes_OV @ code_V
         expected = math.log(np.exp(logits_O).sum()) - logits_O[read_object(edit.target_new)]
         assert targets.losses[place] == pytest.approx(expected)

@@ -38,8 +38,8 @@ def test_the_neighbor_keeps_its_prefix_and_gets_a_question_mark():
 
 
 def test_the_subjects_first_whole_word_is_replaced_once():
-    edit = parse_with(subject="Ion", src="Which nation is Ion from, and who named Ion?")
-    assert edit.prompt == "Which nation is {} from, and who named Ion?"
+    edit = parse_with(subject="Art", src="Which Artist drew Art, and who owns Art?")
+    assert edit.prompt == "Which Artist drew {}, and who owns Art?"
     assert parse_with(subject="Ion", src="Who wrote Ionia?").prompt == "Who wrote {}ia?"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,7 @@ def test_one_of_several_processes_unpacks_and_the_others_wait(tmp_path: Path, mo
 
     def convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
         conversions.append(folder)
+        time.sleep(0.2)
         folder.mkdir()
 
     monkeypatch.setattr(bundled, "_convert", convert)
@@ -155,12 +157,35 @@ def test_each_dtype_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.
     assert {folder.parent for folder in folders} == {tmp_path / "cache"}
 
 
+def unpack_pico(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the bundled model be a pico model, which need not know where the Eiffel Tower is."""
+    monkeypatch.setattr(bundled, "_check", lambda model, tokenizer: None)
+    monkeypatch.setattr(bundled, "_unpacked", lambda source: (pico_model().model, pico_model().tokenizer))
+
+
+def test_an_unpacked_model_is_opened_in_its_dtype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpack_pico(monkeypatch)
+    model = open_model(spec("smollm2-135m", dtype="bfloat16"), tmp_path)
+    assert model.weights_hash() == pico_model(dtype=torch.bfloat16).weights_hash()
+    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
+
+
+def test_whoever_comes_second_uses_the_first_ones_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where locks do not hold, two processes unpack; the later rename finds a folder and leaves it alone."""
+    unpack_pico(monkeypatch)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "first").write_text("")
+    bundled._convert(Path("unused"), torch.float32, folder)
+    assert [entry.name for entry in folder.iterdir()] == ["first"]
+
+
 def test_an_unfinished_unpacking_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(model: object, tokenizer: object) -> None:
         raise ModelError("the unpacked model is wrong")
 
+    unpack_pico(monkeypatch)
     monkeypatch.setattr(bundled, "_check", refuse)
-    monkeypatch.setattr(bundled, "_unpacked", lambda source: (pico_model().model, pico_model().tokenizer))
     with pytest.raises(ModelError, match="the unpacked model is wrong"):
         bundled_folder("float32", tmp_path)
     assert not [entry for entry in tmp_path.iterdir() if entry.is_dir()]

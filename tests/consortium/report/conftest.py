@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
+from consortium.report.page import build_report
 from consortium.scenario.schema import Scenario
 from consortium.seeds import numpy_generator
 from consortium.state import LaneState
@@ -21,6 +22,15 @@ KINDS = ("fresh", "fresh", "fresh", "overlap", "conflict-party", "repeat")
 @pytest.fixture
 def invent(tmp_path: Path) -> Callable[..., RunDirectory]:
     return lambda **options: invent_run(tmp_path / f"run-{len(list(tmp_path.iterdir()))}", **options)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A run of three rounds, five lanes, a lost host and a resume, with its report; tests only read it."""
+    run = invent_run(tmp_path_factory.mktemp("finished") / "run", rounds=3)
+    build_report(run)
+    run.mark_done()
+    return run
 
 
 def invent_run(

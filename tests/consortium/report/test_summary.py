@@ -5,26 +5,23 @@ from __future__ import annotations
 import json
 
 import pytest
-from consortium.report.page import build_report
 from consortium.report.summary import result_table, summary
 
 
-def test_summary_is_json_and_holds_the_tables_numbers(invent):
-    run = invent(rounds=2)
-    report = build_report(run)
-    run.mark_done()
+def test_summary_is_json_and_holds_the_tables_numbers(finished):
+    run, report = finished, finished.report_path
     found = json.loads(json.dumps(summary(run)))
-    assert (found["status"], found["name"], found["rounds"], found["num_edits"]) == ("done", "invented", 2, 16)
+    assert (found["status"], found["name"], found["rounds"], found["num_edits"]) == ("done", "invented", 3, 24)
     assert (found["out"], found["report"]) == (str(run.path), str(report))
     assert list(found["lanes"]) == ["global", "collabedit", "task_arithmetic", "simple_average", "ties"]
     lane = found["lanes"]["ties"]
-    last = next(row for row in run.table("rounds").to_pylist() if (row["round"], row["lane"]) == (2, "ties"))
+    last = next(row for row in run.table("rounds").to_pylist() if (row["round"], row["lane"]) == (3, "ties"))
     assert (lane["weights_distance"], lane["update_distance"]) == (last["weights_distance"], last["update_distance"])
     assert lane["bytes_per_party"] == {"least": 17e6, "median": 17e6, "most": 17e6}
-    assert lane["seconds"]["targets"] == pytest.approx(43.0 + 44.0)
+    assert lane["seconds"]["targets"] == pytest.approx(43.0 + 44.0 + 45.0)
     efficacy = [r for r in run.table("metrics").to_pylist() if (r["lane"], r["metric"]) == ("ties", "efficacy")][-1]
     assert lane["metrics"]["efficacy"]["success"] == efficacy["success"]
-    assert lane["metrics"]["efficacy"]["after_round"] == 2
+    assert lane["metrics"]["efficacy"]["after_round"] == 3
 
 
 def test_summary_of_a_run_without_rounds_is_json_too(invent):
@@ -34,8 +31,8 @@ def test_summary_of_a_run_without_rounds_is_json_too(invent):
     assert result_table(found).rows[0][0] == "global"
 
 
-def test_table_has_a_row_for_each_lane_and_for_the_unedited_model(invent):
-    found = summary(invent(rounds=2))
+def test_table_has_a_row_for_each_lane_and_for_the_unedited_model(finished):
+    found = summary(finished)
     table = result_table(found)
     assert table.columns == (
         "method",
@@ -49,7 +46,7 @@ def test_table_has_a_row_for_each_lane_and_for_the_unedited_model(invent):
     assert [row[0] for row in table.rows] == [*found["lanes"], "unedited"]
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert table.rows[1][1] == f"{found['lanes']['collabedit']['metrics']['efficacy']['success']:.1f}"
-    assert (table.rows[0][-1], table.rows[1][-1]) == ("reference", "6.2 × 10⁻⁸")
+    assert (table.rows[0][-1], table.rows[1][-1]) == ("reference", "9.3 × 10⁻⁸")
 
 
 def test_table_without_a_global_lane_has_no_distances(invent):

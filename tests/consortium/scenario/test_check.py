@@ -4,11 +4,10 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from consortium import rounds
 from consortium.errors import ScenarioError
 from consortium.facts.drawn import DrawnFacts
 from consortium.models.open import ModelDescription
-from consortium.scenario.check import RESERVED_LANE, check_scenario
+from consortium.scenario.check import check_scenario
 from consortium.scenario.load import load_scenario
 from consortium.scenario.schema import AssociativeModelSpec
 
@@ -145,7 +144,3 @@ def test_more_edits_than_facts_are_refused_with_the_numbers_to_lower(check):
 def test_a_file_of_facts_is_looked_for_beside_the_scenario(check, tmp_path):
     (tmp_path / "facts.jsonl").write_text("")
     check(editor={"prior": {"source": "facts.jsonl"}})
-
-
-def test_the_reserved_lane_is_the_one_of_the_engine():
-    assert rounds.UNEDITED == RESERVED_LANE

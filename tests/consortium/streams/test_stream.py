@@ -131,20 +131,26 @@ def shares_of_a_round(stream: Stream, number: int, num_parties: int) -> dict[str
 
 def test_shares_count_both_sides_and_come_out_exactly_for_every_party() -> None:
     setting = Setting(
-        PartiesSpec(count=6, edits_per_round=20),
-        StreamSpec(rounds=4, overlap=0.2, conflict=ConflictSpec(party=0.1, round=0.15), repeat=0.1),
+        PartiesSpec(count=12, edits_per_round=20),
+        StreamSpec(rounds=4, overlap=0.2, conflict=ConflictSpec(party=0.1, round=0.25), repeat=0.15),
     )
     stream = setting.open()
     for number in (2, 3, 4):
-        shares = shares_of_a_round(stream, number, 6)
-        assert shares["same"] == pytest.approx([0.2] * 6)
-        assert shares["other"] == pytest.approx([0.1] * 6)
-        assert shares["again"] == pytest.approx([0.25] * 6)
+        shares = shares_of_a_round(stream, number, 12)
+        assert shares["same"] == pytest.approx([0.2] * 12)
+        assert shares["other"] == pytest.approx([0.1] * 12)
+        assert shares["again"] == pytest.approx([0.4] * 12)
 
 
 def test_the_last_of_an_odd_number_of_parties_has_no_partner() -> None:
     setting = Setting(PartiesSpec(count=3, edits_per_round=10), StreamSpec(overlap=0.3))
     assert shares_of_a_round(setting.open(), 1, 3)["same"] == pytest.approx([0.3, 0.3, 0.0])
+
+
+def test_a_party_alone_can_contradict_and_repeat_itself_only() -> None:
+    setting = Setting(PartiesSpec(count=1, edits_per_round=4), StreamSpec(rounds=2, conflict=0.5, repeat=0.25))
+    kinds = [Counter(each.kind for each in setting.open().requests(number, 0)) for number in (1, 2)]
+    assert kinds == [{"fresh": 4}, {"fresh": 2, "conflict-round": 1, "repeat": 1}]
 
 
 def test_rounds_of_a_burst_have_more_edits() -> None:

@@ -1,0 +1,73 @@
+"""A batch: one call for each cohort, and what becomes of the answers, whatever order they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from consortium_ray.messages import Answer, Call
+
+#: How far answers may run ahead of the first one that is missing; bounds what is held for adding in order.
+LOOK_AHEAD = 32
+
+
+class Batch:
+    """Calls of one phase, numbered by cohort (or chunk) from 0.
+
+    Args:
+        phase: name of the phase.
+        calls: the calls, in order.
+        take: called with (number, answer) strictly in the order of numbers.
+        lanes: lanes that the batch is for.
+        layer: layer it concerns, if one.
+    """
+
+    def __init__(
+        self,
+        phase: str,
+        calls: Sequence[Call],
+        take: Callable[[int, Answer], None],
+        lanes: Sequence[str] = (),
+        layer: int | None = None,
+    ) -> None:
+        self.phase = phase
+        self.lanes = list(lanes)
+        self.layer = layer
+        self._take = take
+        self._waiting = dict(enumerate(calls))
+        self._number_of = {call.key: number for number, call in enumerate(calls)}
+        self._early: dict[int, Answer] = {}
+        self._next = 0
+
+    @property
+    def is_done(self) -> bool:
+        """All answers were taken."""
+        return self._next == len(self._number_of)
+
+    def has(self, call: Call) -> bool:
+        """Whether a call belongs here."""
+        return call.key in self._number_of
+
+    def choose(self, accept: Callable[[Call], bool]) -> Call | None:
+        """Hand out the first waiting call that is acceptable and not too far ahead."""
+        for number, call in self._waiting.items():
+            if number >= self._next + LOOK_AHEAD:
+                return None
+            if accept(call):
+                del self._waiting[number]
+                return call
+        return None
+
+    def give_back(self, call: Call) -> None:
+        """A call's host was lost: the call waits again, in its old place."""
+        self._waiting[self._number_of[call.key]] = call
+        self._waiting = dict(sorted(self._waiting.items()))
+
+    def receive(self, call: Call, answer: Answer) -> None:
+        """Keep an answer and take all whose turn has come; a second answer to a call changes nothing."""
+        number = self._number_of[call.key]
+        if number < self._next or number in self._early:
+            return
+        self._early[number] = answer
+        while self._next in self._early:
+            self._take(self._next, self._early.pop(self._next))
+            self._next += 1

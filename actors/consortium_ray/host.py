@@ -1,0 +1,102 @@
+"""The host: a Ray actor that holds the model on a device and computes cohorts. A thin shell around CohortWorker."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from consortium.editing.open import open_backend
+from consortium.evaluation.metrics import ProbeSums
+from consortium.facts.edit import FactSet
+from consortium.rounds import Part
+from consortium.scenario.schema import Scenario
+from consortium.worker import CohortWorker, Collected, History, TargetReport, Weights
+from numpy.typing import NDArray
+
+from consortium_ray.messages import Answer, ArrayRefs, ModelFacts
+
+
+class Host:
+    """Holds trunk and shard; every method is idempotent, and answers name this incarnation.
+
+    Args:
+        incarnation: this host's number.
+        scenario: the scenario as resolved.
+        facts: all facts; this stands for what the represented parties know themselves.
+        fetch: reads an array from its reference.
+    """
+
+    def __init__(
+        self, incarnation: int, scenario: Scenario, facts: FactSet, fetch: Callable[[Any], NDArray[Any]] = ray.get
+    ) -> None:
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        torch.set_num_threads(scenario.cluster.threads)
+        self.incarnation = incarnation
+        self.scenario = scenario
+        self.facts = facts
+        self.fetch = fetch
+        self.worker: CohortWorker | None = None
+
+    def call(self, method: str, arguments: Sequence[Any]) -> Answer:
+        """Do one of the pieces of work below and time it."""
+        start = time.monotonic()
+        value = getattr(self, method)(*arguments)
+        return Answer(self.incarnation, value, time.monotonic() - start)
+
+    def open(self) -> None:
+        """Load the model."""
+        self.worker = CohortWorker(self.scenario, self.facts, open_backend(self.scenario, self.facts))
+
+    def _opened(self) -> CohortWorker:
+        assert self.worker is not None, "open comes first"
+        return self.worker
+
+    def describe(self) -> ModelFacts:
+        """Base weights and what the prior needs."""
+        backend = self._opened().backend
+        return ModelFacts(backend.base_weights(), backend.prior_fingerprint(), backend.prior_chunks())
+
+    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
+        """Σ k·kᵀ over a chunk of the prior's text."""
+        return self._opened().prior_sum(chunk)
+
+    def contexts(self) -> tuple[str, ...]:
+        """Contexts written by the unedited model."""
+        return self._opened().contexts()
+
+    def begin(self, contexts: Sequence[str], prior: Mapping[int, Any], num_tokens: int) -> None:
+        """Take what all hosts share; ``prior`` maps layers to references."""
+        sums = {layer: self.fetch(ref) for layer, ref in prior.items()}
+        self._opened().begin(contexts, sums, num_tokens)
+
+    def targets(self, weights: ArrayRefs, round_number: int, cohort: int, layer: int) -> TargetReport:
+        """Optimise and keep a cohort's targets."""
+        return self._opened().targets(self._weights(weights), round_number, cohort, layer)
+
+    def collect(
+        self,
+        lane: str,
+        round_number: int,
+        cohort: int,
+        part: Part,
+        weights: ArrayRefs,
+        targets_at: ArrayRefs,
+        history: ArrayRefs,
+    ) -> Collected:
+        """A cohort's contribution to one layer."""
+        known = History(history.versions, lambda layer: self.fetch(history.refs[layer]))
+        return self._opened().collect(
+            lane, round_number, cohort, part, self._weights(weights), self._weights(targets_at), known
+        )
+
+    def evaluate(self, weights: ArrayRefs, round_number: int, cohort: int, retention: bool) -> ProbeSums:
+        """A cohort's probes as counts and sums."""
+        return self._opened().evaluate(self._weights(weights), round_number, cohort, retention)
+
+    def _weights(self, weights: ArrayRefs) -> Weights:
+        return Weights(weights.versions, lambda layer: self.fetch(weights.refs[layer]))

@@ -1,0 +1,78 @@
+"""What passes between coordinator and hosts: calls in one direction, typed answers in the other.
+
+Answers hold counts, sums and statistics only. Edits, single keys and targets stay in the host (the lane of
+the method ``global`` is the exception: it stands for one owner of all facts, and its keys travel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Names a piece of work: the same key always means the same answer.
+Key = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class ArrayRefs:
+    """Arrays by layer, each under a version; a host reads one only when it does not hold that version.
+
+    Attributes:
+        versions: layer → name of the contents.
+        refs: layer → reference to the array in Ray's object store.
+    """
+
+    versions: Mapping[int, str]
+    refs: Mapping[int, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One piece of work for a host.
+
+    Attributes:
+        key: what it is; calls of one key are interchangeable.
+        method: name of the host's method.
+        arguments: its arguments.
+        cohort: the cohort it is for; 0 when it is for none.
+        holds: key under which the host keeps something that later calls want, for example targets.
+        wants: key of something that a host may hold already; another host can do the call too, but slower.
+    """
+
+    key: Key
+    method: str
+    arguments: tuple[Any, ...] = ()
+    cohort: int = 0
+    holds: Key | None = None
+    wants: Key | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a host answers.
+
+    Attributes:
+        incarnation: number of the host, never used again after it is lost; answers of lost hosts are dropped.
+        value: the typed result.
+        seconds: how long the host worked.
+    """
+
+    incarnation: int
+    value: Any
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the coordinator needs to know of the model.
+
+    Attributes:
+        base_weights: unedited weights [V, K] float32 of the edited layers.
+        prior_fingerprint: what the prior depends on; None where it is not kept on disk.
+        prior_chunks: number of chunks of the prior's text.
+    """
+
+    base_weights: Mapping[int, Any]
+    prior_fingerprint: Mapping[str, object] | None
+    prior_chunks: int

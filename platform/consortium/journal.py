@@ -1,0 +1,124 @@
+"""What happened in a round, gathered while it happens and turned into table rows when it is committed."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from consortium.facts.edit import FactSet
+from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
+from consortium.rounds import Distances
+from consortium.scenario.schema import Scenario
+from consortium.streams.stream import Stream
+
+PHASES = ("targets", "collect", "merge", "evaluate")
+
+
+class Journal:
+    """Events, times and traffic of the round that is being worked on.
+
+    Args:
+        scenario: the scenario.
+        clock: seconds since the run's start, pauses left out.
+    """
+
+    def __init__(self, scenario: Scenario, clock: Callable[[], float] = time.monotonic) -> None:
+        self.scenario = scenario
+        self.clock = clock
+        self._clear()
+
+    def _clear(self) -> None:
+        self._events: list[EventRow] = []
+        self._seconds: dict[tuple[str, str], float] = defaultdict(float)
+        self._party_bytes: dict[tuple[str, int], int] = defaultdict(int)
+        self._metrics: list[MetricRow] = []
+
+    def event(  # noqa: PLR0913  (the columns of the table)
+        self,
+        kind: str,
+        round_number: int,
+        *,
+        lanes: Sequence[str] = (),
+        layer: int | None = None,
+        cohort: int | None = None,
+        host: str | None = None,
+        seconds: float | None = None,
+        num_bytes: int | None = None,
+        detail: str | None = None,
+    ) -> None:
+        """Record something that happened now; its seconds are shared evenly between ``lanes``."""
+        lane = lanes[0] if len(lanes) == 1 else None
+        row = EventRow(self.clock(), kind, round_number, lane, layer, cohort, host, seconds, num_bytes, detail)
+        self._events.append(row)
+        for each in lanes:
+            self._seconds[each, kind] += (seconds or 0.0) / len(lanes)
+
+    @contextmanager
+    def timed(
+        self, kind: str, round_number: int, *, lanes: Sequence[str] = (), layer: int | None = None
+    ) -> Iterator[None]:
+        """Record an event that takes as long as the block."""
+        start = time.monotonic()
+        yield
+        self.event(kind, round_number, lanes=lanes, layer=layer, seconds=time.monotonic() - start)
+
+    def sent(self, lane: str, cohort: int, party_bytes: Sequence[int]) -> None:
+        """Record what each party of a cohort sent to a lane."""
+        for party, num_bytes in zip(self.scenario.cohort(cohort), party_bytes, strict=True):
+            self._party_bytes[lane, party] += num_bytes
+
+    def measured(self, rows: Sequence[MetricRow]) -> None:
+        """Record metrics."""
+        self._metrics.extend(rows)
+
+    def close_round(self, round_number: int, stream: Stream, facts: FactSet, distances: dict[str, Distances]) -> Rows:
+        """All rows of the round; the journal is empty afterwards. Round 0 has events and nothing else."""
+        lanes = [spec.lane for spec in self.scenario.merge.methods] if round_number else []
+        rows = Rows(
+            rounds=[self._round_row(round_number, lane, stream, distances[lane]) for lane in lanes],
+            edits=list(_edit_rows(self.scenario, round_number, stream, facts)) if round_number else [],
+            parties=[row for lane in lanes for row in self._party_rows(round_number, lane, stream)],
+            metrics=self._metrics,
+            events=self._events,
+        )
+        self._clear()
+        return rows
+
+    def _round_row(self, round_number: int, lane: str, stream: Stream, found: Distances) -> RoundRow:
+        return RoundRow(
+            round=round_number,
+            lane=lane,
+            num_parties=self.scenario.parties.count,
+            num_edits=stream.num_edits(round_number) * self.scenario.parties.count,
+            bytes_sent=sum(amount for (each, _), amount in self._party_bytes.items() if each == lane),
+            **{f"{phase}_s": self._seconds[lane, phase] for phase in PHASES},
+            weights_distance=found.weights_distance,
+            update_distance=found.update_distance,
+            update_norm=found.update_norm,
+        )
+
+    def _party_rows(self, round_number: int, lane: str, stream: Stream) -> Iterator[PartyRow]:
+        size = self.scenario.cluster.cohort_size
+        per_party = stream.num_edits(round_number)
+        for party in range(self.scenario.parties.count):
+            yield PartyRow(round_number, lane, party, party // size, per_party, self._party_bytes[lane, party])
+
+
+def _edit_rows(scenario: Scenario, round_number: int, stream: Stream, facts: FactSet) -> Iterator[EditRow]:
+    for party in range(scenario.parties.count):
+        for request in stream.requests(round_number, party):
+            edit = facts.edit(request.fact, request.variant)
+            yield EditRow(
+                round=round_number,
+                party=party,
+                index=request.index,
+                fact_id=edit.fact_id,
+                relation=edit.relation,
+                subject=edit.subject,
+                prompt=edit.prompt,
+                target_new=edit.target_new,
+                target_old=edit.target_old,
+                kind=request.kind,
+            )

@@ -1,0 +1,107 @@
+"""A lane while a round is worked on: its weights and histories as merged so far, each under a name of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consortium.merging import registry
+from consortium.merging.method import Contribution, MergeMethod
+from consortium.merging.solver import PriorSolver
+from consortium.records.rows import UNEDITED
+from consortium.rounds import Distances, Step, distances, merge_layer, plan_round
+from consortium.scenario.schema import Scenario
+from consortium.state import LaneState
+from consortium.streams.stream import Stream
+from consortium.worker import BASE, History, Weights
+
+FloatWeights = Mapping[int, NDArray[np.float32]]
+
+
+class Lane:
+    """One line of model versions.
+
+    Args:
+        name: name of the lane.
+        method: its merge method.
+        state: where it stands.
+        history_weight: h.
+    """
+
+    def __init__(self, name: str, method: MergeMethod, state: LaneState, history_weight: float) -> None:
+        self.name = name
+        self.method = method
+        self.history_weight = history_weight
+        self.weights = dict(state.weights)
+        self.history = dict(state.history)
+        started = BASE if state.round == 0 else self._version(state.round)
+        self.weight_versions = dict.fromkeys(self.weights, started)
+        self.history_versions = dict.fromkeys(self.history, started)
+
+    def _version(self, round_number: int) -> str:
+        return f"{self.name}@{round_number}"
+
+    def snapshot(self) -> Weights:
+        """The weights as they are now."""
+        weights = dict(self.weights)
+        return Weights(dict(self.weight_versions), weights.__getitem__)
+
+    def history_now(self) -> History:
+        """The histories as they are now."""
+        history = dict(self.history)
+        return History(dict(self.history_versions), history.__getitem__)
+
+    def merge(self, total: Contribution, solver: PriorSolver) -> None:
+        """Put one layer's sum into the weights and the history."""
+        layer, round_number = total.basis.layer, total.basis.round
+        merged = merge_layer(
+            self.method, total, solver, self.weights[layer], self.history.get(layer), self.history_weight
+        )
+        self.weights[layer] = merged.weight_VK
+        self.weight_versions[layer] = self._version(round_number)
+        if merged.history_KK is not None:
+            self.history[layer] = merged.history_KK
+            self.history_versions[layer] = self._version(round_number)
+
+    def state(self, round_number: int) -> LaneState:
+        """The state to commit."""
+        return LaneState(self.name, round_number, dict(self.weights), dict(self.history))
+
+
+def unedited(base: FloatWeights) -> Lane:
+    """The unedited model as a lane that never merges, to be evaluated beside the others."""
+    return Lane(UNEDITED, registry.create("global", {}), LaneState(UNEDITED, 0, base, {}), 0.0)
+
+
+def open_lanes(scenario: Scenario, base: FloatWeights, committed: Mapping[str, LaneState]) -> list[Lane]:
+    """The scenario's lanes where they were committed last, or unedited."""
+    lanes = []
+    for spec in scenario.merge.methods:
+        state = committed.get(spec.lane) or LaneState(spec.lane, 0, base, {})
+        method = registry.create(spec.name, spec.parameters)
+        lanes.append(Lane(spec.lane, method, state, scenario.merge.history_weight))
+    return lanes
+
+
+def all_distances(lanes: Sequence[Lane], base: FloatWeights, round_number: int) -> dict[str, Distances]:
+    """Every lane's distances, from the first lane that runs ``global`` if there is one."""
+    reference = next((lane.state(round_number) for lane in lanes if lane.method.name == "global"), None)
+    return {lane.name: distances(lane.state(round_number), base, reference) for lane in lanes}
+
+
+def expected_work(scenario: Scenario, stream: Stream, first_round: int) -> dict[str, int]:
+    """Phase → units of work from ``first_round`` to the last, as :class:`consortium.progress.Meter` counts them."""
+    steps: Sequence[Step] = plan_round(scenario.editor, scenario.merge.exchange)
+    num_lanes = len(scenario.merge.methods)
+    work = {"targets": 0, "collect": 0, "evaluate": 0}
+    for round_number in range(first_round, scenario.stream.rounds + 1):
+        num_edits = stream.num_edits(round_number) * scenario.parties.count
+        for place, step in enumerate(steps):
+            shared = round_number == 1 and place == 0
+            work["targets"] += num_edits * len(step.targets) * (1 if shared else num_lanes)
+            work["collect"] += num_edits * len(step.parts) * num_lanes
+        sample = min(num_edits, scenario.evaluate.sample or num_edits)
+        work["evaluate"] += sample * (num_lanes + 1)
+    return work

@@ -1,0 +1,126 @@
+"""The serial twin: a whole run in one process, as plain loops. It is the oracle of the Ray runtime.
+
+for each round:
+    for each lane:
+        for each step of the round: targets, then for each layer: collect, add up, merge
+    evaluate every lane, and commit
+"""
+
+from __future__ import annotations
+
+import torch
+
+from consortium.editing.open import open_backend
+from consortium.evaluation.metrics import add_sums
+from consortium.facts.edit import FactSet
+from consortium.journal import Journal
+from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited
+from consortium.merging.method import sum_in_order
+from consortium.progress import Meter, ReportProgress
+from consortium.records.directory import RunDirectory
+from consortium.rounds import is_evaluated, metric_rows, plan_round
+from consortium.scenario.schema import Scenario
+from consortium.start import Prior, add_chunks, cached_prior, keep_prior
+from consortium.worker import CohortWorker
+
+
+def run(scenario: Scenario, directory: RunDirectory, facts: FactSet, report_progress: ReportProgress) -> None:
+    """Run a scenario from where its directory stands to its end.
+
+    Raises:
+        ConsortiumError: the model cannot be opened, or numbers went bad.
+    """
+    torch.set_num_threads(scenario.cluster.threads)
+    directory.mark_running()
+    _Run(scenario, directory, facts, report_progress).to_the_end()
+    directory.mark_done()
+
+
+class _Run:
+    def __init__(
+        self, scenario: Scenario, directory: RunDirectory, facts: FactSet, report_progress: ReportProgress
+    ) -> None:
+        self.scenario, self.directory, self.facts = scenario, directory, facts
+        self.journal = Journal(scenario, lambda: directory.worked_s)
+        with self.journal.timed("open-model", 0):
+            self.worker = CohortWorker(scenario, facts, open_backend(scenario, facts))
+        self.base = self.worker.backend.base_weights()
+        self.first_round = (directory.committed_round or 0) + 1
+        work = expected_work(scenario, self.worker.stream, self.first_round)
+        self.meter = Meter(scenario.stream.rounds, work, report_progress)
+        self.prior = self._measure_prior()
+        self.worker.begin(self._contexts(), self.prior.sums, self.prior.num_tokens)
+        self.lanes = open_lanes(scenario, self.base, directory.lane_states())
+        self.cohorts = range(scenario.num_cohorts)
+
+    def _measure_prior(self) -> Prior:
+        backend = self.worker.backend
+        fingerprint = backend.prior_fingerprint()
+        prior = cached_prior(fingerprint, self.scenario.editor.edited_layers)
+        if prior is None:
+            num_chunks = backend.prior_chunks()
+            self.meter.enter("prior", 0, num_chunks, "chunks")
+            chunks = []
+            for chunk in range(num_chunks):
+                chunks.append(self.worker.prior_sum(chunk))
+                self.meter.advance(1)
+            prior = add_chunks(chunks)
+            keep_prior(fingerprint, prior)
+        return prior
+
+    def _contexts(self) -> tuple[str, ...]:
+        kept = self.directory.recall("contexts")
+        if kept is None:
+            kept = self.worker.contexts()
+            self.directory.remember("contexts", kept)
+        return tuple(kept)
+
+    def to_the_end(self) -> None:
+        if self.directory.committed_round is None:
+            rows = self.journal.close_round(0, self.worker.stream, self.facts, {})
+            self.directory.commit(0, [lane.state(0) for lane in self.lanes], rows)
+        for round_number in range(self.first_round, self.scenario.stream.rounds + 1):
+            for lane in self.lanes:
+                self._edit(lane, round_number)
+            if is_evaluated(self.scenario, round_number):
+                for lane in [unedited(self.base), *self.lanes]:
+                    self._evaluate(lane, round_number)
+            found = all_distances(self.lanes, self.base, round_number)
+            rows = self.journal.close_round(round_number, self.worker.stream, self.facts, found)
+            self.directory.commit(round_number, [lane.state(round_number) for lane in self.lanes], rows)
+
+    def _edit(self, lane: Lane, round_number: int) -> None:
+        """One round of one lane; every sum runs over cohorts in their order."""
+        targets_at = {}
+        for step in plan_round(self.scenario.editor, self.scenario.merge.exchange):
+            for layer in step.targets:
+                targets_at[layer] = lane.snapshot()
+                num_edits = self.worker.stream.num_edits(round_number) * self.scenario.parties.count
+                self.meter.enter("targets", round_number, num_edits, "edits")
+                for cohort in self.cohorts:
+                    with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer):
+                        report = self.worker.targets(targets_at[layer], round_number, cohort, layer)
+                    self.meter.advance(report.num_edits)
+            weights, history = lane.snapshot(), lane.history_now()
+            for part in step.parts:
+                parts = []
+                for cohort in self.cohorts:
+                    with self.journal.timed("collect", round_number, lanes=[lane.name], layer=part.layer):
+                        collected = self.worker.collect(
+                            lane.name, round_number, cohort, part, weights, targets_at[part.target_layer], history
+                        )
+                    self.journal.sent(lane.name, cohort, collected.party_bytes)
+                    parts.append(collected.contribution)
+                with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
+                    solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
+                    lane.merge(sum_in_order(parts), solver)
+
+    def _evaluate(self, lane: Lane, round_number: int) -> None:
+        self.meter.enter("evaluate", round_number, len(self.cohorts), "cohorts")
+        is_edited = lane in self.lanes
+        parts = []
+        for cohort in self.cohorts:
+            with self.journal.timed("evaluate", round_number, lanes=[lane.name]):
+                parts.append(self.worker.evaluate(lane.snapshot(), round_number, cohort, is_edited))
+            self.meter.advance(1)
+        self.journal.measured(metric_rows(self.scenario, round_number, lane.name, add_sums(parts)))

@@ -1,0 +1,59 @@
+"""What a run needs before its first round: the prior's sums, from the disk cache where they are, and contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consortium.editing.prior import PriorCache
+from consortium.merging.solver import PriorSolver
+from consortium.rounds import prior_matrix
+from consortium.scenario.schema import Scenario
+
+LayerSums = Mapping[int, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Σ k·kᵀ [K, K] of each edited layer over ``num_tokens`` tokens."""
+
+    sums: LayerSums
+    num_tokens: int
+
+    def solver(self, scenario: Scenario, layer: int, history_KK: NDArray[np.float64] | None) -> PriorSolver:
+        """The solver of a layer for C = λ·E[kkᵀ] and a history."""
+        prior_KK = prior_matrix(self.sums[layer], self.num_tokens, scenario.editor.prior_weight)
+        return PriorSolver(prior_KK, history_KK, f"layer {layer}")
+
+
+def cached_prior(fingerprint: Mapping[str, object] | None, layers: Sequence[int]) -> Prior | None:
+    """The prior from disk, or None when a layer of it is missing."""
+    if fingerprint is None:
+        return None
+    cache = PriorCache(fingerprint)
+    found = {layer: cache.load(layer) for layer in layers}
+    sums = {layer: entry[0] for layer, entry in found.items() if entry is not None}
+    counts = {entry[1] for entry in found.values() if entry is not None}
+    return Prior(sums, counts.pop()) if len(sums) == len(layers) and len(counts) == 1 else None
+
+
+def add_chunks(chunks: Iterable[tuple[LayerSums, int]]) -> Prior:
+    """The prior from its chunks' sums, added in the order given."""
+    total: dict[int, NDArray[np.float64]] = {}
+    num_tokens = 0
+    for sums, count in chunks:
+        num_tokens += count
+        for layer, gram_KK in sums.items():
+            total[layer] = total[layer] + gram_KK if layer in total else gram_KK
+    return Prior(total, num_tokens)
+
+
+def keep_prior(fingerprint: Mapping[str, object] | None, prior: Prior) -> None:
+    """Put a prior on disk for later runs."""
+    if fingerprint is not None:
+        cache = PriorCache(fingerprint)
+        for layer, gram_KK in prior.sums.items():
+            cache.store(layer, gram_KK, prior.num_tokens)
