@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 
 from consortium.models.language import LanguageModel
-from consortium.models.sampling import document_start, sample_tokens
+from consortium.models.sampling import sample_tokens
+from consortium.models.tokens import encode
 from consortium.seeds import torch_generator
 
 BARE = "{}"
@@ -20,7 +21,7 @@ def generate_contexts(model: LanguageModel, count: int, num_tokens: int, seed: i
     """``count`` templates with one ``{}`` each; the first is the bare prompt, the others end in ``. {}``."""
     contexts = [BARE]
     for number in range(count - 1):
-        start = document_start(model, _STARTS[number % len(_STARTS)])
+        start = encode(model.tokenizer, _STARTS[number % len(_STARTS)])
         generator = torch_generator(seed, "contexts", number)
         ids = sample_tokens(model, [start], len(start) + num_tokens, generator, top_k=5)[0]
         text = model.tokenizer.decode(ids, skip_special_tokens=True)

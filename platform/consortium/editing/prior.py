@@ -22,7 +22,7 @@ from consortium.errors import InputError, ScenarioError
 from consortium.files import cache_folder, read_arrays, write_arrays
 from consortium.models.language import LanguageModel
 from consortium.models.packing import pack
-from consortium.models.sampling import OPENERS, document_start, sample_tokens
+from consortium.models.sampling import OPENERS, sample_tokens
 from consortium.models.segments import run_bottom
 from consortium.models.tokens import encode
 from consortium.scenario.schema import PriorSpec
@@ -79,7 +79,7 @@ def measure_chunk(model: LanguageModel, spec: PriorSpec, layers: Sequence[int], 
 
 def _sampled_texts(model: LanguageModel, chunk: int, num_texts: int) -> torch.Tensor:
     openers = numpy_generator(_SAMPLING_SEED, "prior-openers", chunk).integers(len(OPENERS), size=num_texts)
-    starts = [document_start(model, OPENERS[number]) for number in openers]
+    starts = [encode(model.tokenizer, OPENERS[number]) for number in openers]
     return sample_tokens(model, starts, TEXT_TOKENS, torch_generator(_SAMPLING_SEED, "prior-text", chunk))
 
 

@@ -9,7 +9,6 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from consortium.models.language import LanguageModel
-from consortium.models.tokens import encode
 
 #: Ordinary ways to begin a text; sampled texts start with one of them.
 OPENERS = (
@@ -17,24 +16,6 @@ OPENERS = (
     "After", "During", "While", "Many", "Most", "Some", "If", "But", "According to", "The first", "In the",
     "Because", "Although", "Since", "New", "From", "By", "With", "How", "What", "Who", "Today", "People", "Research",
 )  # fmt: skip
-
-
-#: Tokens that models put between documents, in the order of preference.
-_DOCUMENT_STARTS = ("<|endoftext|>", "<|begin_of_text|>", "<s>", "<bos>")
-
-
-def document_start(model: LanguageModel, text: str) -> list[int]:
-    """Tokens of a text at the beginning of a document: models write better after the token that separates documents.
-
-    Where the tokenizer does not add such a token itself and knows none, the text stands alone.
-    """
-    tokenizer = model.tokenizer
-    ids, bare = encode(tokenizer, text), tokenizer(text, add_special_tokens=False)["input_ids"]
-    if len(ids) > len(bare):
-        return ids
-    known = tokenizer.get_vocab()
-    start = next((known[token] for token in _DOCUMENT_STARTS if token in known), None)
-    return ids if start is None else [start, *ids]
 
 
 @torch.inference_mode()

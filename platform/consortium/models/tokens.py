@@ -12,9 +12,18 @@ from consortium.errors import FactsError
 
 SLOT = "{}"
 
+#: The token that separates documents in pre-training, for tokenizers that put nothing before a text.
+_DOCUMENT_START = "<|endoftext|>"
+
 
 def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Tokens of a text that something may follow: begins as the tokenizer begins texts (BOS), never ends them (EOS)."""
+    """Tokens of a text that something may follow: it begins as documents begin (BOS), and never ends (no EOS).
+
+    Where the tokenizer adds no token of its own before a text, the one that separates documents is put there if
+    the vocabulary has it. Without it, a subject of one token that begins a prompt would be the first token, which
+    models use to rest their attention on: its hidden state says little about the subject, and an edit of it
+    moves the first token of every text.
+    """
     return _encoding(tokenizer, text)[0]
 
 
@@ -87,4 +96,10 @@ def _encoding(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int],
     encoding: BatchEncoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
     ids, offsets, special = (encoding[name] for name in ("input_ids", "offset_mapping", "special_tokens_mask"))
     length = len(ids) - special[::-1].index(0) if 0 in special else len(ids)
-    return list(ids[:length]), [tuple(span) for span in offsets[:length]]
+    start = [] if special[:1] == [1] else _document_start(tokenizer)
+    return [*start, *ids[:length]], [*((0, 0) for _ in start), *(tuple(span) for span in offsets[:length])]
+
+
+def _document_start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    token: int | None = tokenizer.get_added_vocab().get(_DOCUMENT_START)
+    return [] if token is None else [token]
