@@ -19,6 +19,7 @@ class Batch:
         take: called with (number, answer) strictly in the order of numbers.
         lanes: lanes that the batch is for.
         layer: layer it concerns, if one.
+        by_cohort: whether the numbers are those of cohorts.
     """
 
     def __init__(
@@ -28,10 +29,13 @@ class Batch:
         take: Callable[[int, Answer], None],
         lanes: Sequence[str] = (),
         layer: int | None = None,
+        *,
+        by_cohort: bool = True,
     ) -> None:
         self.phase = phase
         self.lanes = list(lanes)
         self.layer = layer
+        self.by_cohort = by_cohort
         self._take = take
         self._waiting = dict(enumerate(calls))
         self._number_of = {call.key: number for number, call in enumerate(calls)}
@@ -42,6 +46,11 @@ class Batch:
     def is_done(self) -> bool:
         """All answers were taken."""
         return self._next == len(self._number_of)
+
+    @property
+    def num_left(self) -> int:
+        """Calls whose answer is still to be taken."""
+        return len(self._number_of) - self._next
 
     def has(self, call: Call) -> bool:
         """Whether a call belongs here."""
@@ -62,12 +71,14 @@ class Batch:
         self._waiting[self._number_of[call.key]] = call
         self._waiting = dict(sorted(self._waiting.items()))
 
-    def receive(self, call: Call, answer: Answer) -> None:
-        """Keep an answer and take all whose turn has come; a second answer to a call changes nothing."""
+    def receive(self, call: Call, answer: Answer) -> bool:
+        """Keep an answer and take all whose turn has come; False for a second answer, which changes nothing."""
         number = self._number_of[call.key]
         if number < self._next or number in self._early:
-            return
+            return False
         self._early[number] = answer
+        self._waiting.pop(number, None)
         while self._next in self._early:
             self._take(self._next, self._early.pop(self._next))
             self._next += 1
+        return True

@@ -26,6 +26,11 @@ class ArrayRefs:
     versions: Mapping[int, str]
     refs: Mapping[int, Any]
 
+    @property
+    def key(self) -> Key:
+        """The versions as something to look up by."""
+        return tuple(sorted(self.versions.items()))
+
 
 @dataclass(frozen=True)
 class Call:
@@ -46,6 +51,9 @@ class Call:
     cohort: int = 0
     holds: Key | None = None
     wants: Key | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} of cohort {self.cohort}" if len(self.key) > 1 else self.method
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,16 @@ class Journal:
             rounds=[self._round_row(round_number, lane, stream, distances[lane]) for lane in lanes],
             edits=list(_edit_rows(self.scenario, round_number, stream, facts)) if round_number else [],
             parties=[row for lane in lanes for row in self._party_rows(round_number, lane, stream)],
-            metrics=self._metrics,
+            metrics=self._metrics_in_order(),
             events=self._events,
         )
         self._clear()
         return rows
+
+    def _metrics_in_order(self) -> list[MetricRow]:
+        """Lane after lane as in the scenario, whichever was measured first; the unedited model comes before all."""
+        places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
+        return sorted(self._metrics, key=lambda row: places.get(row.lane, -1))
 
     def _round_row(self, round_number: int, lane: str, stream: Stream, found: Distances) -> RoundRow:
         return RoundRow(

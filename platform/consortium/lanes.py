@@ -11,7 +11,7 @@ from consortium.merging import registry
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
 from consortium.records.rows import UNEDITED
-from consortium.rounds import Distances, Step, distances, merge_layer, plan_round
+from consortium.rounds import Distances, distances, is_evaluated, merge_layer, num_sampled, plan_round
 from consortium.scenario.schema import Scenario
 from consortium.state import LaneState
 from consortium.streams.stream import Stream
@@ -93,15 +93,31 @@ def all_distances(lanes: Sequence[Lane], base: FloatWeights, round_number: int) 
 
 def expected_work(scenario: Scenario, stream: Stream, first_round: int) -> dict[str, int]:
     """Phase → units of work from ``first_round`` to the last, as :class:`consortium.progress.Meter` counts them."""
-    steps: Sequence[Step] = plan_round(scenario.editor, scenario.merge.exchange)
     num_lanes = len(scenario.merge.methods)
+    num_parts = sum(len(step.parts) for step in plan_round(scenario.editor, scenario.merge.exchange))
     work = {"targets": 0, "collect": 0, "evaluate": 0}
     for round_number in range(first_round, scenario.stream.rounds + 1):
         num_edits = stream.num_edits(round_number) * scenario.parties.count
-        for place, step in enumerate(steps):
-            shared = round_number == 1 and place == 0
-            work["targets"] += num_edits * len(step.targets) * (1 if shared else num_lanes)
-            work["collect"] += num_edits * len(step.parts) * num_lanes
-        sample = min(num_edits, scenario.evaluate.sample or num_edits)
-        work["evaluate"] += sample * (num_lanes + 1)
+        work["targets"] += num_edits * num_optimisations(scenario, round_number)
+        work["collect"] += num_edits * num_parts * num_lanes
+        if is_evaluated(scenario, round_number):
+            sampled = num_sampled(scenario, stream, round_number, range(scenario.parties.count))
+            work["evaluate"] += sampled * (num_lanes + 1)
     return work
+
+
+def num_optimisations(scenario: Scenario, round_number: int) -> int:
+    """How often a round's targets are optimised: once for each lane, but lanes share those of the unedited model."""
+    steps, num_lanes = plan_round(scenario.editor, scenario.merge.exchange), len(scenario.merge.methods)
+    first = len(steps[0].targets) * (1 if round_number == 1 else num_lanes)
+    return first + num_lanes * sum(len(step.targets) for step in steps[1:])
+
+
+def units_of(scenario: Scenario, stream: Stream, phase: str, round_number: int, cohort: int) -> int:
+    """Units of work in a cohort's part of a phase."""
+    parties = scenario.cohort(cohort)
+    if phase == "evaluate":
+        return num_sampled(scenario, stream, round_number, parties)
+    if phase in ("targets", "collect"):
+        return stream.num_edits(round_number) * len(parties)
+    return 1

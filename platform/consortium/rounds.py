@@ -7,14 +7,15 @@ Shapes: K key width, V value width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consortium.errors import RunError
-from consortium.evaluation.metrics import ProbeSum, ProbeSums, harmonic_mean
+from consortium.evaluation.metrics import HARMONIC, ProbeSum, ProbeSums, harmonic_mean
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
 from consortium.records.rows import MetricRow
@@ -121,17 +122,15 @@ def is_evaluated(scenario: Scenario, round_number: int) -> bool:
     return round_number % scenario.evaluate.every == 0 or round_number == scenario.stream.rounds
 
 
-def sampled_requests(scenario: Scenario, stream: Stream, round_number: int) -> list[Request]:
-    """The requests of a round that are probed, in order of party and place; by the scenario alone."""
+def sampled_requests(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> list[Request]:
+    """Those requests of some consecutive parties that are probed, in order of party and place; by the scenario alone.
+
+    ``evaluate.sample`` is drawn from all parties' requests of the round, so parties have unequal parts of it.
+    """
     per_party = stream.num_edits(round_number)
-    places = [(party, index) for party in range(scenario.parties.count) for index in range(per_party)]
-    sample = scenario.evaluate.sample
-    if sample is not None and sample < len(places):
-        generator = numpy_generator(scenario.seed, "sample", round_number)
-        places = [places[n] for n in sorted(generator.choice(len(places), size=sample, replace=False))]
     wanted: dict[int, list[int]] = {}
-    for party, index in places:
-        wanted.setdefault(party, []).append(index)
+    for number in _sampled_numbers(scenario, per_party, round_number, parties).tolist():
+        wanted.setdefault(number // per_party, []).append(number % per_party)
     chosen: list[Request] = []
     for party, indices in wanted.items():
         requests = stream.requests(round_number, party)
@@ -139,10 +138,32 @@ def sampled_requests(scenario: Scenario, stream: Stream, round_number: int) -> l
     return chosen
 
 
+def num_sampled(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> int:
+    """Number of :func:`sampled_requests`."""
+    return len(_sampled_numbers(scenario, stream.num_edits(round_number), round_number, parties))
+
+
+def _sampled_numbers(scenario: Scenario, per_party: int, round_number: int, parties: range) -> NDArray[np.int64]:
+    """The probed ones of the numbers party · per_party + place, ascending."""
+    first, end = parties.start * per_party, parties.stop * per_party
+    total, sample = scenario.parties.count * per_party, scenario.evaluate.sample
+    if sample is None or sample >= total:
+        return np.arange(first, end)
+    drawn = _draw(scenario.seed, round_number, total, sample)
+    return drawn[np.searchsorted(drawn, first) : np.searchsorted(drawn, end)]
+
+
+@lru_cache(maxsize=64)  # every cohort asks for the round's draw, and for those of all earlier rounds
+def _draw(seed: int, round_number: int, total: int, size: int) -> NDArray[np.int64]:
+    drawn = np.sort(numpy_generator(seed, "sample", round_number).choice(total, size=size, replace=False))
+    drawn.setflags(write=False)
+    return drawn
+
+
 def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> list[MetricRow]:
     """Metrics in percent from sums, with the harmonic mean of this round's three."""
     rows = [_metric_row(round_number, lane, *key, value) for key, value in sorted(sums.items())]
-    now = [row for row in rows if row.of_round == round_number]
+    now = [row for row in rows if row.of_round == round_number and row.metric in HARMONIC]
     success = harmonic_mean({row.metric: row.success for row in now})
     if success is not None:
         strict = harmonic_mean({row.metric: row.strict for row in now if row.strict is not None})
@@ -190,11 +211,6 @@ def _ratio(
     above = sum(float(np.sum((_wide(left[layer]) - _wide(right[layer])) ** 2)) for layer in left)
     below = sum(float(np.sum(_wide(scale[layer]) ** 2)) for layer in left)
     return float(np.sqrt(above / below)) if below else 0.0
-
-
-def cohorts(scenario: Scenario) -> Sequence[range]:
-    """The parties of every cohort, in order."""
-    return [scenario.cohort(number) for number in range(scenario.num_cohorts)]
 
 
 def superseded(stream: Stream, scenario: Scenario, rounds: Iterable[int]) -> dict[int, int]:

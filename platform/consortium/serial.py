@@ -8,20 +8,22 @@ for each round:
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 
 from consortium.editing.open import open_backend
 from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
-from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited
+from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
 from consortium.merging.method import sum_in_order
 from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
-from consortium.rounds import is_evaluated, metric_rows, plan_round
+from consortium.rounds import is_evaluated, metric_rows, num_sampled, plan_round
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior, add_chunks, cached_prior, keep_prior
-from consortium.worker import CohortWorker
+from consortium.worker import CohortWorker, Weights
 
 
 def run(scenario: Scenario, directory: RunDirectory, facts: FactSet, report_progress: ReportProgress) -> None:
@@ -42,16 +44,21 @@ class _Run:
     ) -> None:
         self.scenario, self.directory, self.facts = scenario, directory, facts
         self.journal = Journal(scenario, lambda: directory.worked_s)
-        with self.journal.timed("open-model", 0):
+        self.first_round = (directory.committed_round or 0) + 1
+        # What happens before the first round is written with the first commit, that of round 0 in a new run.
+        starting = 0 if directory.committed_round is None else self.first_round
+        if starting:
+            self.journal.event("resumed", starting, detail=f"after round {directory.committed_round}")
+        with self.journal.timed("open-model", starting):
             self.worker = CohortWorker(scenario, facts, open_backend(scenario, facts))
         self.base = self.worker.backend.base_weights()
-        self.first_round = (directory.committed_round or 0) + 1
         work = expected_work(scenario, self.worker.stream, self.first_round)
         self.meter = Meter(scenario.stream.rounds, work, report_progress)
         self.prior = self._measure_prior()
         self.worker.begin(self._contexts(), self.prior.sums, self.prior.num_tokens)
         self.lanes = open_lanes(scenario, self.base, directory.lane_states())
         self.cohorts = range(scenario.num_cohorts)
+        self.optimised: set[Hashable] = set()
 
     def _measure_prior(self) -> Prior:
         backend = self.worker.backend
@@ -95,12 +102,7 @@ class _Run:
         for step in plan_round(self.scenario.editor, self.scenario.merge.exchange):
             for layer in step.targets:
                 targets_at[layer] = lane.snapshot()
-                num_edits = self.worker.stream.num_edits(round_number) * self.scenario.parties.count
-                self.meter.enter("targets", round_number, num_edits, "edits")
-                for cohort in self.cohorts:
-                    with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer):
-                        report = self.worker.targets(targets_at[layer], round_number, cohort, layer)
-                    self.meter.advance(report.num_edits)
+                self._optimise(lane, round_number, targets_at[layer], layer)
             weights, history = lane.snapshot(), lane.history_now()
             for part in step.parts:
                 parts = []
@@ -111,16 +113,33 @@ class _Run:
                         )
                     self.journal.sent(lane.name, cohort, collected.party_bytes)
                     parts.append(collected.contribution)
+                    self._advance("collect", round_number, cohort)
                 with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
                     lane.merge(sum_in_order(parts), solver)
 
+    def _optimise(self, lane: Lane, round_number: int, weights: Weights, layer: int) -> None:
+        """Targets of all cohorts; the worker keeps them, so lanes that start from the same weights share them."""
+        num_edits = self.worker.stream.num_edits(round_number) * self.scenario.parties.count
+        self.meter.enter("targets", round_number, num_edits, "edits")
+        is_shared = (weights.key, layer) in self.optimised
+        self.optimised.add((weights.key, layer))
+        for cohort in self.cohorts:
+            with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer):
+                self.worker.targets(weights, round_number, cohort, layer)
+            if not is_shared:
+                self._advance("targets", round_number, cohort)
+
     def _evaluate(self, lane: Lane, round_number: int) -> None:
-        self.meter.enter("evaluate", round_number, len(self.cohorts), "cohorts")
+        total = num_sampled(self.scenario, self.worker.stream, round_number, range(self.scenario.parties.count))
+        self.meter.enter("evaluate", round_number, total, "edits")
         is_edited = lane in self.lanes
         parts = []
         for cohort in self.cohorts:
             with self.journal.timed("evaluate", round_number, lanes=[lane.name]):
                 parts.append(self.worker.evaluate(lane.snapshot(), round_number, cohort, is_edited))
-            self.meter.advance(1)
+            self._advance("evaluate", round_number, cohort)
         self.journal.measured(metric_rows(self.scenario, round_number, lane.name, add_sums(parts)))
+
+    def _advance(self, phase: str, round_number: int, cohort: int) -> None:
+        self.meter.advance(units_of(self.scenario, self.worker.stream, phase, round_number, cohort), phase)

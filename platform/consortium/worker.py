@@ -126,6 +126,7 @@ class CohortWorker:
         self._loaded: dict[int, str] = dict.fromkeys(scenario.editor.edited_layers, BASE)
         self._targets: _Kept[Targets] = _Kept(_TARGET_BYTES, lambda kept: kept.vectors_EV.nbytes)
         self._solvers: _Kept[PriorSolver] = _Kept(_NUM_SOLVERS, lambda _: 1)
+        self._contradicted: tuple[int, dict[int, int]] = (0, {})
 
     # Before the first round
 
@@ -238,9 +239,7 @@ class CohortWorker:
         parties = self.scenario.cohort(cohort)
         metrics = self.scenario.evaluate.metrics
         questions = []
-        for request in sampled_requests(self.scenario, self.stream, round_number):
-            if request.party not in parties:
-                continue
+        for request in sampled_requests(self.scenario, self.stream, round_number, parties):
             edit = self._edit(request)
             shown = [metric for metric in metrics if metric not in ("retention", "conflict")]
             questions += [Question(metric, round_number, edit) for metric in shown]
@@ -253,10 +252,20 @@ class CohortWorker:
 
     def _retention_questions(self, round_number: int, parties: range) -> list[Question]:
         """Earlier rounds' edits, but for those that a later request contradicted."""
-        last_contradicted = superseded(self.stream, self.scenario, range(1, round_number + 1))
+        last_contradicted = self._contradicted_until(round_number)
         return [
             Question("retention", earlier, self._edit(request))
             for earlier in range(1, round_number)
-            for request in sampled_requests(self.scenario, self.stream, earlier)
-            if request.party in parties and last_contradicted.get(request.fact, 0) <= earlier
+            for request in sampled_requests(self.scenario, self.stream, earlier, parties)
+            if last_contradicted.get(request.fact, 0) <= earlier
         ]
+
+    def _contradicted_until(self, round_number: int) -> dict[int, int]:
+        """Fact → last round, up to this one, in which it was contradicted; goes on from where it was looked up last."""
+        known_until, known = self._contradicted
+        if round_number < known_until:
+            known_until, known = 0, {}
+        if round_number > known_until:
+            known = known | superseded(self.stream, self.scenario, range(known_until + 1, round_number + 1))
+        self._contradicted = (round_number, known)
+        return known

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from consortium.arrays import tensor_of
 from consortium.editing.backend import Probe, Score, Targets
 from consortium.editing.prior import prior_tokens
-from consortium.errors import ModelError, ScenarioError
+from consortium.errors import ScenarioError
 from consortium.facts.drawn import DrawnFacts, read_cue, read_object
 from consortium.facts.edit import Edit
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory, Cue
+from consortium.models.device import find_device
 from consortium.scenario.schema import AssociativeModelSpec, EditorSpec
 
 PRIOR_CHUNK = 1024
@@ -49,7 +50,7 @@ class AssociativeBackend:
     def __init__(self, spec: AssociativeModelSpec, editor: EditorSpec, facts: DrawnFacts, seed: int) -> None:
         _check(spec, editor)
         self._prior_tokens = prior_tokens(editor.prior, spec.key_width)
-        self._device = _device(spec.device)
+        self._device = find_device(spec.device)
         self._edited_layers = editor.edited_layers
         self._memory = AssociativeMemory(spec, seed)
         self._codes_OV = tensor_of(self._memory.codes_OV, self._device)
@@ -179,17 +180,3 @@ def _check(spec: AssociativeModelSpec, editor: EditorSpec) -> None:
             "`model`: its keys are drawn, not read",
             "remove editor.prior.source",
         )
-
-
-def _device(name: str) -> torch.device:
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device("cuda" if num_gpus else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise ModelError(
-            f"model.device: {name!r}, and this process sees {num_gpus} CUDA devices",
-            "auto, cpu" + "".join(f", cuda:{number}" for number in range(num_gpus)),
-            "set model.device to one of these; on Ray, give hosts GPUs (cluster.hosts.gpus)",
-        )
-    return device

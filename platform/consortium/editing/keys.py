@@ -39,7 +39,7 @@ def mean_keys(
         run_bottom(model, packing, max(layers), layers, read)
     weights = context_weights(len(contexts))
     return {
-        layer: torch.einsum("ecK,c->Ke", keys.view(len(edits), len(contexts), -1), weights)
+        layer: torch.einsum("ecK,c->Ke", keys.view(len(edits), len(contexts), keys.shape[1]), weights)
         for layer, keys in keys_NK.items()
     }
 
@@ -53,15 +53,14 @@ def residuals(model: LanguageModel, edits: Sequence[Edit], targets: Targets, lay
     sequences = [_up_to_subject(model, edit, BARE) for edit in edits]
     hidden_EV = torch.empty(len(edits), model.hidden_width, dtype=torch.float64)
     scale_EV = torch.ones_like(hidden_EV)
-    normed = model.layout.output_norm is not None
+    # The projection is run after the model has: to run it from within its own hook would call that hook again.
+    read_layers = [] if model.layout.output_norm is None else [layer]
     for numbers, packing, ends in _batches(sequences):
-
-        def read(at: int, keys_RTK: torch.Tensor, numbers: range = numbers, ends: Ends = ends) -> None:
-            outputs_EV: torch.Tensor = model.projection(at)(keys_RTK[ends])
-            scale_EV[numbers] = model.output_scale(at, outputs_EV).double().cpu()
-
-        hidden_RTV = run_bottom(model, packing, targets.layer, [layer] if normed else [], read)
+        keys_RTK: dict[int, torch.Tensor] = {}
+        hidden_RTV = run_bottom(model, packing, targets.layer, read_layers, keys_RTK.__setitem__)
         hidden_EV[numbers] = hidden_RTV[ends].double().cpu()
+        for at, keys in keys_RTK.items():
+            scale_EV[numbers] = model.output_scale(at, model.projection(at)(keys[ends])).double().cpu()
     return ((targets.vectors_EV.double() - hidden_EV) / scale_EV).T.contiguous()
 
 

@@ -86,4 +86,6 @@ class LanguageBackend:
     def prior_fingerprint(self) -> dict[str, object]:
         """Everything the prior depends on, under the unedited weights."""
         self.load_weights(self._base)
-        return prior.fingerprint(self.model, self.editor.prior)
+        # The default number of tokens follows from the key width, so it is named.
+        num_tokens = prior.prior_tokens(self.editor.prior, self._key_width())
+        return prior.fingerprint(self.model, self.editor.prior.model_copy(update={"tokens": num_tokens}))

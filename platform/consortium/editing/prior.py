@@ -10,12 +10,14 @@ Shapes: K key width, T tokens.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 
 from consortium.errors import InputError, ScenarioError
@@ -31,6 +33,8 @@ from consortium.seeds import numpy_generator, torch_generator
 #: Tokens of one text, and texts of one chunk. They fix the sums' bits, so they are part of the cache's key.
 TEXT_TOKENS = 64
 CHUNK_TEXTS = 60
+#: Characters that are read for each token wanted of a named text: a large corpus is neither read nor tokenised whole.
+_CHARACTERS_PER_TOKEN = 16
 #: Sampled text depends on the model alone: runs of any seed share one prior.
 _SAMPLING_SEED = 20250607
 
@@ -73,7 +77,9 @@ def measure_chunk(model: LanguageModel, spec: PriorSpec, layers: Sequence[int], 
         keys = keys_RTK.flatten(0, 1).double()
         sums[layer] += (keys.T @ keys).cpu()
 
-    run_bottom(model, pack(texts_BT.tolist()), max(layers), layers, read)
+    packing = pack(texts_BT.tolist())
+    assert packing.num_rows * packing.width == texts_BT.numel(), "padding would be counted as text"
+    run_bottom(model, packing, max(layers), layers, read)
     return {layer: total.numpy() for layer, total in sums.items()}, texts_BT.numel()
 
 
@@ -85,8 +91,7 @@ def _sampled_texts(model: LanguageModel, chunk: int, num_texts: int) -> torch.Te
 
 def _named_texts(model: LanguageModel, spec: PriorSpec, wanted: int) -> torch.Tensor:
     """Texts [B, T] cut from a named source, as many as hold ``wanted`` tokens."""
-    # A first slice by characters keeps a large corpus from being tokenised whole; no token is longer than 16.
-    ids = encode(model.tokenizer, _read_text(spec)[: wanted * 16])
+    ids = encode(model.tokenizer, _read_text(spec, wanted))
     num_texts = -(-wanted // TEXT_TOKENS)
     if len(ids) < num_texts * TEXT_TOKENS:
         raise InputError(
@@ -97,45 +102,64 @@ def _named_texts(model: LanguageModel, spec: PriorSpec, wanted: int) -> torch.Te
     return torch.tensor(ids[: num_texts * TEXT_TOKENS]).view(num_texts, TEXT_TOKENS)
 
 
-def _read_text(spec: PriorSpec) -> str:
+def _read_text(spec: PriorSpec, wanted: int) -> str:
+    """The beginning of a named source, long enough for ``wanted`` tokens."""
+    num_characters = _CHARACTERS_PER_TOKEN * wanted
     if spec.source.startswith("hub:"):
-        from datasets import load_dataset  # type: ignore[import-untyped]
-
-        name = spec.source.removeprefix("hub:")
-        try:
-            dataset = load_dataset(name, split=spec.split)
-        except Exception as error:
-            raise InputError(
-                f"editor.prior.source: the dataset {name!r} cannot be opened: {error}",
-                "a dataset that `datasets.load_dataset` opens, with a column `text`",
-                "check the name and the network, or name a text file",
-            ) from error
-        if "text" not in dataset.column_names:
-            raise InputError(
-                f"editor.prior.source: {name!r} has the columns {', '.join(dataset.column_names)}",
-                "a column `text`",
-                "choose another dataset, or save its text to a file and name that",
-            )
-        return "\n".join(dataset["text"])
+        return _read_hub(spec.source.removeprefix("hub:"), spec.split, num_characters)
     try:
-        return Path(spec.source).read_text(encoding="utf-8")
+        with Path(spec.source).open(encoding="utf-8-sig") as file:
+            return file.read(num_characters)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"editor.prior.source: {spec.source}: {error}", "a UTF-8 text file", "check the path, or use `model`"
         ) from error
 
 
+def _read_hub(name: str, split: str, num_characters: int) -> str:
+    # Imported here: it takes seconds, and only this source needs it.
+    from datasets import load_dataset  # type: ignore[import-untyped]
+
+    try:
+        dataset = load_dataset(name, split=split)
+    except Exception as error:
+        raise InputError(
+            f"editor.prior.source: the dataset {name!r} cannot be opened: {error}",
+            "a dataset that `datasets.load_dataset` opens, with a column `text`",
+            "check the name and the network, or name a text file",
+        ) from error
+    if "text" not in dataset.column_names:
+        raise InputError(
+            f"editor.prior.source: {name!r} has the columns {', '.join(dataset.column_names)}",
+            "a column `text`",
+            "choose another dataset, or save its text to a file and name that",
+        )
+    texts: list[str] = []
+    missing = num_characters
+    for text in dataset.select_columns("text"):
+        texts.append(str(text["text"] or "")[:missing])
+        missing -= len(texts[-1]) + 1
+        if missing <= 0:
+            break
+    return "\n".join(texts)
+
+
 def fingerprint(model: LanguageModel, spec: PriorSpec) -> dict[str, Any]:
     """Everything the sums of a layer depend on, in plain values; :class:`PriorCache` hashes it into a key."""
-    text = "" if spec.source == "model" else hashlib.sha256(_read_text(spec).encode()).hexdigest()
-    vocabulary = hashlib.sha256(repr(sorted(model.tokenizer.get_vocab().items())).encode()).hexdigest()
+    text = ""
+    if spec.source != "model":
+        key_width = max(model.key_width(layer) for layer in range(model.num_layers))
+        text = _digest(_read_text(spec, spec.tokens or prior_tokens(spec, key_width)))
+    config = {name: value for name, value in model.text_config.to_dict().items() if name not in _NOT_OF_THE_MODEL}
     return {
         "weights": model.weights_hash(),
-        "vocabulary": vocabulary,
+        "config": _digest(json.dumps(config, sort_keys=True, default=str)),
+        "tokenizer": _digest(_tokenizer_as_text(model)),
         "dtype": str(model.dtype),
         "device": model.device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "transformers": transformers.__version__,
         "source": spec.source,
         "split": spec.split,
         "text": text,
@@ -144,6 +168,20 @@ def fingerprint(model: LanguageModel, spec: PriorSpec) -> dict[str, Any]:
         "seed": _SAMPLING_SEED,
         "openers": list(OPENERS),
     }
+
+
+#: What a config says that changes no number: where the model lay, and who wrote the config.
+_NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version")
+
+
+def _tokenizer_as_text(model: LanguageModel) -> str:
+    """Vocabulary, merges, normaliser and special tokens; truncation and padding are settings of its last call."""
+    whole = json.loads(model.tokenizer.backend_tokenizer.to_str())
+    return json.dumps({**whole, "truncation": None, "padding": None})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class PriorCache:
@@ -155,10 +193,25 @@ class PriorCache:
 
     def load(self, layer: int) -> tuple[NDArray[np.float64], int] | None:
         """The sum [K, K] of a layer and its number of tokens, or None when it is not there."""
-        arrays = read_arrays(self.folder / f"layer-{layer}.safetensors")
-        return None if arrays is None else (arrays["gram"], int(arrays["num_tokens"][0]))
+        arrays = read_arrays(self._path(layer))
+        if arrays is None or arrays.keys() != {"gram", "num_tokens"}:
+            return None
+        return arrays["gram"], int(arrays["num_tokens"][0])
 
     def store(self, layer: int, gram_KK: NDArray[np.float64], num_tokens: int) -> None:
-        """Keep a layer's sum; a file is whole or absent."""
-        path = self.folder / f"layer-{layer}.safetensors"
-        write_arrays(path, {"gram": gram_KK, "num_tokens": np.array([num_tokens], dtype=np.int64)})
+        """Keep a layer's sum; a file is whole or absent.
+
+        Raises:
+            InputError: the cache folder cannot be written.
+        """
+        try:
+            write_arrays(self._path(layer), {"gram": gram_KK, "num_tokens": np.array([num_tokens], dtype=np.int64)})
+        except OSError as error:
+            raise InputError(
+                f"the prior cannot be kept in {self.folder}: {error.strerror}",
+                f"a folder that can be written, with {gram_KK.nbytes / 1e6:.0f} MB of free space for each edited layer",
+                "set CONSORTIUM_CACHE to another folder",
+            ) from error
+
+    def _path(self, layer: int) -> Path:
+        return self.folder / f"layer-{layer}.safetensors"

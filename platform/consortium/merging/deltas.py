@@ -32,16 +32,9 @@ def gram_of(share: PartyShare) -> Statistics:
     return statistics_of(share.basis, share.keys_KE, share.residuals_VE[:0], share.form, share.generator)
 
 
-@dataclass(frozen=True, eq=False)
-class DeltaSum:
-    """Sum of parties' local updates; its size does not depend on their number.
+class CarriesGram:
+    """What contributions share that hold Gram sums for the history beside their updates."""
 
-    Attributes:
-        delta_VK: Σ Δ_i.
-        gram: Gram sums for the history: statistics with V = 0.
-    """
-
-    delta_VK: Array
     gram: Statistics
 
     @property
@@ -60,14 +53,27 @@ class DeltaSum:
         return self.gram.num_parties
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the numbers."""
-        return self.delta_VK.nbytes + self.gram.nbytes
-
-    @property
     def gram_KK(self) -> Array:
         """Σ key·keyᵀ for the history."""
         return self.gram.gram_KK
+
+
+@dataclass(frozen=True, eq=False)
+class DeltaSum(CarriesGram):
+    """Sum of parties' local updates; its size does not depend on their number.
+
+    Attributes:
+        delta_VK: Σ Δ_i.
+        gram: Gram sums for the history: statistics with V = 0.
+    """
+
+    delta_VK: Array
+    gram: Statistics
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers."""
+        return self.delta_VK.nbytes + self.gram.nbytes
 
     def check(self, origin: str = "a party") -> None:
         """Raise StatisticsError, naming ``origin``, unless all numbers are finite and shapes fit."""

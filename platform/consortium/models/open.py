@@ -15,6 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from consortium.errors import ModelError
 from consortium.models.bundled import BUNDLED_NAME, bundled_folder
+from consortium.models.device import find_device
 from consortium.models.language import LanguageModel, language_model
 from consortium.models.layouts import Layout, layout_of
 from consortium.scenario.schema import LanguageModelSpec
@@ -73,7 +74,7 @@ def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> Langua
     Raises:
         ModelError: no such model, an unknown architecture, a file missing or damaged, or no such device.
     """
-    device = _device(spec.device)
+    device = find_device(spec.device)
     place = str(bundled_folder(spec.dtype, cache_dir)) if spec.name == BUNDLED_NAME else _place(spec.name)
     layout = _layout(spec.name, place)
     transformers_logging.disable_progress_bar()
@@ -93,20 +94,6 @@ def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> Langua
             "save the whole model again, or download it again",
         )
     return language_model(model.to(device), tokenizer)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise ModelError(
-            f"device {name!r} is asked for, and this process sees {num_gpus} CUDA devices",
-            "auto, cpu" + "".join(f", cuda:{number}" for number in range(num_gpus)),
-            "set model.device to one of these; on Ray, give hosts GPUs (cluster.hosts.gpus)",
-        )
-    return device
 
 
 def _place(name: str) -> str:

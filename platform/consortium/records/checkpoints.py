@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from consortium.errors import RunDirectoryError
-from consortium.records.files import replacing, sha256
+from consortium.files import replacing, sha256
 from consortium.state import LaneState
 
 FOLDER = "checkpoints"

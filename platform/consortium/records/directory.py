@@ -19,8 +19,8 @@ import yaml
 from pydantic import ValidationError
 
 from consortium.errors import RunDirectoryError
+from consortium.files import remove_temporaries, write_text
 from consortium.records import checkpoints, manifest, scalars, tables
-from consortium.records.files import remove_temporaries, write_text
 from consortium.records.lock import RunLock, is_locked
 from consortium.records.manifest import Manifest
 from consortium.records.rows import ROW_TYPES, Rows, to_arrow

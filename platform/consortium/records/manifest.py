@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 import consortium
 from consortium.errors import RunDirectoryError
-from consortium.records.files import write_text
+from consortium.files import write_text
 
 FORMAT = 1
 FILE = "manifest.json"

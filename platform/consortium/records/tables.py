@@ -14,7 +14,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from consortium.errors import RunDirectoryError
-from consortium.records.files import replacing
+from consortium.files import replacing
 from consortium.records.rows import schema
 
 _BATCH_ROWS = 65536

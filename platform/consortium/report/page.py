@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
+from consortium.files import write_text
 from consortium.merging.registry import METHODS
 from consortium.records.directory import RunDirectory
-from consortium.records.files import write_text
 from consortium.report import result_sections, work_sections
 from consortium.report.results import read_results
 from consortium.report.style import CSS, lane_styles

@@ -107,7 +107,7 @@ def test_a_damaged_weights_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ModelError, match=rf"device '{device}'(.|\n)*0 CUDA devices(.|\n)*auto, cpu"):
+    with pytest.raises(ModelError, match=rf"model.device: '{device}'(.|\n)*0 CUDA devices(.|\n)*auto, cpu"):
         open_model(spec(tmp_path, device=device))
 
 

@@ -1,0 +1,174 @@
+"""What is done for a lane in a round, as generators that yield what they wait for.
+
+Each reads like the serial twin's loop; the coordinator moves them on as answers come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from consortium.evaluation.metrics import ProbeSums, add_sums
+from consortium.journal import Journal
+from consortium.lanes import Lane
+from consortium.merging.method import Contribution
+from consortium.rounds import Part, metric_rows, plan_round
+from consortium.scenario.schema import Scenario
+from consortium.start import Prior
+
+from consortium_ray.batches import Batch
+from consortium_ray.messages import Answer, ArrayRefs, Call, Key
+
+#: Whether what was waited for is there.
+Ready = Callable[[], bool]
+#: Work that yields what it waits for.
+Work = Generator[Ready, None, None]
+
+
+@dataclass
+class RoundWork:
+    """One round of all lanes; a new one for every round.
+
+    Attributes:
+        scenario: the scenario.
+        round: the round's number.
+        prior: the prior.
+        journal: told of merges, traffic and metrics.
+        add: has a batch worked on.
+        put: makes a reference to an array.
+    """
+
+    scenario: Scenario
+    round: int
+    prior: Prior
+    journal: Journal
+    add: Callable[[Batch], None]
+    put: Callable[[Any], Any]
+
+    def __post_init__(self) -> None:
+        self._shared: dict[Key, Batch] = {}
+        self._refs: dict[tuple[int, str], Any] = {}
+
+    def edit(self, lane: Lane) -> Work:
+        """Targets, statistics and merges of a lane."""
+        targets_at: dict[int, ArrayRefs] = {}
+        for step in plan_round(self.scenario.editor, self.scenario.merge.exchange):
+            for layer in step.targets:
+                targets_at[layer] = self._weights(lane)
+            yield all_done([self._targets(lane, targets_at[layer], layer) for layer in step.targets])
+            weights, history = self._weights(lane), self._history(lane)
+            sums = [self._collect(lane, part, weights, targets_at[part.target_layer], history) for part in step.parts]
+            yield all_done([each.batch for each in sums])
+            for part, each in zip(step.parts, sums, strict=True):
+                with self.journal.timed("merge", self.round, lanes=[lane.name], layer=part.layer):
+                    solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
+                    lane.merge(each.total(), solver)
+
+    def _targets(self, lane: Lane, weights: ArrayRefs, layer: int) -> Batch:
+        """Targets under some weights; lanes whose weights are the same share them."""
+        key: Key = (weights.key, layer)
+        if key not in self._shared:
+            calls = [
+                Call(
+                    ("targets", self.round, *key, cohort),
+                    "targets",
+                    (weights, self.round, cohort, layer),
+                    cohort,
+                    holds=(*key, cohort),
+                )
+                for cohort in range(self.scenario.num_cohorts)
+            ]
+            self._shared[key] = Batch("targets", calls, lambda _number, _answer: None, layer=layer)
+            self.add(self._shared[key])
+        self._shared[key].lanes.append(lane.name)
+        return self._shared[key]
+
+    def _collect(self, lane: Lane, part: Part, weights: ArrayRefs, targets_at: ArrayRefs, history: ArrayRefs) -> _Sum:
+        calls = [
+            Call(
+                ("collect", lane.name, self.round, part.layer, cohort),
+                "collect",
+                (lane.name, self.round, cohort, part, weights, targets_at, history),
+                cohort,
+                wants=(targets_at.key, part.target_layer, cohort),
+            )
+            for cohort in range(self.scenario.num_cohorts)
+        ]
+        total = _Sum(self.journal, lane.name, part.layer, calls)
+        self.add(total.batch)
+        return total
+
+    def evaluate(self, lane: Lane, is_edited: bool) -> Work:
+        """A lane's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
+        weights = self._weights(lane)
+        calls = [
+            Call(
+                ("evaluate", lane.name, self.round, cohort),
+                "evaluate",
+                (weights, self.round, cohort, is_edited),
+                cohort,
+            )
+            for cohort in range(self.scenario.num_cohorts)
+        ]
+        parts: list[ProbeSums] = []
+        batch = Batch("evaluate", calls, lambda _, answer: parts.append(answer.value), [lane.name])
+        self.add(batch)
+        yield all_done([batch])
+        self.journal.measured(metric_rows(self.scenario, self.round, lane.name, add_sums(parts)))
+
+    def _weights(self, lane: Lane) -> ArrayRefs:
+        return self._stored("weights", lane.weight_versions, lane.weights)
+
+    def _history(self, lane: Lane) -> ArrayRefs:
+        if not lane.method.needs_solver:
+            return ArrayRefs({}, {})
+        return self._stored("history", lane.history_versions, lane.history)
+
+    def _stored(self, kind: str, versions: Mapping[int, str], arrays: Mapping[int, Any]) -> ArrayRefs:
+        """References to arrays, each put once in a round."""
+        refs = {}
+        for layer, version in versions.items():
+            name = (layer, f"{kind}/{version}")
+            if name not in self._refs:
+                self._refs[name] = self.put(arrays[layer])
+            refs[layer] = self._refs[name]
+        return ArrayRefs(dict(versions), refs)
+
+
+class _Sum:
+    """The contributions of all cohorts to one layer, added in the order of cohorts as they come."""
+
+    def __init__(self, journal: Journal, lane: str, layer: int, calls: Sequence[Call]) -> None:
+        self._journal, self._lane = journal, lane
+        self._total: Contribution | None = None
+        self.batch = Batch("collect", calls, self._take, [lane], layer)
+
+    def _take(self, cohort: int, answer: Answer) -> None:
+        contribution = answer.value.contribution
+        contribution.check(f"cohort {cohort}")
+        self._journal.sent(self._lane, cohort, answer.value.party_bytes)
+        self._total = contribution if self._total is None else self._total + contribution
+
+    def total(self) -> Contribution:
+        """The sum, once the batch is done."""
+        assert self._total is not None
+        return self._total
+
+
+def all_done(batches: Sequence[Batch]) -> Ready:
+    """Ready when all batches are done."""
+    return lambda: all(batch.is_done for batch in batches)
+
+
+def side_by_side(works: Iterable[Work]) -> Work:
+    """Several lanes' work at once: goes on as soon as any of them can, and ends when all have."""
+    running = [(work, ready) for work in works if (ready := next(work, None)) is not None]
+    while running:
+        yield _any_ready([ready for _, ready in running])
+        moved = [(work, next(work, None) if ready() else ready) for work, ready in running]
+        running = [(work, ready) for work, ready in moved if ready is not None]
+
+
+def _any_ready(waiting: Sequence[Ready]) -> Ready:
+    return lambda: any(ready() for ready in waiting)
