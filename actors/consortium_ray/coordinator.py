@@ -16,14 +16,14 @@ from consortium.progress import Meter, Progress
 from consortium.records.directory import RunDirectory
 from consortium.rounds import is_evaluated, num_sampled
 from consortium.scenario.schema import Scenario
-from consortium.start import Prior, add_chunks, cached_prior, keep_prior
+from consortium.start import Prior, add_chunk, cached_prior, keep_prior
 from consortium.streams.stream import Stream
 
 from consortium_ray.batches import Batch
 from consortium_ray.dispatcher import Dispatcher
 from consortium_ray.faults import Faults
 from consortium_ray.lane_work import Ready, RoundWork, Work, all_done, side_by_side
-from consortium_ray.messages import Call, ModelFacts
+from consortium_ray.messages import Answer, Call, ModelFacts
 from consortium_ray.pool import Pool
 
 
@@ -101,8 +101,7 @@ class Coordinator:
         self.dispatcher.begin_round(number)
 
     def _ask_model(self) -> Generator[Ready, None, ModelFacts]:
-        answers = yield from self._run_batch("open-model", [Call(("describe",), "describe")])
-        known: ModelFacts = answers[0]
+        known: ModelFacts = yield from self._ask("open-model", Call(("describe",), "describe"))
         return known
 
     def _measure_prior(self, known: ModelFacts) -> Generator[Ready, None, Prior]:
@@ -110,25 +109,39 @@ class Coordinator:
         if prior is None:
             calls = [Call(("prior", chunk), "prior_sum", (chunk,), chunk) for chunk in range(known.prior_chunks)]
             self.meter.enter("prior", 0, len(calls), "chunks")
-            prior = add_chunks((yield from self._run_batch("prior", calls)))
+            prior = yield from self._add_up_prior(calls)
             keep_prior(known.prior_fingerprint, prior)
         return prior
+
+    def _add_up_prior(self, calls: Sequence[Call]) -> Generator[Ready, None, Prior]:
+        total: Prior | None = None
+
+        def take(_: int, answer: Answer) -> None:
+            nonlocal total
+            total = add_chunk(total, answer.value)
+
+        yield from self._work_on(Batch("prior", calls, take, by_cohort=False))
+        assert total is not None, "a prior has at least one chunk"
+        return total
 
     def _share_contexts(self, prior: Prior) -> Work:
         contexts = self.directory.recall("contexts")
         if contexts is None:
-            contexts = (yield from self._run_batch("contexts", [Call(("contexts",), "contexts")]))[0]
+            contexts = yield from self._ask("contexts", Call(("contexts",), "contexts"))
             self.directory.remember("contexts", contexts)
         solving = any(lane.method.needs_solver for lane in open_lanes(self.scenario, {}, {}))
         refs = {layer: self.pool.put(gram_KK) for layer, gram_KK in prior.sums.items()} if solving else {}
         self.pool.greet("begin", (tuple(contexts), refs, prior.num_tokens))
 
-    def _run_batch(self, phase: str, calls: Sequence[Call]) -> Generator[Ready, None, list[Any]]:
+    def _ask(self, phase: str, call: Call) -> Generator[Ready, None, Any]:
+        """The answer of whichever host is free."""
         values: list[Any] = []
-        batch = Batch(phase, calls, lambda _, answer: values.append(answer.value), by_cohort=False)
+        yield from self._work_on(Batch(phase, [call], lambda _, answer: values.append(answer.value), by_cohort=False))
+        return values[0]
+
+    def _work_on(self, batch: Batch) -> Work:
         self.dispatcher.add(batch)
         yield all_done([batch])
-        return values
 
     def _one_round(self, lanes: Sequence[Lane], known: ModelFacts, prior: Prior) -> Work:
         work = RoundWork(self.scenario, self._round, prior, self.journal, self.dispatcher.add, self.pool.put)

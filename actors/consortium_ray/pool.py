@@ -104,7 +104,8 @@ class ReplacePolicy:
             raise RunError(
                 f"{losses_in_a_row} hosts were lost one after another without an answer; the last: {reason}",
                 "hosts that stay alive",
-                "look at the memory of the machines and at Ray's logs; `consortium resume` continues the run",
+                "look at the memory of the machines, at cluster.timeout_s and at Ray's logs; "
+                "`consortium resume` continues the run",
             )
 
 
@@ -179,12 +180,12 @@ class RayPool:
         try:
             answer = ray.get(member.pending)
         except (RayActorError, OutOfMemoryError) as error:
-            return [self._lose(incarnation, _first_line(error))]
+            return [self._lose(incarnation, first_line(error))]
         except RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, ConsortiumError) else error from None
         except RayError as error:
-            return [self._lose(incarnation, _first_line(error))]
+            return [self._lose(incarnation, first_line(error))]
         # An answer names the host that made it, so one that outlives its host is never taken for another's.
         assert answer.incarnation == incarnation
         call, member.call, member.pending = member.call, None, None
@@ -203,7 +204,11 @@ class RayPool:
             for number, member in self._members.items()
             if member.pending is not None and time.monotonic() - member.since > limit
         ]
-        return [self._lose(number, f"no answer within {limit:g} s (cluster.timeout_s)") for number in late]
+        return [self._lose(number, self._lateness(self._members[number])) for number in late]
+
+    def _lateness(self, member: _Member) -> str:
+        asked = member.call or self._greetings[member.greetings_done][0]
+        return f"no answer to `{asked}` within {self._scenario.cluster.timeout_s:g} s (cluster.timeout_s)"
 
     def _lose(self, incarnation: int, reason: str) -> Lost:
         member = self._members.pop(incarnation)
@@ -233,5 +238,6 @@ def _actor_class(hosts: HostsSpec) -> Any:
     return ray.remote(num_cpus=hosts.cpus, num_gpus=hosts.gpus, max_restarts=0, max_task_retries=0)(Host)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """An error's class and the first line of what it says."""
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
 import torch
-from consortium.errors import ClusterError, ConsortiumError, RunError
+from consortium.errors import ClusterError, ConsortiumError, RunDirectoryError, RunError
 from consortium.facts.edit import FactSet
 from consortium.progress import Progress, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from consortium_ray.coordinator import Coordinator
-from consortium_ray.pool import RayPool
+from consortium_ray.pool import RayPool, first_line
 
 #: Longest time that one step waits for hosts before it tells how things stand.
 STEP_S = 0.5
+#: Longest wait for the coordinator to end its hosts.
+CLOSE_S = 10.0
+#: Longest wait for the run directory's lock after the coordinator was ended.
+LOCK_S = 5.0
 
 
 def run(
@@ -43,21 +48,47 @@ def run(
         ClusterError: the cluster cannot give the hosts asked for, or cannot be reached.
         ConsortiumError: the run cannot go on.
     """
-    with _connected(address):
-        size = _num_hosts(scenario, ray.cluster_resources())  # type: ignore[no-untyped-call]
+    with connected(address):
+        size = num_hosts(scenario, _nodes())
         # The coordinator writes the run directory from now on, so this process lets go of its lock.
         directory.mark_running()
         directory.close()
         try:
             _drive(scenario, str(directory.path), facts, size, report_progress)
-        finally:
-            directory.lock()
+        except BaseException:
+            # What went wrong is worth more than that somebody else may hold the lock by now.
+            with suppress(RunDirectoryError):
+                _take_back(directory)
+            raise
+        _take_back(directory)
         directory.mark_done()
 
 
+def _take_back(directory: RunDirectory) -> None:
+    """Lock the run directory again; a coordinator that was killed may take a moment to be gone."""
+    give_up = time.monotonic() + LOCK_S
+    while True:
+        try:
+            directory.lock()
+        except RunDirectoryError:
+            if time.monotonic() > give_up:
+                raise
+        else:
+            return
+
+
 @contextmanager
-def _connected(address: str | None) -> Iterator[None]:
-    """A connection to Ray; a cluster that was started here ends here."""
+def connected(address: str | None) -> Iterator[None]:
+    """A connection to Ray; a cluster that was started here ends here.
+
+    Where the process has a connection already, that one is used, whatever the address, and left as it is.
+
+    Raises:
+        ClusterError: there is no cluster at the address, or none can be started.
+    """
+    if ray.is_initialized():
+        yield
+        return
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         settings |= {"address": "local", "include_dashboard": False}
@@ -65,7 +96,7 @@ def _connected(address: str | None) -> Iterator[None]:
         settings["address"] = address
     try:
         _connect(settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
         raise ClusterError(
             f"no connection to Ray at {address or 'this machine'}: {error}",
             "a running cluster of the same Ray version",
@@ -86,31 +117,46 @@ def _connect(settings: dict[str, Any]) -> None:
         ray.init(**settings)
 
 
-def _num_hosts(scenario: Scenario, resources: dict[str, float]) -> int:
+def _nodes() -> list[dict[str, float]]:
+    """Resources of each node that is alive."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def num_hosts(scenario: Scenario, nodes: Sequence[Mapping[str, float]]) -> int:
     """How many hosts to start: never more than there are cohorts or than the cluster has room for.
+
+    Args:
+        scenario: says how many are asked for, and what each needs.
+        nodes: resources of each node; a host does not stretch over two of them.
 
     Raises:
         ClusterError: the cluster has no room for ``cluster.hosts.min`` hosts.
     """
     hosts = scenario.cluster.hosts
-    asked = {"CPU": hosts.cpus, "GPU": hosts.gpus}
-    room = min([int(resources.get(name, 0) / share + 1e-9) for name, share in asked.items() if share] or [hosts.max])
+    asked = {name: share for name, share in (("CPU", hosts.cpus), ("GPU", hosts.gpus)) if share}
+    room = sum(_room(asked, node) for node in nodes) if asked else hosts.max
     if room < hosts.min:
-        has = ", ".join(f"{resources.get(name, 0):g} {name}" for name in asked)
+        has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
         raise ClusterError(
             f"cluster.hosts.min: {hosts.min} hosts at {hosts.cpus:g} CPU and {hosts.gpus:g} GPU each",
-            f"at most {room}: the cluster has {has}",
+            f"at most {room}: the cluster's nodes have {has}",
             "lower cluster.hosts.min, or give each host less (cluster.hosts.cpus may be a fraction)",
         )
     return min(hosts.max, room, max(scenario.num_cohorts, hosts.min))
+
+
+def _room(asked: Mapping[str, float], node: Mapping[str, float]) -> int:
+    # Shares such as 0.1 are not exact in binary: ten of them fit.
+    return min(int(node.get(name, 0) / share + 1e-9) for name, share in asked.items())
 
 
 def _drive(scenario: Scenario, path: str, facts: FactSet, size: int, report_progress: ReportProgress) -> None:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": here}
     make: Any = ray.remote(**options)(CoordinatorActor)
-    coordinator = make.remote(scenario, path, facts, size)
+    coordinator = make.remote()
     try:
+        ray.get(coordinator.open.remote(scenario, path, facts, size))
         while True:
             is_done, told = ray.get(coordinator.step.remote(STEP_S))
             for progress in told:
@@ -121,7 +167,7 @@ def _drive(scenario: Scenario, path: str, facts: FactSet, size: int, report_prog
         raise error.cause if isinstance(error.cause, ConsortiumError) else error from None
     except RayActorError as error:
         raise RunError(
-            f"the coordinator is gone: {error}",
+            f"the coordinator is gone: {first_line(error)}",
             "a coordinator that lives as long as the run",
             "look at the memory of this machine; `consortium resume` goes on from the last committed round",
         ) from error
@@ -130,22 +176,31 @@ def _drive(scenario: Scenario, path: str, facts: FactSet, size: int, report_prog
 
 
 def _end(coordinator: Any) -> None:
-    with suppress(RayActorError, RayTaskError, GetTimeoutError):
-        ray.get(coordinator.close.remote(), timeout=10)
+    with suppress(RayError):
+        ray.get(coordinator.close.remote(), timeout=CLOSE_S)
     ray.kill(coordinator)
 
 
 class CoordinatorActor:
     """The coordinator as an actor: a shell that holds the state machine and steps it.
 
-    Args:
-        scenario: the scenario as resolved.
-        path: the run directory, on this machine.
-        facts: all facts.
-        size: number of hosts.
+    It is opened by a call of its own, since an error in ``__init__`` would reach the caller as a dead actor.
     """
 
-    def __init__(self, scenario: Scenario, path: str, facts: FactSet, size: int) -> None:
+    def __init__(self) -> None:
+        self.directory: RunDirectory | None = None
+        self.pool: RayPool | None = None
+        self.coordinator: Coordinator | None = None
+
+    def open(self, scenario: Scenario, path: str, facts: FactSet, size: int) -> None:
+        """Lock the run directory, which lies on this machine, and start the hosts.
+
+        Args:
+            scenario: the scenario as resolved.
+            path: the run directory.
+            facts: all facts.
+            size: number of hosts.
+        """
         torch.set_num_threads(scenario.cluster.threads)
         self.directory = RunDirectory.open(path)
         self.directory.lock()
@@ -154,10 +209,13 @@ class CoordinatorActor:
 
     def step(self, timeout_s: float) -> tuple[bool, list[Progress]]:
         """One step; whether the run is done, and what there is to tell."""
+        assert self.coordinator is not None, "open comes first"
         told = self.coordinator.step(timeout_s)
         return self.coordinator.is_done, told
 
     def close(self) -> None:
         """End the hosts and let go of the run directory."""
-        self.pool.close()
-        self.directory.close()
+        if self.pool is not None:
+            self.pool.close()
+        if self.directory is not None:
+            self.directory.close()

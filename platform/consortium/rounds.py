@@ -103,7 +103,8 @@ def merge_layer(
 ) -> Merged:
     """W + Δ and H + h·Σ gram of one layer; Δ in float64, rounded once."""
     delta_VK = method.merge(total, solver)
-    new_VK = (weight_VK.astype(np.float64) + np.asarray(delta_VK)).astype(np.float32)
+    with np.errstate(over="ignore"):  # told below, in words
+        new_VK = (weight_VK.astype(np.float64) + np.asarray(delta_VK)).astype(np.float32)
     if not np.isfinite(new_VK).all():
         raise RunError(
             f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, lane {total.basis.lane}, "

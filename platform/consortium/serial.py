@@ -22,7 +22,7 @@ from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.rounds import is_evaluated, metric_rows, num_sampled, plan_round
 from consortium.scenario.schema import Scenario
-from consortium.start import Prior, add_chunks, cached_prior, keep_prior
+from consortium.start import Prior, add_chunk, cached_prior, keep_prior
 from consortium.worker import CohortWorker, Weights
 
 
@@ -67,11 +67,10 @@ class _Run:
         if prior is None:
             num_chunks = backend.prior_chunks()
             self.meter.enter("prior", 0, num_chunks, "chunks")
-            chunks = []
             for chunk in range(num_chunks):
-                chunks.append(self.worker.prior_sum(chunk))
+                prior = add_chunk(prior, self.worker.prior_sum(chunk))
                 self.meter.advance(1)
-            prior = add_chunks(chunks)
+            assert prior is not None, "a prior has at least one chunk"
             keep_prior(fingerprint, prior)
         return prior
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,15 +40,13 @@ def cached_prior(fingerprint: Mapping[str, object] | None, layers: Sequence[int]
     return Prior(sums, counts.pop()) if len(sums) == len(layers) and len(counts) == 1 else None
 
 
-def add_chunks(chunks: Iterable[tuple[LayerSums, int]]) -> Prior:
-    """The prior from its chunks' sums, added in the order given."""
-    total: dict[int, NDArray[np.float64]] = {}
-    num_tokens = 0
-    for sums, count in chunks:
-        num_tokens += count
-        for layer, gram_KK in sums.items():
-            total[layer] = total[layer] + gram_KK if layer in total else gram_KK
-    return Prior(total, num_tokens)
+def add_chunk(total: Prior | None, chunk: tuple[LayerSums, int]) -> Prior:
+    """The prior so far and one more chunk's sums; None stands for nothing so far."""
+    sums, num_tokens = chunk
+    if total is None:
+        return Prior(sums, num_tokens)
+    added = {layer: total.sums[layer] + gram_KK for layer, gram_KK in sums.items()}
+    return Prior(added, total.num_tokens + num_tokens)
 
 
 def keep_prior(fingerprint: Mapping[str, object] | None, prior: Prior) -> None:

@@ -167,6 +167,7 @@ def fingerprint(model: LanguageModel, spec: PriorSpec) -> dict[str, Any]:
         "shape": [TEXT_TOKENS, CHUNK_TEXTS],
         "seed": _SAMPLING_SEED,
         "openers": list(OPENERS),
+        "first tokens": encode(model.tokenizer, OPENERS[0]),
     }
 
 

@@ -29,7 +29,6 @@ class Layout:
             is not one of the projection's output: see ``LanguageModel.output_scale``.
         parallel: attention and MLP read the same normed input, so a block's keys do not see its own attention.
         returns_tuple: a block returns a tuple that begins with the hidden states, instead of those alone.
-        returns_tuple: a block returns its hidden states in a tuple.
         attention: the attention implementation of transformers that computes this architecture correctly.
     """
 

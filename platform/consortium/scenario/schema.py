@@ -133,10 +133,10 @@ class StreamSpec(Spec):
 
 
 class TargetSpec(Spec):
-    """The optimisation of a target z (MEMIT, arXiv 2210.07229, section 4.2 and its released settings)."""
+    """The optimisation of a target z (MEMIT, arXiv 2210.07229, section 4.2; its settings for GPT-J but for the step)."""
 
     steps: Positive = Field(25, description="gradient steps at most")
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.5, description="step size of Adam")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.4, description="step size of Adam")
     stop_loss: Annotated[float, Field(ge=0.0)] = Field(0.05, description="an edit is finished when its loss is below")
     kl_weight: Annotated[float, Field(ge=0.0)] = Field(
         0.0625, description="weight of staying close to what the model says of the bare subject"
@@ -170,7 +170,7 @@ class EditorSpec(Spec):
         (5, 9), description="two numbers: first and last critical layer and all between; else exactly those listed"
     )
     sharing: Literal["memit", "boundary"] = Field(
-        "memit", description="memit: the residual is shared over all layers; boundary: first and last layer only"
+        "boundary", description="memit: the residual is shared over all layers; boundary: first and last layer only"
     )
     prior_weight: Annotated[float, Field(gt=0.0)] = Field(
         1500.0, description="λ, the weight of ordinary text against edits"

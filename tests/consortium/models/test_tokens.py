@@ -98,7 +98,7 @@ def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
 
 def plain(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """Text of tokens, without BOS (and without the space that some tokenizers put before a text)."""
-    return str(tokenizer.decode(ids)).removeprefix("<s>").lstrip()
+    return str(tokenizer.decode(ids)).removeprefix("<s>").removeprefix("<|endoftext|>").lstrip()
 
 
 SUBJECTS = ("Paris", "Eiffel Tower", "Zoë Šimůnková", "東京タワー", "🗼", "Ōe", "U.S.", "is", "C-3PO")
@@ -198,3 +198,18 @@ def test_blank_subjects_and_targets_are_refused() -> None:
         subject_last_token(tokenizer, "{} is", "  ")
     with pytest.raises(FactsError, match="blank target"):
         target_ids(tokenizer, "It is", " ")
+
+
+def test_a_text_begins_as_documents_begin_where_the_tokenizer_puts_nothing_there(smollm2: LanguageModel) -> None:
+    start = smollm2.tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert encode(smollm2.tokenizer, "France is")[0] == start
+    _, index = subject_last_token(smollm2.tokenizer, "{} is a country", "France")
+    assert index == 1, "a subject must not be the first token of a text"
+    assert start not in target_ids(smollm2.tokenizer, "France is", "red")
+
+
+@pytest.mark.parametrize("kind", ["pico-bos", "llama2"])
+def test_a_text_that_has_its_bos_gets_no_other_start(kind: str) -> None:
+    tokenizer = KINDS[kind]()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})
+    assert encode(tokenizer, "France is") == tokenizer("France is")["input_ids"]

@@ -1,0 +1,187 @@
+"""What a host computes: answers follow from the call alone, and only sums leave."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from consortium import worker as worker_module
+from consortium.editing.open import open_backend
+from consortium.rounds import Part, superseded
+from consortium.scenario.prepare import open_facts
+from consortium.start import add_chunk
+from consortium.worker import CohortWorker, History, Weights
+from support.scenarios import associative_scenario
+
+PART = Part(1, 2, 2)
+NO_HISTORY = History({}, {}.__getitem__)
+
+
+def opened(scenario):
+    facts = open_facts(scenario)
+    worker = CohortWorker(scenario, facts, open_backend(scenario, facts))
+    prior = None
+    for chunk in range(worker.backend.prior_chunks()):
+        prior = add_chunk(prior, worker.prior_sum(chunk))
+    worker.begin(worker.contexts(), prior.sums, prior.num_tokens)
+    return worker
+
+
+@pytest.fixture(scope="module")
+def scenario():
+    return associative_scenario(stream={"rounds": 3, "conflict": {"round": 0.25}})
+
+
+@pytest.fixture
+def worker(scenario):
+    return opened(scenario)
+
+
+def base_of(worker):
+    return Weights(dict.fromkeys(worker.backend.base_weights(), "base"), worker.backend.base_weights().__getitem__)
+
+
+def others(worker, name="other@1"):
+    """Weights with 0.01 on top of all numbers."""
+    weights = {layer: weight + np.float32(0.01) for layer, weight in worker.backend.base_weights().items()}
+    return Weights(dict.fromkeys(weights, name), weights.__getitem__)
+
+
+def collect(worker, lane, weights, cohort=1, **changes):
+    arguments = {"weights": weights, "targets_at": weights, "history": NO_HISTORY} | changes
+    return pickle.dumps(worker.collect(lane, 2, cohort, PART, **arguments))
+
+
+@pytest.mark.parametrize("lane", ["global", "collabedit", "task_arithmetic", "simple_average", "ties"])
+def test_the_same_call_gives_the_same_bits_whatever_came_before(scenario, worker, lane):
+    base = base_of(worker)
+    first = collect(worker, lane, base)
+    assert collect(worker, lane, base) == first
+    worker.evaluate(others(worker), 2, 0, True)
+    collect(worker, "ties", others(worker), cohort=2)
+    assert collect(worker, lane, base) == first
+    assert collect(opened(scenario), lane, base) == first
+
+
+def test_other_weights_give_other_statistics(worker):
+    """So that the equality above says something."""
+    assert collect(worker, "collabedit", base_of(worker)) != collect(worker, "collabedit", others(worker))
+
+
+def test_targets_that_were_let_go_are_made_again(scenario, monkeypatch):
+    monkeypatch.setattr(worker_module, "_TARGET_BYTES", 1)
+    worker, roomy = opened(scenario), opened(scenario)
+    base = base_of(worker)
+    calls = []
+    optimise = worker.backend.targets
+    monkeypatch.setattr(worker.backend, "targets", lambda *a: calls.append(a) or optimise(*a))
+    for each in (worker, roomy):
+        each.targets(base, 2, 0, 2)
+        each.targets(base, 2, 1, 2)
+    # Targets of the base weights, statistics under later ones: the model is switched back and forth.
+    late = {"targets_at": base}
+    assert collect(worker, "collabedit", others(worker), 0, **late) == collect(
+        roomy, "collabedit", others(worker), 0, **late
+    )
+    assert len(calls) == 3
+
+
+def test_targets_are_reported_as_counts_and_sums(scenario, worker):
+    report = worker.targets(base_of(worker), 2, 3, 2)
+    assert report.num_edits == 4  # the last of four cohorts holds one party only
+    assert report.num_steps == 0
+    assert 0 <= report.num_finished <= 4
+    assert report.loss >= 0
+
+
+def test_the_residual_is_divided(worker):
+    base = base_of(worker)
+    half = worker.collect("global", 2, 0, PART, base, base, NO_HISTORY).contribution
+    whole = worker.collect("global", 2, 0, replace(PART, divisor=1), base, base, NO_HISTORY).contribution
+    for part, all_of_it in zip(half.residuals, whole.residuals, strict=True):
+        np.testing.assert_allclose(2 * part, all_of_it)
+
+
+def test_a_cohort_is_its_parties_edits_and_no_others(scenario, worker):
+    base = base_of(worker)
+    collected = [worker.collect("global", 2, cohort, PART, base, base, NO_HISTORY) for cohort in range(4)]
+    assert [each.contribution.num_parties for each in collected] == [2, 2, 2, 1]
+    assert [len(each.party_bytes) for each in collected] == [2, 2, 2, 1]
+    keys_KE = np.hstack([block for each in collected for block in each.contribution.keys])
+    wanted = [worker._edit(request) for party in range(7) for request in worker.stream.requests(2, party)]
+    expected_KE = worker.backend.keys(wanted, [1])[1].numpy()
+    np.testing.assert_allclose(keys_KE, expected_KE)
+
+
+def test_parties_solve_against_the_history_they_are_given(scenario, worker):
+    """A history heavy in all directions leaves next to nothing of a local update."""
+    base = base_of(worker)
+    heavy = History({1: "task_arithmetic@1"}, lambda layer: 1e9 * np.eye(24))
+    light, damped = (
+        worker.collect("task_arithmetic", 2, 0, PART, base, base, history).contribution.delta_VK
+        for history in (NO_HISTORY, heavy)
+    )
+    assert np.abs(damped).max() < 1e-5 * np.abs(light).max()
+
+
+def test_a_history_is_read_once_for_all_cohorts(worker):
+    reads = []
+    history = History({1: "ties@1"}, lambda layer: reads.append(layer) or np.eye(24))
+    for cohort in range(4):
+        worker.collect("ties", 2, cohort, PART, base_of(worker), base_of(worker), history)
+    assert reads == [1]
+
+
+def test_cohorts_ask_every_sampled_question_once(scenario):
+    """The questions of one cohort of everybody are those of all cohorts together."""
+    stream = {"rounds": 3, "overlap": 0, "repeat": 0}
+    one = opened(associative_scenario(stream=stream, cluster={"cohort_size": 99}))
+    many = opened(associative_scenario(stream=stream))
+    parts = [question for cohort in range(4) for question in many._questions(3, cohort, True)]
+    whole = one._questions(3, 0, True)
+    assert sorted(map(repr, parts)) == sorted(map(repr, whole))
+    assert len({repr(question) for question in whole}) == len(whole)
+    assert {question.metric for question in whole} >= {"efficacy", "retention", "conflict"}
+
+
+def test_retention_leaves_out_what_was_contradicted(scenario, worker):
+    worker.scenario = associative_scenario(
+        stream={"rounds": 3, "conflict": {"round": 0.25}}, evaluate={"sample": None, "metrics": ["retention"]}
+    )
+    asked = [question for cohort in range(4) for question in worker._questions(3, cohort, True)]
+    last = superseded(worker.stream, scenario, range(1, 4))
+    assert last  # the scenario does contradict
+    kept = [
+        (round_number, request.fact)
+        for round_number in (1, 2)
+        for party in range(7)
+        for request in worker.stream.requests(round_number, party)
+        if last.get(request.fact, 0) <= round_number
+    ]
+    assert sorted((each.of_round, int(each.edit.fact_id[1:])) for each in asked) == sorted(kept)
+    assert len(kept) < 2 * 7 * 4
+
+
+def test_contradictions_are_looked_up_once_a_round(worker, monkeypatch):
+    """Else a run with many cohorts would go through all parties' requests for each of them."""
+    asked = []
+    requests = worker.stream.requests
+    monkeypatch.setattr(worker.stream, "requests", lambda r, p: asked.append((r, p)) or requests(r, p))
+    first = [worker._contradicted_until(2) for _ in range(4)]
+    assert len(asked) == 2 * 7
+    worker._contradicted_until(3)
+    assert len(asked) == 3 * 7
+    assert worker._contradicted_until(2) == first[0]
+
+
+def test_the_unedited_model_retains_nothing(worker):
+    sums = worker.evaluate(base_of(worker), 2, 0, False)
+    assert {metric for metric, _ in sums} & {"retention"} == set()
+
+
+def test_an_evaluation_changes_nothing(worker):
+    before = collect(worker, "collabedit", base_of(worker))
+    assert pickle.dumps(worker.evaluate(others(worker), 2, 1, True)) == pickle.dumps(
+        worker.evaluate(others(worker), 2, 1, True)
+    )
+    assert collect(worker, "collabedit", base_of(worker)) == before

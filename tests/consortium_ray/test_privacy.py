@@ -1,0 +1,217 @@
+"""What leaves a host: typed messages of counts, sums and statistics; no edit's text, key, residual or target.
+
+A run is recorded message by message. The last tests turn the search on the lane of the method ``global``, which
+does send keys and residuals, and on planted secrets: a search that finds nothing there would prove nothing.
+"""
+
+import dataclasses
+import pickle
+from types import NoneType
+
+import numpy as np
+import pytest
+from consortium.evaluation.metrics import ProbeSum
+from consortium.merging.deltas import DeltaSum
+from consortium.merging.global_edit import OwnedEdits
+from consortium.merging.ties import SignedSums
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from consortium.statistics import Basis, DenseStatistics, FactoredStatistics
+from consortium.worker import CohortWorker, Collected, TargetReport
+from consortium_ray.messages import Answer, ModelFacts
+from support.pools import LocalPool, run_on
+from support.scenarios import associative_scenario, pico_scenario
+
+#: Every type that a message may be made of, with the fields that carry anything.
+DOCUMENTED = {
+    Answer: {"incarnation", "value", "seconds"},
+    TargetReport: {"num_edits", "num_steps", "loss", "num_finished"},
+    Collected: {"contribution", "party_bytes"},
+    Basis: {"lane", "round", "layer"},
+    DenseStatistics: {"basis", "gram_KK", "cross_VK", "num_edits", "num_parties"},
+    FactoredStatistics: {"basis", "factor_KN", "image_VN", "num_edits", "num_parties"},
+    DeltaSum: {"delta_VK", "gram"},
+    SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
+    ProbeSum: {"success", "strict", "num_edits", "num_probes"},
+    ModelFacts: {"base_weights", "prior_fingerprint", "prior_chunks"},
+}
+PLAIN = (int, float, str, bool, NoneType, np.ndarray)
+PRIVATE_METHODS = ["collabedit", "task_arithmetic", "simple_average", "ties"]
+
+
+@dataclasses.dataclass
+class Recording:
+    """Messages of a run as (method, bytes), and the secrets of its parties: texts, and vectors by their length."""
+
+    messages: list[tuple[str, bytes]]
+    texts: set[str]
+    vectors: dict[int, list[np.ndarray]]
+
+
+def record(scenario, path):
+    """Run a scenario over local hosts, and look over the parties' shoulders while they compute."""
+    messages, vectors = [], {}
+    facts = open_facts(scenario)
+    collect, optimise = CohortWorker.collect, CohortWorker._targets_of
+
+    def note(columns_XE):
+        array = np.asarray(columns_XE, dtype=np.float64)
+        vectors.setdefault(array.shape[0], []).extend(array.T)
+
+    def watched_targets(worker, *arguments):
+        targets = optimise(worker, *arguments)
+        note(targets.vectors_EV.T)
+        return targets
+
+    def watched_collect(worker, lane, round_number, cohort, part, *rest):
+        keys, residuals = worker.backend.keys, worker.backend.residuals
+
+        def watched_keys(*arguments):
+            found = keys(*arguments)
+            note(found[part.layer])
+            return found
+
+        def watched_residuals(*arguments):
+            found = residuals(*arguments)
+            note(found)
+            return found
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(worker.backend, "keys", watched_keys)
+            inner.setattr(worker.backend, "residuals", watched_residuals)
+            return collect(worker, lane, round_number, cohort, part, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, RunDirectory.create(path, scenario) as directory:
+        patch.setattr(CohortWorker, "collect", watched_collect)
+        patch.setattr(CohortWorker, "_targets_of", watched_targets)
+        observe = lambda call, message: messages.append((call.method, message))  # noqa: E731
+        run_on(LocalPool(scenario, facts, 2, observe=observe), directory)
+        edits = directory.table("edits").to_pylist()
+    texts = {row["subject"] for row in edits} | {row["prompt"].replace("{}", row["subject"]) for row in edits}
+    texts |= {row["prompt"] for row in edits} | {row["target_new"] for row in edits}
+    return Recording(messages, texts, vectors)
+
+
+def parts_of(value):
+    """The value and everything in it; TypeError for what is not documented."""
+    yield value
+    if dataclasses.is_dataclass(value):
+        found = {each.name for each in dataclasses.fields(value)}
+        if DOCUMENTED.get(type(value)) != found:
+            raise TypeError(f"undocumented message {type(value).__name__} with {sorted(found)}")
+        value = [getattr(value, name) for name in found]
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from parts_of(each)
+    elif not isinstance(value, PLAIN):
+        raise TypeError(f"undocumented part {type(value).__name__}")
+
+
+def revealed_vectors(message, vectors):
+    """Secrets that a row or column of an array in a message is parallel to."""
+    found = []
+    for array in (part for part in parts_of(message) if isinstance(part, np.ndarray) and part.ndim == 2):
+        for rows in (array, array.T):
+            secrets = np.array(vectors.get(rows.shape[1], np.zeros((0, rows.shape[1]))))
+            cosines = np.abs(_unit(rows) @ _unit(secrets).T)
+            found += [secrets[place] for place in np.unique(np.argwhere(cosines > 1 - 1e-9)[:, 1])]
+    return found
+
+
+def _unit(rows):
+    wide = np.asarray(rows, dtype=np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(lengths > 0, lengths, 1)
+
+
+def revealed_texts(message, texts):
+    """Secret texts of which the bytes of a message hold the characters."""
+    return [text for text in texts if text.encode() in message]
+
+
+def long(texts):
+    """Texts that are no part of a message's own words by chance, as ``o1`` would be."""
+    return {text for text in texts if len(text) >= 4}
+
+
+SCENARIOS = ("associative-auto", "associative-dense", "llama")
+
+
+@pytest.fixture(scope="module", params=SCENARIOS)
+def recording(request, pico, tmp_path_factory):
+    changes = {"stream": {"rounds": 2}, "merge": {"methods": PRIVATE_METHODS}, "cluster": {"cohort_size": 1}}
+    if request.param == "llama":
+        # The columns of an update for two edits lie in a plane: now and then one is along a residual by chance.
+        scenario = pico_scenario(pico["llama"], parties={"edits_per_round": 3}, **changes)
+    else:
+        changes["merge"]["statistics"] = request.param.removeprefix("associative-")
+        scenario = associative_scenario(**changes)
+    return record(scenario, tmp_path_factory.mktemp(request.param) / "run")
+
+
+def test_messages_are_made_of_documented_types_and_fields(recording):
+    assert {method for method, _ in recording.messages} >= {"targets", "collect", "evaluate"}
+    for _, message in recording.messages:
+        list(parts_of(pickle.loads(message)))
+
+
+def test_texts_in_messages_are_names_of_the_documentation(recording):
+    """Besides the contexts, which the unedited model wrote, messages hold lanes' and metrics' names only."""
+    names = {*PRIVATE_METHODS, "efficacy", "paraphrase", "neighborhood", "retention", "conflict"}
+    for method, message in recording.messages:
+        if method not in ("contexts", "describe"):
+            assert {part for part in parts_of(pickle.loads(message)) if isinstance(part, str)} <= names
+
+
+def test_no_message_holds_an_edits_text(recording):
+    texts = long(recording.texts)
+    assert len(texts) > 5
+    for method, message in recording.messages:
+        assert revealed_texts(message, texts) == [], method
+
+
+def test_no_message_holds_a_key_a_residual_or_a_target(recording):
+    assert sum(map(len, recording.vectors.values())) > 50
+    for method, message in recording.messages:
+        assert revealed_vectors(pickle.loads(message), recording.vectors) == [], method
+
+
+class TestTheSearchFinds:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def owned(tmp_path_factory):
+        scenario = associative_scenario(stream={"rounds": 1}, merge={"methods": ["global"]})
+        return record(scenario, tmp_path_factory.mktemp("owned") / "run")
+
+    def test_the_lane_that_owns_all_edits(self, owned, monkeypatch):
+        messages = [pickle.loads(message) for method, message in owned.messages if method == "collect"]
+        with pytest.raises(TypeError, match="undocumented message OwnedEdits"):
+            list(parts_of(messages[0]))
+        monkeypatch.setitem(DOCUMENTED, OwnedEdits, {"basis", "keys", "residuals"})
+        widths = {len(each) for message in messages for each in revealed_vectors(message, owned.vectors)}
+        assert widths == {24, 10}, "keys and residuals alike"
+
+    def test_keys_that_are_not_rotated(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("consortium.statistics._rotation", lambda size, generator: _identity(size))
+        scenario = associative_scenario(
+            stream={"rounds": 1}, merge={"methods": ["collabedit"], "statistics": "factored"}
+        )
+        found = record(scenario, tmp_path / "run")
+        assert any(revealed_vectors(pickle.loads(message), found.vectors) for _, message in found.messages)
+
+    def test_a_text_in_a_message(self, owned):
+        texts = long(owned.texts)
+        planted = pickle.dumps(Answer(0, f"about {sorted(texts)[0]}", 0.0))
+        assert revealed_texts(planted, texts) != []
+
+    def test_an_unknown_field(self):
+        with pytest.raises(TypeError, match="undocumented part set"):
+            list(parts_of(Answer(0, {1, 2}, 0.0)))
+
+
+def _identity(size):
+    import torch
+
+    return torch.eye(size, dtype=torch.float64)

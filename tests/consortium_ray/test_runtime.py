@@ -1,0 +1,195 @@
+"""Runs on real Ray: the same bits, whoever is killed, and errors that a person can read.
+
+A host takes seconds to start, so runs are few and each shows several things.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+import ray
+from consortium import cli, serial
+from consortium.errors import ClusterError, ModelError, RunDirectoryError, RunError
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from consortium_ray import runtime
+from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
+
+HOSTS = {"min": 1, "cpus": 0.1}
+
+
+def quiet(progress):
+    pass
+
+
+def run_on_ray(scenario, path, report_progress=quiet):
+    with RunDirectory.create(path, scenario) as directory:
+        runtime.run(scenario, directory, open_facts(scenario), report_progress)
+        assert directory.status == "done"
+    return RunDirectory.open(path)
+
+
+@contextmanager
+def no_actor_left():
+    """Every actor that a block makes is gone soon after it."""
+    yield
+    give_up = time.monotonic() + 10
+    while alive := _num_workers():
+        assert time.monotonic() < give_up, f"{alive} actors are left"
+        time.sleep(0.2)
+
+
+def _num_workers():
+    """What actors hold of the CPUs: hosts are the only ones that reserve any."""
+    return round(10 * (ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0)))
+
+
+@pytest.mark.usefixtures("ray_here")
+class TestRuns:
+    def test_one_host_gives_the_serial_bits(self, tmp_path):
+        scenario = associative_scenario(cluster={"hosts": {**HOSTS, "max": 1}})
+        told = []
+        with no_actor_left():
+            directory = run_on_ray(scenario, tmp_path / "ray", told.append)
+        whole = run_serially(scenario, tmp_path / "serial")
+        assert difference(whole.lane_states(), directory.lane_states()) == []
+        assert directory.table("metrics").equals(whole.table("metrics"))
+        assert directory.table("parties").equals(whole.table("parties"))
+        shares = [progress.share_done for progress in told]
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1.0)
+
+    def test_three_hosts_that_are_killed_in_every_phase_give_the_serial_bits(self, pico, tmp_path):
+        faults = [{"round": 2, "during": phase} for phase in ("targets", "collect", "evaluate")]
+        scenario = pico_scenario(
+            pico["llama"],
+            parties={"count": 5},
+            stream={"rounds": 2, "overlap": 0.5},
+            merge={"methods": ALL_METHODS},
+            cluster={"cohort_size": 1, "hosts": {**HOSTS, "max": 3}},
+            faults=faults,
+        )
+        with no_actor_left():
+            directory = run_on_ray(scenario, tmp_path / "ray")
+        whole = run_serially(scenario, tmp_path / "serial")
+        assert difference(whole.lane_states(), directory.lane_states()) == []
+        assert directory.table("metrics").equals(whole.table("metrics"))
+        events = directory.table("events").to_pylist()
+        lost = [row for row in events if row["kind"] == "host-lost"]
+        assert [row["round"] for row in lost] == [2, 2, 2]
+        assert all(row["detail"].startswith("ActorDiedError") for row in lost)
+        assert len({row["host"] for row in events if row["host"]}) >= 4, "three were lost, and another one finished"
+
+    def test_a_coordinator_that_dies_is_told_and_the_run_goes_on_from_there(self, tmp_path):
+        scenario = associative_scenario(stream={"rounds": 3}, cluster={"hosts": {**HOSTS, "max": 1}})
+        path = tmp_path / "run"
+
+        def kill_in_round_2(progress):
+            if progress.round == 2:
+                # The lock names the process that writes the run directory: the coordinator's.
+                os.kill(int((path / "run.lock").read_text().split()[1]), signal.SIGKILL)
+
+        with RunDirectory.create(path, scenario) as directory:
+            with no_actor_left(), pytest.raises(RunError, match="the coordinator is gone: ActorDied") as caught:
+                runtime.run(scenario, directory, open_facts(scenario), kill_in_round_2)
+            assert "\n" not in caught.value.found
+            directory.mark_failed(caught.value)
+        with RunDirectory.open(path) as directory:
+            assert directory.committed_round >= 1
+            serial.run(scenario, directory, open_facts(scenario), quiet)  # either can go on where the other stopped
+        whole = run_serially(scenario, tmp_path / "serial")
+        again = RunDirectory.open(path)
+        assert difference(whole.lane_states(), again.lane_states()) == []
+        assert again.table("metrics").equals(whole.table("metrics"))
+
+    def test_a_users_error_inside_a_host_comes_out_as_itself(self, tmp_path):
+        scenario = pico_scenario(tmp_path / "no-model", cluster={"hosts": {**HOSTS, "max": 1}})
+        with RunDirectory.create(tmp_path / "run", scenario) as directory:
+            with no_actor_left(), pytest.raises(ModelError) as caught:
+                runtime.run(scenario, directory, open_facts(scenario), quiet)
+            assert type(caught.value) is ModelError
+            assert "Traceback" not in str(caught.value)
+            assert caught.value.remedy
+            directory.mark_failed(caught.value)  # the lock is back
+
+    def test_an_error_of_the_coordinators_opening_comes_out_as_itself(self, tmp_path):
+        scenario = associative_scenario(cluster={"hosts": {**HOSTS, "max": 1}})
+        path = tmp_path / "run"
+        with RunDirectory.create(path, scenario) as directory:
+            (path / "scenario.yaml").write_text("name: [")
+            with pytest.raises(RunDirectoryError, match=r"scenario\.yaml is missing or damaged"):
+                runtime.run(scenario, directory, open_facts(scenario), quiet)
+
+    def test_hosts_that_never_answer_are_given_up(self, tmp_path):
+        scenario = associative_scenario(cluster={"hosts": {**HOSTS, "max": 1}, "timeout_s": 0.2})
+        directory = RunDirectory.create(tmp_path / "run", scenario)
+        with directory, no_actor_left(), pytest.raises(RunError) as caught:
+            runtime.run(scenario, directory, open_facts(scenario), quiet)
+        assert "no answer to `open` within 0.2 s (cluster.timeout_s)" in caught.value.found
+        assert "6 hosts were lost one after another" in caught.value.found
+
+    def test_more_hosts_than_the_cluster_can_give_are_refused_first(self, tmp_path, monkeypatch, capsys):
+        """Before the coordinator starts, so before any host or model; the command line answers 2."""
+        monkeypatch.setattr(runtime, "_drive", lambda *_: pytest.fail("the run was started"))
+        scenario = associative_scenario(cluster={"hosts": {"min": 1000, "max": 1000}})
+        file = tmp_path / "greedy.yaml"
+        file.write_text(json.dumps(scenario.model_dump(mode="json")))
+        assert cli.main(["run", str(file), "--out", str(tmp_path / "run")]) == 2
+        err = capsys.readouterr().err
+        assert "cluster.hosts.min: 1000 hosts at 1 CPU" in err
+        assert "Traceback" not in err
+
+    def test_a_connection_that_was_there_is_used_and_left(self):
+        with runtime.connected(None):
+            assert ray.is_initialized()
+        assert ray.is_initialized()
+
+
+def test_no_cluster_at_an_address_is_the_users_error(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", _refuse)
+    with (
+        pytest.raises(ClusterError, match=r"no connection to Ray at 10\.0\.0\.1:6379"),
+        runtime.connected("10.0.0.1:6379"),
+    ):
+        pass
+
+
+def _refuse(**settings):
+    raise ConnectionError("nobody there")
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
+    """As typed in a terminal: to the whole process group, Ray's own processes among them."""
+    scenario = associative_scenario(stream={"rounds": 40}, cluster={"hosts": {**HOSTS, "max": 1}})
+    file, path = tmp_path / "long.yaml", tmp_path / "run"
+    file.write_text(json.dumps(scenario.model_dump(mode="json")))
+    command = [sys.executable, "-m", "consortium.cli", "run", str(file), "--out", str(path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    give_up = time.monotonic() + 90
+    while _committed(path) < 1:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert f"Interrupted; to go on: consortium resume {path}" in err
+    assert "Traceback" not in err
+    with RunDirectory.open(path) as directory:
+        assert directory.status == "interrupted"
+        committed = directory.committed_round
+        assert 1 <= committed < 40
+        directory.lock()  # nobody writes any more
+
+
+def _committed(path):
+    try:
+        return RunDirectory.open(path).committed_round or 0
+    except RunDirectoryError:
+        return 0

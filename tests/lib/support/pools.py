@@ -1,0 +1,161 @@
+"""An in-process pool of real hosts, where answers come in any order and hosts are lost, all drawn from a seed.
+
+    pool = LocalPool(scenario, facts, size=3, seed=1, losses={"collect": 0.1}, duplicates=0.2, late=0.5)
+    coordinator = Coordinator(scenario, directory, facts, pool)
+    while not coordinator.is_done:
+        coordinator.step(0.0)
+
+Calls and answers are pickled on their way, as Ray would do.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from consortium.facts.edit import FactSet
+from consortium.records.directory import RunDirectory
+from consortium.scenario.schema import Scenario
+from consortium.seeds import numpy_generator
+from consortium_ray.coordinator import Coordinator
+from consortium_ray.host import Host
+from consortium_ray.messages import Answer, Call
+from consortium_ray.pool import Answered, Lost, PoolEvent, ReplacePolicy, Started
+
+Observe = Callable[[Call, bytes], None]
+
+
+@dataclass
+class _Member:
+    host: Host
+    call: Call | None = None
+    greetings_done: int = 0
+    doomed: bool = False
+
+
+@dataclass
+class LocalPool:
+    """A :class:`consortium_ray.pool.Pool` over hosts in this process.
+
+    Attributes:
+        scenario: the scenario.
+        facts: its facts.
+        size: number of hosts.
+        seed: of the order of answers and of everything that goes wrong.
+        losses: method → share of its calls that their host does not survive.
+        duplicates: share of answers that arrive once more, at any later time.
+        late: share of lost hosts whose answer arrives nevertheless, after they were given up.
+        observe: shown every call and its pickled answer.
+    """
+
+    scenario: Scenario
+    facts: FactSet
+    size: int
+    seed: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
+    duplicates: float = 0.0
+    late: float = 0.0
+    observe: Observe = lambda call, message: None
+    policy: ReplacePolicy = field(default_factory=lambda: ReplacePolicy(max_losses=50))
+
+    def __post_init__(self) -> None:
+        self.generator = numpy_generator(self.seed, "local-pool")
+        self.started: list[tuple[int, Call]] = []
+        self.delivered_late = 0
+        self._stray: list[Answered] = []
+        self._members: dict[int, _Member] = {}
+        self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
+        self._events: list[PoolEvent] = []
+        self._next_incarnation = self._losses_in_a_row = 0
+        self._fill()
+
+    def _fill(self) -> None:
+        while len(self._members) < self.size:
+            host = Host(self._next_incarnation, self.scenario, self.facts, fetch=lambda ref: ref)
+            self._members[self._next_incarnation] = _Member(host)
+            self._events.append(Started(self._next_incarnation))
+            self._next_incarnation += 1
+
+    def _happens(self, share: float) -> bool:
+        return bool(self.generator.random() < share)
+
+    def greet(self, method: str, arguments: tuple[Any, ...]) -> None:
+        self._greetings.append((method, arguments))
+
+    def idle(self) -> list[int]:
+        return [number for number, member in self._members.items() if member.call is None]
+
+    def alive(self, incarnation: int) -> bool:
+        return incarnation in self._members
+
+    def start(self, incarnation: int, call: Call) -> None:
+        member = self._members[incarnation]
+        assert member.call is None, f"host {incarnation} is busy"
+        self.started.append((incarnation, call))
+        member.call = call
+
+    def wait(self, timeout_s: float) -> list[PoolEvent]:
+        events, self._events = self._events, []
+        events += self._arrive_astray()
+        busy = [number for number, member in self._members.items() if member.call is not None]
+        if busy:
+            events.append(self._finish(busy[self.generator.integers(len(busy))]))
+        return events
+
+    def _finish(self, incarnation: int) -> PoolEvent:
+        member = self._members[incarnation]
+        assert member.call is not None
+        if member.doomed or self._happens(self.losses.get(member.call.method, 0.0)):
+            if self._happens(self.late):
+                self._stray.append(Answered(member.call, self._answer(member, member.call)))
+            return self._lose(incarnation)
+        event = Answered(member.call, self._answer(member, member.call))
+        if self._happens(self.duplicates):
+            self._stray.append(event)
+        member.call = None
+        self._losses_in_a_row = 0
+        return event
+
+    def _answer(self, member: _Member, call: Call) -> Answer:
+        for method, arguments in self._greetings[member.greetings_done :]:
+            member.host.call(method, arguments)
+            member.greetings_done += 1
+        sent = pickle.loads(pickle.dumps(call))
+        message = pickle.dumps(member.host.call(sent.method, sent.arguments))
+        self.observe(call, message)
+        answer: Answer = pickle.loads(message)
+        return answer
+
+    def _arrive_astray(self) -> list[PoolEvent]:
+        """Some of the answers that come twice, or from hosts that were given up."""
+        arriving = [event for event in self._stray if self._happens(0.3)]
+        self._stray = [event for event in self._stray if event not in arriving]
+        self.delivered_late += sum(not self.alive(event.answer.incarnation) for event in arriving)
+        return list(arriving)
+
+    def _lose(self, incarnation: int) -> Lost:
+        member = self._members.pop(incarnation)
+        self._losses_in_a_row += 1
+        self.policy.decide(self._losses_in_a_row, "a test took it away")
+        self._fill()
+        return Lost(incarnation, member.call, "a test took it away")
+
+    def kill(self, incarnation: int) -> None:
+        self._members[incarnation].doomed = True
+
+    def put(self, array: Any) -> Any:
+        """As from the object store: the reader gets a copy that cannot be written to."""
+        kept = np.array(array)
+        kept.setflags(write=False)
+        return kept
+
+
+def run_on(pool: LocalPool, directory: RunDirectory) -> Coordinator:
+    """Step a coordinator over the pool to the end."""
+    coordinator = Coordinator(pool.scenario, directory, pool.facts, pool)
+    while not coordinator.is_done:
+        coordinator.step(0.0)
+    return coordinator

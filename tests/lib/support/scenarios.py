@@ -1,0 +1,103 @@
+"""Scenarios that run in a second, for tests of whole runs.
+
+scenario = associative_scenario(stream={"rounds": 3, "overlap": 0.25})
+scenario = pico_scenario(pico_folder(tmp_path / "pico", "gpt2", num_layers=4), editor={"sharing": "boundary"})
+states = run_serially(scenario, tmp_path / "run").lane_states()
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from consortium import serial
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from consortium.scenario.schema import Scenario
+from consortium.state import LaneState
+
+ALL_METHODS = ["global", "collabedit", "task_arithmetic", "simple_average", "ties"]
+
+_ASSOCIATIVE: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 3,
+    "model": {"name": "associative", "num_layers": 3, "key_width": 24, "value_width": 10, "num_objects": 9},
+    "parties": {"count": 7, "edits_per_round": 4},
+    "stream": {"rounds": 2, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25},
+    "editor": {"layers": [0, 2], "prior_weight": 10},
+    "merge": {"methods": ALL_METHODS},
+    "evaluate": {"sample": 12, "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict"]},
+    "cluster": {"cohort_size": 2},
+}
+
+_PICO: dict[str, Any] = {
+    "name": "pico",
+    "seed": 5,
+    "facts": {"source": "builtin", "limit": 60},
+    "parties": {"count": 3, "edits_per_round": 2},
+    "stream": {"rounds": 1},
+    "editor": {
+        "layers": [0, 2],
+        "prior_weight": 0.01,
+        "target": {"steps": 3},
+        "contexts": {"count": 2, "tokens": 4},
+        "prior": {"tokens": 200},
+    },
+    "merge": {"methods": ["global", "collabedit"]},
+    "evaluate": {"sample": 4},
+    "cluster": {"cohort_size": 2},
+}
+
+
+def associative_scenario(**changes: Any) -> Scenario:
+    """Seven parties on the associative model, in four cohorts; ``changes`` are laid over part by part."""
+    return _scenario(_ASSOCIATIVE, changes)
+
+
+def pico_scenario(folder: Path, **changes: Any) -> Scenario:
+    """Three parties on a pico language model of four layers, in two cohorts.
+
+    Layers 0 to 2 are edited: what is changed after a model's last layer is read by no later token.
+    """
+    return _scenario({**_PICO, "model": {"name": str(folder), "device": "cpu"}}, changes)
+
+
+def _scenario(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Scenario:
+    return Scenario.model_validate_json(json.dumps(_laid_over(base, changes)))
+
+
+def _laid_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        both = isinstance(value, dict) and isinstance(old, dict)
+        merged[key] = _laid_over(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def run_serially(scenario: Scenario, path: Path) -> RunDirectory:
+    """Run a scenario in this process; returns its directory, closed."""
+    with RunDirectory.create(path, scenario) as directory:
+        serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+    return RunDirectory.open(path)
+
+
+def difference(left: Mapping[str, LaneState], right: Mapping[str, LaneState]) -> list[str]:
+    """Where two runs' final states are not the same bit for bit; empty when they are."""
+    assert list(left) == list(right)
+    return [
+        f"{lane}: {kind} of layer {layer}"
+        for lane in left
+        for kind in ("weights", "history")
+        for layer in left[lane].weights
+        if not _same_bits(getattr(left[lane], kind).get(layer), getattr(right[lane], kind).get(layer))
+    ]
+
+
+def _same_bits(left: np.ndarray[Any, Any] | None, right: np.ndarray[Any, Any] | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    return (left.dtype, left.shape, left.tobytes()) == (right.dtype, right.shape, right.tobytes())
