@@ -13,11 +13,12 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from consortium.errors import ConsortiumError, InputError
+from consortium.errors import ConsortiumError, InputError, RunDirectoryError
 from consortium.terminal.arguments import build_parser
 from consortium.terminal.streams import make_tolerant, reserved_stdout
 
@@ -164,11 +165,12 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
 
                 serial.run(directory.scenario, directory, facts, report_progress)
             else:
-                from consortium_ray import runtime
+                from consortium_ray.runtime import run
 
-                runtime.run(directory.scenario, directory, facts, report_progress, address=args.address)
+                run(directory.scenario, directory, facts, report_progress, address=args.address)
     except Exception as error:
-        directory.mark_failed(error)
+        with suppress(RunDirectoryError):  # another process holds the run: the error itself says more
+            directory.mark_failed(error)
         raise
     return _finish(args, directory)
 

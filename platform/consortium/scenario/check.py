@@ -20,7 +20,7 @@ from consortium.scenario.check_stream import stream_mistakes
 from consortium.scenario.load import LoadedScenario
 from consortium.scenario.mistakes import Mistake, closest, refuse, shown
 from consortium.scenario.resolve import find_file, resolve
-from consortium.scenario.schema import AssociativeModelSpec, Scenario
+from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
 from consortium.scenario.yaml_text import KeyPath
 from consortium.streams.demand import facts_needed
 
@@ -144,6 +144,10 @@ def _fit_of_model(scenario: Scenario, model: ModelDescription) -> Iterator[Mista
     if outside:
         allowed = f"layers from 0 to {last}: the model {scenario.model.name} has {model.num_layers}"
         yield Mistake(("editor", "layers"), f"layer {outside[0]} is out of range", allowed)
+    elif isinstance(scenario.model, LanguageModelSpec) and scenario.editor.edited_layers[-1] == last:
+        # Nothing attends to the subject above the last layer, so no target there could change what follows it.
+        allowed = f"layers from 0 to {last - 1}: what the last one ({last}) says of a subject reaches no later token"
+        yield Mistake(("editor", "layers"), f"layer {last} is the model's last", allowed)
     tokens, least = scenario.editor.prior.tokens, 2 * model.key_width
     if tokens is not None and tokens < least:
         allowed = f"at least {least}, twice the width K = {model.key_width} of a key (or null for ten times K)"

@@ -133,7 +133,7 @@ class StreamSpec(Spec):
 
 
 class TargetSpec(Spec):
-    """The optimisation of a target z (MEMIT, arXiv 2210.07229, section 4.2; its settings for GPT-J but for the step)."""
+    """The optimisation of a target z (MEMIT, arXiv 2210.07229, section 4.2; settings as for GPT-J but the step)."""
 
     steps: Positive = Field(25, description="gradient steps at most")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.4, description="step size of Adam")
