@@ -121,6 +121,8 @@ def test_all_mistakes_are_reported_at_once(check):
 
 
 def test_layers_must_be_layers_of_the_model(check):
+    with pytest.raises(ScenarioError, match=r"layer 11 is the model's last\n.*layers from 0 to 10"):
+        check(None, MODEL, editor={"layers": [5, 11]})
     with pytest.raises(ScenarioError, match=r"layer 12 is out of range\n.*layers from 0 to 11: .* has 12"):
         check(sizes=MODEL, editor={"layers": [5, 12]})
 
