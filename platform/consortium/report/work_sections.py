@@ -15,7 +15,7 @@ from consortium.report.timeline import timeline
 Titles = Mapping[str, tuple[str, str]]
 Styles = Mapping[str, LaneStyle]
 
-_ORDINARY = {"open-model", "prior", "targets", "collect", "merge", "evaluate", "commit", "host-started"}
+_ORDINARY = {"open-model", "prior", "contexts", "targets", "collect", "merge", "evaluate", "commit", "host-started"}
 _MOST_INCIDENTS = 50
 _FLOAT64_BYTES = 8
 

@@ -13,7 +13,7 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
     """The scenario with every ``auto`` that follows from the scenario itself replaced.
 
     Facts come from ``drawn`` with the associative model and from ``builtin`` else; the associative model's
-    critical layers, where the scenario names none, are all it has. With ``base_dir``, relative paths of files
+    critical layers, where the scenario names none, are all it has, and all of them change. With ``base_dir``, relative paths of files
     that exist are made absolute, so that the result means the same in every folder. Resolving twice
     changes nothing.
     """
@@ -21,8 +21,10 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
     facts, editor, model = scenario.facts, scenario.editor, scenario.model
     if facts.source == "auto":
         facts = facts.model_copy(update={"source": "drawn" if is_associative else "builtin"})
-    if isinstance(model, AssociativeModelSpec) and "layers" not in editor.model_fields_set:
-        editor = editor.model_copy(update={"layers": (0, model.num_layers - 1)})
+    if isinstance(model, AssociativeModelSpec):
+        all_layers = {"layers": (0, model.num_layers - 1), "sharing": "memit"}
+        unnamed = {key: value for key, value in all_layers.items() if key not in editor.model_fields_set}
+        editor = editor.model_copy(update=unnamed)
     if base_dir is not None:
         facts = facts.model_copy(update={"source": _anchored(facts.source, ("builtin", "drawn"), base_dir)})
         prior = editor.prior.model_copy(update={"source": _anchored(editor.prior.source, ("model",), base_dir)})

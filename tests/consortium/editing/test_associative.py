@@ -41,7 +41,7 @@ def naive_hidden(weights: Mapping[int, np.ndarray], prompt: str, last_layer: int
 
 
 def all_base_weights() -> dict[int, np.ndarray]:
-    return new_backend(EditorSpec(layers=(0, 2))).base_weights()
+    return new_backend(EditorSpec(layers=(0, 2), sharing="memit")).base_weights()
 
 
 def prior_of(backend: Backend, weight: float) -> dict[int, torch.Tensor]:

@@ -111,7 +111,7 @@ def test_time_and_traffic_are_those_of_the_tables(finished):
     assert page.row("collabedit")[1].strip() == duration(sum(row["targets_s"] for row in collabedit))
     sent = [row["bytes_sent"] for row in run.table("parties").to_pylist() if row["lane"] == "collabedit"]
     assert page.row("collabedit", 1)[3].strip() == size(sum(sent))
-    # Five layers of K = 6, V = 4 in float64: 5 · 8 · 6 · (6 + 4) bytes.
+    # Two layers (boundary sharing) of K = 6, V = 4 in float64: 2 · 8 · 6 · (6 + 4) bytes.
     assert f"take {size(2400)} for each party" in text
 
 

@@ -27,7 +27,7 @@ _ASSOCIATIVE: dict[str, Any] = {
     "model": {"name": "associative", "num_layers": 3, "key_width": 24, "value_width": 10, "num_objects": 9},
     "parties": {"count": 7, "edits_per_round": 4},
     "stream": {"rounds": 2, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25},
-    "editor": {"layers": [0, 2], "prior_weight": 10},
+    "editor": {"layers": [0, 2], "sharing": "memit", "prior_weight": 10},
     "merge": {"methods": ALL_METHODS},
     "evaluate": {"sample": 12, "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict"]},
     "cluster": {"cohort_size": 2},
@@ -41,6 +41,7 @@ _PICO: dict[str, Any] = {
     "stream": {"rounds": 1},
     "editor": {
         "layers": [0, 2],
+        "sharing": "memit",
         "prior_weight": 0.01,
         "target": {"steps": 3},
         "contexts": {"count": 2, "tokens": 4},
