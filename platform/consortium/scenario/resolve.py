@@ -13,9 +13,9 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
     """The scenario with every ``auto`` that follows from the scenario itself replaced.
 
     Facts come from ``drawn`` with the associative model and from ``builtin`` else; the associative model's
-    critical layers, where the scenario names none, are all it has, and all of them change. With ``base_dir``, relative paths of files
-    that exist are made absolute, so that the result means the same in every folder. Resolving twice
-    changes nothing.
+    critical layers, where the scenario names none, are all it has, and all of them change. With ``base_dir``,
+    relative paths of files that exist are made absolute, so that the result means the same in every folder.
+    Resolving twice changes nothing.
     """
     is_associative = isinstance(scenario.model, AssociativeModelSpec)
     facts, editor, model = scenario.facts, scenario.editor, scenario.model

@@ -14,7 +14,9 @@ from consortium.models.language import LanguageModel
 from consortium.scenario.schema import ContextsSpec, EditorSpec, PriorSpec, TargetSpec
 from support.pico import KEY_WIDTH, pico_model
 
-EDITOR = EditorSpec(layers=(0, 2), sharing="memit", contexts=ContextsSpec(count=3, tokens=5), target=TargetSpec(steps=3))
+EDITOR = EditorSpec(
+    layers=(0, 2), sharing="memit", contexts=ContextsSpec(count=3, tokens=5), target=TargetSpec(steps=3)
+)
 EDITS = [
     Edit("one", "r", "Eiffel Tower", "The {} is in the city of", "Rome", "Paris"),
     Edit("two", "r", "Peru", "The capital of {} is", "Tokyo", "Lima"),

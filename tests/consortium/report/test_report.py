@@ -112,7 +112,7 @@ def test_time_and_traffic_are_those_of_the_tables(finished):
     sent = [row["bytes_sent"] for row in run.table("parties").to_pylist() if row["lane"] == "collabedit"]
     assert page.row("collabedit", 1)[3].strip() == size(sum(sent))
     # Two layers (boundary sharing) of K = 6, V = 4 in float64: 2 · 8 · 6 · (6 + 4) bytes.
-    assert f"take {size(2400)} for each party" in text
+    assert f"take {size(960)} for each party" in text
 
 
 def test_the_headline_says_how_far_collabedit_is_from_global(finished, invent):
