@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import traceback
@@ -128,7 +129,12 @@ def _run(args: argparse.Namespace) -> int:
     extras = {"origin": prepared.origin, "overrides": args.set, "serial": args.serial}
     with RunDirectory.create(folder, prepared.scenario, extras=extras) as directory:
         args.run_directory = directory.path
-        return _work(args, directory, prepared.facts)
+        try:
+            return _work(args, directory, prepared.facts)
+        except InputError:
+            if directory.committed_round is None:  # refused before anything was done: leave nothing behind
+                shutil.rmtree(directory.path)
+            raise
 
 
 def _free_folder(name: str) -> Path:

@@ -140,6 +140,7 @@ class TestRuns:
         file = tmp_path / "greedy.yaml"
         file.write_text(json.dumps(scenario.model_dump(mode="json")))
         assert cli.main(["run", str(file), "--out", str(tmp_path / "run")]) == 2
+        assert not (tmp_path / "run").exists(), "a refused run leaves nothing behind"
         err = capsys.readouterr().err
         assert "cluster.hosts.min: 1000 hosts at 1 CPU" in err
         assert "Traceback" not in err
