@@ -12,6 +12,9 @@ Everything else follows by rule. The false target is another object of the relat
 fact's id. The four neighbours are held-out subjects with the same object first (CounterFact's convention),
 then others of the relation with different objects, from a place that a hash of the id says; none answers
 with the false target.
+A neighbour measures harm only where the model holds its answer: what it does not know cannot be lost, and a tie
+falls by chance. So nearly every held-out subject is one whose true object SmolLM2-135M prefers, by the relation's
+own prompt, to at least 95 of 100 other objects of the relation. Edited subjects need not be known.
 The order is round-robin over the relations in alphabetical order, so any first few facts are a mix.
 """
 
