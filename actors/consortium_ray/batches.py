@@ -20,6 +20,7 @@ class Batch:
         lanes: lanes that the batch is for.
         layer: layer it concerns, if one.
         by_cohort: whether the numbers are those of cohorts.
+        can_wait: whether other work comes first: nothing of the round depends on this.
     """
 
     def __init__(
@@ -31,11 +32,13 @@ class Batch:
         layer: int | None = None,
         *,
         by_cohort: bool = True,
+        can_wait: bool = False,
     ) -> None:
         self.phase = phase
         self.lanes = list(lanes)
         self.layer = layer
         self.by_cohort = by_cohort
+        self.can_wait = can_wait
         self._take = take
         self._waiting = dict(enumerate(calls))
         self._number_of = {call.key: number for number, call in enumerate(calls)}
@@ -46,6 +49,11 @@ class Batch:
     def is_done(self) -> bool:
         """All answers were taken."""
         return self._next == len(self._number_of)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Some calls were not handed out yet."""
+        return bool(self._waiting)
 
     @property
     def num_left(self) -> int:

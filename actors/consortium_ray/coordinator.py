@@ -7,6 +7,7 @@ allow. Within a round the lanes run side by side; a round is committed when ever
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from consortium.facts.edit import FactSet
@@ -17,14 +18,25 @@ from consortium.records.directory import RunDirectory
 from consortium.rounds import is_evaluated, num_sampled
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior
+from consortium.state import LaneState
 from consortium.streams.stream import Stream
+from consortium.worker import TargetReport
 
 from consortium_ray.batches import Batch
 from consortium_ray.dispatcher import Dispatcher
 from consortium_ray.faults import Faults
 from consortium_ray.lane_work import Ready, RoundWork, Work, all_done, side_by_side
 from consortium_ray.messages import Answer, Call, ModelFacts
-from consortium_ray.pool import Pool
+from consortium_ray.pool import Answered, Pool
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A round that is done and not yet written down."""
+
+    round: int
+    journal: Journal
+    states: list[LaneState]
 
 
 class Coordinator:
@@ -43,7 +55,8 @@ class Coordinator:
         self.facts = facts
         self.pool = pool
         self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
-        self.journal = Journal(scenario, lambda: directory.worked_s)
+        self.journal = Journal(scenario, lambda: directory.worked_s)  # of the present round
+        self._round = self._probed = self._num_edited = 0
         self._first_round = (directory.committed_round or 0) + 1
         self._told: list[Progress] = []
         work = expected_work(scenario, self.stream, self._first_round)
@@ -66,39 +79,65 @@ class Coordinator:
             ConsortiumError: the run cannot go on.
         """
         self.dispatcher.hand_out()
-        for event in self.pool.wait(timeout_s):
-            self.dispatcher.react(event)
+        self._listen(timeout_s)
         while self._ready is not None and self._ready():
             self._ready = next(self._main, None)
+            # What was done just now may have been a merge, and hosts have answered meanwhile.
+            self._listen(0.0)
         self.dispatcher.hand_out()
         self.meter.show(self.dispatcher.waiting_for())
         told, self._told[:] = list(self._told), []
         return told
 
-    def _advance(self, batch: Batch, call: Call) -> None:
-        units = units_of(self.scenario, self.stream, batch.phase, self._round, call.cohort)
-        self.meter.advance(units, batch.phase)
+    def _listen(self, timeout_s: float) -> None:
+        """Take what hosts say, and give each of them the next call that is urgent before anything else is done.
+
+        What can wait is left for later: what follows from the answers may be more urgent.
+        """
+        self.dispatcher.hand_out(only_urgent=True)
+        for event in self.pool.wait(timeout_s):
+            self.dispatcher.react(event)
+            self.dispatcher.hand_out(only_urgent=True)
+
+    def _advance(self, batch: Batch, event: Answered) -> None:
+        units = units_of(self.scenario, self.stream, batch.phase, self._round, event.call.cohort)
+        report = event.answer.value
+        is_cached = isinstance(report, TargetReport) and report.num_cached > 0
+        (self.meter.skip if is_cached else self.meter.advance)(units, batch.phase)
+        self._probed += units if batch.phase == "evaluate" else 0
 
     # The run
 
     def _whole_run(self) -> Work:
-        self._begin_round(0 if self.directory.committed_round is None else self._first_round)
-        if self._round:
+        is_new = self.directory.committed_round is None
+        if not is_new:
+            self._begin_round(self._first_round)
             self.journal.event("resumed", self._round, detail=f"after round {self.directory.committed_round}")
         known = yield from self._ask_model()
+        written = self._write_contexts()
         prior = yield from self._measure_prior(known)
-        yield from self._share_contexts(prior)
+        yield from self._share(written, prior)
         lanes = open_lanes(self.scenario, known.base_weights, self.directory.lane_states())
-        if self._round == 0:
-            self._commit(lanes, known)
+        done = self._end_round(lanes) if is_new else None
         for round_number in range(self._first_round, self.scenario.stream.rounds + 1):
-            self._begin_round(round_number)
-            yield from self._one_round(lanes, known, prior)
-            self._commit(lanes, known)
+            if round_number > self._round:
+                self._begin_round(round_number)
+            work = self._one_round(lanes, known, prior)
+            first = next(work)
+            if done is not None:
+                # Hosts go on with the next round while the one before is written down.
+                yield self.dispatcher.is_loaded
+                self._commit(done, lanes, known)
+            yield first
+            yield from work
+            done = self._end_round(lanes)
+        if done is not None:
+            self._commit(done, lanes, known)
 
     def _begin_round(self, number: int) -> None:
-        self._round = number
-        self.dispatcher.begin_round(number)
+        self._round, self._probed, self._num_edited = number, 0, 0
+        self.journal = Journal(self.scenario, lambda: self.directory.worked_s)
+        self.dispatcher.begin_round(number, self.journal)
 
     def _ask_model(self) -> Generator[Ready, None, ModelFacts]:
         known: ModelFacts = yield from self._ask("open-model", Call(("describe",), "describe"))
@@ -124,11 +163,22 @@ class Coordinator:
         assert total is not None, "a prior has at least one chunk"
         return total
 
-    def _share_contexts(self, prior: Prior) -> Work:
+    def _write_contexts(self) -> Batch | None:
+        """Have a host write the contexts, while others measure the prior; None where the run has them already."""
+        if self.directory.recall("contexts") is not None:
+            return None
+
+        def keep(_: int, answer: Answer) -> None:
+            self.directory.remember("contexts", answer.value)
+
+        writing = Batch("contexts", [Call(("contexts",), "contexts")], keep, by_cohort=False)
+        self.dispatcher.add(writing)
+        return writing
+
+    def _share(self, written: Batch | None, prior: Prior) -> Work:
+        if written is not None:
+            yield all_done([written])
         contexts = self.directory.recall("contexts")
-        if contexts is None:
-            contexts = yield from self._ask("contexts", Call(("contexts",), "contexts"))
-            self.directory.remember("contexts", contexts)
         solving = any(lane.method.needs_solver for lane in open_lanes(self.scenario, {}, {}))
         refs = {layer: self.pool.put(gram_KK) for layer, gram_KK in prior.sums.items()} if solving else {}
         self.pool.greet("begin", (tuple(contexts), refs, prior.num_tokens))
@@ -144,17 +194,34 @@ class Coordinator:
         yield all_done([batch])
 
     def _one_round(self, lanes: Sequence[Lane], known: ModelFacts, prior: Prior) -> Work:
-        work = RoundWork(self.scenario, self._round, prior, self.journal, self.dispatcher.add, self.pool.put)
+        add, put, hand_out = self.dispatcher.add, self.pool.put, self.dispatcher.hand_out
+        work = RoundWork(self.scenario, self._round, prior, self.journal, add, put, hand_out)
         num_edits = self.stream.num_edits(self._round) * self.scenario.parties.count
         self.meter.enter("targets", self._round, num_edits * num_optimisations(self.scenario, self._round), "edits")
-        yield from side_by_side([work.edit(lane) for lane in lanes])
+        works = [self._lane_round(work, lane, len(lanes)) for lane in lanes]
         if is_evaluated(self.scenario, self._round):
-            shown = [unedited(known.base_weights), *lanes]
-            sampled = num_sampled(self.scenario, self.stream, self._round, range(self.scenario.parties.count))
-            self.meter.enter("evaluate", self._round, sampled * len(shown), "edits")
-            yield from side_by_side([work.evaluate(lane, lane in lanes) for lane in shown])
+            works.append(work.evaluate(unedited(known.base_weights), is_edited=False))
+        yield from side_by_side(works)
 
-    def _commit(self, lanes: Sequence[Lane], known: ModelFacts) -> None:
-        found = all_distances(lanes, known.base_weights, self._round)
-        rows = self.journal.close_round(self._round, self.stream, self.facts, found)
-        self.directory.commit(self._round, [lane.state(self._round) for lane in lanes], rows)
+    def _lane_round(self, work: RoundWork, lane: Lane, num_lanes: int) -> Work:
+        """A lane's edits, and its evaluation as soon as it is edited: no lane waits for another."""
+        yield from work.edit(lane)
+        self._num_edited += 1
+        if is_evaluated(self.scenario, self._round):
+            if self._num_edited == num_lanes:
+                sampled = num_sampled(self.scenario, self.stream, self._round, range(self.scenario.parties.count))
+                self.meter.enter("evaluate", self._round, sampled * (1 + num_lanes), "edits", done=self._probed)
+            yield from work.evaluate(lane, is_edited=True)
+
+    def _end_round(self, lanes: Sequence[Lane]) -> _Done:
+        """The round's work is done; what is to be written of it does not change any more."""
+        self.journal.event("commit", self._round)
+        return _Done(self._round, self.journal, [lane.state(self._round) for lane in lanes])
+
+    def _commit(self, done: _Done, lanes: Sequence[Lane], known: ModelFacts) -> None:
+        # Told among the next round's events: by then it is known how long this one's records took.
+        with self.journal.timed("records", done.round + 1) as event:
+            event.detail = f"of round {done.round}"
+            found = all_distances(lanes, known.base_weights, done.round)
+            rows = done.journal.close_round(done.round, self.stream, self.facts, found)
+            self.directory.commit(done.round, done.states, rows)

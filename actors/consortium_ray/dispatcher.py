@@ -21,10 +21,12 @@ class Dispatcher:
         pool: the hosts.
         faults: what shall break on purpose.
         journal: told what hosts do and what becomes of them.
-        advance: told of each answer that counts, by its batch and call.
+        advance: told of each answer that counts, and its batch.
     """
 
-    def __init__(self, pool: Pool, faults: Faults, journal: Journal, advance: Callable[[Batch, Call], None]) -> None:
+    def __init__(
+        self, pool: Pool, faults: Faults, journal: Journal, advance: Callable[[Batch, Answered], None]
+    ) -> None:
         self._pool = pool
         self._faults = faults
         self._journal = journal
@@ -33,23 +35,31 @@ class Dispatcher:
         self._batches: list[Batch] = []
         self._holders: dict[Hashable, int] = {}
         self._lost: set[int] = set()
-        self._num_started = 0
+        self._handed: dict[int, tuple[Call, float]] = {}
+        self._started: set[int] = set()
 
-    def begin_round(self, number: int) -> None:
+    def begin_round(self, number: int, journal: Journal) -> None:
         """Events are of this round from now on, and what hosts held for the one before is of no use."""
-        self._round = number
+        self._round, self._journal = number, journal
         self._holders.clear()
 
     def add(self, batch: Batch) -> None:
-        """Have a batch worked on; batches added first are served first."""
+        """Have a batch worked on; those that can wait are served last, and of equal ones the first."""
         self._batches.append(batch)
+        self._batches.sort(key=lambda each: each.can_wait)
 
-    def hand_out(self) -> None:
-        """Give each idle host the first call that suits it."""
+    def is_loaded(self) -> bool:
+        """Every host that has started has a call, or no call is left to hand out."""
+        return self._started <= self._handed.keys() or not any(batch.has_waiting for batch in self._batches)
+
+    def hand_out(self, only_urgent: bool = False) -> None:
+        """Give each idle host the first call that suits it; with ``only_urgent``, none that can wait."""
         for host in self._pool.idle():
-            found = ((batch, batch.choose(self._suits(host))) for batch in self._batches)
+            batches = (batch for batch in self._batches if not (only_urgent and batch.can_wait))
+            found = ((batch, batch.choose(self._suits(host))) for batch in batches)
             batch, call = next(((batch, call) for batch, call in found if call is not None), (None, None))
             if batch is not None and call is not None:
+                self._handed[host] = call, self._journal.clock()
                 self._pool.start(host, call)
                 self._faults.started(self._pool, host, batch.phase, self._round)
 
@@ -68,23 +78,26 @@ class Dispatcher:
             self._take(event)
         elif isinstance(event, Lost):
             self._lost.add(event.incarnation)
+            self._started.discard(event.incarnation)
+            self._handed.pop(event.incarnation, None)
             self._journal.event("host-lost", self._round, host=f"host-{event.incarnation}", detail=event.reason)
             batch = self._batch_of(event.call)
             if batch is not None and event.call is not None:
                 batch.give_back(event.call)
         else:
-            self._num_started += 1
+            self._started.add(event.incarnation)
             self._journal.event("host-started", self._round, host=f"host-{event.incarnation}")
 
     def _take(self, event: Answered) -> None:
         """An answer counts once, and only if its host was not lost before."""
         call, answer = event.call, event.answer
+        handed_s = self._handed_s(event)
         batch = self._batch_of(call)
         if batch is None or answer.incarnation in self._lost or not batch.receive(call, answer):
             return
         if call.holds is not None:
             self._holders[call.holds] = answer.incarnation
-        self._advance(batch, call)
+        self._advance(batch, event)
         self._journal.event(
             batch.phase,
             self._round,
@@ -93,15 +106,24 @@ class Dispatcher:
             cohort=call.cohort if batch.by_cohort else None,
             host=f"host-{answer.incarnation}",
             seconds=answer.seconds,
+            detail=answer.remark,
+            round_trip_s=self._journal.clock() - handed_s,
         )
         self._batches = [batch for batch in self._batches if not batch.is_done]
+
+    def _handed_s(self, event: Answered) -> float:
+        """When the call was handed to the host that answers it now; an answer that comes twice frees no host."""
+        call, handed_s = self._handed.get(event.answer.incarnation, (None, self._journal.clock()))
+        if call is event.call:
+            del self._handed[event.answer.incarnation]
+        return handed_s
 
     def _batch_of(self, call: Call | None) -> Batch | None:
         return next((batch for batch in self._batches if call is not None and batch.has(call)), None)
 
     def waiting_for(self) -> str:
         """What has not been answered yet, in words."""
-        if not self._num_started:
+        if not self._started and not self._lost:
             return "hosts to start"
         left = Counter(chain.from_iterable([batch.phase] * batch.num_left for batch in self._batches))
         return ", ".join(f"{number} x {phase}" for phase, number in left.items())

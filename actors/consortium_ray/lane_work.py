@@ -12,7 +12,7 @@ from typing import Any
 from consortium.evaluation.metrics import ProbeSums, add_sums
 from consortium.journal import Journal
 from consortium.lanes import Lane
-from consortium.merging.method import Contribution
+from consortium.merging.method import Contribution, RunningSum
 from consortium.rounds import Part, metric_rows, plan_round
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior
@@ -37,6 +37,7 @@ class RoundWork:
         journal: told of merges, traffic and metrics.
         add: has a batch worked on.
         put: makes a reference to an array.
+        hand_out: gives every idle host what there is to do, before this process is busy for a while.
     """
 
     scenario: Scenario
@@ -45,6 +46,7 @@ class RoundWork:
     journal: Journal
     add: Callable[[Batch], None]
     put: Callable[[Any], Any]
+    hand_out: Callable[[], None]
 
     def __post_init__(self) -> None:
         self._shared: dict[Key, Batch] = {}
@@ -61,6 +63,7 @@ class RoundWork:
             sums = [self._collect(lane, part, weights, targets_at[part.target_layer], history) for part in step.parts]
             yield all_done([each.batch for each in sums])
             for part, each in zip(step.parts, sums, strict=True):
+                self.hand_out()
                 with self.journal.timed("merge", self.round, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
                     lane.merge(each.total(), solver)
@@ -112,7 +115,7 @@ class RoundWork:
             for cohort in range(self.scenario.num_cohorts)
         ]
         parts: list[ProbeSums] = []
-        batch = Batch("evaluate", calls, lambda _, answer: parts.append(answer.value), [lane.name])
+        batch = Batch("evaluate", calls, lambda _, each: parts.append(each.value), [lane.name], can_wait=True)
         self.add(batch)
         yield all_done([batch])
         self.journal.measured(metric_rows(self.scenario, self.round, lane.name, add_sums(parts)))
@@ -141,19 +144,18 @@ class _Sum:
 
     def __init__(self, journal: Journal, lane: str, layer: int, calls: Sequence[Call]) -> None:
         self._journal, self._lane = journal, lane
-        self._total: Contribution | None = None
+        self._sum = RunningSum()
         self.batch = Batch("collect", calls, self._take, [lane], layer)
 
     def _take(self, cohort: int, answer: Answer) -> None:
         contribution = answer.value.contribution
         contribution.check(f"cohort {cohort}")
         self._journal.sent(self._lane, cohort, answer.value.party_bytes)
-        self._total = contribution if self._total is None else self._total + contribution
+        self._sum.add(contribution)
 
     def total(self) -> Contribution:
         """The sum, once the batch is done."""
-        assert self._total is not None
-        return self._total
+        return self._sum.total()
 
 
 def all_done(batches: Sequence[Batch]) -> Ready:
@@ -162,12 +164,18 @@ def all_done(batches: Sequence[Batch]) -> Ready:
 
 
 def side_by_side(works: Iterable[Work]) -> Work:
-    """Several lanes' work at once: goes on as soon as any of them can, and ends when all have."""
+    """Several lanes' work at once: goes on as soon as any of them can, and ends when all have.
+
+    One lane moves on at a time, so that hosts can be given something to do between two merges.
+    """
     running = [(work, ready) for work in works if (ready := next(work, None)) is not None]
     while running:
         yield _any_ready([ready for _, ready in running])
-        moved = [(work, next(work, None) if ready() else ready) for work, ready in running]
-        running = [(work, ready) for work, ready in moved if ready is not None]
+        place = next(place for place, (_, ready) in enumerate(running) if ready())
+        work, _ = running.pop(place)
+        ready = next(work, None)
+        if ready is not None:
+            running.append((work, ready))
 
 
 def _any_ready(waiting: Sequence[Ready]) -> Ready:

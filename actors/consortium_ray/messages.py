@@ -10,6 +10,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from consortium.worker import TargetReport
+
 #: Names a piece of work: the same key always means the same answer.
 Key = tuple[Hashable, ...]
 
@@ -63,12 +65,17 @@ class Answer:
     Attributes:
         incarnation: number of the host, never used again after it is lost; answers of lost hosts are dropped.
         value: the typed result.
-        seconds: how long the host worked.
+        seconds: how long the host worked; reading weights and histories from others is left out.
     """
 
     incarnation: int
     value: Any
     seconds: float
+
+    @property
+    def remark(self) -> str | None:
+        """What the table of events says of it, in words."""
+        return self.value.remark if isinstance(self.value, TargetReport) else None
 
 
 @dataclass(frozen=True)

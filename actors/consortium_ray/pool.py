@@ -71,7 +71,7 @@ class Pool(Protocol):
         ...
 
     def put(self, array: Any) -> Any:
-        """A reference to an array, for use in calls."""
+        """A reference to an array or a history, for use in calls."""
         ...
 
 
@@ -223,7 +223,7 @@ class RayPool:
         ray.kill(self._members[incarnation].handle)
 
     def put(self, array: Any) -> Any:
-        """A reference to an array in the object store, where hosts of a machine read it without a copy."""
+        """A reference in the object store, where hosts of a machine read arrays without a copy."""
         return ray.put(array)
 
     def close(self) -> None:

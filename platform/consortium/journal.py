@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from consortium.facts.edit import FactSet
 from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
@@ -14,6 +15,13 @@ from consortium.scenario.schema import Scenario
 from consortium.streams.stream import Stream
 
 PHASES = ("targets", "collect", "merge", "evaluate")
+
+
+@dataclass
+class Remark:
+    """What there is to say about an event that is still going on."""
+
+    detail: str | None = None
 
 
 class Journal:
@@ -47,10 +55,12 @@ class Journal:
         seconds: float | None = None,
         num_bytes: int | None = None,
         detail: str | None = None,
+        round_trip_s: float | None = None,
     ) -> None:
         """Record something that happened now; its seconds are shared evenly between ``lanes``."""
         lane = lanes[0] if len(lanes) == 1 else None
-        row = EventRow(self.clock(), kind, round_number, lane, layer, cohort, host, seconds, num_bytes, detail)
+        now = self.clock()
+        row = EventRow(now, kind, round_number, lane, layer, cohort, host, seconds, num_bytes, detail, round_trip_s)
         self._events.append(row)
         for each in lanes:
             self._seconds[each, kind] += (seconds or 0.0) / len(lanes)
@@ -58,11 +68,13 @@ class Journal:
     @contextmanager
     def timed(
         self, kind: str, round_number: int, *, lanes: Sequence[str] = (), layer: int | None = None
-    ) -> Iterator[None]:
-        """Record an event that takes as long as the block."""
+    ) -> Iterator[Remark]:
+        """Record an event that takes as long as the block; what is yielded takes a remark on it."""
         start = time.monotonic()
-        yield
-        self.event(kind, round_number, lanes=lanes, layer=layer, seconds=time.monotonic() - start)
+        remark = Remark()
+        yield remark
+        seconds = time.monotonic() - start
+        self.event(kind, round_number, lanes=lanes, layer=layer, seconds=seconds, detail=remark.detail)
 
     def sent(self, lane: str, cohort: int, party_bytes: Sequence[int]) -> None:
         """Record what each party of a cohort sent to a lane."""

@@ -38,7 +38,6 @@ class Lane:
         self.history = dict(state.history)
         started = BASE if state.round == 0 else self._version(state.round)
         self.weight_versions = dict.fromkeys(self.weights, started)
-        self.history_versions = dict.fromkeys(self.history, started)
 
     def _version(self, round_number: int) -> str:
         return f"{self.name}@{round_number}"
@@ -51,7 +50,13 @@ class Lane:
     def history_now(self) -> History:
         """The histories as they are now."""
         history = dict(self.history)
-        return History(dict(self.history_versions), history.__getitem__)
+        return History(self.history_versions, history.__getitem__)
+
+    @property
+    def history_versions(self) -> dict[int, str]:
+        """Layer → name of its history as it is now."""
+        named = {layer: history.version for layer, history in self.history.items()}
+        return {layer: version for layer, version in named.items() if version is not None}
 
     def merge(self, total: Contribution, solver: PriorSolver) -> None:
         """Put one layer's sum into the weights and the history."""
@@ -61,9 +66,8 @@ class Lane:
         )
         self.weights[layer] = merged.weight_VK
         self.weight_versions[layer] = self._version(round_number)
-        if merged.history_KK is not None:
-            self.history[layer] = merged.history_KK
-            self.history_versions[layer] = self._version(round_number)
+        if merged.history is not None:
+            self.history[layer] = merged.history
 
     def state(self, round_number: int) -> LaneState:
         """The state to commit."""

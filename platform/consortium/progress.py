@@ -58,9 +58,9 @@ class Meter:
         self._spent = 0.0
         self._phase, self._round, self._done, self._total, self._unit = "start", 0, 0, 0, "steps"
 
-    def enter(self, phase: str, round_number: int, total: int, unit: str) -> None:
-        """A phase begins."""
-        self._phase, self._round, self._done, self._total, self._unit = phase, round_number, 0, total, unit
+    def enter(self, phase: str, round_number: int, total: int, unit: str, done: int = 0) -> None:
+        """A phase begins, or comes to the fore when so many of its units are done."""
+        self._phase, self._round, self._done, self._total, self._unit = phase, round_number, done, total, unit
         self.show()
 
     def advance(self, units: int, kind: str | None = None) -> None:
@@ -68,6 +68,12 @@ class Meter:
         kind = kind or self._phase
         self._done += units if kind == self._phase else 0
         self._spent += _COST.get(kind, 0.0) * units
+        self.show()
+
+    def skip(self, units: int, kind: str) -> None:
+        """So many units of work of a kind turned out to be done already: shown as done, and expected no longer."""
+        self._done += units if kind == self._phase else 0
+        self._all -= _COST.get(kind, 0.0) * units
         self.show()
 
     def show(self, waiting_for: str = "") -> None:

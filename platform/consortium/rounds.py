@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from consortium.errors import RunError
 from consortium.evaluation.metrics import HARMONIC, ProbeSum, ProbeSums, harmonic_mean
+from consortium.merging.history import GramHistory, grown
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
 from consortium.records.rows import MetricRow
@@ -80,17 +81,12 @@ def plan_round(editor: EditorSpec, exchange: str) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def prior_matrix(gram_KK: NDArray[np.float64], num_tokens: int, weight: float) -> NDArray[np.float64]:
-    """C = λ·E[kkᵀ] from a sum over tokens."""
-    return np.asarray(gram_KK * (weight / num_tokens))
-
-
 @dataclass(frozen=True)
 class Merged:
-    """What merging one layer gives: the new weight [V, K] float32 and history [K, K] float64."""
+    """What merging one layer gives: the new weight [V, K] float32 and history; None for a history of zero."""
 
     weight_VK: NDArray[np.float32]
-    history_KK: NDArray[np.float64] | None
+    history: GramHistory | None
 
 
 def merge_layer(
@@ -98,7 +94,7 @@ def merge_layer(
     total: Contribution,
     solver: PriorSolver,
     weight_VK: NDArray[np.float32],
-    history_KK: NDArray[np.float64] | None,
+    history: GramHistory | None,
     history_weight: float,
 ) -> Merged:
     """W + Δ and H + h·Σ gram of one layer; Δ in float64, rounded once."""
@@ -112,10 +108,7 @@ def merge_layer(
             "finite statistics and a prior that outweighs rounding",
             "raise editor.prior_weight or editor.prior.tokens, or lower editor.target.clamp",
         )
-    if history_weight == 0:
-        return Merged(new_VK, history_KK)
-    gram_KK = history_weight * np.asarray(total.gram_KK)
-    return Merged(new_VK, gram_KK if history_KK is None else history_KK + gram_KK)
+    return Merged(new_VK, grown(history, total.gram, history_weight) if history_weight else history)
 
 
 def is_evaluated(scenario: Scenario, round_number: int) -> bool:

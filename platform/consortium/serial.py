@@ -83,14 +83,20 @@ class _Run:
 
     def to_the_end(self) -> None:
         if self.directory.committed_round is None:
-            rows = self.journal.close_round(0, self.worker.stream, self.facts, {})
-            self.directory.commit(0, [lane.state(0) for lane in self.lanes], rows)
+            self._commit(0)
         for round_number in range(self.first_round, self.scenario.stream.rounds + 1):
             for lane in self.lanes:
                 self._edit(lane, round_number)
             if is_evaluated(self.scenario, round_number):
                 for lane in [unedited(self.base), *self.lanes]:
                     self._evaluate(lane, round_number)
+            self._commit(round_number)
+
+    def _commit(self, round_number: int) -> None:
+        self.journal.event("commit", round_number)
+        # Told among the next round's events: by then it is known how long this one's records took.
+        with self.journal.timed("records", round_number + 1) as event:
+            event.detail = f"of round {round_number}"
             found = all_distances(self.lanes, self.base, round_number)
             rows = self.journal.close_round(round_number, self.worker.stream, self.facts, found)
             self.directory.commit(round_number, [lane.state(round_number) for lane in self.lanes], rows)
@@ -124,10 +130,12 @@ class _Run:
         is_shared = (weights.key, layer) in self.optimised
         self.optimised.add((weights.key, layer))
         for cohort in self.cohorts:
-            with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer):
-                self.worker.targets(weights, round_number, cohort, layer)
+            with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer) as event:
+                report = self.worker.targets(weights, round_number, cohort, layer)
+                event.detail = report.remark
             if not is_shared:
-                self._advance("targets", round_number, cohort)
+                done = self.meter.skip if report.num_cached else self.meter.advance
+                done(report.num_edits, "targets")
 
     def _evaluate(self, lane: Lane, round_number: int) -> None:
         total = num_sampled(self.scenario, self.worker.stream, round_number, range(self.scenario.parties.count))

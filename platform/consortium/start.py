@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consortium.editing.prior import PriorCache
+from consortium.merging.history import GramHistory
 from consortium.merging.solver import PriorSolver
-from consortium.rounds import prior_matrix
+from consortium.merging.solvers import Solvers
 from consortium.scenario.schema import Scenario
 
 LayerSums = Mapping[int, NDArray[np.float64]]
@@ -22,11 +23,14 @@ class Prior:
 
     sums: LayerSums
     num_tokens: int
+    _solvers: dict[float, Solvers] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def solver(self, scenario: Scenario, layer: int, history_KK: NDArray[np.float64] | None) -> PriorSolver:
-        """The solver of a layer for C = λ·E[kkᵀ] and a history."""
-        prior_KK = prior_matrix(self.sums[layer], self.num_tokens, scenario.editor.prior_weight)
-        return PriorSolver(prior_KK, history_KK, f"layer {layer}")
+    def solver(self, scenario: Scenario, layer: int, history: GramHistory | None) -> PriorSolver:
+        """The solver of a layer for C = λ·E[kkᵀ] and a history; what solvers share is kept."""
+        weight = scenario.editor.prior_weight
+        if weight not in self._solvers:
+            self._solvers[weight] = Solvers(self.sums, self.num_tokens, weight)
+        return self._solvers[weight].get(layer, history.version if history else None, lambda: history)
 
 
 def cached_prior(fingerprint: Mapping[str, object] | None, layers: Sequence[int]) -> Prior | None:

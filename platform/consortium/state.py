@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.merging.history import GramHistory
+
 
 @dataclass(frozen=True)
 class LaneState:
@@ -17,11 +19,11 @@ class LaneState:
         lane: name of the lane.
         round: last committed round; 0 is the unedited model.
         weights: layer → W [V, K] float32, read-only by convention; the master copy that hosts load.
-        history: layer → H [K, K] float64, the Gram sums of all earlier rounds times the history weight;
-            a layer without an entry has H = 0.
+        history: layer → H, the Gram sums of all earlier rounds times the history weight; a layer without an
+            entry has H = 0.
     """
 
     lane: str
     round: int
     weights: Mapping[int, NDArray[np.float32]]
-    history: Mapping[int, NDArray[np.float64]]
+    history: Mapping[int, GramHistory]

@@ -3,9 +3,9 @@
 Shapes: E edits, K key width, V value width, N columns of the factored form.
 
 For keys_KE and residuals_VE the statistics are gram_KK = keys·keysᵀ and cross_VK = residuals·keysᵀ.
-They add: the statistics of two parties' edits together are the sum of both. The factored form holds
+They add: the statistics of several parties' edits together are the sum of theirs. The factored form holds
 any factor_KN and image_VN with factor·factorᵀ = gram and image·factorᵀ = cross; its sum is the columns
-of both side by side, and it folds to the dense form once it has more columns than keys have entries,
+of all side by side, and it folds to the dense form once it has more columns than keys have entries,
 since then the dense form is the smaller one: N·(K+V) > K·K + V·K exactly when N > K.
 
 Source: Zheng et al. 2025, CollabEdit (arXiv 2410.09508), equation 7; the factored form is our own.
@@ -13,14 +13,14 @@ Source: Zheng et al. 2025, CollabEdit (arXiv 2410.09508), equation 7; the factor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from consortium.arrays import Array, added, array_of, require_finite, side_by_side, tensor_of
+from consortium.arrays import Array, array_of, require_finite, side_by_side, tensor_of
 from consortium.errors import StatisticsError
 
 Form = Literal["auto", "dense", "factored"]
@@ -113,9 +113,14 @@ class DenseStatistics(_Arrays):
         return self
 
     def __add__(self, other: Statistics) -> Statistics:
-        return add(self, other)
+        return joined([self, other])
 
-    def without_values(self) -> DenseStatistics:
+    def joined(self, others: Sequence[Statistics]) -> Statistics:
+        """The sum of these and all others, in their order; see :func:`joined`."""
+        return joined([self, *others])
+
+    @property
+    def gram(self) -> DenseStatistics:
         """The Gram sums alone, as statistics with V = 0."""
         return DenseStatistics(self.basis, self.gram_KK, self.cross_VK[:0], self.num_edits, self.num_parties)
 
@@ -164,9 +169,14 @@ class FactoredStatistics(_Arrays):
         return DenseStatistics(self.basis, self.gram_KK, self.cross_VK, self.num_edits, self.num_parties)
 
     def __add__(self, other: Statistics) -> Statistics:
-        return add(self, other)
+        return joined([self, other])
 
-    def without_values(self) -> FactoredStatistics:
+    def joined(self, others: Sequence[Statistics]) -> Statistics:
+        """The sum of these and all others, in their order; see :func:`joined`."""
+        return joined([self, *others])
+
+    @property
+    def gram(self) -> FactoredStatistics:
         """The Gram sums alone, as statistics with V = 0."""
         return FactoredStatistics(self.basis, self.factor_KN, self.image_VN[:0], self.num_edits, self.num_parties)
 
@@ -180,11 +190,48 @@ def zero(basis: Basis, key_width: int, value_width: int) -> Statistics:
     return FactoredStatistics(basis, array_of(factor_KN), array_of(image_VN), num_edits=0, num_parties=0)
 
 
-def add(left: Statistics, right: Statistics) -> Statistics:
-    """The statistics of both parties' edits; StatisticsError when bases or widths differ.
+def joined(parts: Sequence[Statistics]) -> Statistics:
+    """The statistics of all parts' edits together; StatisticsError when bases or widths differ.
 
-    The sum is factored when both are and have at most K columns together, and dense otherwise.
+    The sum is factored when all parts are and have at most K columns together, and dense otherwise. Columns are
+    brought side by side first and multiplied out once, however many parts they come in.
     """
+    first, key_width = parts[0], widths(parts[0])[0]
+    for other in parts[1:]:
+        _check_addable(first, other)
+    num_edits, num_parties = sum(part.num_edits for part in parts), sum(part.num_parties for part in parts)
+    factored = [part for part in parts if isinstance(part, FactoredStatistics)]
+    dense = [part for part in parts if isinstance(part, DenseStatistics)]
+    if not factored:
+        gram_KK, cross_VK = summed([part.gram_KK for part in dense]), summed([part.cross_VK for part in dense])
+        return DenseStatistics(first.basis, gram_KK, cross_VK, num_edits, num_parties)
+    factor_KN = side_by_side([part.factor_KN for part in factored])
+    image_VN = side_by_side([part.image_VN for part in factored])
+    if not dense and factor_KN.shape[1] <= key_width:
+        return FactoredStatistics(first.basis, factor_KN, image_VN, num_edits, num_parties)
+    gram_KK = summed([part.gram_KK for part in dense], (factor_KN, factor_KN))
+    cross_VK = summed([part.cross_VK for part in dense], (image_VN, factor_KN))
+    return DenseStatistics(first.basis, gram_KK, cross_VK, num_edits, num_parties)
+
+
+def summed(arrays_XY: Sequence[Array], factors: tuple[Array, Array] | None = None) -> Array:
+    """Sum of arrays in their order, plus left·rightᵀ for ``factors`` (left [X, N], right [Y, N]); read-only.
+
+    There is at least one array, or factors.
+    """
+    if factors is not None and not arrays_XY:
+        return array_of(tensor_of(factors[0]) @ tensor_of(factors[1]).T)
+    if len(arrays_XY) == 1 and (factors is None or not factors[0].shape[1]):
+        return arrays_XY[0]
+    total_XY = tensor_of(arrays_XY[0]).clone()
+    for array_XY in arrays_XY[1:]:
+        total_XY += tensor_of(array_XY)
+    if factors is not None:
+        total_XY.addmm_(tensor_of(factors[0]), tensor_of(factors[1]).T)
+    return array_of(total_XY)
+
+
+def _check_addable(left: Statistics, right: Statistics) -> None:
     check_same_basis(left.basis, right.basis)
     if widths(left) != widths(right):
         raise StatisticsError(
@@ -192,15 +239,6 @@ def add(left: Statistics, right: Statistics) -> Statistics:
             "the same widths from every party",
             "let every party open the same model",
         )
-    num_edits, num_parties = left.num_edits + right.num_edits, left.num_parties + right.num_parties
-    if isinstance(left, FactoredStatistics) and isinstance(right, FactoredStatistics):
-        factor_KN = side_by_side([left.factor_KN, right.factor_KN])
-        image_VN = side_by_side([left.image_VN, right.image_VN])
-        total = FactoredStatistics(left.basis, factor_KN, image_VN, num_edits, num_parties)
-        return total if total.num_columns <= widths(left)[0] else total.dense()
-    one, other = left.dense(), right.dense()
-    gram_KK, cross_VK = added(one.gram_KK, other.gram_KK), added(one.cross_VK, other.cross_VK)
-    return DenseStatistics(left.basis, gram_KK, cross_VK, num_edits, num_parties)
 
 
 def statistics_of(

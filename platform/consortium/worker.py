@@ -16,13 +16,16 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from consortium.editing.backend import Backend, Targets
+from consortium.editing.backend import Backend, States, Targets
+from consortium.editing.target_cache import TargetCache
 from consortium.evaluation.metrics import ProbeSums, Question, ask
 from consortium.facts.edit import Edit, FactSet
 from consortium.merging import registry
+from consortium.merging.history import GramHistory
 from consortium.merging.method import Contribution, PartyShare, sum_in_order
 from consortium.merging.solver import PriorSolver
-from consortium.rounds import Part, prior_matrix, sampled_requests, superseded
+from consortium.merging.solvers import Solvers
+from consortium.rounds import Part, sampled_requests, superseded
 from consortium.scenario.schema import Scenario
 from consortium.seeds import torch_generator
 from consortium.statistics import Basis
@@ -31,8 +34,8 @@ from consortium.streams.stream import Stream
 
 #: Targets kept at most, in bytes; those that had to go are computed again when they are asked for.
 _TARGET_BYTES = 256 * 2**20
-#: Solvers kept: a cohort's layers come one after the other, lanes in turn.
-_NUM_SOLVERS = 6
+#: Hidden states kept at most, in bytes, on the device; where they had to go, a layer's keys begin at the bottom again.
+_STATE_BYTES = 512 * 2**20
 
 BASE = "base"
 
@@ -60,17 +63,31 @@ class History:
     """The histories H of a lane's layers by name; a layer without an entry in ``versions`` has H = 0."""
 
     versions: Mapping[int, str]
-    read: Callable[[int], NDArray[np.float64]]
+    read: Callable[[int], GramHistory]
 
 
 @dataclass(frozen=True)
 class TargetReport:
-    """What a host says of a cohort's targets: counts and sums."""
+    """What a host says of a cohort's targets: counts and sums.
+
+    Attributes:
+        num_edits: edits of the cohort.
+        num_steps: gradient steps spent on all of them, now or when the targets were put on disk.
+        loss: sum of the last losses.
+        num_finished: edits whose loss came under ``editor.target.stop_loss``.
+        num_cached: edits whose targets were read from the host's disk.
+    """
 
     num_edits: int
     num_steps: int
     loss: float
     num_finished: int
+    num_cached: int = 0
+
+    @property
+    def remark(self) -> str | None:
+        """Where the targets came from, in words; None where all were optimised."""
+        return f"{self.num_cached} of {self.num_edits} targets from the disk cache" if self.num_cached else None
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,14 @@ class Collected:
 
     contribution: Contribution
     party_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A cohort's targets, and whether they were read from disk."""
+
+    targets: Targets
+    is_cached: bool
 
 
 Value = TypeVar("Value")
@@ -105,6 +130,10 @@ class _Kept(Generic[Value]):
         self.values.move_to_end(key)
         return self.values[key]
 
+    def peek(self, key: Hashable) -> Value | None:
+        """The value if it is kept; this is no use of it."""
+        return self.values.get(key)
+
 
 class CohortWorker:
     """A model and the parties' private edits; every method is idempotent.
@@ -121,11 +150,11 @@ class CohortWorker:
         self.backend = backend
         self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
         self.methods = {spec.lane: registry.create(spec.name, spec.parameters) for spec in scenario.merge.methods}
-        self._prior: Mapping[int, NDArray[np.float64]] = {}
-        self._prior_tokens = 0
         self._loaded: dict[int, str] = dict.fromkeys(scenario.editor.edited_layers, BASE)
-        self._targets: _Kept[Targets] = _Kept(_TARGET_BYTES, lambda kept: kept.vectors_EV.nbytes)
-        self._solvers: _Kept[PriorSolver] = _Kept(_NUM_SOLVERS, lambda _: 1)
+        self._targets: _Kept[_Found] = _Kept(_TARGET_BYTES, lambda found: found.targets.vectors_EV.nbytes)
+        self._states: _Kept[States] = _Kept(_STATE_BYTES, lambda states: states.nbytes)
+        self._disk = TargetCache() if scenario.cluster.target_cache else None
+        self._solvers: Solvers | None = None
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
 
     # Before the first round
@@ -143,7 +172,7 @@ class CohortWorker:
     def begin(self, contexts: Sequence[str], prior: Mapping[int, NDArray[np.float64]], num_tokens: int) -> None:
         """Take the run's shared contexts and the prior's sums over ``num_tokens`` tokens."""
         self.backend.set_contexts(contexts)
-        self._prior, self._prior_tokens = prior, num_tokens
+        self._solvers = Solvers(prior, num_tokens, self.scenario.editor.prior_weight)
 
     # In a round
 
@@ -164,22 +193,40 @@ class CohortWorker:
                 self._loaded[layer] = version
 
     def targets(self, weights: Weights, round_number: int, cohort: int, layer: int) -> TargetReport:
-        """Optimise the cohort's targets at ``layer`` under ``weights`` and keep them."""
-        targets = self._targets_of(weights, round_number, cohort, layer)
+        """Optimise the cohort's targets at ``layer`` under ``weights``, or read them from disk, and keep them."""
+        found = self._find_targets(weights, round_number, cohort, layer)
+        targets = found.targets
         stop_loss = self.scenario.editor.target.stop_loss
         return TargetReport(
             num_edits=len(targets.losses),
             num_steps=sum(targets.num_steps),
             loss=sum(targets.losses),
             num_finished=sum(loss < stop_loss for loss in targets.losses),
+            num_cached=len(targets.losses) if found.is_cached else 0,
         )
 
     def _targets_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> Targets:
-        def make() -> Targets:
+        return self._find_targets(weights, round_number, cohort, layer).targets
+
+    def _find_targets(self, weights: Weights, round_number: int, cohort: int, layer: int) -> _Found:
+        """A cohort's targets from memory, from disk, or made now, under the name of all that they depend on."""
+
+        def make() -> _Found:
             self._load(weights)
-            return self.backend.targets(self.edits(round_number, cohort), layer)
+            return self._read_or_optimise(self.edits(round_number, cohort), layer)
 
         return self._targets.get((weights.key, round_number, cohort, layer), make)
+
+    def _read_or_optimise(self, edits: Sequence[Edit], layer: int) -> _Found:
+        fingerprint = self.backend.targets_fingerprint(edits, layer) if self._disk is not None else None
+        if self._disk is None or fingerprint is None:
+            return _Found(self.backend.targets(edits, layer), is_cached=False)
+        kept = self._disk.load(fingerprint)
+        if kept is not None:
+            return _Found(kept, is_cached=True)
+        targets = self.backend.targets(edits, layer)
+        self._disk.store(fingerprint, targets)
+        return _Found(targets, is_cached=False)
 
     def collect(
         self,
@@ -204,10 +251,10 @@ class CohortWorker:
         """
         targets = self._targets_of(targets_at, round_number, cohort, part.target_layer)
         requests = self._requests(round_number, cohort)
-        edits = [self._edit(request) for group in requests for request in group]
+        states = self._states_of(weights, round_number, cohort, part.layer)
         self._load(weights)
-        keys_KE = self.backend.keys(edits, [part.layer])[part.layer]
-        residuals_VE = self.backend.residuals(edits, targets, part.layer) / part.divisor
+        keys_KE, missing_VE = self.backend.keys_and_residuals(states, targets)
+        residuals_VE = missing_VE / part.divisor
         method = self.methods[lane]
         solver = self._solver(part.layer, history) if method.needs_solver else None
         basis = Basis(lane, round_number, part.layer)
@@ -218,17 +265,30 @@ class CohortWorker:
             start += len(group)
             generator = torch_generator(self.scenario.seed, "rotation", lane, round_number, part.layer, party)
             form = self.scenario.merge.statistics
-            share = PartyShare(basis, keys_KE[:, own], residuals_VE[:, own], form, generator)
-            shares.append(method.contribute(share, solver))
-        return Collected(sum_in_order(shares), tuple(share.nbytes for share in shares))
+            shares.append(PartyShare(basis, keys_KE[:, own], residuals_VE[:, own], form, generator))
+        sent = method.contribute(shares, solver)
+        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent))
+
+    def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> States:
+        """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.
+
+        They depend on the edited layers before alone, so lanes share those at the first one.
+        """
+
+        def name(at: int) -> Hashable:
+            return round_number, cohort, at, tuple((below, version) for below, version in weights.key if below < at)
+
+        def make() -> States:
+            kept = [self._states.peek(name(at)) for at in sorted(weights.versions) if at < layer]
+            nearest = next((states for states in reversed(kept) if states is not None), None)
+            self._load(weights)
+            return self.backend.states(self.edits(round_number, cohort), layer, nearest)
+
+        return self._states.get(name(layer), make)
 
     def _solver(self, layer: int, history: History) -> PriorSolver:
-        def make() -> PriorSolver:
-            prior_KK = prior_matrix(self._prior[layer], self._prior_tokens, self.scenario.editor.prior_weight)
-            history_KK = history.read(layer) if layer in history.versions else None
-            return PriorSolver(prior_KK, history_KK, f"layer {layer}")
-
-        return self._solvers.get((layer, history.versions.get(layer)), make)
+        assert self._solvers is not None, "begin comes first"
+        return self._solvers.get(layer, history.versions.get(layer), lambda: history.read(layer))
 
     def evaluate(self, weights: Weights, round_number: int, cohort: int, retention: bool) -> ProbeSums:
         """Counts and sums of the cohort's own probes: this round's edits, and with ``retention`` earlier ones."""

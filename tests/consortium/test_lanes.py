@@ -5,7 +5,7 @@ import pytest
 from consortium.lanes import all_distances, expected_work, num_optimisations, open_lanes, unedited, units_of
 from consortium.merging.solver import PriorSolver
 from consortium.state import LaneState
-from consortium.statistics import Basis, DenseStatistics
+from consortium.statistics import Basis, DenseStatistics, zero
 from consortium.streams.stream import Stream
 from support.scenarios import associative_scenario
 
@@ -55,6 +55,16 @@ def test_a_resumed_lane_has_the_same_names_as_one_that_ran_on():
     resumed = open_lanes(scenario, base(), {"collabedit": lane.state(1), "global": LaneState("global", 1, base(), {})})
     assert resumed[1].snapshot().versions == lane.snapshot().versions
     assert resumed[1].history_now().versions == lane.history_now().versions
+
+
+def test_a_history_keeps_its_name_while_no_edits_come():
+    """What a host solved against it stays good; and a lane resumed after such rounds goes on under that name."""
+    _, lane = open_lanes(scenario_of(), base(), {})
+    merge_one_layer(lane)
+    lane.merge(zero(Basis(lane.name, 2, 0), 2, 1), PriorSolver(np.eye(2), None, "a layer"))
+    assert lane.history_now().versions == {0: "collabedit@1"}
+    resumed = open_lanes(scenario_of(), base(), {"collabedit": lane.state(2)})[1]
+    assert resumed.history_now().versions == {0: "collabedit@1"}
 
 
 def test_distances_are_from_the_lane_that_runs_global_whatever_it_is_called():

@@ -44,6 +44,19 @@ def test_work_of_another_kind_counts_for_the_whole_and_not_for_the_phase() -> No
     assert seen[-1].share_done == pytest.approx(1.5 / 7)
 
 
+def test_work_that_was_done_before_is_shown_and_no_longer_expected() -> None:
+    """Four of eight targets were on disk: of the other four, one is a quarter of what is left to do."""
+    seen: list[Progress] = []
+    meter = Meter(1, {"targets": 8}, seen.append)
+    meter.enter("targets", 1, 8, "edits")
+    meter.skip(4, "targets")
+    assert (seen[-1].done, seen[-1].share_done) == (4, 0.0)
+    meter.advance(1)
+    assert (seen[-1].done, seen[-1].share_done) == (5, 0.25)
+    meter.advance(3)
+    assert seen[-1].share_done == 1.0
+
+
 def test_more_work_than_expected_never_shows_more_than_all() -> None:
     seen: list[Progress] = []
     meter = Meter(1, {"targets": 2}, seen.append)

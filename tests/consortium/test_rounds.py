@@ -5,6 +5,7 @@ import pytest
 from consortium.errors import RunError, StatisticsError
 from consortium.evaluation.metrics import ProbeSum
 from consortium.merging import registry
+from consortium.merging.history import GramHistory
 from consortium.merging.solver import PriorSolver
 from consortium.rounds import (
     Part,
@@ -15,7 +16,6 @@ from consortium.rounds import (
     metric_rows,
     num_sampled,
     plan_round,
-    prior_matrix,
     sampled_requests,
     superseded,
 )
@@ -80,9 +80,9 @@ class TestMerge:
     statistics = DenseStatistics(basis, np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 0.0]]), 1)
     weight_VK = np.array([[10.0, 20.0]], np.float32)
 
-    def merge(self, history_KK=None, weight=1.0, statistics=statistics):
-        solver = PriorSolver(np.eye(2), history_KK, "layer 0")
-        return merge_layer(registry.create("collabedit", {}), statistics, solver, self.weight_VK, history_KK, weight)
+    def merge(self, history=None, weight=1.0, statistics=statistics):
+        solver = PriorSolver(np.eye(2), history and history.base_KK, "layer 0")
+        return merge_layer(registry.create("collabedit", {}), statistics, solver, self.weight_VK, history, weight)
 
     def test_the_update_is_added(self):
         merged = self.merge()
@@ -91,15 +91,15 @@ class TestMerge:
 
     def test_history_counts_in_the_solve_once_and_grows_by_the_weighted_gram(self):
         """With H = diag(2, 0): Δ = 2/(1 + 2 + 1) = 0.5; then H becomes diag(2 + h·1, 0), h = 0.5."""
-        merged = self.merge(np.diag([2.0, 0.0]), weight=0.5)
+        merged = self.merge(GramHistory("lane", 1, np.diag([2.0, 0.0])), weight=0.5)
         np.testing.assert_allclose(merged.weight_VK, [[10.5, 20.0]])
-        np.testing.assert_array_equal(merged.history_KK, np.diag([2.5, 0.0]))
+        np.testing.assert_array_equal(merged.history.base_KK, np.diag([2.5, 0.0]))
 
     def test_the_first_round_starts_a_history(self):
-        np.testing.assert_array_equal(self.merge(weight=3.0).history_KK, np.diag([3.0, 0.0]))
+        np.testing.assert_array_equal(self.merge(weight=3.0).history.base_KK, np.diag([3.0, 0.0]))
 
     def test_history_weight_0_keeps_none(self):
-        assert self.merge(weight=0.0).history_KK is None
+        assert self.merge(weight=0.0).history is None
 
     def test_the_sum_is_rounded_once(self):
         """1 + 2⁻²⁵ + 2⁻²⁵ is 1 when each step is rounded to float32, and so is 1 + 2⁻²⁴; but 3·2⁻²⁵ rounds up."""
@@ -119,10 +119,6 @@ class TestMerge:
         statistics = DenseStatistics(self.basis, np.eye(2), np.array([[1e300, 0.0]]), 1)
         with pytest.raises(RunError, match="layer 0 in round 1, lane lane, is not finite"):
             self.merge(statistics=statistics)
-
-
-def test_the_prior_is_the_weighted_mean_over_tokens():
-    np.testing.assert_array_equal(prior_matrix(np.eye(2) * 6, 3, 10.0), np.eye(2) * 20)
 
 
 @pytest.mark.parametrize(("every", "due"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])

@@ -12,7 +12,7 @@ from consortium.scenario.prepare import open_facts
 from consortium.start import add_chunk
 from consortium.worker import CohortWorker
 from support.pico import pico_folder
-from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
+from support.scenarios import associative_scenario, difference, few_edits_scenario, pico_scenario, run_serially
 
 BOTH = [(exchange, sharing) for exchange in ("layer", "round") for sharing in ("memit", "boundary")]
 
@@ -119,9 +119,10 @@ def solve_centrally(scenario, contexts):
             targets[layer] = [model.targets(edits, layer) for edits in groups]
         updates = {}
         for part in step.parts:
-            keys_KE = torch.cat([model.keys(edits, [part.layer])[part.layer] for edits in groups], dim=1)
             pairs = zip(groups, targets[part.target_layer], strict=True)
-            missing_VE = torch.cat([model.residuals(edits, found, part.layer) for edits, found in pairs], dim=1)
+            # From the bottom each time, so that what the run carries from layer to layer is put to the test.
+            found = [model.keys_and_residuals(model.states(edits, part.layer, None), goal) for edits, goal in pairs]
+            keys_KE, missing_VE = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
             prior_KK = torch.tensor(prior.sums[part.layer]) * scenario.editor.prior_weight / prior.num_tokens
             system_KK = prior_KK + keys_KE @ keys_KE.T
             updates[part.layer] = torch.linalg.solve(system_KK, keys_KE @ missing_VE.T).T / part.divisor
@@ -206,6 +207,15 @@ def whole(tmp_path_factory):
     return run_serially(associative_scenario(stream={"rounds": 3}), tmp_path_factory.mktemp("whole") / "run")
 
 
+@pytest.fixture(scope="module")
+def few_edits(tmp_path_factory):
+    """Five rounds of seven edits at K = 96: columns after rounds 1 to 3, at most 24; a base at round 4."""
+    directory = run_serially(few_edits_scenario(), tmp_path_factory.mktemp("few") / "run")
+    histories = [each for state in directory.lane_states().values() for each in state.history.values()]
+    assert {(each.base_round, tuple(each.columns)) for each in histories} == {(4, (5,))}
+    return directory
+
+
 class TestResume:
     @pytest.mark.parametrize("moment", MOMENTS)
     def test_an_interrupted_run_ends_with_the_same_bits(self, whole, moment, tmp_path):
@@ -234,6 +244,13 @@ class TestResume:
         assert again.status == "done"
         assert difference(whole.lane_states(), again.lane_states()) == []
         assert again.table("metrics").equals(whole.table("metrics"))
+
+    @pytest.mark.parametrize("round_number", [3, 4, 5])
+    def test_histories_of_few_edits_end_with_the_same_bits(self, few_edits, round_number, tmp_path):
+        """Killed while the history is columns, in the round that makes a base of them, and after it."""
+        moment = lambda progress: (progress.phase, progress.round) == ("evaluate", round_number)  # noqa: E731
+        interrupted(few_edits.scenario, tmp_path / "run", moment)
+        assert difference(few_edits.lane_states(), resumed(tmp_path / "run").lane_states()) == []
 
     def test_a_language_model_ends_with_the_same_bits(self, pico, tmp_path):
         """Contexts and the prior are kept, targets are optimised anew."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from consortium.merging.history import GramHistory
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior
 from support.scenarios import associative_scenario
 
@@ -62,4 +63,4 @@ def test_the_solver_is_of_the_weighted_prior_and_the_history():
     prior = Prior({0: np.eye(4) * 5}, 10)
     rhs_KN = torch.eye(4, dtype=torch.float64)
     torch.testing.assert_close(prior.solver(scenario, 0, None).solve(rhs_KN), rhs_KN / 3)
-    torch.testing.assert_close(prior.solver(scenario, 0, np.eye(4)).solve(rhs_KN), rhs_KN / 4)
+    torch.testing.assert_close(prior.solver(scenario, 0, GramHistory("lane", 1, np.eye(4))).solve(rhs_KN), rhs_KN / 4)

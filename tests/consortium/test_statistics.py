@@ -12,6 +12,7 @@ from consortium.statistics import (
     DenseStatistics,
     FactoredStatistics,
     from_arrays,
+    joined,
     statistics_of,
     to_arrays,
     widths,
@@ -109,6 +110,32 @@ def test_the_sum_over_any_split_equals_the_statistics_of_all(split):
     np.testing.assert_allclose(total.gram_KK, whole.gram_KK, atol=1e-12)
     np.testing.assert_allclose(total.cross_VK, whole.cross_VK, atol=1e-12)
     assert (total.num_edits, total.num_parties) == (start, len(split))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, K + 1), forms), min_size=1, max_size=6))
+def test_joining_many_at_once_is_adding_one_after_the_other(parts):
+    made = [make(num, form, seed) for seed, (num, form) in enumerate(parts)]
+    one_by_one = made[0]
+    for part in made[1:]:
+        one_by_one = one_by_one + part
+    assert_same(joined(made), one_by_one)
+    assert type(joined(made)) is type(one_by_one)
+
+
+def test_many_factors_are_multiplied_out_once(monkeypatch):
+    """30 parties of 2 edits, K = 6: the sum is dense, but no single party is made dense for it."""
+    made = [make(2, "factored", seed) for seed in range(30)]
+    monkeypatch.setattr(FactoredStatistics, "dense", None)
+    assert isinstance(joined(made), DenseStatistics)
+
+
+def test_sums_leave_what_was_added_as_it_was():
+    parts = [make(3, "dense", 1), make(4, "dense", 2), make(2, "factored", 3)]
+    before = [array.copy() for part in parts for array in part.arrays().values()]
+    joined(parts)
+    after = [array for part in parts for array in part.arrays().values()]
+    assert all((one == other).all() for one, other in zip(before, after, strict=True))
 
 
 def test_a_sum_never_grows_beyond_the_dense_form():
@@ -245,9 +272,9 @@ def test_the_same_generator_seed_gives_the_same_bits():
 
 
 @pytest.mark.parametrize("form", ["dense", "factored"])
-def test_without_values_keeps_the_gram_sums(form):
+def test_the_gram_sums_alone_are_statistics_without_values(form):
     statistics = make(3, form)
-    gram_only = statistics.without_values()
+    gram_only = statistics.gram
     assert widths(gram_only) == (K, 0)
     assert (gram_only.gram_KK == statistics.gram_KK).all()
     assert (gram_only + gram_only).num_edits == 6

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from consortium import worker as worker_module
 from consortium.editing.open import open_backend
+from consortium.merging.history import GramHistory
 from consortium.rounds import Part, superseded
 from consortium.scenario.prepare import open_facts
 from consortium.start import add_chunk
 from consortium.worker import CohortWorker, History, Weights
-from support.scenarios import associative_scenario
+from support.pico import pico_folder
+from support.scenarios import associative_scenario, pico_scenario
 
 PART = Part(1, 2, 2)
 NO_HISTORY = History({}, {}.__getitem__)
@@ -86,6 +88,75 @@ def test_targets_that_were_let_go_are_made_again(scenario, monkeypatch):
     assert len(calls) == 3
 
 
+def collect_all(worker, lane, round_number=1):
+    """A lane's round on a pico model, layer after layer, each merged by adding a hundredth; cohort by cohort."""
+    found, weights = [], worker.backend.base_weights()
+    versions, base = dict.fromkeys(weights, "base"), base_of(worker)
+    for layer in (1, 2, 3):
+        part, now = Part(layer, 3, 4 - layer), Weights(dict(versions), dict(weights).__getitem__)
+        parts = [worker.collect(lane, round_number, cohort, part, now, base, NO_HISTORY) for cohort in (0, 1)]
+        found += map(pickle.dumps, parts)
+        weights[layer] = weights[layer] + np.float32(0.01)
+        versions[layer] = f"{lane}@{round_number}"
+    return found
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory):
+    folder = pico_folder(tmp_path_factory.mktemp("model") / "pico", "llama", num_layers=5)
+    return pico_scenario(folder, stream={"rounds": 2}, editor={"layers": [1, 3]})
+
+
+def blocks_run(worker, monkeypatch):
+    """Which layers states were asked for, and from which they were carried on."""
+    calls, states = [], worker.backend.states
+
+    def noted(edits, layer, below):
+        calls.append((layer, None if below is None else below.layer))
+        return states(edits, layer, below)
+
+    monkeypatch.setattr(worker.backend, "states", noted)
+    return calls
+
+
+def test_states_are_carried_from_layer_to_layer_and_shared_by_lanes(pico, monkeypatch):
+    worker = opened(pico)
+    calls = blocks_run(worker, monkeypatch)
+    collect_all(worker, "collabedit")
+    assert calls == [(1, None), (1, None), (2, 1), (2, 1), (3, 2), (3, 2)]
+    calls.clear()
+    collect_all(worker, "global")
+    assert calls == [(2, 1), (2, 1), (3, 2), (3, 2)]
+    calls.clear()
+    collect_all(worker, "global", round_number=2)
+    assert calls[:2] == [(1, None), (1, None)]
+
+
+def test_states_that_were_let_go_change_no_bit(pico, monkeypatch):
+    kept = collect_all(opened(pico), "collabedit")
+    monkeypatch.setattr(worker_module, "_STATE_BYTES", 1)
+    forgetful = opened(pico)
+    calls = blocks_run(forgetful, monkeypatch)
+    assert collect_all(forgetful, "collabedit") == kept
+    assert calls == [(1, None), (1, None), (2, None), (2, None), (3, None), (3, None)]
+
+
+def test_states_follow_the_weights_below(pico):
+    """Statistics of the last layer differ when a layer below it has other weights, and only then."""
+    worker = opened(pico)
+    base = base_of(worker)
+
+    def keys_at(layer, changed):
+        weights = {at: base.read(at) + np.float32(0.01 * (at == changed)) for at in base.versions}
+        versions = {at: "other@1" if at == changed else "base" for at in base.versions}
+        now = Weights(versions, weights.__getitem__)
+        return worker.collect("global", 1, 0, Part(layer, 3, 1), now, base, NO_HISTORY).contribution.keys[0]
+
+    unchanged = keys_at(2, changed=None)
+    assert np.array_equal(keys_at(2, changed=2), unchanged)
+    assert not np.allclose(keys_at(2, changed=1), unchanged)
+
+
 def test_targets_are_reported_as_counts_and_sums(scenario, worker):
     report = worker.targets(base_of(worker), 2, 3, 2)
     assert report.num_edits == 4  # the last of four cohorts holds one party only
@@ -109,14 +180,14 @@ def test_a_cohort_is_its_parties_edits_and_no_others(scenario, worker):
     assert [len(each.party_bytes) for each in collected] == [2, 2, 2, 1]
     keys_KE = np.hstack([block for each in collected for block in each.contribution.keys])
     wanted = [worker._edit(request) for party in range(7) for request in worker.stream.requests(2, party)]
-    expected_KE = worker.backend.keys(wanted, [1])[1].numpy()
-    np.testing.assert_allclose(keys_KE, expected_KE)
+    states, targets = worker.backend.states(wanted, 1, None), worker.backend.targets(wanted, 2)
+    np.testing.assert_allclose(keys_KE, worker.backend.keys_and_residuals(states, targets)[0])
 
 
 def test_parties_solve_against_the_history_they_are_given(scenario, worker):
     """A history heavy in all directions leaves next to nothing of a local update."""
     base = base_of(worker)
-    heavy = History({1: "task_arithmetic@1"}, lambda layer: 1e9 * np.eye(24))
+    heavy = History({1: "task_arithmetic@1"}, lambda layer: GramHistory("task_arithmetic", 1, 1e9 * np.eye(24)))
     light, damped = (
         worker.collect("task_arithmetic", 2, 0, PART, base, base, history).contribution.delta_VK
         for history in (NO_HISTORY, heavy)
@@ -126,7 +197,7 @@ def test_parties_solve_against_the_history_they_are_given(scenario, worker):
 
 def test_a_history_is_read_once_for_all_cohorts(worker):
     reads = []
-    history = History({1: "ties@1"}, lambda layer: reads.append(layer) or np.eye(24))
+    history = History({1: "ties@1"}, lambda layer: reads.append(layer) or GramHistory("ties", 1, np.eye(24)))
     for cohort in range(4):
         worker.collect("ties", 2, cohort, PART, base_of(worker), base_of(worker), history)
     assert reads == [1]

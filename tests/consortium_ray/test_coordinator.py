@@ -8,12 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from consortium.errors import RunError, ScenarioError
+from consortium.merging.deltas import DenseUpdate
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
 from consortium_ray.coordinator import Coordinator
 from consortium_ray.pool import Answered, Lost, ReplacePolicy
 from support.pools import LocalPool, run_on
-from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
+from support.scenarios import (
+    ALL_METHODS,
+    associative_scenario,
+    difference,
+    few_edits_scenario,
+    pico_scenario,
+    run_serially,
+)
 
 EVERYWHERE = {"describe": 0.2, "contexts": 0.2, "prior_sum": 0.1, "targets": 0.1, "collect": 0.1, "evaluate": 0.1}
 TROUBLE = {"losses": EVERYWHERE, "duplicates": 0.3, "late": 0.5}
@@ -65,6 +73,14 @@ class TestSameBits:
         directory, _ = run_locally(scenario, tmp_path / "run", seed=1, losses=losses, late=0.5, duplicates=0.2)
         assert difference(serial.lane_states(), directory.lane_states()) == []
         assert directory.table("metrics").equals(serial.table("metrics"))
+
+    @pytest.mark.parametrize("size", [1, 3])
+    def test_with_histories_of_few_edits(self, size, tmp_path):
+        """Hosts extend what they solved in earlier rounds, or make it anew when they are new themselves."""
+        scenario = few_edits_scenario()
+        serial = run_serially(scenario, tmp_path / "serial")
+        directory, _ = run_locally(scenario, tmp_path / "run", size=size, losses={"collect": 0.1})
+        assert difference(serial.lane_states(), directory.lane_states()) == []
 
     def test_a_killed_run_goes_on_elsewhere(self, serial_run, tmp_path):
         """Stopped in the middle of each round by turns, on one, two and three hosts, and finished by the last."""
@@ -209,7 +225,7 @@ def test_a_host_that_sends_bad_numbers_is_named(tmp_path, monkeypatch):
     def spoilt(pool, member, call):
         answer = finish(pool, member, call)
         if call.method == "collect" and call.cohort == 2:
-            bad = replace(answer.value.contribution, delta_VK=np.full((10, 24), np.nan))
+            bad = replace(answer.value.contribution, update=DenseUpdate(np.full((10, 24), np.nan)))
             answer = replace(answer, value=replace(answer.value, contribution=bad))
         return answer
 

@@ -11,7 +11,7 @@ from types import NoneType
 import numpy as np
 import pytest
 from consortium.evaluation.metrics import ProbeSum
-from consortium.merging.deltas import DeltaSum
+from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.global_edit import OwnedEdits
 from consortium.merging.ties import SignedSums
 from consortium.records.directory import RunDirectory
@@ -25,12 +25,14 @@ from support.scenarios import associative_scenario, pico_scenario
 #: Every type that a message may be made of, with the fields that carry anything.
 DOCUMENTED = {
     Answer: {"incarnation", "value", "seconds"},
-    TargetReport: {"num_edits", "num_steps", "loss", "num_finished"},
+    TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached"},
     Collected: {"contribution", "party_bytes"},
     Basis: {"lane", "round", "layer"},
     DenseStatistics: {"basis", "gram_KK", "cross_VK", "num_edits", "num_parties"},
     FactoredStatistics: {"basis", "factor_KN", "image_VN", "num_edits", "num_parties"},
-    DeltaSum: {"delta_VK", "gram"},
+    DeltaSum: {"update", "gram"},
+    DenseUpdate: {"delta_VK"},
+    FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
     ProbeSum: {"success", "strict", "num_edits", "num_probes"},
     ModelFacts: {"base_weights", "prior_fingerprint", "prior_chunks"},
@@ -64,21 +66,16 @@ def record(scenario, path):
         return targets
 
     def watched_collect(worker, lane, round_number, cohort, part, *rest):
-        keys, residuals = worker.backend.keys, worker.backend.residuals
+        measure = worker.backend.keys_and_residuals
 
-        def watched_keys(*arguments):
-            found = keys(*arguments)
-            note(found[part.layer])
-            return found
-
-        def watched_residuals(*arguments):
-            found = residuals(*arguments)
-            note(found)
+        def watched(*arguments):
+            found = measure(*arguments)
+            for columns_XE in found:
+                note(columns_XE)
             return found
 
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(worker.backend, "keys", watched_keys)
-            inner.setattr(worker.backend, "residuals", watched_residuals)
+            inner.setattr(worker.backend, "keys_and_residuals", watched)
             return collect(worker, lane, round_number, cohort, part, *rest)
 
     with pytest.MonkeyPatch.context() as patch, RunDirectory.create(path, scenario) as directory:

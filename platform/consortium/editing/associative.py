@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.arrays import tensor_of
-from consortium.editing.backend import Probe, Score, Targets
+from consortium.editing.backend import Probe, Score, States, Targets
 from consortium.editing.prior import prior_tokens
 from consortium.errors import ScenarioError
 from consortium.facts.drawn import DrawnFacts, read_cue, read_object
@@ -90,18 +90,23 @@ class AssociativeBackend:
             losses=tuple(losses.tolist()),
         )
 
-    def keys(self, edits: Sequence[Edit], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        """Keys [K, E] float64 on the CPU at each of ``layers``."""
-        keys_LEK = self._edit_keys(edits)
-        return {layer: tensor_of(keys_LEK[layer]).T.contiguous() for layer in layers}
+    def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> None:
+        """None: a target has a closed form, which takes less time than to read it."""
+        return
 
-    def residuals(self, edits: Sequence[Edit], targets: Targets, layer: int) -> torch.Tensor:
-        """What is still missing to reach ``targets`` [V, E] float64 on the CPU; the same at every ``layer``.
+    def states(self, edits: Sequence[Edit], layer: int, below: States | None) -> States:
+        """The edits themselves: keys are looked up, whatever the layers before hold."""
+        assert below is None or below.edits == tuple(edits), "states of other edits"
+        return States(tuple(edits), layer)
 
-        What any layer puts out is added to the hidden states as it is.
+    def keys_and_residuals(self, states: States, targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys [K, E], and what is still missing to reach ``targets`` [V, E], float64 on the CPU.
+
+        The latter is the same at every layer: what any layer puts out is added to the hidden states as it is.
         """
-        hidden_VE = self._sum_of_layers(self._edit_keys(edits), range(targets.layer + 1))
-        return targets.vectors_EV.T.double() - hidden_VE.cpu()
+        keys_LEK = self._edit_keys(states.edits)
+        hidden_VE = self._sum_of_layers(keys_LEK, range(targets.layer + 1))
+        return tensor_of(keys_LEK[states.layer]).T.contiguous(), targets.vectors_EV.T.double() - hidden_VE.cpu()
 
     def score(self, probes: Sequence[Probe]) -> list[Score]:
         """Scores of probes, in their order; a target is one token."""

@@ -33,6 +33,22 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class States:
+    """Where some edits' prompts stand at the input of ``layer``; a backend that carries something adds it.
+
+    What is carried depends on the edits, on the contexts and on the weights of the layers before ``layer``.
+    """
+
+    edits: tuple[Edit, ...]
+    layer: int
+
+    @property
+    def nbytes(self) -> int:
+        """Size of what is carried."""
+        return 0
+
+
+@dataclass(frozen=True)
 class Probe:
     """A question to the model: is ``target`` likelier than ``rival`` after ``prompt``?"""
 
@@ -84,14 +100,29 @@ class Backend(Protocol):
         """Optimise the targets of all edits together at ``layer`` under the present weights."""
         ...
 
-    def keys(self, edits: Sequence[Edit], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        """Keys [K, E] float64 on the CPU at each of ``layers`` under the present weights."""
+    def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> Mapping[str, object] | None:
+        """Everything that ``targets`` of these edits depends on, in plain values, ``layer`` among them.
+
+        None where they are not worth keeping on disk.
+        """
         ...
 
-    def residuals(self, edits: Sequence[Edit], targets: Targets, layer: int) -> torch.Tensor:
-        """What is still missing to reach ``targets``, as a change [V, E] of the output of ``layer``'s weight.
+    def states(self, edits: Sequence[Edit], layer: int, below: States | None) -> States:
+        """What keys and residuals at ``layer`` are made from, under the present weights of the layers before it.
 
-        float64 on the CPU, under the present weights; not yet shared out over layers.
+        Args:
+            edits: the edits.
+            layer: the layer.
+            below: states of the same edits at an earlier layer, under the present weights of the layers before that
+                one; None to begin at the bottom. The outcome is the same, bit for bit.
+        """
+        ...
+
+    def keys_and_residuals(self, states: States, targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys [K, E], and what is still missing to reach ``targets``, at the layer of ``states``.
+
+        What is missing is a change [V, E] of the output of the layer's weight. Both are float64 on the CPU, under
+        the present weights; residuals are not yet shared out over layers.
         """
         ...
 

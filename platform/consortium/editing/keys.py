@@ -4,84 +4,164 @@ MEMIT (arXiv 2210.07229), section 4.3 and the released ``compute_ks``: a key is 
 projection at the subject's last token, averaged over contexts; the residual is what the hidden state after the
 last edited layer still lacks to be the target.
 
-Shapes: E edits, N prompts (an edit in a context), R packed rows, T columns, K key width, V value width.
+Prompts are cut at the subject's last token, and what they have in common at their beginning is run once
+(:mod:`consortium.models.trees`). Hidden states are carried from layer to layer: what is below a layer that was
+merged is not run again. :mod:`consortium.editing.naive_keys` is the naive twin.
+
+Shapes: E edits, C contexts, N prompts (an edit in a context), R rows, T columns, K key width, V value width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
-from consortium.editing.backend import Targets
+from consortium.editing.backend import States, Targets
 from consortium.editing.contexts import BARE, context_weights
 from consortium.facts.edit import Edit
+from consortium.models.bottom import run_blocks, run_blocks_to
 from consortium.models.language import LanguageModel
-from consortium.models.packing import Packing, pack
-from consortium.models.segments import run_bottom
 from consortium.models.tokens import subject_last_token
+from consortium.models.trees import TOKENS_AT_ONCE, Forest, plant
 
-#: Tokens that run through the model at once; bounds memory.
-_TOKENS_AT_ONCE = 4096
+
+@dataclass(frozen=True)
+class _Batch:
+    """Prompts that run together, and their hidden states [R, T, V] at the input of a layer; None at layer 0."""
+
+    prompts: Forest
+    hidden_RTV: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class HiddenStates(States):
+    """Hidden states of some edits' prompts at the input of ``layer``.
+
+    Attributes:
+        num_contexts: C.
+        bare: the bare prompts, by edit. They stand apart, since residuals run them further up.
+        others: the prompts in the other contexts, numbered edit by edit.
+    """
+
+    num_contexts: int
+    bare: tuple[_Batch, ...]
+    others: tuple[_Batch, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the hidden states."""
+        kept = (batch.hidden_RTV for batch in (*self.bare, *self.others))
+        return sum(hidden_RTV.nbytes for hidden_RTV in kept if hidden_RTV is not None)
+
+
+def hidden_states(
+    model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str], layer: int, below: States | None = None
+) -> HiddenStates:
+    """Hidden states at the input of ``layer``, under the present weights of the layers before it.
+
+    Args:
+        model: the model.
+        edits: the edits.
+        contexts: templates, the bare one first.
+        layer: the layer.
+        below: the same edits' states at an earlier layer, to go on from; None to begin at the bottom. The outcome
+            is the same, bit for bit.
+    """
+    if below is None:
+        assert contexts[0] == BARE, "the first context is the bare prompt"
+        bare = _planted(model, [_up_to_subject(model, edit, BARE) for edit in edits])
+        in_context = [_up_to_subject(model, edit, context) for edit in edits for context in contexts[1:]]
+        below = HiddenStates(tuple(edits), 0, len(contexts), bare, _planted(model, in_context))
+    assert isinstance(below, HiddenStates)
+    assert below.edits == tuple(edits), "states of other edits"
+    blocks = range(below.layer, layer)
+    bare, others = (tuple(_carried(model, batch, blocks) for batch in part) for part in (below.bare, below.others))
+    return HiddenStates(below.edits, layer, below.num_contexts, bare, others)
+
+
+def keys_and_residuals(
+    model: LanguageModel, states: HiddenStates, targets: Targets
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys [K, E] and residuals [V, E] at the layer of ``states``, as :func:`mean_keys` and :func:`residuals` say."""
+    found = _run_on(model, states.bare, len(states.edits), states.layer, targets.layer)
+    missing_EV = targets.vectors_EV.double() - found.hidden_NV
+    return _mean_keys(model, states, found.keys_NK), (missing_EV / found.scale_NV).T.contiguous()
 
 
 def mean_keys(
     model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str], layers: Sequence[int]
 ) -> dict[int, torch.Tensor]:
     """Keys [K, E] float64 on the CPU for each of ``layers``: weighted means over contexts."""
-    sequences = [_up_to_subject(model, edit, context) for edit in edits for context in contexts]
-    keys_NK = {layer: torch.empty(len(sequences), model.key_width(layer), dtype=torch.float64) for layer in layers}
-    for numbers, packing, ends in _batches(sequences):
-
-        def read(layer: int, keys_RTK: torch.Tensor, numbers: range = numbers, ends: Ends = ends) -> None:
-            keys_NK[layer][numbers] = keys_RTK[ends].double().cpu()
-
-        run_bottom(model, packing, max(layers), layers, read)
-    weights = context_weights(len(contexts))
-    return {
-        layer: torch.einsum("ecK,c->Ke", keys.view(len(edits), len(contexts), keys.shape[1]), weights)
-        for layer, keys in keys_NK.items()
-    }
+    states: HiddenStates | None = None
+    keys_KE = {}
+    for layer in sorted(layers):
+        states = hidden_states(model, edits, contexts, layer, states)
+        bare = _run_on(model, states.bare, len(edits), layer, layer)
+        keys_KE[layer] = _mean_keys(model, states, bare.keys_NK)
+    return {layer: keys_KE[layer] for layer in layers}
 
 
 def residuals(model: LanguageModel, edits: Sequence[Edit], targets: Targets, layer: int) -> torch.Tensor:
     """What the bare prompts' hidden states lack to be their targets, as a change [V, E] of ``layer``'s output.
 
-    Where a block norms the projection's output before adding it (Gemma), the change is taken back through
-    that norm (see :meth:`LanguageModel.output_scale`).
+    float64 on the CPU. Where a block norms the projection's output before adding it (Gemma), the change is taken
+    back through that norm (see :meth:`LanguageModel.output_scale`).
     """
-    sequences = [_up_to_subject(model, edit, BARE) for edit in edits]
-    hidden_EV = torch.empty(len(edits), model.hidden_width, dtype=torch.float64)
-    scale_EV = torch.ones_like(hidden_EV)
-    # The projection is run after the model has: to run it from within its own hook would call that hook again.
-    read_layers = [] if model.layout.output_norm is None else [layer]
-    for numbers, packing, ends in _batches(sequences):
-        keys_RTK: dict[int, torch.Tensor] = {}
-        hidden_RTV = run_bottom(model, packing, targets.layer, read_layers, keys_RTK.__setitem__)
-        hidden_EV[numbers] = hidden_RTV[ends].double().cpu()
-        for at, keys in keys_RTK.items():
-            scale_EV[numbers] = model.output_scale(at, model.projection(at)(keys[ends])).double().cpu()
-    return ((targets.vectors_EV.double() - hidden_EV) / scale_EV).T.contiguous()
+    return keys_and_residuals(model, hidden_states(model, edits, (BARE,), layer), targets)[1]
+
+
+def _mean_keys(model: LanguageModel, states: HiddenStates, bare_EK: torch.Tensor) -> torch.Tensor:
+    """Weighted means [K, E] over contexts."""
+    num_edits, num_others = len(states.edits), states.num_contexts - 1
+    others = _run_on(model, states.others, num_edits * num_others, states.layer, states.layer)
+    others_ECK = others.keys_NK.view(num_edits, num_others, bare_EK.shape[1])
+    keys_ECK = torch.cat([bare_EK[:, None], others_ECK], dim=1)
+    return torch.einsum("ecK,c->Ke", keys_ECK, context_weights(states.num_contexts))
 
 
 def _up_to_subject(model: LanguageModel, edit: Edit, context: str) -> list[int]:
     ids, subject = subject_last_token(model.tokenizer, edit.prompt, edit.subject, context)
-    return list(ids[: subject + 1])
+    return ids[: subject + 1]
 
 
-Ends = tuple[list[int], list[int]]
+def _planted(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> tuple[_Batch, ...]:
+    return tuple(_Batch(forest, None) for forest in plant(sequences, TOKENS_AT_ONCE[model.device.type]))
 
 
-def _batches(sequences: Sequence[Sequence[int]]) -> Iterator[tuple[range, Packing, Ends]]:
-    """Sequences in packed batches: their numbers, their layout, and rows and columns of their last tokens."""
-    start = 0
-    while start < len(sequences):
-        end, num_tokens = start + 1, len(sequences[start])
-        while end < len(sequences) and num_tokens + len(sequences[end]) <= _TOKENS_AT_ONCE:
-            num_tokens += len(sequences[end])
-            end += 1
-        chosen = sequences[start:end]
-        packing = pack(chosen)
-        places = [packing.place(number, -1) for number in range(len(chosen))]
-        yield range(start, end), packing, ([row for row, _ in places], [column for _, column in places])
-        start = end
+def _carried(model: LanguageModel, batch: _Batch, blocks: range) -> _Batch:
+    return _Batch(batch.prompts, run_blocks(model, batch.prompts, blocks, batch.hidden_RTV)) if blocks else batch
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a run shows at the prompts' last tokens, float64 on the CPU.
+
+    Attributes:
+        keys_NK: keys at the layer.
+        scale_NV: what the layer's block multiplies the projection's outputs by.
+        hidden_NV: hidden states after the last block that ran.
+    """
+
+    keys_NK: torch.Tensor
+    scale_NV: torch.Tensor
+    hidden_NV: torch.Tensor
+
+
+def _run_on(model: LanguageModel, batches: Sequence[_Batch], num_prompts: int, layer: int, last_layer: int) -> _Found:
+    """Run blocks ``layer`` … ``last_layer`` over prompts whose states at the input of ``layer`` are known."""
+    assert last_layer >= layer, "residuals are measured after the layer that they are for, or a later one"
+    hidden_NV = torch.empty(num_prompts, model.hidden_width, dtype=torch.float64)
+    found = _Found(hidden_NV.new_empty(num_prompts, model.key_width(layer)), torch.ones_like(hidden_NV), hidden_NV)
+    for batch in batches:
+        numbers, ends, seen = list(batch.prompts.numbers), batch.prompts.ends(), dict[int, torch.Tensor]()
+        blocks = range(layer, last_layer + 1)
+        hidden = run_blocks_to(model, batch.prompts, blocks, ends, batch.hidden_RTV, [layer], seen.__setitem__)
+        found.hidden_NV[numbers] = hidden.double().cpu()
+        found.keys_NK[numbers] = seen[layer].double().cpu()
+        if model.layout.output_norm is not None:
+            # The projection runs after the model has: to run it within its own hook would call that hook again.
+            outputs = model.projection(layer)(seen[layer])
+            found.scale_NV[numbers] = model.output_scale(layer, outputs).double().cpu()
+    return found

@@ -9,8 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.editing import keys, prior
-from consortium.editing.backend import Probe, Score, Targets
+from consortium.editing.backend import Probe, Score, States, Targets
 from consortium.editing.contexts import generate_contexts
+from consortium.editing.identity import frozen_identity
+from consortium.editing.keys import HiddenStates
+from consortium.editing.target_cache import targets_fingerprint
 from consortium.editing.targets import optimise_targets
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
@@ -28,6 +31,7 @@ class LanguageBackend:
         self._layers = editor.edited_layers
         self._base = {layer: self._weight(layer) for layer in self._layers}
         self._contexts: tuple[str, ...] | None = None
+        self._frozen: dict[str, object] | None = None
 
     def _weight(self, layer: int) -> NDArray[np.float32]:
         weight: NDArray[np.float32] = self.model.weight_VK(layer).float().cpu().contiguous().numpy().copy()
@@ -59,13 +63,22 @@ class LanguageBackend:
         """Targets of all edits together, under the present weights."""
         return optimise_targets(self.model, edits, self._known_contexts(), layer, self.editor.target)
 
-    def keys(self, edits: Sequence[Edit], layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        """Keys [K, E] float64 at each of ``layers``."""
-        return keys.mean_keys(self.model, edits, self._known_contexts(), layers)
+    def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> dict[str, object]:
+        """Everything that :meth:`targets` depends on, under the present weights."""
+        if self._frozen is None:
+            self._frozen = frozen_identity(self.model, self._layers)
+        return targets_fingerprint(
+            self.model, self._frozen, self._layers, edits, self._known_contexts(), layer, self.editor.target
+        )
 
-    def residuals(self, edits: Sequence[Edit], targets: Targets, layer: int) -> torch.Tensor:
-        """Residuals [V, E] float64, not yet shared out."""
-        return keys.residuals(self.model, edits, targets, layer)
+    def states(self, edits: Sequence[Edit], layer: int, below: States | None) -> HiddenStates:
+        """Hidden states of all prompts at the input of ``layer``, carried on from ``below``."""
+        return keys.hidden_states(self.model, edits, self._known_contexts(), layer, below)
+
+    def keys_and_residuals(self, states: States, targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys [K, E] and residuals [V, E] float64, not yet shared out."""
+        assert isinstance(states, HiddenStates)
+        return keys.keys_and_residuals(self.model, states, targets)
 
     def score(self, probes: Sequence[Probe]) -> list[Score]:
         """Scores of probes, in their order."""

@@ -2,41 +2,48 @@
 
 C = λ·E[kkᵀ] (MEMIT, arXiv 2210.07229, equation 15) weighs what the layer already holds. By default the text is
 sampled from the unedited model with a fixed seed: about ten times K tokens are enough (arXiv 2506.04226).
-Text is cut into chunks that hosts work on in parallel; sums are added in the order of chunks.
+Text is cut into chunks that hosts work on in parallel; sums are added in the order of chunks. Within a chunk a few
+texts at a time run through the blocks up to the last edited one, and only their keys' sums are kept.
 
-Shapes: K key width, T tokens.
+Shapes: B texts, K key width, R rows, T tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 
+from consortium.editing.identity import arithmetic_identity, digest_of, frozen_identity
+from consortium.editing.prior_text import (
+    SAMPLING_SEED,
+    TEXT_TOKENS,
+    named_texts,
+    read_text,
+    sampled_texts,
+    sampling_dtype,
+)
 from consortium.errors import InputError, ScenarioError
 from consortium.files import cache_folder, read_arrays, write_arrays
+from consortium.models.bottom import run_bottom
 from consortium.models.language import LanguageModel
 from consortium.models.packing import pack
-from consortium.models.sampling import OPENERS, sample_tokens
-from consortium.models.segments import run_bottom
-from consortium.models.tokens import encode
+from consortium.models.sampling import OPENERS
 from consortium.scenario.schema import PriorSpec
-from consortium.seeds import numpy_generator, torch_generator
 
-#: Tokens of one text, and texts of one chunk. They fix the sums' bits, so they are part of the cache's key.
-TEXT_TOKENS = 64
-CHUNK_TEXTS = 60
-#: Characters that are read for each token wanted of a named text: a large corpus is neither read nor tokenised whole.
-_CHARACTERS_PER_TOKEN = 16
-#: Sampled text depends on the model alone: runs of any seed share one prior.
-_SAMPLING_SEED = 20250607
+#: Texts of one chunk: with more rows, sampling multiplies larger matrices; with fewer, more hosts can share the work.
+CHUNK_TEXTS = 120
+#: Texts that run through the model together once they are written; bounds memory.
+_READ_TEXTS = 20
+#: Columns of k·kᵀ that are made by one product. Only what is on and above the diagonal is computed.
+_BLOCK_COLUMNS = 256
+#: Raised when the same text gives other bits: sums on disk of an older way are then not taken.
+_VERSION = 2
 
 LayerSums = dict[int, NDArray[np.float64]]
 
@@ -64,84 +71,43 @@ def num_chunks(spec: PriorSpec, key_width: int) -> int:
 
 
 def measure_chunk(model: LanguageModel, spec: PriorSpec, layers: Sequence[int], chunk: int) -> tuple[LayerSums, int]:
-    """Σ k·kᵀ [K, K] float64 of each layer over one chunk's tokens, and the number of tokens."""
+    """Σ k·kᵀ [K, K] float64 of each layer over one chunk's tokens, and the number of tokens.
+
+    Raises:
+        ScenarioError: too few tokens are asked for.
+        InputError: the named text cannot be read or is too short.
+    """
     wanted = prior_tokens(spec, max(model.key_width(layer) for layer in layers))
     num_texts = min(CHUNK_TEXTS, -(-wanted // TEXT_TOKENS) - chunk * CHUNK_TEXTS)
     if spec.source == "model":
-        texts_BT = _sampled_texts(model, chunk, num_texts)
+        texts_BT = sampled_texts(model, chunk, num_texts)
     else:
-        texts_BT = _named_texts(model, spec, wanted)[chunk * CHUNK_TEXTS :][:num_texts]
-    sums = {layer: torch.zeros(model.key_width(layer), model.key_width(layer), dtype=torch.float64) for layer in layers}
+        texts_BT = named_texts(model, spec, wanted)[chunk * CHUNK_TEXTS :][:num_texts]
+    return sum_over_texts(model, texts_BT, layers), texts_BT.numel()
+
+
+def sum_over_texts(model: LanguageModel, texts_BT: torch.Tensor, layers: Sequence[int]) -> LayerSums:
+    """Σ k·kᵀ [K, K] float64 of each layer over texts of equal length."""
+    sums = {
+        layer: torch.zeros([model.key_width(layer)] * 2, dtype=torch.float64, device=model.device) for layer in layers
+    }
 
     def read(layer: int, keys_RTK: torch.Tensor) -> None:
-        keys = keys_RTK.flatten(0, 1).double()
-        sums[layer] += (keys.T @ keys).cpu()
+        _add_upper(sums[layer], keys_RTK.flatten(0, 1).double())
 
-    packing = pack(texts_BT.tolist())
-    assert packing.num_rows * packing.width == texts_BT.numel(), "padding would be counted as text"
-    run_bottom(model, packing, max(layers), layers, read)
-    return {layer: total.numpy() for layer, total in sums.items()}, texts_BT.numel()
-
-
-def _sampled_texts(model: LanguageModel, chunk: int, num_texts: int) -> torch.Tensor:
-    openers = numpy_generator(_SAMPLING_SEED, "prior-openers", chunk).integers(len(OPENERS), size=num_texts)
-    starts = [encode(model.tokenizer, OPENERS[number]) for number in openers]
-    return sample_tokens(model, starts, TEXT_TOKENS, torch_generator(_SAMPLING_SEED, "prior-text", chunk))
+    for few_BT in texts_BT.split(_READ_TEXTS):
+        packing = pack(few_BT.tolist())
+        assert packing.num_rows * packing.width == few_BT.numel(), "padding would be counted as text"
+        run_bottom(model, packing, max(layers), layers, read)
+    return {layer: (upper_KK.triu() + upper_KK.triu(1).T).cpu().numpy() for layer, upper_KK in sums.items()}
 
 
-def _named_texts(model: LanguageModel, spec: PriorSpec, wanted: int) -> torch.Tensor:
-    """Texts [B, T] cut from a named source, as many as hold ``wanted`` tokens."""
-    ids = encode(model.tokenizer, _read_text(spec, wanted))
-    num_texts = -(-wanted // TEXT_TOKENS)
-    if len(ids) < num_texts * TEXT_TOKENS:
-        raise InputError(
-            f"editor.prior.source: {spec.source} holds {len(ids)} tokens",
-            f"at least {num_texts * TEXT_TOKENS} tokens",
-            "name a longer text, lower editor.prior.tokens, or use `model` to sample text from the model",
-        )
-    return torch.tensor(ids[: num_texts * TEXT_TOKENS]).view(num_texts, TEXT_TOKENS)
-
-
-def _read_text(spec: PriorSpec, wanted: int) -> str:
-    """The beginning of a named source, long enough for ``wanted`` tokens."""
-    num_characters = _CHARACTERS_PER_TOKEN * wanted
-    if spec.source.startswith("hub:"):
-        return _read_hub(spec.source.removeprefix("hub:"), spec.split, num_characters)
-    try:
-        with Path(spec.source).open(encoding="utf-8-sig") as file:
-            return file.read(num_characters)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"editor.prior.source: {spec.source}: {error}", "a UTF-8 text file", "check the path, or use `model`"
-        ) from error
-
-
-def _read_hub(name: str, split: str, num_characters: int) -> str:
-    # Imported here: it takes seconds, and only this source needs it.
-    from datasets import load_dataset  # type: ignore[import-untyped]
-
-    try:
-        dataset = load_dataset(name, split=split)
-    except Exception as error:
-        raise InputError(
-            f"editor.prior.source: the dataset {name!r} cannot be opened: {error}",
-            "a dataset that `datasets.load_dataset` opens, with a column `text`",
-            "check the name and the network, or name a text file",
-        ) from error
-    if "text" not in dataset.column_names:
-        raise InputError(
-            f"editor.prior.source: {name!r} has the columns {', '.join(dataset.column_names)}",
-            "a column `text`",
-            "choose another dataset, or save its text to a file and name that",
-        )
-    texts: list[str] = []
-    missing = num_characters
-    for text in dataset.select_columns("text"):
-        texts.append(str(text["text"] or "")[:missing])
-        missing -= len(texts[-1]) + 1
-        if missing <= 0:
-            break
-    return "\n".join(texts)
+def _add_upper(total_KK: torch.Tensor, keys_TK: torch.Tensor) -> None:
+    """Add k·kᵀ on and above the diagonal; what is below it within blocks of columns is of no use."""
+    width = total_KK.shape[0]
+    for start in range(0, width, _BLOCK_COLUMNS):
+        stop = min(start + _BLOCK_COLUMNS, width)
+        total_KK[:stop, start:stop] += keys_TK[:, :stop].T @ keys_TK[:, start:stop]
 
 
 def fingerprint(model: LanguageModel, spec: PriorSpec) -> dict[str, Any]:
@@ -149,40 +115,20 @@ def fingerprint(model: LanguageModel, spec: PriorSpec) -> dict[str, Any]:
     text = ""
     if spec.source != "model":
         key_width = max(model.key_width(layer) for layer in range(model.num_layers))
-        text = _digest(_read_text(spec, spec.tokens or prior_tokens(spec, key_width)))
-    config = {name: value for name, value in model.text_config.to_dict().items() if name not in _NOT_OF_THE_MODEL}
+        text = digest_of(read_text(spec, spec.tokens or prior_tokens(spec, key_width)))
     return {
-        "weights": model.weights_hash(),
-        "config": _digest(json.dumps(config, sort_keys=True, default=str)),
-        "tokenizer": _digest(_tokenizer_as_text(model)),
-        "dtype": str(model.dtype),
-        "device": model.device.type,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
+        **frozen_identity(model, edited_layers=()),
+        **arithmetic_identity(model),
+        "version": _VERSION,
         "source": spec.source,
         "split": spec.split,
         "text": text,
         "tokens": spec.tokens,
-        "shape": [TEXT_TOKENS, CHUNK_TEXTS],
-        "seed": _SAMPLING_SEED,
+        "shape": [TEXT_TOKENS, CHUNK_TEXTS, _READ_TEXTS, _BLOCK_COLUMNS],
+        "seed": SAMPLING_SEED,
+        "sampling": str(sampling_dtype(model)),
         "openers": list(OPENERS),
-        "first tokens": encode(model.tokenizer, OPENERS[0]),
     }
-
-
-#: What a config says that changes no number: where the model lay, and who wrote the config.
-_NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version")
-
-
-def _tokenizer_as_text(model: LanguageModel) -> str:
-    """Vocabulary, merges, normaliser and special tokens; truncation and padding are settings of its last call."""
-    whole = json.loads(model.tokenizer.backend_tokenizer.to_str())
-    return json.dumps({**whole, "truncation": None, "padding": None})
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class PriorCache:

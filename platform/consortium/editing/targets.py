@@ -4,34 +4,43 @@ MEMIT (arXiv 2210.07229), section 4.2 and the released ``compute_z``: Adam on a 
 subject's last token after one layer; the loss is the new target's negative log likelihood in several
 contexts, a KL term that keeps what the subject is ("{subject} is a …"), and weight decay; ‖δ‖ is clamped.
 What differs is only the work done: all edits step together, blocks below and tokens before the subject's
-last one are run once, logits exist at target positions only, and a finished edit's rows leave the batch.
+last one are run once (:mod:`consortium.models.trunk`), logits exist at target positions only
+(:mod:`consortium.editing.readout`), and a finished edit's rows leave the batch.
 :mod:`consortium.editing.naive` does the same one edit at a time with the whole model.
 
-Shapes: E edits, R packed rows, S columns of suffixes, N places in them, V hidden width.
+Shapes: E edits, N rows, M places where a loss is read, V hidden width.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch.nn.functional import log_softmax
 
 from consortium.editing.backend import Targets
+from consortium.editing.readout import divergences, log_probabilities, negative_log_likelihoods
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.models.packing import pack
-from consortium.models.segments import Top, top_above
 from consortium.models.tokens import subject_last_token, target_ids
+from consortium.models.trunk import trunk_above
 from consortium.scenario.schema import TargetSpec
 
 #: The prompt whose next word must stay likely: it says what kind of thing the subject is (MEMIT).
 ESSENCE = "{} is a"
 
-#: Suffix tokens optimised at once; bounds the memory of a step.
-_TOKENS_AT_ONCE = 2048
+#: Suffix tokens optimised at once on a CPU: enough for products to run at full speed.
+_TOKENS_AT_ONCE = 1024
+#: On a GPU: by its memory, of which the batch may take this share, within these bounds.
+_MEMORY_SHARE = 0.25
+_GPU_TOKENS = (512, 4096)
+
+#: Types of products with the trunk's weights, by their names in a scenario; None is the model's own.
+_ARITHMETIC = {"model": None, "bfloat16": torch.bfloat16}
+
+#: Divides a vector of length zero into zeros.
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,16 @@ class Row:
     ids: tuple[int, ...]
     subject: int
     target: tuple[int, ...]
+
+    @property
+    def num_suffix(self) -> int:
+        """Tokens from the subject's last one on."""
+        return len(self.ids) - self.subject
+
+    @property
+    def num_read(self) -> int:
+        """States of this many last tokens are read: one for each token of the target, one of the essence prompt."""
+        return max(1, len(self.target))
 
 
 def rows_of(model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str]) -> list[Row]:
@@ -71,7 +90,7 @@ def optimise_targets(
     vectors_EV = torch.empty(len(edits), model.hidden_width)
     num_steps = [0] * len(edits)
     losses = [0.0] * len(edits)
-    for batch in _batches(rows_of(model, edits, contexts), len(edits)):
+    for batch in _batches(rows_of(model, edits, contexts), len(edits), _tokens_at_once(model)):
         optimisation = _Optimisation(model, batch, layer, settings)
         for edit, outcome in optimisation.run().items():
             vectors_EV[edit] = outcome.target_V.cpu()
@@ -79,18 +98,37 @@ def optimise_targets(
     return Targets(layer, vectors_EV, tuple(num_steps), tuple(losses))
 
 
-def _batches(rows: Sequence[Row], num_edits: int) -> list[list[Row]]:
-    """Rows in batches of whole edits, by the edits alone, so that results never depend on hosts."""
+def _tokens_at_once(model: LanguageModel) -> int:
+    """Size of a batch: by the model and the kind of device, never by what else runs there, or bits would vary."""
+    if model.device.type != "cuda":
+        return _TOKENS_AT_ONCE
+    memory_bytes = torch.cuda.get_device_properties(model.device).total_memory
+    return _gpu_tokens(memory_bytes, model.num_layers, model.hidden_width, model.key_width(0))
+
+
+def _gpu_tokens(memory_bytes: int, num_layers: int, hidden_width: int, key_width: int) -> int:
+    # What autograd keeps of a block for each token, in float32, roughly; the implementation by hand keeps a third.
+    token_bytes = 4 * num_layers * (10 * hidden_width + 4 * key_width)
+    fewest, most = _GPU_TOKENS
+    return max(fewest, min(most, int(memory_bytes * _MEMORY_SHARE) // token_bytes))
+
+
+def _batches(rows: Sequence[Row], num_edits: int, tokens_at_once: int) -> list[list[Row]]:
+    """Rows in batches of whole edits, by the edits alone, so that results never depend on hosts.
+
+    Edits of like length stand together, the shortest first, so that a batch's table of attention holds little padding.
+    """
     by_edit: list[list[Row]] = [[] for _ in range(num_edits)]
     for row in rows:
         by_edit[row.edit].append(row)
     batches: list[list[Row]] = []
     num_tokens = 0
-    for group in by_edit:
-        num_tokens += sum(len(row.ids) - row.subject for row in group)
-        if not batches or num_tokens > _TOKENS_AT_ONCE:
+    for group in sorted(by_edit, key=lambda group: max(row.num_suffix for row in group)):
+        added = sum(row.num_suffix for row in group)
+        num_tokens += added
+        if not batches or num_tokens > tokens_at_once:
             batches.append([])
-            num_tokens = sum(len(row.ids) - row.subject for row in group)
+            num_tokens = added
         batches[-1].extend(group)
     return batches
 
@@ -104,46 +142,40 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where in the suffixes a batch's losses are read, and where its vectors are added.
+    """Whose the states are that a batch reads, and what they shall say.
 
     Attributes:
-        subject: row and column of every sequence's subject, and the edit it is of.
-        scored: the same of every target token, with the token and its weight in the loss.
-        essence: the same of the last token of every essence prompt.
+        edit_N: the edit of each row.
+        scored_M: which of the states read are of target tokens.
+        token_M, weight_M, edit_M: each one's token, its weight in the loss, and its edit.
+        essence_E: which are of essence prompts.
+        present_E: the edit of each of these.
     """
 
-    subject: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-    scored: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-    token_N: torch.Tensor
-    weight_N: torch.Tensor
-    essence: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+    edit_N: torch.Tensor
+    scored_M: torch.Tensor
+    token_M: torch.Tensor
+    weight_M: torch.Tensor
+    edit_M: torch.Tensor
+    essence_E: torch.Tensor
+    present_E: torch.Tensor
 
     @staticmethod
-    def of(rows: Sequence[Row], top: Top) -> _Places:
+    def of(rows: Sequence[Row], device: torch.device) -> _Places:
         num_contexts = Counter(row.edit for row in rows if row.target)
-        subjects = [(number, row.subject, row.edit) for number, row in enumerate(rows)]
-        essences = [(number, len(row.ids) - 1, row.edit) for number, row in enumerate(rows) if not row.target]
-        scored: list[tuple[int, int, int]] = []
-        tokens: list[int] = []
-        weights: list[float] = []
-        for number, row in enumerate(rows):
-            first = len(row.ids) - len(row.target)
-            scored += [(number, first + place, row.edit) for place in range(len(row.target))]
-            tokens += row.target
+        scored: list[tuple[int, int, float, int]] = []
+        essence: list[tuple[int, int]] = []
+        place = 0
+        for row in rows:
             # Mean over a target's tokens, then over contexts.
-            weights += [1 / (len(row.target) * num_contexts[row.edit]) for _ in row.target]
-
-        def located(wanted: list[tuple[int, int, int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            numbers, places, edits = zip(*wanted, strict=True)
-            return *top.suffix_places(numbers, places), torch.tensor(edits, device=top.model.device)
-
-        return _Places(
-            located(subjects),
-            located(scored),
-            torch.tensor(tokens, device=top.model.device),
-            torch.tensor(weights, device=top.model.device),
-            located(essences),
-        )
+            for token in row.target:
+                scored.append((place, token, 1 / (len(row.target) * num_contexts[row.edit]), row.edit))
+                place += 1
+            if not row.target:
+                essence.append((place, row.edit))
+                place += 1
+        columns = [[row.edit for row in rows], *zip(*scored, strict=True), *zip(*essence, strict=True)]
+        return _Places(*(torch.tensor(column, device=device) for column in columns))
 
 
 class _Optimisation:
@@ -155,14 +187,13 @@ class _Optimisation:
         self.numbers = list(dict.fromkeys(row.edit for row in rows))
         local = {number: place for place, number in enumerate(self.numbers)}
         self.rows = [replace(row, edit=local[row.edit]) for row in rows]
-        self.top = top_above(model, pack([row.ids for row in rows], [row.subject for row in rows]), layer)
-        self.places = _Places.of(self.rows, self.top)
+        self.trunk = trunk_above(model, self.rows, layer, _ARITHMETIC[settings.arithmetic])
+        self.places = _Places.of(self.rows, model.device)
         # The first row of an edit is its bare prompt.
         bare = [next(n for n, row in enumerate(self.rows) if row.edit == edit) for edit in range(len(self.numbers))]
-        at_subject = self.top.suffix_places(bare, [self.rows[number].subject for number in bare])
-        self.start_EV = self.top.hidden_RSV[at_subject].float()
+        self.start_EV = self.trunk.start_NV[bare]
         self.start_norm_E = self.start_EV.norm(dim=1)
-        self.essence_start: torch.Tensor | None = None
+        self.essence_start_EN: torch.Tensor | None = None
 
     def run(self) -> dict[int, _Outcome]:
         """Step until every edit is finished; outcomes by the edits' own numbers."""
@@ -172,8 +203,8 @@ class _Optimisation:
         limit_E = settings.clamp * self.start_norm_E
         outcomes: dict[int, _Outcome] = {}
         for step in range(settings.steps):
-            losses_E = self._losses(delta_EV)
-            values = losses_E.detach().tolist()
+            losses_E, pull = self._losses(delta_EV.detach())
+            values = losses_E.tolist()
             last = step == settings.steps - 1
             active = [edit for edit in range(len(self.numbers)) if self.numbers[edit] not in outcomes]
             finished = [edit for edit in active if last or values[edit] < settings.stop_loss]
@@ -182,8 +213,7 @@ class _Optimisation:
                 outcomes[self.numbers[edit]] = _Outcome(z_V, step, values[edit])
             if len(outcomes) == len(self.numbers):
                 break
-            optimiser.zero_grad()
-            losses_E.sum().backward()
+            delta_EV.grad = pull()
             optimiser.step()
             with torch.no_grad():
                 norm_E = delta_EV.norm(dim=1)
@@ -192,32 +222,39 @@ class _Optimisation:
                 self._drop(set(finished))
         return outcomes
 
-    def _losses(self, delta_EV: torch.Tensor) -> torch.Tensor:
-        """Loss of each edit [E]; zero for those that have left the batch."""
+    @torch.no_grad()
+    def _losses(self, delta_EV: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
+        """Loss of each edit [E], zero for those that have left the batch; and how to get its gradient [E, V]."""
         places, settings = self.places, self.settings
-        row_N, column_N, edit_N = places.subject
-        moved = delta_EV[edit_N].to(self.top.hidden_RSV.dtype)
-        final_RSV = self.top.run(self.top.hidden_RSV.index_put((row_N, column_N), moved, accumulate=True))
-        rows = torch.cat([places.scored[0], places.essence[0]])
-        columns = torch.cat([places.scored[1], places.essence[1]])
-        log_probs = log_softmax(self.model.logits(final_RSV[rows, columns]).float(), dim=-1)
-        num_scored = len(places.token_N)
-        nll_N = -log_probs[:num_scored].gather(1, places.token_N[:, None])[:, 0] * places.weight_N
-        essence = log_probs[num_scored:]
-        if self.essence_start is None:
-            self.essence_start = essence.detach()
-        kl_E = settings.kl_weight * (essence.exp() * (essence - self.essence_start)).sum(1)
-        present_E = places.essence[2]
-        decay_E = settings.weight_decay * delta_EV[present_E].norm(dim=1) / self.start_norm_E[present_E] ** 2
-        losses_E = nll_N.new_zeros(len(self.numbers)).index_add(0, places.scored[2], nll_N)
-        return losses_E.index_add(0, present_E, kl_E + decay_E)
+        final_MV, pull = self.trunk.run(delta_EV[places.edit_N])
+        grad_MV = torch.empty_like(final_MV, dtype=torch.float32)
+        nll_M, grad = negative_log_likelihoods(self.model, final_MV[places.scored_M], places.token_M)
+        grad_MV[places.scored_M] = grad * places.weight_M[:, None]
+        essence_EV = final_MV[places.essence_E]
+        if self.essence_start_EN is None:
+            self.essence_start_EN = log_probabilities(self.model, essence_EV)
+        kl_E, grad = divergences(self.model, essence_EV, self.essence_start_EN)
+        grad_MV[places.essence_E] = grad * settings.kl_weight
+        present_E = places.present_E
+        norm_E = delta_EV[present_E].norm(dim=1)
+        decay_E = settings.weight_decay / self.start_norm_E[present_E] ** 2
+        losses_E = nll_M.new_zeros(len(self.numbers)).index_add(0, places.edit_M, nll_M * places.weight_M)
+        losses_E = losses_E.index_add(0, present_E, settings.kl_weight * kl_E + decay_E * norm_E)
+
+        def gradient() -> torch.Tensor:
+            grad_EV = torch.zeros_like(delta_EV).index_add(0, places.edit_N, pull(grad_MV))
+            # ‖δ‖ has no derivative at its start, zero; none is added there.
+            direction_EV = delta_EV[present_E] / norm_E.clamp_min(_TINY)[:, None]
+            return grad_EV.index_add(0, present_E, decay_E[:, None] * direction_EV)
+
+        return losses_E, gradient
 
     def _drop(self, finished: set[int]) -> None:
         """Take the rows of finished edits out of the batch."""
-        kept_essence = [n for n, edit in enumerate(self.places.essence[2].tolist()) if edit not in finished]
-        assert self.essence_start is not None
-        self.essence_start = self.essence_start[torch.tensor(kept_essence, device=self.model.device)]
+        kept_essence = [n for n, edit in enumerate(self.places.present_E.tolist()) if edit not in finished]
+        assert self.essence_start_EN is not None
+        self.essence_start_EN = self.essence_start_EN[torch.tensor(kept_essence, device=self.model.device)]
         keep = [number for number, row in enumerate(self.rows) if row.edit not in finished]
         self.rows = [self.rows[number] for number in keep]
-        self.top = self.top.take(keep)
-        self.places = _Places.of(self.rows, self.top)
+        self.trunk = self.trunk.take(keep)
+        self.places = _Places.of(self.rows, self.model.device)

@@ -12,6 +12,7 @@ form; the history counts a round once, after its merge.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,9 +32,12 @@ class CollabEdit:
     reference: ClassVar[str] = "Zheng et al. 2025, CollabEdit, arXiv 2410.09508, equation 7"
     needs_solver: ClassVar[bool] = False
 
-    def contribute(self, share: PartyShare, solver: PriorSolver | None = None) -> Statistics:
-        """The party's statistics in the form that the share asks for."""
-        return statistics_of(share.basis, share.keys_KE, share.residuals_VE, share.form, share.generator)
+    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[Statistics]:
+        """Each party's statistics in the form that its share asks for."""
+        return [
+            statistics_of(share.basis, share.keys_KE, share.residuals_VE, share.form, share.generator)
+            for share in shares
+        ]
 
     def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
         """Δ [V, K] = cross·(C + H + gram)⁻¹."""

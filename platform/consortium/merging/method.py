@@ -5,16 +5,18 @@ Shapes: E edits, K key width, V value width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
-from consortium.arrays import Array
 from consortium.errors import StatisticsError
 from consortium.merging.solver import PriorSolver
-from consortium.statistics import Basis, Form, check_edits
+from consortium.statistics import Basis, Form, Statistics, check_edits
+
+#: Contributions that wait to be joined at most; those of parties without edits weigh nothing.
+_MOST_WAITING = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +65,16 @@ class Contribution(Protocol):
         ...
 
     @property
-    def gram_KK(self) -> Array:
-        """Σ key·keyᵀ, which goes into the history after the merge."""
+    def gram(self) -> Statistics:
+        """Σ key·keyᵀ, which goes into the history after the merge, as statistics with V = 0."""
         ...
 
     def check(self, origin: str = "a party") -> None:
         """Raise StatisticsError, naming ``origin``, unless all numbers are finite and shapes fit."""
         ...
 
-    def __add__(self, other: Any) -> Contribution:
-        """The contribution of both; StatisticsError when bases or shapes differ."""
+    def joined(self, others: Sequence[Any]) -> Contribution:
+        """The sum of this and all others, in their order; StatisticsError when bases or shapes differ."""
         ...
 
 
@@ -88,8 +90,8 @@ class MergeMethod(Protocol):
     needs_solver: ClassVar[bool]
     """Parties need the prior to contribute."""
 
-    def contribute(self, share: PartyShare, solver: PriorSolver | None) -> Contribution:
-        """What a party sends, computed at the party."""
+    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> Sequence[Contribution]:
+        """What each party sends, from its own share alone; parties that are computed together save work."""
         ...
 
     def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
@@ -123,14 +125,49 @@ class Bounds:
         return above if self.high is None else f"{above} and <= {self.high:g}"
 
 
+class RunningSum:
+    """A sum of contributions in the order in which they are added.
+
+    They are joined when those that wait weigh as much as the sum so far: the sum is not copied for every small
+    one, and no more than twice its bytes are held. When to join follows from counts alone, so the same
+    contributions in the same order give the same bits.
+    """
+
+    def __init__(self) -> None:
+        self._total: Contribution | None = None
+        self._waiting: list[Contribution] = []
+        self._waiting_bytes = 0
+
+    def add(self, contribution: Contribution) -> None:
+        """Add one more; StatisticsError, now or later, when it is of another basis or shape."""
+        if self._total is None:
+            self._total = contribution
+            return
+        self._waiting.append(contribution)
+        self._waiting_bytes += contribution.nbytes
+        if self._waiting_bytes >= self._total.nbytes or len(self._waiting) >= _MOST_WAITING:
+            self._join()
+
+    def total(self) -> Contribution:
+        """The sum; StatisticsError when nothing was added."""
+        if self._total is None:
+            raise StatisticsError("no contributions to add", "at least one party", "check which parties take part")
+        if self._waiting:
+            self._join()
+        return self._total
+
+    def _join(self) -> None:
+        assert self._total is not None
+        self._total = self._total.joined(self._waiting)
+        self._waiting, self._waiting_bytes = [], 0
+
+
 def sum_in_order(contributions: Iterable[Contribution]) -> Contribution:
-    """The sum of contributions, added one after the other as they come; StatisticsError for none."""
-    total: Contribution | None = None
+    """The sum of contributions in the order in which they come; StatisticsError for none."""
+    running = RunningSum()
     for contribution in contributions:
-        total = contribution if total is None else total + contribution
-    if total is None:
-        raise StatisticsError("no contributions to add", "at least one party", "check which parties take part")
-    return total
+        running.add(contribution)
+    return running.total()
 
 
 Kind = TypeVar("Kind")

@@ -12,13 +12,14 @@ divides by ten whatever the number of parties; here P is the number of parties.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
 from consortium.arrays import tensor_of
-from consortium.merging.deltas import DeltaSum, delta_sum_of
+from consortium.merging.deltas import DeltaSum, delta_sums_of
 from consortium.merging.method import Contribution, PartyShare, of_kind, solver_of
 from consortium.merging.solver import PriorSolver
 
@@ -32,9 +33,9 @@ class SimpleAverage:
     reference: ClassVar[str] = "McMahan et al. 2017, FedAvg, arXiv 1602.05629, algorithm 1, equal weights"
     needs_solver: ClassVar[bool] = True
 
-    def contribute(self, share: PartyShare, solver: PriorSolver | None) -> DeltaSum:
-        """The party's local update."""
-        return delta_sum_of(share, solver_of(solver))
+    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
+        """Each party's local update."""
+        return delta_sums_of(shares, solver_of(solver))
 
     def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
         """Δ [V, K] = Σ Δ_i / P."""

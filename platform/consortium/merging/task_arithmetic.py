@@ -9,13 +9,14 @@ and, for a single party, exact; for whole fine-tuned models Ilharco et al. choos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
 
 from consortium.arrays import tensor_of
-from consortium.merging.deltas import DeltaSum, delta_sum_of
+from consortium.merging.deltas import DeltaSum, delta_sums_of
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
 from consortium.merging.solver import PriorSolver
 
@@ -35,9 +36,9 @@ class TaskArithmetic:
     reference: ClassVar[str] = "Ilharco et al. 2023, Task arithmetic, arXiv 2212.04089, section 2"
     needs_solver: ClassVar[bool] = True
 
-    def contribute(self, share: PartyShare, solver: PriorSolver | None) -> DeltaSum:
-        """The party's local update."""
-        return delta_sum_of(share, solver_of(solver))
+    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
+        """Each party's local update."""
+        return delta_sums_of(shares, solver_of(solver))
 
     def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
         """Δ [V, K] = α·Σ Δ_i."""

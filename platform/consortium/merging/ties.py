@@ -16,6 +16,7 @@ paper's code takes the sign of most other weights, which cannot be known before 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -23,11 +24,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consortium.arrays import Array, added, array_of, require_finite, tensor_of
-from consortium.merging.deltas import CarriesGram, check_addable, gram_of, local_delta
+from consortium.arrays import Array, array_of, require_finite, tensor_of
+from consortium.merging.deltas import CarriesGram, check_addable, delta_sums_of
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
 from consortium.merging.solver import PriorSolver
-from consortium.statistics import Statistics
+from consortium.statistics import Statistics, summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +62,19 @@ class SignedSums(CarriesGram):
         require_finite(self.negative_VK, f"negative_VK of {origin} for {self.basis}")
 
     def __add__(self, other: SignedSums) -> SignedSums:
-        check_addable(self.basis, self.positive_VK, other.basis, other.positive_VK)
+        return self.joined([other])
+
+    def joined(self, others: Sequence[SignedSums]) -> SignedSums:
+        """The sums of this and all others, in their order."""
+        for other in others:
+            check_addable(self.basis, self.positive_VK.shape, other.basis, other.positive_VK.shape)
+        parts = [self, *others]
         return SignedSums(
-            added(self.positive_VK, other.positive_VK),
-            added(self.negative_VK, other.negative_VK),
-            self.num_positive_VK + other.num_positive_VK,
-            self.num_negative_VK + other.num_negative_VK,
-            self.gram + other.gram,
+            summed([part.positive_VK for part in parts]),
+            summed([part.negative_VK for part in parts]),
+            sum((other.num_positive_VK for other in others), self.num_positive_VK),
+            sum((other.num_negative_VK for other in others), self.num_negative_VK),
+            self.gram.joined([other.gram for other in others]),
         )
 
 
@@ -88,9 +95,10 @@ class Ties:
     reference: ClassVar[str] = "Yadav et al. 2023, TIES-Merging, arXiv 2306.01708, algorithm 1"
     needs_solver: ClassVar[bool] = True
 
-    def contribute(self, share: PartyShare, solver: PriorSolver | None) -> SignedSums:
-        """The party's local update, trimmed and split by sign."""
-        return signed_sums_of(trim(local_delta(share, solver_of(solver)), self.density), gram_of(share))
+    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[SignedSums]:
+        """Each party's local update, trimmed and split by sign."""
+        alone = delta_sums_of(shares, solver_of(solver))
+        return [signed_sums_of(trim(tensor_of(each.delta_VK), self.density), each.gram) for each in alone]
 
     def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
         """Δ [V, K] = λ · mean of the entries that have the elected sign."""

@@ -5,8 +5,12 @@ Shapes: B texts, T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 from consortium.models.language import LanguageModel
 
@@ -18,14 +22,71 @@ OPENERS = (
 )  # fmt: skip
 
 
-@torch.inference_mode()
+class _Room(CacheLayerMixin):
+    """Keys and values of one block in storage for ``num_tokens`` columns made at once (growing copies all of it)."""
+
+    is_sliding = False
+
+    def __init__(self, num_tokens: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.num_tokens = num_tokens
+        self.num_taken = 0
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        def room(states: torch.Tensor) -> torch.Tensor:
+            return states.new_empty(*states.shape[:2], self.num_tokens, states.shape[3])
+
+        self.keys, self.values = room(key_states), room(value_states)
+        self.is_initialized = True
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
+        before = self.num_taken
+        self.num_taken += key_states.shape[2]
+        self.keys[:, :, before : self.num_taken] = key_states
+        self.values[:, :, before : self.num_taken] = value_states
+        return self.keys[:, :, : self.num_taken], self.values[:, :, : self.num_taken]
+
+    def get_seq_length(self) -> int:
+        return self.num_taken
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.num_taken + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+@contextmanager
+def _computing_in(model: LanguageModel, dtype: torch.dtype) -> Iterator[None]:
+    """Lend the model weights of another type; its own come back as they were, in their own storage."""
+    own = [(parameter, parameter.data) for parameter in model.model.parameters()]
+    try:
+        for parameter, data in own:
+            parameter.data = data.to(dtype)
+        yield
+    finally:
+        for parameter, data in own:
+            parameter.data = data
+
+
+@torch.no_grad()
 def sample_tokens(
-    model: LanguageModel, start_ids: list[list[int]], num_tokens: int, generator: torch.Generator, top_k: int = 50
+    model: LanguageModel,
+    start_ids: list[list[int]],
+    num_tokens: int,
+    generator: torch.Generator,
+    top_k: int = 50,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """Continue each start until it is ``num_tokens`` long; [B, num_tokens] ids on the CPU.
 
     Draws from the ``top_k`` likeliest tokens at temperature 1. Draws are made on the CPU in float64, so
-    that one generator gives the same text wherever the logits agree.
+    that one generator gives the same text wherever the logits agree. With ``dtype`` the model computes in that
+    type instead of its own; the model itself stays as it is.
     """
     longest = max(len(ids) for ids in start_ids)
     assert num_tokens >= longest
@@ -34,12 +95,18 @@ def sample_tokens(
     for row, ids in enumerate(start_ids):
         ids_BT[row, : len(ids)] = torch.tensor(ids)
         known_BT[row, : len(ids)] = True
-    cache = DynamicCache()
-    for column in range(num_tokens - 1):
-        step = ids_BT[:, column : column + 1].to(model.device)
-        hidden = model.base(input_ids=step, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
-        values, candidates = model.logits(hidden).float().topk(top_k, dim=-1)
-        chances = values.double().cpu().softmax(-1)
-        drawn = candidates.cpu().gather(1, torch.multinomial(chances, 1, generator=generator))[:, 0]
-        ids_BT[:, column + 1] = torch.where(known_BT[:, column + 1], ids_BT[:, column + 1], drawn)
+    cache = Cache(layers=[_Room(num_tokens) for _ in range(model.num_layers)])
+    with _computing_in(model, dtype or model.dtype):
+        for column in range(num_tokens - 1):
+            step = ids_BT[:, column : column + 1].to(model.device)
+            hidden = model.base(input_ids=step, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+            drawn = _draw(model.logits(hidden), top_k, generator)
+            ids_BT[:, column + 1] = torch.where(known_BT[:, column + 1], ids_BT[:, column + 1], drawn)
     return ids_BT
+
+
+def _draw(logits_BN: torch.Tensor, top_k: int, generator: torch.Generator) -> torch.Tensor:
+    """One of the ``top_k`` likeliest tokens for each row [B], on the CPU."""
+    values, candidates = logits_BN.float().topk(top_k, dim=-1)
+    chances = values.double().cpu().softmax(-1)
+    return candidates.cpu().gather(1, torch.multinomial(chances, 1, generator=generator))[:, 0]

@@ -1,30 +1,39 @@
 """Scores of probes: how likely a target and its rival are after a prompt.
 
 A probe asks for one or two continuations of a prompt. What the model must read for one is the prompt and the
-continuation but for its last token. Texts that begin other texts need no run of their own, since attention is
-causal: two continuations of one token each, the usual case, cost a single run of their prompt.
+continuation but for its last token. All probes of a call are read together, whatever they are for: texts that begin
+alike share the run of their beginning (:mod:`consortium.models.trees`), so two continuations of one token each, the
+usual case, cost a single run of their prompt, and prompts of one relation the run of their words. Logits exist
+where some continuation's token is scored, once for all tokens asked for there.
+:mod:`consortium.models.naive_scoring` is the naive twin.
 
-Shapes: R rows (texts run together), T tokens, V hidden width, M places where logits are read, N vocabulary.
+Shapes: M places where logits are read, V hidden width, N vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from consortium.editing.backend import Probe, Score
 from consortium.errors import FactsError
+from consortium.models.bottom import run_blocks_to
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import encode, target_ids
+from consortium.models.trees import TOKENS_AT_ONCE, Forest, Tokens, plant
 
-Tokens = tuple[int, ...]
 #: A continuation: tokens of the prompt, tokens of the continuation.
 Asked = tuple[Tokens, Tokens]
+#: Row and column of the column that a token is read from, and the token.
+_Place = tuple[int, int]
+_Spoken = tuple[_Place, int]
+#: Log likelihood of a token, and whether it is the arg-max.
+_Read = tuple[float, bool]
 
-#: Tokens that run together, padding included. On a CPU more is slower, since less stays in its caches.
-_TOKENS_AT_ONCE = {"cpu": 512, "cuda": 16384}
-#: Logits that exist together (64 MiB in float32).
+#: Logits that exist together (64 MiB in float32, and as much again for their log-softmax).
 _LOGITS_AT_ONCE = 1 << 24
 
 
@@ -34,88 +43,81 @@ def score_probes(model: LanguageModel, probes: Sequence[Probe]) -> list[Score]:
     Batches depend on the probes alone, so equal calls give equal bits; a probe's score does not depend on the
     others but for rounding.
     """
-    asked: dict[Probe, tuple[Asked, Asked | None]] = {probe: _asked(model, probe) for probe in dict.fromkeys(probes)}
+    asked = {probe: _asked(model.tokenizer, probe) for probe in dict.fromkeys(probes)}
     continuations = dict.fromkeys(one for pair in asked.values() for one in pair if one is not None)
     answers = _answers(model, continuations)
     return [_score(answers, *asked[probe]) for probe in probes]
 
 
-def _asked(model: LanguageModel, probe: Probe) -> tuple[Asked, Asked | None]:
-    prompt = tuple(encode(model.tokenizer, probe.prompt))
+@lru_cache(maxsize=1 << 14)  # lanes and rounds ask the same again
+def _asked(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, Asked | None]:
+    """A probe's target and rival as tokens."""
+    prompt = tuple(encode(tokenizer, probe.prompt))
     if not prompt:
         raise FactsError("a probe with an empty prompt", "a prompt that the target continues", "correct the data")
-    target = prompt, tuple(target_ids(model.tokenizer, probe.prompt, probe.target))
+    target = prompt, tuple(target_ids(tokenizer, probe.prompt, probe.target))
     if probe.rival is None:
         return target, None
-    return target, (prompt, tuple(target_ids(model.tokenizer, probe.prompt, probe.rival)))
+    return target, (prompt, tuple(target_ids(tokenizer, probe.prompt, probe.rival)))
 
 
-def _score(answers: dict[Asked, tuple[float, bool]], target: Asked, rival: Asked | None) -> Score:
+def _score(answers: Mapping[Asked, _Read], target: Asked, rival: Asked | None) -> Score:
     nll_target, strict = answers[target]
     return Score(nll_target, None if rival is None else answers[rival][0], strict)
 
 
-def _answers(model: LanguageModel, continuations: Iterable[Asked]) -> dict[Asked, tuple[float, bool]]:
+def _answers(model: LanguageModel, continuations: Iterable[Asked]) -> dict[Asked, _Read]:
     """Mean negative log likelihood per token, and whether each token is the arg-max, of every continuation."""
-    by_row: dict[Tokens, list[Asked]] = {}
-    row: Tokens = ()
-    # In descending order the texts that begin another follow it directly, so the last row holds them all.
-    for text, asked in sorted(((_to_read(asked), asked) for asked in continuations), reverse=True):
-        if row[: len(text)] != text:
-            row = text
-        by_row.setdefault(row, []).append(asked)
+    asked = list(continuations)
     answers = {}
-    by_length = sorted(by_row, key=lambda tokens: (len(tokens), tokens))
-    for rows in _batches(by_length, _TOKENS_AT_ONCE[model.device.type]):
-        batch = [(number, asked) for number, row in enumerate(rows) for asked in by_row[row]]
-        answers.update(_run(model, rows, batch))
+    for forest in plant([_to_read(*one) for one in asked], TOKENS_AT_ONCE[model.device.type]):
+        spoken = [
+            _spoken(*asked[number], row, columns)
+            for number, row, columns in zip(forest.numbers, forest.row_N, forest.columns_N, strict=True)
+        ]
+        read = _run(model, forest, {token for tokens in spoken for token in tokens})
+        for number, tokens in zip(forest.numbers, spoken, strict=True):
+            answers[asked[number]] = _mean([read[token] for token in tokens])
     return answers
 
 
-def _to_read(asked: Asked) -> Tokens:
-    prompt, continuation = asked
+def _to_read(prompt: Tokens, continuation: Tokens) -> Tokens:
     return prompt + continuation[:-1]
 
 
-def _batches(rows: Sequence[Tokens], num_tokens: int) -> list[list[Tokens]]:
-    """Rows in ascending length, cut where padding to the longest would exceed the number of tokens."""
-    batches: list[list[Tokens]] = []
-    for row in rows:
-        if not batches or (len(batches[-1]) + 1) * len(row) > num_tokens:
-            batches.append([])
-        batches[-1].append(row)
-    return batches
+def _spoken(prompt: Tokens, continuation: Tokens, row: int, columns: Sequence[int]) -> list[_Spoken]:
+    """Where each token of a continuation is read: in the column of the token before it."""
+    return [((row, columns[len(prompt) - 1 + step]), token) for step, token in enumerate(continuation)]
+
+
+def _mean(read: Sequence[_Read]) -> _Read:
+    return -sum(likelihood for likelihood, _ in read) / len(read), all(is_best for _, is_best in read)
 
 
 @torch.inference_mode()
-def _run(
-    model: LanguageModel, rows: Sequence[Tokens], batch: Sequence[tuple[int, Asked]]
-) -> dict[Asked, tuple[float, bool]]:
-    """Run rows once and answer the batch's continuations, each given with the number of the row that holds it."""
-    width = max(len(row) for row in rows)
-    # Padding stands at the end, where causal attention hides it from everything before; any token will do.
-    ids_RT = torch.tensor([[*row, *[row[-1]] * (width - len(row))] for row in rows], device=model.device)
-    hidden_RTV = model.base(input_ids=ids_RT, use_cache=False).last_hidden_state
-    places = [
-        (number, len(prompt) - 1 + step, token)
-        for number, (prompt, continuation) in batch
-        for step, token in enumerate(continuation)
-    ]
-    row_M, column_M, token_M = torch.tensor(places, device=model.device).T
-    read = iter(_read(model, hidden_RTV[row_M, column_M], token_M))
-    answers = {}
-    for _, asked in batch:
-        found = [next(read) for _ in asked[1]]
-        answers[asked] = -sum(value for value, _ in found) / len(found), all(best for _, best in found)
-    return answers
-
-
-def _read(model: LanguageModel, hidden_MV: torch.Tensor, token_M: torch.Tensor) -> list[tuple[float, bool]]:
-    """Log likelihood (in float32) of each token, and whether it is the arg-max, after each hidden state."""
+def _run(model: LanguageModel, forest: Forest, spoken: Iterable[_Spoken]) -> dict[_Spoken, _Read]:
+    """Run a batch once and read off tokens at their places."""
+    by_place: dict[_Place, list[int]] = {}
+    for place, token in sorted(spoken):
+        by_place.setdefault(place, []).append(token)
+    places = torch.tensor(list(by_place))
+    blocks = range(model.num_layers)
+    final_MV = model.norm(run_blocks_to(model, forest, blocks, (places[:, 0], places[:, 1])))
+    read: dict[_Spoken, _Read] = {}
     size = max(1, _LOGITS_AT_ONCE // int(model.text_config.vocab_size))
-    read: list[tuple[float, bool]] = []
-    for hidden, token in zip(torch.split(hidden_MV, size), torch.split(token_M, size), strict=True):
-        logits_MN = model.logits(hidden).float()
-        likelihood = torch.log_softmax(logits_MN, dim=-1).gather(1, token[:, None])[:, 0]
-        read.extend(zip(likelihood.tolist(), (logits_MN.argmax(-1) == token).tolist(), strict=True))
+    tokens_of = list(by_place.items())
+    for start in range(0, len(tokens_of), size):
+        read.update(_read(model.logits(final_MV[start : start + size]), tokens_of[start : start + size]))
     return read
+
+
+def _read(logits_MN: torch.Tensor, tokens_of: Sequence[tuple[_Place, Sequence[int]]]) -> dict[_Spoken, _Read]:
+    """Log likelihood (in float32) of tokens at each place, and whether they are the arg-max there."""
+    logits_MN = logits_MN.float()
+    asked = [(number, place, token) for number, (place, tokens) in enumerate(tokens_of) for token in tokens]
+    number, token = (torch.tensor(part, device=logits_MN.device) for part in list(zip(*asked, strict=True))[::2])
+    # Not the logit less logsumexp: that would round at the size of the logits, which is far above a small nll.
+    likelihood = logits_MN.log_softmax(-1)[number, token]
+    is_best = logits_MN.argmax(-1)[number] == token
+    pairs = zip(likelihood.tolist(), is_best.tolist(), strict=True)
+    return {(place, token): pair for (_, place, token), pair in zip(asked, pairs, strict=True)}

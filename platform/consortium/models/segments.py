@@ -10,7 +10,7 @@ Shapes: N sequences, R rows, T columns, S columns of suffixes, K key width, V hi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -70,35 +70,6 @@ def _attention_mask(model: LanguageModel, mask_RQT: torch.Tensor) -> torch.Tenso
         return mask
     added = torch.zeros(mask.shape, dtype=model.dtype, device=model.device)
     return added.masked_fill_(~mask, torch.finfo(model.dtype).min)
-
-
-KeyReader = Callable[[int, torch.Tensor], None]
-
-
-@torch.no_grad()
-def run_bottom(
-    model: LanguageModel, packing: Packing, last_layer: int, key_layers: Sequence[int], read: KeyReader
-) -> torch.Tensor:
-    """Run blocks 0 … ``last_layer`` and return the hidden states [R, T, V] after the last of them.
-
-    ``read(layer, keys_RTK)`` is called with the input of the MLP's last projection at each of ``key_layers``.
-    """
-
-    def reader(layer: int) -> Callable[..., None]:
-        return lambda _module, args: read(layer, args[0])
-
-    seen: list[torch.Tensor] = []
-    handles = [model.projection(layer).register_forward_pre_hook(reader(layer)) for layer in key_layers]
-    handles.append(model.blocks[last_layer].register_forward_hook(lambda _m, _a, out: seen.append(_first(out))))
-    ids_RT, positions_RT, mask_RTT = packing.tensors()
-    with _hooks(handles), _blocks_replaced(model, list(model.blocks[: last_layer + 1])):
-        model.base(
-            input_ids=ids_RT.to(model.device),
-            attention_mask=_attention_mask(model, mask_RTT),
-            position_ids=positions_RT.to(model.device),
-            use_cache=False,
-        )
-    return seen[0]
 
 
 class _FrozenPrefix(CacheLayerMixin):

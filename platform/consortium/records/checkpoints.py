@@ -1,12 +1,15 @@
 """Checkpoints: edited weights and history of every lane after a round, as safetensors.
 
-Shapes: K key width, V value width. Tensors: ``layer.<n>.weight`` [V, K] float32, ``layer.<n>.history`` [K, K] float64.
+Shapes: K key width, V value width, N columns. Tensors: ``layer.<n>.weight`` [V, K] float32; of a history, as it is
+(:mod:`consortium.merging.history`), ``layer.<n>.history.base.<round>`` [K, K] and
+``layer.<n>.history.columns.<round>`` [K, N], float64.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from safetensors.numpy import save_file
 
 from consortium.errors import RunDirectoryError
 from consortium.files import replacing, sha256
+from consortium.merging.history import GramHistory
 from consortium.state import LaneState
 
 FOLDER = "checkpoints"
@@ -35,7 +39,7 @@ def path_of(lane: str, round: int) -> str:
 def save(folder: Path, state: LaneState) -> str:
     """Write a lane's checkpoint into the run directory ``folder``; returns the file's SHA-256."""
     tensors = {f"layer.{n}.weight": np.ascontiguousarray(each, np.float32) for n, each in state.weights.items()}
-    tensors |= {f"layer.{n}.history": np.ascontiguousarray(each, np.float64) for n, each in state.history.items()}
+    tensors |= {name: array for n, each in state.history.items() for name, array in _history_tensors(n, each).items()}
     with replacing(folder / path_of(state.lane, state.round)) as temporary:
         save_file(tensors, temporary, metadata={"lane": state.lane, "round": str(state.round)})
         return sha256(temporary)
@@ -56,14 +60,34 @@ def load(path: Path, digest: str) -> LaneState:
     return LaneState(
         lane=metadata["lane"],
         round=int(metadata["round"]),
-        weights=_by_layer(tensors, "weight"),
-        history=_by_layer(tensors, "history"),
+        weights=_weights_of(tensors),
+        history=_histories_of(metadata["lane"], tensors),
     )
 
 
-def _by_layer(tensors: dict[str, NDArray[Any]], what: str) -> dict[int, NDArray[Any]]:
-    names = {int(name.split(".")[1]): name for name in tensors if name.endswith(what)}
+def _weights_of(tensors: dict[str, NDArray[Any]]) -> dict[int, NDArray[Any]]:
+    names = {int(name.split(".")[1]): name for name in tensors if name.endswith("weight")}
     return {layer: tensors[names[layer]] for layer in sorted(names)}
+
+
+def _history_tensors(layer: int, history: GramHistory) -> dict[str, NDArray[Any]]:
+    base = {} if history.base_KK is None else {f"base.{history.base_round}": history.base_KK}
+    columns = {f"columns.{number}": columns_KN for number, columns_KN in history.columns.items()}
+    return {f"layer.{layer}.history.{name}": np.ascontiguousarray(each) for name, each in (base | columns).items()}
+
+
+def _histories_of(lane: str, tensors: dict[str, NDArray[Any]]) -> dict[int, GramHistory]:
+    found: dict[int, GramHistory] = {}
+    # Numbers as numbers: round 10 comes after round 9, and a base before the columns added to it.
+    parts = [name.split(".") for name in tensors if ".history." in name]
+    for layer, what, number in sorted((int(part[1]), part[3], int(part[4])) for part in parts):
+        array = tensors[f"layer.{layer}.history.{what}.{number}"]
+        history = found.get(layer, GramHistory(lane))
+        if what == "base":
+            found[layer] = replace(history, base_round=number, base_KK=array)
+        else:
+            found[layer] = replace(history, columns={**history.columns, number: array})
+    return found
 
 
 def keep_only(folder: Path, paths: Iterable[str]) -> None:

@@ -96,7 +96,8 @@ class EventRow:
     time_s: float = field(metadata=_column("when it was recorded (its end), since the run's start", "s"))
     kind: str = field(
         metadata=_column(
-            "open-model, prior, targets, collect, merge, evaluate, commit, host-started, host-lost, resumed …"
+            "open-model, prior, contexts, targets, collect, merge, evaluate, commit, records, host-started, "
+            "host-lost, resumed …"
         )
     )
     round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))
@@ -107,6 +108,12 @@ class EventRow:
     seconds: float | None = field(metadata=_column("how long it took; null for a moment", "s"))
     bytes: int | None = field(metadata=_column("bytes that came of it; null where none did", "bytes"))
     detail: str | None = field(metadata=_column("more, in words"))
+    round_trip_s: float | None = field(
+        default=None,
+        metadata=_column(
+            "from handing the call to the host until its answer was taken; null for what no host was asked", "s"
+        ),
+    )
 
 
 Row = RoundRow | EditRow | PartyRow | MetricRow | EventRow

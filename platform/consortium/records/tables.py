@@ -36,8 +36,16 @@ def append(folder: Path, table: str, new: pa.Table, round: int) -> None:
     path = path_of(folder, table)
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema(table)) as writer:
         for batch in _batches(path):
-            writer.write_batch(batch.filter(pc.less(batch.column("round"), round)))
+            writer.write_batch(_completed(batch.filter(pc.less(batch.column("round"), round)), table))
         writer.write_table(new)
+
+
+def _completed(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:
+    """The batch with nulls in columns that a table had not got yet when its run began."""
+    for each in schema(table):
+        if each.nullable and each.name not in batch.schema.names:
+            batch = batch.append_column(each, pa.nulls(len(batch), each.type))
+    return batch.select(schema(table).names)
 
 
 def drop_from(folder: Path, table: str, round: int) -> None:

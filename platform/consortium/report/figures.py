@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from consortium.report.drawing import STYLE, legend, new_figure, to_svg
+from consortium.report.overhead import Spent
 from consortium.report.results import PHASES, Traffic
-from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS, UNEDITED_COLOUR, LaneStyle
+from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS, SPENT_COLOURS, UNEDITED_COLOUR, LaneStyle
 from consortium.report.words import distance, duration, size
 
 Curve = Sequence[tuple[int, float]]
@@ -88,6 +89,24 @@ def time_bars(seconds: Mapping[str, Mapping[str, float]]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g} s"))
         legend(figure, {phase: PHASE_COLOURS[phase] for phase in PHASES})
+        return to_svg(figure)
+
+
+def spent_bars(hosts: Mapping[str, Spent]) -> str:
+    """What each host's time went into, stacked, with its overhead as a percentage."""
+    with rc_context(STYLE):
+        figure, axes = _bar_figure(list(hosts), room_in=0.9)
+        widest = max(spent.total for spent in hosts.values()) or 1.0
+        for place, spent in enumerate(hosts.values()):
+            left = 0.0
+            for name, colour in SPENT_COLOURS.items():
+                axes.barh(place, getattr(spent, name), left=left, height=0.66, color=colour)
+                left += getattr(spent, name)
+            axes.text(left + widest / 60, place, f"{100 * spent.overhead_share:.1f} %", va="center", ha="left")
+        axes.set_xlim(0, widest * 1.26)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g} s"))
+        legend(figure, SPENT_COLOURS)
         return to_svg(figure)
 
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, headline
+from consortium.report.overhead import RunTime, run_time
 
 PHASES = ("targets", "collect", "merge", "evaluate")
 METRICS = ("efficacy", "paraphrase", "neighborhood", "harmonic_mean", "retention", "conflict")
@@ -74,6 +75,7 @@ class Results:
         metrics: names of all metrics that were measured, in the order to show them.
         earlier: lane → metric → (round of the edits, percent) after the last round, for earlier rounds' edits.
         events: all events, in the order of time.
+        time: what the hosts' time went into; None before a round was committed.
         edit_kinds: round → kind of request → number of requests.
         num_edits: requests in all.
     """
@@ -83,6 +85,7 @@ class Results:
     metrics: tuple[str, ...]
     earlier: Mapping[str, Mapping[str, list[tuple[int, float]]]]
     events: tuple[EventRow, ...]
+    time: RunTime | None
     edit_kinds: Mapping[int, Mapping[str, int]]
     num_edits: int
 
@@ -116,6 +119,8 @@ def read_results(directory: RunDirectory) -> Results:
         metrics=(*(each for each in METRICS if each in found), *sorted(found.difference(METRICS))),
         earlier={lane.lane: _earlier(metrics, lane.lane) for lane in lanes},
         events=tuple(sorted(events, key=lambda event: event.time_s)),
+        # The run's clock stopped when the last commit had been written, if nothing went wrong after it.
+        time=run_time(events, directory.worked_s if directory.manifest.status == "done" else None),
         edit_kinds=kinds,
         num_edits=sum(sum(counts.values()) for counts in kinds.values()),
     )

@@ -25,6 +25,15 @@ PHASE_COLOURS = dict(zip(PHASES, ("#12355b", "#4a7fb0", "#e0a030", "#b9cfe2"), s
 
 OTHER_COLOUR = "#8d99a6"
 
+SPENT_COLOURS = {
+    "arithmetic": "#12355b",
+    "solving": "#e0a030",
+    "waiting": "#d3dae0",
+    "calls": "#c0562b",
+    "records": OTHER_COLOUR,
+}
+"""What a host's seconds went into → colour."""
+
 
 @dataclass(frozen=True)
 class LaneStyle:

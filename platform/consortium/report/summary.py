@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, MetricRow
+from consortium.report.overhead import RunTime
 from consortium.report.results import METRICS, PHASES, LaneResult, read_results
 from consortium.report.words import distance, metric_name
 
@@ -23,10 +24,12 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
     """What came out of a run, for ``--format json``.
 
     Keys: status, name, seed, out, report (None until written), error, rounds (committed), num_rounds, num_parties,
-    num_edits, wall_s (seconds of work, pauses left out), unedited (metric → measure) and lanes: for each lane its
-    method, metrics (metric → measure), weights_distance, update_distance, update_norm, bytes_sent (all parties and
-    rounds), bytes_per_party (least, median, most of one party in one round) and seconds (phase → work). A measure is
-    {success, strict} in percent, after_round, num_edits and num_probes.
+    num_edits, wall_s (seconds of work, pauses left out), time (what the hosts' seconds went into, as the report says:
+    arithmetic, solving, waiting, calls, records, overhead_share, wall_s, startup_s; None before any work),
+    unedited (metric → measure) and lanes: for each lane its method, metrics (metric → measure), weights_distance,
+    update_distance, update_norm, bytes_sent (all parties and rounds), bytes_per_party (least, median, most of one party
+    in one round) and seconds (phase → work). A measure is {success, strict} in percent, after_round, num_edits and
+    num_probes.
     """
     results = read_results(directory)
     report = directory.report_path
@@ -42,6 +45,7 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
         "num_parties": directory.scenario.parties.count,
         "num_edits": results.num_edits,
         "wall_s": round(directory.worked_s, 3),
+        "time": _time(results.time) if results.time else None,
         UNEDITED: {metric: _measure(row) for metric, row in results.unedited.items()},
         "lanes": {lane.lane: _lane(lane) for lane in results.lanes},
     }
@@ -78,6 +82,15 @@ def _lane(lane: LaneResult) -> dict[str, Any]:
             {"least": traffic.smallest, "median": traffic.median, "most": traffic.largest} if traffic else None
         ),
         "seconds": {phase: lane.seconds(phase) for phase in PHASES},
+    }
+
+
+def _time(time: RunTime) -> dict[str, float]:
+    seconds = {name: round(value, 3) for name, value in asdict(time.spent).items()}
+    return seconds | {
+        "overhead_share": round(time.spent.overhead_share, 4),
+        "wall_s": round(time.wall_s, 3),
+        "startup_s": round(time.startup_s, 3),
     }
 
 

@@ -8,6 +8,7 @@ from html import escape
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow
 from consortium.report import figures, pieces, words
+from consortium.report.overhead import OVERHEAD, SPENT_MEANINGS, RunTime
 from consortium.report.results import PHASES, Results
 from consortium.report.style import LaneStyle
 from consortium.report.timeline import timeline
@@ -15,7 +16,11 @@ from consortium.report.timeline import timeline
 Titles = Mapping[str, tuple[str, str]]
 Styles = Mapping[str, LaneStyle]
 
-_ORDINARY = {"open-model", "prior", "contexts", "targets", "collect", "merge", "evaluate", "commit", "host-started"}
+_ORDINARY = {
+    *("open-model", "prior", "contexts", "targets", "collect", "merge", "evaluate"),
+    *("commit", "records", "host-started"),
+}
+_MOST_HOSTS = 24
 _MOST_INCIDENTS = 50
 _FLOAT64_BYTES = 8
 
@@ -26,7 +31,9 @@ def time_spent(results: Results) -> str:
     line = timeline(results.events)
     if not seconds and line is None:
         return ""
-    parts = ["<h2>Where time went</h2>"]
+    parts = ["<h2>Where time went</h2>", _from_disk(results)]
+    if results.time is not None:
+        parts.append(_spent(results.time))
     if seconds:
         meaning = "Seconds of work, added up over all hosts and the coordinator; hosts work side by side."
         picture = pieces.chart("work by phase", meaning, figures.time_bars(seconds))
@@ -38,6 +45,32 @@ def time_spent(results: Results) -> str:
             f'<div class="wide">{line}</div></figure>'
         )
     return "".join(parts)
+
+
+def _from_disk(results: Results) -> str:
+    """A remark where targets were read from disk; their times are not those of a first run."""
+    targets = [event for event in results.events if event.kind == "targets"]
+    num_read = sum(event.detail is not None for event in targets)
+    remark = f"<p>{num_read:,} of {words.count(len(targets), 'call')} for targets found them on disk.</p>"
+    return remark if num_read else ""
+
+
+def _spent(time: RunTime) -> str:
+    """Arithmetic, solving and overhead: in a sentence, and for each host as a bar."""
+    spent = time.spent
+    named = [f"{100 * getattr(spent, name) / spent.total:.1f} % {name}" for name in OVERHEAD]
+    sentence = (
+        f"{words.count(len(time.hosts), 'host')} worked for {words.duration(time.wall_s)}, after "
+        f"{words.duration(time.startup_s)} of start-up. Of the hosts’ time, "
+        f"{100 * spent.arithmetic / spent.total:.1f} % was arithmetic on the model and "
+        f"{100 * spent.solving / spent.total:.1f} % solving at the coordinator; "
+        f"<b>{100 * spent.overhead_share:.1f} % was overhead</b> ({', '.join(named)})."
+    )
+    shown = dict(time.hosts) if len(time.hosts) <= _MOST_HOSTS else {"all hosts": spent}
+    meaning = "The percentage is its overhead: waiting for others, calls on their way, and records."
+    picture = pieces.chart("time of each host", meaning, figures.spent_bars(shown))
+    explained = "".join(f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in SPENT_MEANINGS.items())
+    return f'<p>{sentence}</p><div class="charts pair">{picture}<dl class="meanings">{explained}</dl></div>'
 
 
 def _time_table(seconds: Mapping[str, Mapping[str, float]]) -> str:

@@ -145,6 +145,11 @@ class TargetSpec(Spec):
     clamp: Annotated[float, Field(gt=0.0)] = Field(
         0.75, description="longest allowed change, relative to the hidden state's length"
     )
+    arithmetic: Literal["model", "bfloat16"] = Field(
+        "model",
+        description="type of products with the trunk's weights: `model` is the model's own; `bfloat16` is faster, "
+        "and rounds targets; architectures other than Llama's kin always run in their own",
+    )
 
 
 class ContextsSpec(Spec):
@@ -276,6 +281,9 @@ class ClusterSpec(Spec):
     cohort_size: Positive = Field(5, description="parties computed together as one unit of work")
     threads: Positive = Field(1, description="threads of every tensor operation")
     timeout_s: Annotated[float, Field(gt=0.0)] = Field(1800.0, description="longest wait for one cohort's answer")
+    target_cache: bool = Field(
+        True, description="hosts keep a language model's targets on their own disk, to read them when a run is repeated"
+    )
 
 
 class FaultSpec(Spec):

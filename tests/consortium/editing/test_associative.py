@@ -56,8 +56,8 @@ def teach(backend: Backend, edits: list[Edit], editor: EditorSpec = EDITOR) -> N
     weights = backend.base_weights()
     targets = backend.targets(edits, layers[-1])
     for place, layer in enumerate(layers):
-        keys_KE = backend.keys(edits, [layer])[layer]
-        residuals_VE = backend.residuals(edits, targets, layer) / (len(layers) - place)
+        keys_KE, missing_VE = backend.keys_and_residuals(backend.states(edits, layer, None), targets)
+        residuals_VE = missing_VE / (len(layers) - place)
         delta_KV = torch.linalg.solve(prior[layer] + keys_KE @ keys_KE.T, keys_KE @ residuals_VE.T)
         weights[layer] = (weights[layer] + delta_KV.T.numpy()).astype(np.float32)
         backend.load_weights(weights)
@@ -72,13 +72,14 @@ def test_keys_and_residuals_equal_a_naive_loop() -> None:
     backend, edits = new_backend(), edits_of(5)
     weights = all_base_weights()
     targets = backend.targets(edits, 1)
-    keys, residuals_VE = backend.keys(edits, [1, 2]), backend.residuals(edits, targets, 1)
-    assert keys[1].shape == keys[2].shape == (96, 5)
-    assert keys[1].dtype == residuals_VE.dtype == torch.float64
+    first = backend.states(edits, 1, None)
+    keys_KE, residuals_VE = backend.keys_and_residuals(backend.states(edits, 2, first), targets)
+    assert keys_KE.shape == (96, 5)
+    assert keys_KE.dtype == residuals_VE.dtype == torch.float64
     memory = AssociativeMemory(SPEC, seed=1)
     for place, edit in enumerate(edits):
         expected_LK = memory.keys([read_cue(edit.text)])[:, 0]
-        np.testing.assert_array_equal(keys[2][:, place], expected_LK[2])
+        np.testing.assert_array_equal(keys_KE[:, place], expected_LK[2])
         missing_V = targets.vectors_EV[place].double().numpy() - naive_hidden(weights, edit.text, 1)
         np.testing.assert_allclose(residuals_VE[:, place], missing_V, rtol=1e-12, atol=1e-12)
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from consortium.editing import keys as keys_module
 from consortium.editing.backend import Targets
-from consortium.editing.keys import mean_keys, residuals
+from consortium.editing.keys import hidden_states, keys_and_residuals, mean_keys, residuals
+from consortium.editing.naive_keys import naive_keys, naive_residuals
 from consortium.facts.edit import Edit
+from consortium.models import trees
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import subject_last_token
 from support.pico import HIDDEN_WIDTH, KEY_WIDTH, PICO_TYPES, pico_model
@@ -125,11 +126,70 @@ def test_where_outputs_are_normed_a_small_residual_is_reached_in_direction(model
     assert 0.8 < moved_V.norm() / wanted_V.norm() < 1.2
 
 
+@pytest.mark.parametrize("model_type", PICO_TYPES)
+def test_the_naive_twins_find_the_same(model_type: str) -> None:
+    model, targets = pico_model(model_type), drawn_targets(2)
+    ours, naive = mean_keys(model, EDITS, CONTEXTS, [1, 0]), naive_keys(model, EDITS, CONTEXTS, [1, 0])
+    assert list(ours) == list(naive) == [1, 0]
+    for layer in (0, 1):
+        torch.testing.assert_close(ours[layer], naive[layer], atol=3e-6, rtol=1e-5)
+        expected_VE = naive_residuals(model, EDITS, targets, layer)
+        torch.testing.assert_close(residuals(model, EDITS, targets, layer), expected_VE, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model_type", PICO_TYPES)
+def test_keys_and_residuals_of_one_pass_are_those_asked_for_by_themselves(model_type: str) -> None:
+    model, targets = pico_model(model_type), drawn_targets(2)
+    states = hidden_states(model, EDITS, CONTEXTS, 1)
+    keys_KE, residuals_VE = keys_and_residuals(model, states, targets)
+    torch.testing.assert_close(keys_KE, mean_keys(model, EDITS, CONTEXTS, [1])[1], atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(residuals_VE, residuals(model, EDITS, targets, 1), atol=5e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("model_type", PICO_TYPES)
+@pytest.mark.parametrize("start", [0, 1])
+def test_what_is_carried_on_gives_the_bits_of_a_run_from_the_bottom(model_type: str, start: int) -> None:
+    """Under weights that changed above what was carried, as a merge changes them."""
+    model, targets = pico_model(model_type), drawn_targets(2)
+    lower = hidden_states(model, EDITS, CONTEXTS, start)
+    unmerged = keys_and_residuals(model, hidden_states(model, EDITS, CONTEXTS, 2, lower), targets)
+    model.set_weights({start: 1.5 * model.weight_VK(start)})
+    carried, anew = hidden_states(model, EDITS, CONTEXTS, 2, lower), hidden_states(model, EDITS, CONTEXTS, 2)
+    assert (carried.layer, carried.nbytes) == (2, anew.nbytes)
+    found = keys_and_residuals(model, carried, targets)
+    for mine, expected, before in zip(found, keys_and_residuals(model, anew, targets), unmerged, strict=True):
+        assert torch.equal(mine, expected)
+        assert not torch.allclose(mine, before)
+
+
+def test_below_the_carried_layer_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on from layer 1 to layer 2 runs block 1 only; keys there and residuals after it run block 2 only."""
+    model, ran = pico_model("llama"), list[int]()
+    lower = hidden_states(model, EDITS, CONTEXTS, 1)
+    for number, block in enumerate(model.blocks):
+        block.register_forward_hook(lambda _m, _a, _o, number=number: ran.append(number))
+    states = hidden_states(model, EDITS, CONTEXTS, 2, lower)
+    assert set(ran) == {1}
+    ran.clear()
+    keys_and_residuals(model, states, drawn_targets(2))
+    assert ran == [2, 2]  # the bare prompts, and those in a context
+
+
+def test_states_know_their_size() -> None:
+    """Bare prompts, and two contexts of which each is there once in its row: width V in float32."""
+    model = pico_model("llama")
+    assert hidden_states(model, EDITS, CONTEXTS, 0).nbytes == 0
+    states = hidden_states(model, EDITS, CONTEXTS, 1)
+    columns = sum(batch.prompts.num_rows * batch.prompts.width for batch in (*states.bare, *states.others))
+    assert states.nbytes == 4 * HIDDEN_WIDTH * columns
+
+
 def test_batches_change_neither_keys_nor_residuals(monkeypatch: pytest.MonkeyPatch) -> None:
     model, targets = pico_model("gemma2"), drawn_targets(2)
     keys_KE, residuals_VE = mean_keys(model, EDITS, CONTEXTS, [1])[1], residuals(model, EDITS, targets, 1)
-    monkeypatch.setattr(keys_module, "_TOKENS_AT_ONCE", 30)
-    assert len(list(keys_module._batches([[1] * 14] * 5))) == 3
+    monkeypatch.setitem(trees.TOKENS_AT_ONCE, "cpu", 1)
+    monkeypatch.setattr(trees, "ROW_TOKENS", 20)
+    assert len(hidden_states(model, EDITS, CONTEXTS, 1).others) > 2
     torch.testing.assert_close(mean_keys(model, EDITS, CONTEXTS, [1])[1], keys_KE, atol=2e-6, rtol=1e-5)
     torch.testing.assert_close(residuals(model, EDITS, targets, 1), residuals_VE, atol=2e-6, rtol=1e-5)
 

@@ -86,8 +86,7 @@ def test_no_question_changes_the_model() -> None:
     backend.load_weights(doubled(backend))
     before = backend.model.weights_hash()
     targets = backend.targets(EDITS, 2)
-    backend.keys(EDITS, [0, 1, 2])
-    backend.residuals(EDITS, targets, 0)
+    backend.keys_and_residuals(backend.states(EDITS, 1, None), targets)
     backend.score(PROBES)
     backend.prior_chunks()
     assert backend.model.weights_hash() == before
@@ -98,7 +97,7 @@ def test_questions_are_asked_under_the_present_weights() -> None:
 
     def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float]:
         targets = backend.targets(EDITS, 1)
-        keys_KE, residuals_VE = backend.keys(EDITS, [2])[2], backend.residuals(EDITS, targets, 1)
+        keys_KE, residuals_VE = backend.keys_and_residuals(backend.states(EDITS, 1, None), targets)
         return targets.vectors_EV, keys_KE, residuals_VE, backend.score(PROBES)[0].nll_target
 
     first = answers()
@@ -166,8 +165,8 @@ def test_one_edit_taught_by_hand_is_said_by_the_real_model(smollm2: LanguageMode
     before = smollm2.weights_hash()
     try:
         targets = backend.targets(edits, layer)
-        key_K = backend.keys(edits, [layer])[layer][:, 0]
-        update_VK = torch.outer(backend.residuals(edits, targets, layer)[:, 0], key_K) / (key_K @ key_K)
+        keys_KE, residuals_VE = backend.keys_and_residuals(backend.states(edits, layer, None), targets)
+        update_VK = residuals_VE @ keys_KE.T / (keys_KE.T @ keys_KE)
         unedited = backend.score(PROBES[:1])[0]
         backend.load_weights({layer: (backend.base_weights()[layer] + update_VK.numpy()).astype(np.float32)})
         edited = backend.score(PROBES[:1])[0]

@@ -13,13 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from consortium.editing import prior
-from consortium.editing.prior import PriorCache, fingerprint, measure_chunk, num_chunks, prior_tokens
+from consortium.editing import prior, prior_text
+from consortium.editing.naive_prior import prior_sum_naively
+from consortium.editing.prior import (
+    PriorCache,
+    fingerprint,
+    measure_chunk,
+    num_chunks,
+    prior_tokens,
+    sum_over_texts,
+)
 from consortium.errors import InputError, ScenarioError
 from consortium.models.language import LanguageModel
 from consortium.models.open import open_model
 from consortium.scenario.schema import LanguageModelSpec, PriorSpec
-from support.pico import KEY_WIDTH, SENTENCES, pico_folder, pico_model
+from consortium.seeds import torch_generator
+from support.pico import KEY_WIDTH, SENTENCES, VOCABULARY, pico_folder, pico_model
 
 LAYERS = (0, 2)
 SPEC = PriorSpec()
@@ -35,20 +44,12 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prior, "CHUNK_TEXTS", 3)
 
 
-def naive_sum(model: LanguageModel, texts: list[list[int]], layer: int) -> np.ndarray:
-    """Σ k·kᵀ by a run of the whole model for each text, and an outer product for each token."""
-    total_KK = np.zeros((KEY_WIDTH, KEY_WIDTH))
+def relative_difference(found_KK: np.ndarray, expected_KK: np.ndarray) -> float:
+    return float(np.abs(found_KK - expected_KK).max() / np.abs(expected_KK).max())
 
-    def add(_module: object, args: tuple[torch.Tensor]) -> None:
-        for key_K in args[0][0].double().numpy():
-            total_KK[:] += np.outer(key_K, key_K)
 
-    handle = model.projection(layer).register_forward_pre_hook(add)
-    with torch.no_grad():
-        for ids in texts:
-            model.model(input_ids=torch.tensor([ids]))
-    handle.remove()
-    return total_KK
+def drawn_texts(num_texts: int) -> torch.Tensor:
+    return torch.randint(VOCABULARY, (num_texts, 64), generator=torch_generator(0, "texts"))
 
 
 def write_text(path: Path, repeats: int = 40) -> PriorSpec:
@@ -63,30 +64,90 @@ def write_text(path: Path, repeats: int = 40) -> PriorSpec:
 def test_chunks_add_up_to_a_naive_loop_over_all_tokens(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten times K = 480 tokens are 8 texts of 64, in chunks of 3, 3 and 2."""
     texts: list[list[int]] = []
-    sample = prior.sample_tokens
+    sample = prior_text.sample_tokens
 
-    def spy(*args: object) -> torch.Tensor:
-        drawn: torch.Tensor = sample(*args)  # type: ignore[arg-type]
+    def spy(*args: object, **settings: object) -> torch.Tensor:
+        drawn: torch.Tensor = sample(*args, **settings)  # type: ignore[arg-type]
         texts.extend(drawn.tolist())
         return drawn
 
-    monkeypatch.setattr(prior, "sample_tokens", spy)
+    monkeypatch.setattr(prior_text, "sample_tokens", spy)
     assert num_chunks(SPEC, KEY_WIDTH) == 3
     parts = [measure_chunk(model, SPEC, LAYERS, chunk) for chunk in range(3)]
     assert [count for _, count in parts] == [192, 192, 128]
     assert len({tuple(text) for text in texts}) == 8, "chunks must not repeat each other's text"
+    naive = prior_sum_naively(model, texts, LAYERS)
     for layer in LAYERS:
         total_KK = sum(sums[layer] for sums, _ in parts)
         assert total_KK.dtype == np.float64
-        np.testing.assert_allclose(total_KK, naive_sum(model, texts, layer), rtol=1e-5, atol=1e-4)
+        assert relative_difference(total_KK, naive[layer]) < 1e-6
         assert np.linalg.eigvalsh(total_KK).min() > 0, "as many tokens as asked for give a full rank"
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2", "gptj", "gemma2"])
+def test_texts_in_groups_have_the_sum_of_one_text_at_a_time(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups of 3, 3 and 1 texts, and products of 20, 20 and 8 of the 48 columns."""
+    monkeypatch.setattr(prior, "_READ_TEXTS", 3)
+    monkeypatch.setattr(prior, "_BLOCK_COLUMNS", 20)
+    model, texts_BT = pico_model(model_type), drawn_texts(7)
+    sums, naive = sum_over_texts(model, texts_BT, LAYERS), prior_sum_naively(model, texts_BT.tolist(), LAYERS)
+    assert list(sums) == list(naive) == list(LAYERS)
+    for layer in LAYERS:
+        assert relative_difference(sums[layer], naive[layer]) < 1e-6
+        np.testing.assert_array_equal(sums[layer], sums[layer].T)
+
+
+def test_the_naive_sum_is_one_outer_product_for_each_token(model: LanguageModel) -> None:
+    """Two texts of two tokens and of one. The second text's token is its first: it sees none of the other text."""
+    keys: list[torch.Tensor] = []
+    handle = model.projection(1).register_forward_pre_hook(lambda _module, args: keys.append(args[0][0].double()))
+    sums = prior_sum_naively(model, [[7, 8], [9]], (1,))
+    handle.remove()
+    assert [len(keys_TK) for keys_TK in keys] == [2, 1]
+    expected_KK = sum(np.outer(key_K, key_K) for keys_TK in keys for key_K in keys_TK.numpy())
+    np.testing.assert_allclose(sums[1], expected_KK, rtol=1e-12)
+
+
+def test_few_texts_at_a_time_are_run(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prior, "_READ_TEXTS", 3)
+    num_rows: list[int] = []
+    handle = model.blocks[0].register_forward_pre_hook(lambda _module, args: num_rows.append(len(args[0])))
+    sum_over_texts(model, drawn_texts(8), LAYERS)
+    handle.remove()
+    assert num_rows == [3, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("can", "dtype", "expected"),
+    [
+        ({"amx_bf16": True}, torch.float32, torch.bfloat16),
+        ({"amx_bf16": False}, torch.float32, torch.float32),
+        ({}, torch.float32, torch.float32),
+        ({"amx_bf16": True}, torch.float16, torch.float16),
+    ],
+)
+def test_text_is_sampled_in_bfloat16_where_the_processor_is_made_for_it(
+    monkeypatch: pytest.MonkeyPatch, can: dict[str, bool], dtype: torch.dtype, expected: torch.dtype
+) -> None:
+    """Either way the sums are those of the model's own keys over the text that was drawn."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can, raising=False)
+    model, used = pico_model("llama", dtype=dtype), []
+    sample = prior_text.sample_tokens
+    monkeypatch.setattr(
+        prior_text, "sample_tokens", lambda *args, dtype: used.append(dtype) or sample(*args, dtype=dtype)
+    )
+    sums, _ = measure_chunk(model, SPEC, (1,), 0)
+    assert used == [expected]
+    texts_BT = prior_text.sampled_texts(model, 0, 8)
+    np.testing.assert_array_equal(sums[1], sum_over_texts(model, texts_BT, (1,))[1])
 
 
 def test_chunks_hold_other_texts_even_where_they_begin_alike(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prior, "OPENERS", ("The",))
-    sums = [measure_chunk(model, PriorSpec(tokens=64 * 120), (2,), chunk)[0][2] for chunk in range(2)]
+    monkeypatch.setattr(prior_text, "OPENERS", ("The",))
+    monkeypatch.setattr(prior, "CHUNK_TEXTS", 12)
+    sums = [measure_chunk(model, PriorSpec(tokens=64 * 24), (2,), chunk)[0][2] for chunk in range(2)]
     assert not np.allclose(sums[0], sums[1])
 
 
@@ -141,7 +202,7 @@ def test_a_text_file_is_cut_into_texts_in_its_order(model: LanguageModel, tmp_pa
     parts = [measure_chunk(model, spec, LAYERS, chunk) for chunk in range(3)]
     assert sum(count for _, count in parts) == 512
     total_KK = sum(sums[2] for sums, _ in parts)
-    np.testing.assert_allclose(total_KK, naive_sum(model, texts, 2), rtol=1e-5, atol=1e-4)
+    assert relative_difference(total_KK, prior_sum_naively(model, texts, (2,))[2]) < 1e-6
 
 
 def test_only_the_beginning_of_a_long_text_is_read(
@@ -149,8 +210,8 @@ def test_only_the_beginning_of_a_long_text_is_read(
 ) -> None:
     spec = write_text(tmp_path / "corpus.txt", repeats=400)
     seen: list[int] = []
-    encode = prior.encode
-    monkeypatch.setattr(prior, "encode", lambda tokenizer, text: seen.append(len(text)) or encode(tokenizer, text))
+    encode = prior_text.encode
+    monkeypatch.setattr(prior_text, "encode", lambda tokenizer, text: seen.append(len(text)) or encode(tokenizer, text))
     measure_chunk(model, spec, LAYERS, 0)
     assert 512 < max(seen) <= 16 * 480 < (tmp_path / "corpus.txt").stat().st_size
 
@@ -268,7 +329,17 @@ def test_another_text_has_another_place(model: LanguageModel, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("TEXT_TOKENS", 32), ("CHUNK_TEXTS", 3), ("_SAMPLING_SEED", 1), ("OPENERS", ("The",))]
+    ("name", "value"),
+    [
+        ("_VERSION", 1),
+        ("TEXT_TOKENS", 32),
+        ("CHUNK_TEXTS", 3),
+        ("_READ_TEXTS", 3),
+        ("_BLOCK_COLUMNS", 16),
+        ("SAMPLING_SEED", 1),
+        ("OPENERS", ("The",)),
+        ("sampling_dtype", lambda _: torch.float16),
+    ],
 )
 def test_another_way_to_sample_has_another_place(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch, name: str, value: object

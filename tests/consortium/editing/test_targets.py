@@ -155,7 +155,8 @@ def test_batches_change_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets_module, "_TOKENS_AT_ONCE", 90)
     parts = optimise_targets(model, EDITS, CONTEXTS, 1, settings)
     assert len(batches) > 1
-    assert [edit for batch in batches for edit in batch] == [0, 1, 2, 3], "an edit is in one batch, with all its rows"
+    in_order = sorted(edit for batch in batches for edit in batch)
+    assert in_order == [0, 1, 2, 3], "an edit is in one batch, with all its rows"
     assert parts.num_steps == whole.num_steps
     assert relative_E(parts.vectors_EV, whole.vectors_EV).max() <= 1e-4
 
@@ -192,6 +193,30 @@ def test_a_model_of_half_precision_gives_finite_targets_near_those_of_full_preci
     assert rough.vectors_EV.isfinite().all()
     assert relative_E(rough.vectors_EV, exact.vectors_EV).max() <= 0.2
     assert rough.losses == pytest.approx(exact.losses, rel=0.1)
+
+
+def test_products_in_bfloat16_give_targets_near_the_models_own() -> None:
+    model, settings = pico_model("llama"), TargetSpec(steps=3, learning_rate=0.1)
+    exact = optimise_targets(model, EDITS, CONTEXTS, 1, settings)
+    rough = optimise_targets(model, EDITS, CONTEXTS, 1, settings.model_copy(update={"arithmetic": "bfloat16"}))
+    assert rough.vectors_EV.dtype == torch.float32
+    assert not torch.equal(rough.vectors_EV, exact.vectors_EV)
+    assert relative_E(rough.vectors_EV, exact.vectors_EV).max() <= 0.2
+    assert rough.losses == pytest.approx(exact.losses, rel=0.1)
+
+
+def test_batches_hold_whole_edits_of_like_length() -> None:
+    lengths = {0: 9, 1: 2, 2: 8, 3: 3}
+    rows = [targets_module.Row(edit, (1,) * (length + 4), 4, (1,)) for edit, length in lengths.items() for _ in "ab"]
+    batches = targets_module._batches(rows, 4, 20)
+    assert [[row.edit for row in batch] for batch in batches] == [[1, 1, 3, 3], [2, 2], [0, 0]]
+
+
+def test_a_gpus_batch_follows_from_its_memory_and_the_models_shape() -> None:
+    eight_billion = (32, 4096, 14336)
+    assert targets_module._gpu_tokens(24 * 2**30, *eight_billion) == 512
+    assert 1000 < targets_module._gpu_tokens(80 * 2**30, *eight_billion) < 4096
+    assert targets_module._gpu_tokens(80 * 2**30, 30, 576, 1536) == 4096
 
 
 def test_no_edits_have_no_targets() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from consortium.errors import StatisticsError
-from consortium.merging.deltas import DeltaSum
+from consortium.merging.deltas import DeltaSum, DenseUpdate
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.registry import create
 from consortium.merging.solver import PriorSolver
@@ -24,7 +24,7 @@ def three_parties(name, **parameters):
     edits.append((key_KE[:, :0], torch.zeros(1, 0).double()))
     method, solver = create(name, parameters), PriorSolver(np.eye(2))
     total = sum_in_order(
-        method.contribute(PartyShare(BASIS, *edit, "auto", torch_generator(0, "r")), solver) for edit in edits
+        method.contribute([PartyShare(BASIS, *edit, "auto", torch_generator(0, "r")) for edit in edits], solver)
     )
     return method.merge(total, solver), total
 
@@ -49,10 +49,10 @@ def test_a_sum_holds_the_update_and_the_gram_factor():
     """Update 1·2 numbers, and two keys' factors of 2 numbers (K = 2 columns, still as small as the dense form)."""
     _, total = three_parties("simple_average")
     assert total.nbytes == 8 * (2 + 4)
-    np.testing.assert_allclose(total.gram_KK, [[2, 0], [0, 0]], atol=1e-15)
+    np.testing.assert_allclose(total.gram.gram_KK, [[2, 0], [0, 0]], atol=1e-15)
 
 
 def test_an_update_that_is_not_finite_is_refused():
-    bad = DeltaSum(np.array([[np.inf, 0.0]]), zero(BASIS, 2, 0))
+    bad = DeltaSum(DenseUpdate(np.array([[np.inf, 0.0]])), zero(BASIS, 2, 0))
     with pytest.raises(StatisticsError, match="delta_VK of cohort 1 for lane simple_average, round 1, layer 5: 1 of 2"):
         bad.check("cohort 1")

@@ -15,7 +15,7 @@ BASIS = Basis("global", 1, 5)
 
 def owned(keys, residuals):
     keys_KE, residuals_VE = torch.tensor(keys, dtype=torch.float64), torch.tensor(residuals, dtype=torch.float64)
-    return GlobalEdit().contribute(PartyShare(BASIS, keys_KE, residuals_VE, "auto", torch_generator(0, "r")))
+    return GlobalEdit().contribute([PartyShare(BASIS, keys_KE, residuals_VE, "auto", torch_generator(0, "r"))])[0]
 
 
 def test_two_parties_by_hand():
@@ -36,7 +36,8 @@ def test_edits_are_joined_in_the_order_given():
 
 def test_a_contribution_does_not_change_when_the_partys_tensors_do():
     keys_KE, residuals_VE = torch.ones(2, 1).double(), torch.ones(1, 1).double()
-    contribution = GlobalEdit().contribute(PartyShare(BASIS, keys_KE, residuals_VE, "auto", torch_generator(0, "r")))
+    share = PartyShare(BASIS, keys_KE, residuals_VE, "auto", torch_generator(0, "r"))
+    (contribution,) = GlobalEdit().contribute([share])
     keys_KE.zero_()
     assert contribution.keys[0].tolist() == [[1], [1]]
 
@@ -68,7 +69,7 @@ def test_more_accurate_than_the_normal_equations_where_keys_are_nearly_alike():
     total = owned([[1.0, 1.0], [1.0, 1.0 + 1e-6]], [[3.0, 3.0 + 2e-6]])
     delta_VK = GlobalEdit().merge(total, PriorSolver(np.eye(2) * 1e-24))
     np.testing.assert_allclose(delta_VK, [[1, 2]], rtol=1e-8)
-    gram = DenseStatistics(BASIS, total.gram_KK, total.residuals[0] @ total.keys[0].T, 2)
+    gram = DenseStatistics(BASIS, total.gram.gram_KK, total.residuals[0] @ total.keys[0].T, 2)
     by_normal_equations_VK = PriorSolver(np.eye(2) * 1e-24).merge(gram).numpy()
     assert np.abs(by_normal_equations_VK - [[1, 2]]).max() > 1e-6
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from consortium.errors import StatisticsError
-from consortium.merging.method import PartyShare, sum_in_order
+from consortium.merging.history import grown
+from consortium.merging.method import PartyShare, RunningSum, sum_in_order
 from consortium.merging.registry import create, known
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solvers import Solvers
 from consortium.seeds import numpy_generator, torch_generator
 from consortium.statistics import Basis
 from hypothesis import given, settings
@@ -23,9 +24,10 @@ def gaussian(*shape, seed=0):
     return torch.randn(*shape, generator=torch_generator(seed, "test"), dtype=torch.float64)
 
 
-def solver(key_width=K, history_KK=None):
+def solver(key_width=K, history=None):
     samples = gaussian(key_width, 4 * key_width, seed=99)
-    return PriorSolver((samples @ samples.T / (4 * key_width)).numpy(), history_KK)
+    sums = {5: (samples @ samples.T).numpy()}
+    return Solvers(sums, 4 * key_width, 1.0).get(5, history and history.version, lambda: history)
 
 
 def shares(sizes, form="auto", seed=0):
@@ -37,7 +39,7 @@ def shares(sizes, form="auto", seed=0):
 
 
 def total_of(method, party_shares, prior):
-    return sum_in_order(method.contribute(share, prior) for share in party_shares)
+    return sum_in_order(method.contribute(party_shares, prior))
 
 
 def merged(name, party_shares, prior=None, **parameters):
@@ -67,15 +69,19 @@ def test_collabedit_equals_global_for_any_split_and_order(sizes, form, seed):
 
 
 def test_collabedit_equals_global_round_after_round():
-    """Each round's Gram sums enter the next round's A, in both lanes from their own contributions."""
-    history = {"collabedit": np.zeros((K, K)), "global": np.zeros((K, K))}
-    for number in range(5):
+    """Each round's Gram sums enter the next round's A, in both lanes from their own contributions.
+
+    Rounds of 2 edits are columns of the history while there are at most K/4 = 3; rounds of 22 go to its base.
+    """
+    history = {"collabedit": None, "global": None}
+    for number in range(12):
+        sizes = [1, 0, 1] if number % 4 else [3, 0, 4, 15]
         deltas = {}
         for name in history:
-            method, prior = create(name, {}), solver(history_KK=history[name])
-            total = total_of(method, shares([3, 0, 4, 15], seed=number), prior)
+            method, prior = create(name, {}), solver(history=history[name])
+            total = total_of(method, shares(sizes, seed=number), prior)
             deltas[name] = method.merge(total, prior)
-            history[name] = history[name] + total.gram_KK
+            history[name] = grown(history[name], total.gram, 1.0)
         assert relative(deltas["collabedit"], deltas["global"]) <= 1e-10
 
 
@@ -91,7 +97,7 @@ def test_the_gram_sum_for_the_history_is_the_same_for_all_methods(name):
     party_shares = shares([3, 0, 20], form="factored")
     keys_KE = torch.cat([share.keys_KE for share in party_shares], dim=1)
     total = total_of(create(name, {}), party_shares, solver())
-    np.testing.assert_allclose(total.gram_KK, keys_KE @ keys_KE.T, atol=1e-11)
+    np.testing.assert_allclose(total.gram.gram_KK, keys_KE @ keys_KE.T, atol=1e-11)
     assert (total.num_edits, total.num_parties, total.basis) == (23, 3, BASIS)
 
 
@@ -124,7 +130,7 @@ def test_methods_and_contributions_pickle_exactly(name):
 @pytest.mark.parametrize("name", known())
 def test_messages_hold_no_torch_tensors(name):
     """Ray hands numpy arrays over without a copy, torch tensors not."""
-    contribution = create(name, {}).contribute(shares([3])[0], solver())
+    contribution = create(name, {}).contribute(shares([3]), solver())[0]
     assert b"torch" not in pickle.dumps(contribution)
 
 
@@ -134,7 +140,7 @@ def test_contributions_of_other_weights_are_refused(name):
     one = shares([2])[0]
     other = PartyShare(Basis("lane", 2, 5), one.keys_KE, one.residuals_VE, "auto", torch_generator(0, "r"))
     with pytest.raises(StatisticsError, match=r"round 1, layer 5 and for lane lane, round 2, layer 5 cannot be added"):
-        method.contribute(one, prior) + method.contribute(other, prior)
+        sum_in_order(method.contribute([one], prior) + method.contribute([other], prior))
 
 
 @pytest.mark.parametrize("name", known())
@@ -143,13 +149,13 @@ def test_contributions_of_other_widths_are_refused(name):
     one = shares([2])[0]
     lower = PartyShare(BASIS, one.keys_KE, one.residuals_VE[1:], "auto", torch_generator(0, "r"))
     with pytest.raises(StatisticsError, match="let every party open the same model"):
-        method.contribute(one, prior) + method.contribute(lower, prior)
+        sum_in_order(method.contribute([one], prior) + method.contribute([lower], prior))
 
 
 @pytest.mark.parametrize("name", known())
 def test_contributions_of_another_method_are_refused(name):
     foreign = create("ties" if name != "ties" else "global", {})
-    total = foreign.contribute(shares([2])[0], solver())
+    total = foreign.contribute(shares([2]), solver())[0]
     with pytest.raises(StatisticsError, match=f"merge method {name} met a contribution of type"):
         create(name, {}).merge(total, solver())
 
@@ -159,7 +165,7 @@ def test_statistics_wider_than_the_prior_are_refused(name):
     method = create(name, {})
     share = PartyShare(BASIS, gaussian(K + 1, 2), gaussian(V, 2), "auto", torch_generator(0, "r"))
     with pytest.raises(StatisticsError, match="key width 13 meet a prior of key width 12"):
-        method.merge(method.contribute(share, solver()), solver())
+        method.merge(method.contribute([share], solver())[0], solver())
 
 
 def test_shares_that_are_not_finite_or_do_not_fit_are_refused():
@@ -172,6 +178,42 @@ def test_shares_that_are_not_finite_or_do_not_fit_are_refused():
 def test_a_sum_of_nothing_is_refused():
     with pytest.raises(StatisticsError, match="at least one party"):
         sum_in_order([])
+
+
+class _Counted:
+    """A contribution of some bytes that remembers the order, and how many bytes were copied to make it."""
+
+    def __init__(self, numbers, nbytes, copied=0):
+        self.numbers, self.nbytes, self.copied = numbers, nbytes, copied
+
+    def joined(self, others):
+        nbytes = min(self.nbytes + sum(other.nbytes for other in others), 500)  # folds to dense, as statistics do
+        numbers = self.numbers + [number for other in others for number in other.numbers]
+        return _Counted(numbers, nbytes, self.copied + nbytes)
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 7, 500])
+def test_a_running_sum_keeps_the_order_and_copies_the_sum_seldom(nbytes):
+    """Joined one by one, 2000 contributions of one byte would copy about 500·2000 bytes."""
+    running = RunningSum()
+    for number in range(2000):
+        running.add(_Counted([number], nbytes))
+        assert running._waiting_bytes <= running._total.nbytes
+        assert len(running._waiting) <= 1024
+    assert running.total().numbers == list(range(2000))
+    assert running.total().copied <= 2 * 2000 * nbytes
+
+
+@pytest.mark.parametrize("name", known())
+def test_a_running_sum_equals_adding_one_by_one(name):
+    sent = create(name, {}).contribute(shares([1, 2, 0, 5, 1, 20, 1, 1, 3]), solver())
+    together, one_by_one = sum_in_order(sent), sent[0]
+    for each in sent[1:]:
+        one_by_one = one_by_one + each
+    assert type(together) is type(one_by_one)
+    assert (together.num_edits, together.num_parties, together.nbytes) == (34, 9, one_by_one.nbytes)
+    deltas = [create(name, {}).merge(total, solver()) for total in (together, one_by_one)]
+    assert relative(*deltas) <= 1e-10
 
 
 @pytest.mark.parametrize("name", known())

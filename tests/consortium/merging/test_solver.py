@@ -84,6 +84,40 @@ def test_history_counts_like_more_prior():
     assert relative(with_history.merge(edits), without.merge(edits)) > 0.01
 
 
+@pytest.mark.parametrize("num_edits", [2, 6])
+def test_columns_of_the_history_count_like_more_prior(num_edits):
+    """By factors and as a dense sum; one round of columns after the other, and the factor of C stays."""
+    columns_KN = gaussian(K, 5, seed=7)
+    solver = PriorSolver(prior())
+    extended = solver.extended(columns_KN[:, :3].numpy()).extended(columns_KN[:, 3:].numpy())
+    as_prior = PriorSolver(prior() + (columns_KN @ columns_KN.T).numpy())
+    edits = statistics(num_edits)
+    assert relative(extended.merge(edits), as_prior.merge(edits)) < 1e-12
+    assert relative(extended.solve(gaussian(K, 2)), as_prior.solve(gaussian(K, 2))) < 1e-12
+    assert extended.factor_KK is solver.factor_KK
+    assert relative(solver.merge(edits), PriorSolver(prior()).merge(edits)) == 0
+
+
+def test_heavy_columns_lose_no_digits():
+    """C = I, a column (a, 0) with a = 1e7, then an edit with key (a, 1) and residual 1: near what is kept already.
+
+    A + gram = [[1 + 2a², a], [a, 2]] has determinant 2 + 3a², cross = (a, 1), so Δ = (a, 1 + a²)/(2 + 3a²).
+    """
+    a = 1e7
+    light = PriorSolver(np.eye(2)).extended(np.array([[0.0], [1e-9]]))
+    solver = light.extended(np.array([[a], [0.0]]))
+    edit = FactoredStatistics(BASIS, np.array([[a], [1.0]]), np.array([[1.0]]), 1)
+    expected_VK = [[a / (2 + 3 * a * a), (1 + a * a) / (2 + 3 * a * a)]]
+    np.testing.assert_allclose(solver.merge(edit), expected_VK, rtol=1e-14)
+    np.testing.assert_allclose(solver.extended(np.array([[0.0], [1e-9]])).merge(edit), expected_VK, rtol=1e-14)
+    np.testing.assert_allclose(solver.merge(edit.dense()), expected_VK, rtol=1e-14)
+
+
+def test_columns_of_another_width_are_refused():
+    with pytest.raises(StatisticsError, match="key width 9 meet a prior of key width 8"):
+        PriorSolver(prior()).extended(np.ones((K + 1, 1)))
+
+
 @pytest.mark.parametrize("form", ["dense", "factored"])
 def test_no_edits_give_no_update(form):
     solver = PriorSolver(prior())

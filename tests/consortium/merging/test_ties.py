@@ -76,7 +76,7 @@ def test_lambda_scales_the_merge_and_empty_parties_do_not_count():
     solver, method = PriorSolver(np.eye(2)), Ties(density=1.0, lambda_=0.5)
     edits = [(key_KE, residual_VE), (key_KE[:, :0], residual_VE[:, :0])]
     total = sum_in_order(
-        method.contribute(PartyShare(BASIS, *edit, "auto", torch_generator(0, "r")), solver) for edit in edits
+        method.contribute([PartyShare(BASIS, *edit, "auto", torch_generator(0, "r")) for edit in edits], solver)
     )
     # Δ_1 = (2, 0); mean over one; λ = 1/2
     np.testing.assert_allclose(method.merge(total, solver), [[1, 0]], rtol=1e-14)

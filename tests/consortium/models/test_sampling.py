@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import sample_tokens
 from consortium.seeds import torch_generator
-from support.pico import pico_model
+from support.pico import PICO_TYPES, pico_model
 
 STARTS = [[5], [6, 7, 8], [9, 10]]
 
@@ -43,9 +45,11 @@ def test_starts_are_kept_and_texts_are_as_long_as_asked(model: LanguageModel) ->
     assert sample(model, 1, num_tokens=3)[1].tolist() == STARTS[1]
 
 
+@pytest.mark.parametrize("model_type", PICO_TYPES)
 @pytest.mark.parametrize("top_k", [1, 4])
-def test_every_drawn_token_is_among_the_likeliest_by_the_whole_model(model: LanguageModel, top_k: int) -> None:
+def test_every_drawn_token_is_among_the_likeliest_by_the_whole_model(model_type: str, top_k: int) -> None:
     """No cache here: each token is looked up after a run of all that stands before it."""
+    model = pico_model(model_type)
     text_BT = sample(model, 3, top_k=top_k)
     for row, start in enumerate(STARTS):
         for column in range(len(start), text_BT.shape[1]):
@@ -61,3 +65,39 @@ def test_tokens_are_drawn_as_often_as_they_are_likely(model: LanguageModel) -> N
     for token, chance in zip(candidates.tolist(), values.double().softmax(-1).tolist(), strict=True):
         share = (drawn == token).double().mean().item()
         assert abs(share - chance) < 4 * (chance * (1 - chance) / num_draws) ** 0.5
+
+
+@pytest.mark.parametrize("model_type", PICO_TYPES)
+def test_another_type_gives_the_text_of_a_model_with_such_weights(model_type: str) -> None:
+    model, rounded = pico_model(model_type), pico_model(model_type)
+    for parameter in rounded.model.parameters():
+        parameter.data = parameter.data.bfloat16()
+    text_BT = sample_tokens(model, STARTS, 40, torch_generator(1, "test"), dtype=torch.bfloat16)
+    assert torch.equal(text_BT, sample(rounded, 1, num_tokens=40))
+    assert model.dtype == torch.float32
+
+
+def test_another_type_gives_another_text(model: LanguageModel) -> None:
+    """Chances that differ in the third digit lead to another token sooner or later; here within 3 × 60."""
+    text_BT = sample_tokens(model, STARTS, 60, torch_generator(1, "test"), dtype=torch.bfloat16)
+    assert not torch.equal(text_BT, sample(model, 1, num_tokens=60))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_models_own_weights_come_back_in_their_own_storage(fails: bool) -> None:
+    model = pico_model("gpt2")
+    before, places = model.weights_hash(), [parameter.data_ptr() for parameter in model.model.parameters()]
+    seen: list[torch.dtype] = []
+
+    def look(_module: object, args: tuple[torch.Tensor]) -> None:
+        seen.append(args[0].dtype)
+        if fails and len(seen) == 3:
+            raise RuntimeError("out of memory")
+
+    handle = model.head.register_forward_pre_hook(look)
+    with pytest.raises(RuntimeError, match="out of memory") if fails else nullcontext():
+        sample_tokens(model, STARTS, 12, torch_generator(1, "test"), dtype=torch.bfloat16)
+    handle.remove()
+    assert set(seen) == {torch.bfloat16}
+    assert model.weights_hash() == before
+    assert [parameter.data_ptr() for parameter in model.model.parameters()] == places

@@ -1,7 +1,7 @@
 """Scores are those of a plain loop over probes, whatever they are batched with.
 
-The loop runs prompt and continuation through the whole model, one at a time, and reads every token's log
-probability at the place before it.
+The loop (:mod:`consortium.models.naive_scoring`) runs prompt and continuation through the whole model, one at a time,
+and reads every token's log probability at the place before it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import pytest
 import torch
 from consortium.editing.backend import Probe, Score
 from consortium.errors import FactsError
-from consortium.models import scoring
+from consortium.models import scoring, trees
 from consortium.models.language import LanguageModel
+from consortium.models.naive_scoring import score_probes_naively
 from consortium.models.scoring import score_probes
-from consortium.models.tokens import encode, target_ids
+from consortium.models.tokens import target_ids
 from support.pico import PICO_TYPES, pico_model
 
 PROBES = (
@@ -26,20 +27,6 @@ PROBES = (
     Probe("Tower", "in the city of Lyon and in London", "Lima"),
     Probe("People say that the tower in the city is the oldest one, and that 東京 is", "in Peru", "in Zoë's garden"),
 )
-
-
-def naive_nll(model: LanguageModel, prompt: str, text: str) -> tuple[float, bool]:
-    head, tail = encode(model.tokenizer, prompt), target_ids(model.tokenizer, prompt, text)
-    with torch.no_grad():
-        logits_TN = model.model(input_ids=torch.tensor([head + tail])).logits[0].float()
-    before = logits_TN[len(head) - 1 : -1]
-    likelihoods = before.log_softmax(-1)[range(len(tail)), tail]
-    return -likelihoods.mean().item(), before.argmax(-1).tolist() == tail
-
-
-def naive_score(model: LanguageModel, probe: Probe) -> Score:
-    target, strict = naive_nll(model, probe.prompt, probe.target)
-    return Score(target, None if probe.rival is None else naive_nll(model, probe.prompt, probe.rival)[0], strict)
 
 
 def assert_close(scores: list[Score], expected: list[Score]) -> None:
@@ -53,14 +40,14 @@ def assert_close(scores: list[Score], expected: list[Score]) -> None:
 @pytest.mark.parametrize("bos", [False, True])
 def test_scores_are_those_of_a_plain_loop(model_type: str, bos: bool) -> None:
     model = pico_model(model_type, bos=bos)
-    assert_close(score_probes(model, PROBES), [naive_score(model, probe) for probe in PROBES])
+    assert_close(score_probes(model, PROBES), score_probes_naively(model, PROBES))
 
 
 def test_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = pico_model()
     together = score_probes(model, PROBES)
     assert_close([score_probes(model, [probe])[0] for probe in PROBES], together)
-    monkeypatch.setitem(scoring._TOKENS_AT_ONCE, "cpu", 20)
+    monkeypatch.setitem(trees.TOKENS_AT_ONCE, "cpu", 20)
     monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", 3 * model.text_config.vocab_size)
     assert_close(score_probes(model, PROBES), together)
 
@@ -89,18 +76,29 @@ def test_by_hand_on_a_model_that_always_says_city() -> None:
     assert (reverse.strict, reverse.success) == (True, True)
 
 
-def test_each_text_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Continuations of one token share their prompt's run; a text that begins another needs none of its own."""
+def test_beginnings_are_run_once_and_logits_are_where_something_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six continuations of one prompt, and one of another that begins like it, in one row.
+
+    Read are the prompt's last token (for all six), " city" (for " of"), " of" (for two names), and the other's last.
+    """
     model = pico_model()
-    seen: list[list[int]] = []
-    hook = model.base.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.extend(kwargs["input_ids"].tolist()), with_kwargs=True
-    )
+    seen: list[torch.Tensor] = []
+    places: list[int] = []
+    handles = [
+        model.base.register_forward_pre_hook(
+            lambda _module, _args, kwargs: seen.append(kwargs["input_ids"]), with_kwargs=True
+        ),
+        model.head.register_forward_hook(lambda _module, _args, logits: places.append(len(logits))),
+    ]
     city = Probe("The tower is in the", "city", "tower")
-    score_probes(model, [city, city, Probe("The tower is in the", "city of Paris", "city of Rome"), city])
-    hook.remove()
-    assert len(target_ids(model.tokenizer, city.prompt, "city")) == 1
-    assert [model.tokenizer.decode(row) for row in seen] == ["The tower is in the city of"]
+    others = [Probe("The tower is in the", "city of Paris", "city of Rome"), Probe("The tower is the", "city")]
+    score_probes(model, [city, city, *others, city])
+    for handle in handles:
+        handle.remove()
+    (ids_RT,) = seen
+    assert [len(target_ids(model.tokenizer, city.prompt, word)) for word in ("city", "city of Paris")] == [1, 3]
+    assert model.tokenizer.decode(ids_RT[0]) == "The tower is the in the city of"
+    assert places == [4]
 
 
 def test_scoring_leaves_the_model_as_it_is() -> None:
@@ -134,6 +132,6 @@ def test_the_real_model_knows_some_facts(smollm2: LanguageModel) -> None:
         Probe("The capital of Japan is", "Lima", "Tokyo"),
     ]
     scores = score_probes(smollm2, probes)
-    assert_close(scores, [naive_score(smollm2, probe) for probe in probes])
+    assert_close(scores, score_probes_naively(smollm2, probes))
     assert [score.success for score in scores] == [True, True, False]
     assert scores[0].strict

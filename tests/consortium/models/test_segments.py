@@ -3,7 +3,7 @@
 import pytest
 import torch
 from consortium.models.packing import pack
-from consortium.models.segments import run_bottom, top_above
+from consortium.models.segments import top_above
 from support.pico import PICO_TYPES, pico_model
 
 SEQUENCES = [[5, 6, 7, 8, 9, 10], [11, 12, 13], [14, 15, 16, 17, 18, 19, 20, 21]]
@@ -22,21 +22,6 @@ def whole_model(model, ids):
     for handle in handles:
         handle.remove()
     return [hidden[0] for hidden in blocks], final
-
-
-@pytest.mark.parametrize("model_type", PICO_TYPES)
-@pytest.mark.parametrize("layer", [0, 1, 2])
-def test_bottom_gives_the_hidden_states_and_keys_of_the_whole_model(model_type, layer):
-    model = pico_model(model_type)
-    packing = pack(SEQUENCES)
-    keys = {}
-    hidden_RTV = run_bottom(model, packing, layer, [layer], keys.__setitem__)
-    for number, ids in enumerate(SEQUENCES):
-        blocks, _ = whole_model(model, ids)
-        seen = hidden_RTV[packing.row_N[number], packing.columns(number)]
-        torch.testing.assert_close(seen, blocks[layer], atol=2e-6, rtol=1e-5)
-    assert keys[layer].shape == (packing.num_rows, packing.width, model.key_width(layer))
-    assert len(model.blocks) == 3
 
 
 @pytest.mark.parametrize("model_type", PICO_TYPES)
@@ -73,15 +58,3 @@ def test_a_change_of_the_suffix_moves_later_tokens_as_in_the_whole_model():
     hidden[0, 0] += delta
     with torch.no_grad():
         torch.testing.assert_close(top.run(hidden)[0], expected[split:], atol=5e-6, rtol=1e-5)
-
-
-def test_blocks_are_put_back_when_a_run_fails():
-    model = pico_model("llama")
-
-    def fail(_layer, _keys):
-        raise RuntimeError("reader failed")
-
-    with pytest.raises(RuntimeError, match="reader failed"):
-        run_bottom(model, pack(SEQUENCES), 0, [0], fail)
-    assert len(model.blocks) == 3
-    assert not model.projection(0)._forward_pre_hooks

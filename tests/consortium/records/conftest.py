@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from consortium.merging.history import GramHistory
 from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
 from consortium.scenario.schema import MergeSpec, MethodSpec, PartiesSpec, Scenario, StreamSpec
 from consortium.state import LaneState
@@ -38,7 +39,8 @@ def rows() -> Callable[[int], Rows]:
 
 def _state(lane: str, round: int) -> LaneState:
     weight_VK = np.arange(6, dtype=np.float32).reshape(2, 3) + round + len(lane)
-    history = {} if round == 0 else {5: np.eye(3) * round}
+    columns = {10: np.full((3, 1), float(round)), 9: np.ones((3, 2))}
+    history = {} if round == 0 else {5: GramHistory(lane, 8, np.eye(3) * round, dict(sorted(columns.items())))}
     return LaneState(lane, round, {5: weight_VK, 11: weight_VK + 0.5}, history)
 
 

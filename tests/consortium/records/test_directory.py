@@ -40,11 +40,19 @@ def assert_states_equal(found, expected):
     for state in expected:
         other = found[state.lane]
         assert other.round == state.round
-        for mine, theirs in ((state.weights, other.weights), (state.history, other.history)):
-            assert list(mine) == list(theirs)
-            for layer, array in mine.items():
-                assert theirs[layer].dtype == array.dtype
-                np.testing.assert_array_equal(theirs[layer], array)
+        assert_arrays_equal(other.weights, state.weights)
+        assert list(other.history) == list(state.history)
+        for layer, history in state.history.items():
+            assert (other.history[layer].lane, other.history[layer].base_round) == (history.lane, history.base_round)
+            assert_arrays_equal({0: other.history[layer].base_KK}, {0: history.base_KK})
+            assert_arrays_equal(other.history[layer].columns, history.columns)
+
+
+def assert_arrays_equal(found, expected):
+    assert list(found) == list(expected)
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
 
 
 def assert_is_at_round_1(path, states, rows):

@@ -119,9 +119,9 @@ def _event(time_s: float, kind: str, round: int, **more: Any) -> EventRow:
 def _events(lanes: list[str], round: int) -> list[EventRow]:
     clock, found = 60.0 * round - 48, []
     for kind, seconds in (("targets", 18.0), ("collect", 3.0), ("merge", 1.0), ("evaluate", 4.0)):
-        for lane in lanes:
+        for lane in lanes if kind != "targets" else lanes[:1]:
             hosts = [None] if kind == "merge" else ["host-0", "host-1", "host-10"]
-            clock += seconds if kind != "targets" or lane == lanes[0] else 0.0
+            clock += seconds
             found += [_event(clock, kind, round, lane=lane, host=host, seconds=seconds * 0.94) for host in hosts]
     if round == 2:
         found.append(_event(clock - 6, "host-lost", 2, host="host-1", detail="killed on purpose <by the scenario>"))

@@ -9,6 +9,7 @@ import pytest
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, Rows
 from consortium.report.page import build_report
+from consortium.report.summary import summary
 from consortium.report.words import count, distance, duration, size
 from consortium.state import LaneState
 
@@ -72,7 +73,7 @@ def test_the_page_loads_nothing_and_runs_nothing(finished):
     assert all(each.startswith(("#", "data:")) for each in page.references)
     assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed"})
     assert not re.search(r"@import|url\((?!#)", text)
-    assert len(re.findall(r"<svg [^>]*viewBox=\"0 0 \d{3}", text)) == 11  # pictures, besides the swatches
+    assert len(re.findall(r"<svg [^>]*viewBox=\"0 0 \d{3}", text)) == 12  # pictures, besides the swatches
 
 
 def test_numbers_in_the_result_table_are_those_of_the_tables(finished):
@@ -113,6 +114,31 @@ def test_time_and_traffic_are_those_of_the_tables(finished):
     assert page.row("collabedit", 1)[3].strip() == size(sum(sent))
     # Two layers (boundary sharing) of K = 6, V = 4 in float64: 2 · 8 · 6 · (6 + 4) bytes.
     assert f"take {size(960)} for each party" in text
+
+
+def test_overhead_is_that_of_the_events(invent):
+    """By hand: from 3 s, when the prior was called for, to the commit at 70.5 s, 67.5 s for each of three hosts.
+
+    All work 0.94 of 18 s + 5 lanes x (3 + 4) s, and one 6 s more on the prior; 5 merges of 0.94 s come between.
+    """
+    run = invent(rounds=1)
+    _, text = page_of(run)
+    assert "3 hosts worked for 1 min 8 s, after 3.0 s of start-up" in text
+    assert "76.8 % was arithmetic on the model and 7.0 % solving" in text
+    assert "<b>16.3 % was overhead</b> (16.3 % waiting, 0.0 % calls, 0.0 % records)" in text
+    time = summary(run)["time"]
+    assert time["arithmetic"] == pytest.approx(3 * 0.94 * 53 + 6)
+    assert time["solving"] == pytest.approx(3 * 0.94 * 5)
+    assert time["overhead_share"] == pytest.approx(1 - (155.46 + 14.1) / 202.5, abs=1e-4)
+
+
+def test_targets_from_disk_are_told(invent):
+    run = invent(rounds=1, done=0, methods=["collabedit"])
+    read = "4 of 4 targets from the disk cache"
+    events = [EventRow(n, "targets", 1, None, 5, n, "host-0", 0.1, None, read if n else None) for n in range(4)]
+    run.commit(1, [], Rows(events=events))
+    assert "3 of 4 calls for targets found them on disk." in page_of(run)[1]
+    assert "on disk" not in page_of(invent(rounds=1))[1]
 
 
 def test_the_headline_says_how_far_collabedit_is_from_global(finished, invent):

@@ -146,9 +146,11 @@ class LocalPool:
     def kill(self, incarnation: int) -> None:
         self._members[incarnation].doomed = True
 
-    def put(self, array: Any) -> Any:
-        """As from the object store: the reader gets a copy that cannot be written to."""
-        kept = np.array(array)
+    def put(self, value: Any) -> Any:
+        """As from the object store: the reader gets a copy; an array cannot be written to."""
+        if not isinstance(value, np.ndarray):
+            return pickle.loads(pickle.dumps(value))
+        kept = np.array(value)
         kept.setflags(write=False)
         return kept
 

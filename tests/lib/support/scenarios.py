@@ -49,13 +49,23 @@ _PICO: dict[str, Any] = {
     },
     "merge": {"methods": ["global", "collabedit"]},
     "evaluate": {"sample": 4},
-    "cluster": {"cohort_size": 2},
+    # A run that reads another's targets from disk would say nothing about how they are made.
+    "cluster": {"cohort_size": 2, "target_cache": False},
 }
+
+
+_NO_REPEATS = {"overlap": 0, "conflict": 0, "repeat": 0}
 
 
 def associative_scenario(**changes: Any) -> Scenario:
     """Seven parties on the associative model, in four cohorts; ``changes`` are laid over part by part."""
     return _scenario(_ASSOCIATIVE, changes)
+
+
+def few_edits_scenario(**changes: Any) -> Scenario:
+    """Five rounds in which seven parties edit one fact each: few against a key width of 96."""
+    few = {"model": {"key_width": 96}, "parties": {"edits_per_round": 1}, "stream": {"rounds": 5, **_NO_REPEATS}}
+    return associative_scenario(**_laid_over(few, changes))
 
 
 def pico_scenario(folder: Path, **changes: Any) -> Scenario:
@@ -89,13 +99,22 @@ def run_serially(scenario: Scenario, path: Path) -> RunDirectory:
 def difference(left: Mapping[str, LaneState], right: Mapping[str, LaneState]) -> list[str]:
     """Where two runs' final states are not the same bit for bit; empty when they are."""
     assert list(left) == list(right)
-    return [
-        f"{lane}: {kind} of layer {layer}"
-        for lane in left
-        for kind in ("weights", "history")
-        for layer in left[lane].weights
-        if not _same_bits(getattr(left[lane], kind).get(layer), getattr(right[lane], kind).get(layer))
-    ]
+    found = []
+    for lane in left:
+        ours, theirs = _arrays_of(left[lane]), _arrays_of(right[lane])
+        names = sorted({*ours, *theirs})
+        found += [f"{lane}: {name}" for name in names if not _same_bits(ours.get(name), theirs.get(name))]
+    return found
+
+
+def _arrays_of(state: LaneState) -> dict[str, np.ndarray[Any, Any]]:
+    arrays: dict[str, np.ndarray[Any, Any]] = {f"weights of layer {n}": each for n, each in state.weights.items()}
+    for layer, history in state.history.items():
+        for round_number, columns_KN in history.columns.items():
+            arrays[f"history of layer {layer}, columns of round {round_number}"] = columns_KN
+        if history.base_KK is not None:
+            arrays[f"history of layer {layer}, base until round {history.base_round}"] = history.base_KK
+    return arrays
 
 
 def _same_bits(left: np.ndarray[Any, Any] | None, right: np.ndarray[Any, Any] | None) -> bool:

@@ -1,0 +1,107 @@
+"""Texts of the prior: sampled from the model, or read from the beginning of a file or data set.
+
+Shapes: B texts, T tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from consortium.errors import InputError
+from consortium.models.language import LanguageModel
+from consortium.models.sampling import OPENERS, sample_tokens
+from consortium.models.tokens import encode
+from consortium.scenario.schema import PriorSpec
+from consortium.seeds import numpy_generator, torch_generator
+
+#: Tokens of one text.
+TEXT_TOKENS = 64
+#: Sampled text depends on the model alone: runs of any seed share one prior.
+SAMPLING_SEED = 20250607
+#: Characters that are read for each token wanted of a named text: a large corpus is neither read nor tokenised whole.
+_CHARACTERS_PER_TOKEN = 16
+
+
+def sampled_texts(model: LanguageModel, chunk: int, num_texts: int) -> torch.Tensor:
+    """Texts [B, T] that the model writes after common openers; another chunk's are others."""
+    openers = numpy_generator(SAMPLING_SEED, "prior-openers", chunk).integers(len(OPENERS), size=num_texts)
+    starts = [encode(model.tokenizer, OPENERS[number]) for number in openers]
+    generator = torch_generator(SAMPLING_SEED, "prior-text", chunk)
+    return sample_tokens(model, starts, TEXT_TOKENS, generator, dtype=sampling_dtype(model))
+
+
+def sampling_dtype(model: LanguageModel) -> torch.dtype:
+    """The type in which text is sampled: bfloat16 on processors that multiply its matrices in hardware.
+
+    Text of a slightly rounded model is ordinary text as well, and its keys are read in the model's own type. While
+    text is sampled, such a process holds a second copy of the weights, half as large as the first.
+    """
+    # Older versions of torch do not say what the processor can do.
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    is_quick = model.device.type == "cpu" and known.get("amx_bf16") is True
+    return torch.bfloat16 if is_quick and model.dtype == torch.float32 else model.dtype
+
+
+def named_texts(model: LanguageModel, spec: PriorSpec, wanted: int) -> torch.Tensor:
+    """Texts [B, T] cut from a named source, as many as hold ``wanted`` tokens.
+
+    Raises:
+        InputError: the source cannot be read or is too short.
+    """
+    ids = encode(model.tokenizer, read_text(spec, wanted))
+    num_texts = -(-wanted // TEXT_TOKENS)
+    if len(ids) < num_texts * TEXT_TOKENS:
+        raise InputError(
+            f"editor.prior.source: {spec.source} holds {len(ids)} tokens",
+            f"at least {num_texts * TEXT_TOKENS} tokens",
+            "name a longer text, lower editor.prior.tokens, or use `model` to sample text from the model",
+        )
+    return torch.tensor(ids[: num_texts * TEXT_TOKENS]).view(num_texts, TEXT_TOKENS)
+
+
+def read_text(spec: PriorSpec, wanted: int) -> str:
+    """The beginning of a named source, long enough for ``wanted`` tokens.
+
+    Raises:
+        InputError: the source cannot be read.
+    """
+    num_characters = _CHARACTERS_PER_TOKEN * wanted
+    if spec.source.startswith("hub:"):
+        return _read_hub(spec.source.removeprefix("hub:"), spec.split, num_characters)
+    try:
+        with Path(spec.source).open(encoding="utf-8-sig") as file:
+            return file.read(num_characters)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"editor.prior.source: {spec.source}: {error}", "a UTF-8 text file", "check the path, or use `model`"
+        ) from error
+
+
+def _read_hub(name: str, split: str, num_characters: int) -> str:
+    # Imported here: it takes seconds, and only this source needs it.
+    from datasets import load_dataset  # type: ignore[import-untyped]
+
+    try:
+        dataset = load_dataset(name, split=split)
+    except Exception as error:
+        raise InputError(
+            f"editor.prior.source: the dataset {name!r} cannot be opened: {error}",
+            "a dataset that `datasets.load_dataset` opens, with a column `text`",
+            "check the name and the network, or name a text file",
+        ) from error
+    if "text" not in dataset.column_names:
+        raise InputError(
+            f"editor.prior.source: {name!r} has the columns {', '.join(dataset.column_names)}",
+            "a column `text`",
+            "choose another dataset, or save its text to a file and name that",
+        )
+    texts: list[str] = []
+    missing = num_characters
+    for text in dataset.select_columns("text"):
+        texts.append(str(text["text"] or "")[:missing])
+        missing -= len(texts[-1]) + 1
+        if missing <= 0:
+            break
+    return "\n".join(texts)

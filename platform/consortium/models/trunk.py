@@ -1,0 +1,114 @@
+"""A model's trunk above a layer, as the optimisation of targets sees it: change suffixes' first tokens, read states.
+
+    trunk = trunk_above(model, ends, layer, arithmetic)
+    final_MV, pull = trunk.run(delta_NV)      # delta_NV is added to the hidden states of the suffixes' first tokens
+    grad_NV = pull(grad_MV)                   # the gradient of delta_NV, given the gradient of final_MV
+
+Two implementations: any architecture by its own code and autograd (:class:`AnyTrunk`), and the family of Llama by
+hand (:mod:`consortium.models.llama_trunk`), several times faster. Tests demand that they agree.
+
+Shapes: N sequences, M places where states are read (sequence after sequence), V hidden width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from consortium.models.language import LanguageModel
+from consortium.models.llama_trunk import LlamaTrunk, is_llama_like
+from consortium.models.packing import pack
+from consortium.models.segments import Top, top_above
+
+Pull = Callable[[torch.Tensor], torch.Tensor]
+
+
+class End(Protocol):
+    """A sequence and what of it is optimised: a row of :mod:`consortium.editing.targets`."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """All tokens."""
+        ...
+
+    @property
+    def subject(self) -> int:
+        """Where the suffix begins: the token whose state is changed."""
+        ...
+
+    @property
+    def num_read(self) -> int:
+        """States of this many last tokens are read; none of them stands before ``subject``."""
+        ...
+
+
+class Trunk(Protocol):
+    """The blocks above a layer over some sequences' suffixes."""
+
+    @property
+    def start_NV(self) -> torch.Tensor:
+        """Hidden states of the suffixes' first tokens after the layer, float32."""
+        ...
+
+    def run(self, delta_NV: torch.Tensor) -> tuple[torch.Tensor, Pull]:
+        """Final hidden states [M, V] (after the last norm), and how a gradient comes back from them."""
+        ...
+
+    def take(self, numbers: Sequence[int]) -> Trunk:
+        """The same for some of the sequences."""
+        ...
+
+
+def trunk_above(model: LanguageModel, ends: Sequence[End], layer: int, arithmetic: torch.dtype | None = None) -> Trunk:
+    """Run everything that stays as it is, and return the trunk above ``layer``.
+
+    Args:
+        model: the model under its present weights.
+        ends: the sequences.
+        layer: number of a block.
+        arithmetic: type in which products with weights run; None for the model's own. Architectures without an
+            implementation by hand run in the model's own.
+    """
+    if is_llama_like(model) and layer < model.num_layers - 1:
+        return LlamaTrunk.above(model, ends, layer, arithmetic or model.dtype)
+    top = top_above(model, pack([end.ids for end in ends], [end.subject for end in ends]), layer)
+    return AnyTrunk(tuple(ends), top)
+
+
+@dataclass(frozen=True)
+class AnyTrunk:
+    """Any architecture, run by its own code."""
+
+    ends: tuple[End, ...]
+    top: Top
+
+    @property
+    def start_NV(self) -> torch.Tensor:
+        """Hidden states of the suffixes' first tokens after the layer, float32."""
+        return self.top.hidden_RSV[self._first()].float()
+
+    def _first(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.top.suffix_places(range(len(self.ends)), [end.subject for end in self.ends])
+
+    @torch.enable_grad()
+    def run(self, delta_NV: torch.Tensor) -> tuple[torch.Tensor, Pull]:
+        """Final hidden states [M, V] (after the last norm), and how a gradient comes back from them."""
+        delta_NV = delta_NV.detach().requires_grad_()
+        moved = delta_NV.to(self.top.hidden_RSV.dtype)
+        final_RSV = self.top.run(self.top.hidden_RSV.index_put(self._first(), moved, accumulate=True))
+        read = [(n, len(end.ids) - back) for n, end in enumerate(self.ends) for back in range(end.num_read, 0, -1)]
+        numbers, tokens = zip(*read, strict=True)
+        final_MV = final_RSV[self.top.suffix_places(numbers, tokens)]
+
+        def pull(grad_MV: torch.Tensor) -> torch.Tensor:
+            (grad_NV,) = torch.autograd.grad(final_MV, delta_NV, grad_MV.to(final_MV.dtype))
+            return grad_NV
+
+        return final_MV.detach(), pull
+
+    def take(self, numbers: Sequence[int]) -> AnyTrunk:
+        """The same for some of the sequences."""
+        return AnyTrunk(tuple(self.ends[number] for number in numbers), self.top.take(numbers))

@@ -1,0 +1,111 @@
+"""The trunk above a layer: by any architecture's own code and by hand, against the whole model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from consortium.models.language import LanguageModel
+from consortium.models.llama_trunk import FAMILY, LlamaTrunk
+from consortium.models.packing import pack
+from consortium.models.segments import top_above
+from consortium.models.trunk import AnyTrunk, Trunk, trunk_above
+from consortium.seeds import torch_generator
+from support.pico import PICO_TYPES, pico_model
+
+
+@dataclass(frozen=True)
+class Sequence:
+    ids: tuple[int, ...]
+    subject: int
+    num_read: int
+
+
+#: With and without a prefix, prefixes in common and not; one token, all tokens and some tokens read.
+ENDS = (
+    Sequence((5, 6, 7, 8, 9, 10), 2, 2),
+    Sequence((11, 12, 13), 0, 3),
+    Sequence((5, 6, 7, 17, 18, 19, 20, 21), 5, 1),
+    Sequence((5, 6, 7, 8), 3, 1),
+)
+NO_PREFIX = (Sequence((5, 6, 7), 0, 1), Sequence((8, 9), 0, 2))
+
+
+def drawn(purpose: str, num: int, width: int) -> torch.Tensor:
+    return torch.randn(num, width, generator=torch_generator(0, purpose, num))
+
+
+def whole_model(
+    model: LanguageModel, ends: tuple[Sequence, ...], layer: int, delta_NV: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """States at the subjects before δ, and the final states that are read; one unpadded sequence at a time."""
+    starts, finals = [], []
+    for end, delta_V in zip(ends, delta_NV, strict=True):
+
+        def add(_module: object, _args: object, out: object, end: Sequence = end, delta_V: torch.Tensor = delta_V):
+            hidden = (out[0] if isinstance(out, tuple) else out).clone()
+            starts.append(hidden[0, end.subject].detach().clone())
+            hidden[0, end.subject] = hidden[0, end.subject] + delta_V
+            return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+        handle = model.blocks[layer].register_forward_hook(add)
+        finals.append(model.base(input_ids=torch.tensor([end.ids])).last_hidden_state[0, -end.num_read :])
+        handle.remove()
+    return torch.stack(starts), torch.cat(finals)
+
+
+def assert_computes(trunk: Trunk, model: LanguageModel, ends: tuple[Sequence, ...], layer: int) -> None:
+    """Two times, with different δ, since a trunk is run many times: states and gradients."""
+    for purpose in ("first", "second"):
+        delta_NV = drawn(purpose, len(ends), model.hidden_width).requires_grad_()
+        start_NV, expected_MV = whole_model(model, ends, layer, delta_NV)
+        grad_MV = drawn("grad", len(expected_MV), model.hidden_width)
+        (expected_NV,) = torch.autograd.grad(expected_MV, delta_NV, grad_MV)
+        final_MV, pull = trunk.run(delta_NV.detach())
+        torch.testing.assert_close(trunk.start_NV, start_NV, atol=5e-6, rtol=1e-5)
+        torch.testing.assert_close(final_MV, expected_MV.detach(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(pull(grad_MV), expected_NV, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("model_type", PICO_TYPES)
+def test_states_and_gradients_are_the_whole_models(model_type: str, layer: int) -> None:
+    model = pico_model(model_type)
+    assert_computes(trunk_above(model, ENDS, layer), model, ENDS, layer)
+
+
+@pytest.mark.parametrize("model_type", FAMILY)
+def test_the_family_of_llama_runs_by_hand_and_by_its_own_code_alike(model_type: str) -> None:
+    model = pico_model(model_type)
+    assert isinstance(trunk_above(model, ENDS, 0), LlamaTrunk)
+    top = top_above(model, pack([end.ids for end in ENDS], [end.subject for end in ENDS]), 0)
+    assert_computes(AnyTrunk(ENDS, top), model, ENDS, 0)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+@pytest.mark.parametrize("numbers", [[1, 3], [2], [3, 0, 1]])
+def test_some_of_the_sequences(model_type: str, numbers: list[int]) -> None:
+    """Also after a run, which leaves keys of suffixes behind."""
+    model = pico_model(model_type)
+    trunk = trunk_above(model, ENDS, 1)
+    trunk.run(drawn("before", len(ENDS), model.hidden_width))
+    some = tuple(ENDS[number] for number in numbers)
+    assert_computes(trunk.take(numbers), model, some, 1)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+def test_sequences_without_any_prefix(model_type: str) -> None:
+    model = pico_model(model_type)
+    assert_computes(trunk_above(model, NO_PREFIX, 0), model, NO_PREFIX, 0)
+
+
+def test_products_in_bfloat16_are_near_those_of_the_model() -> None:
+    model = pico_model("llama")
+    delta_NV, grad_MV = drawn("first", len(ENDS), 32), drawn("grad", 7, 32)
+    exact_MV, exact_pull = trunk_above(model, ENDS, 0).run(delta_NV)
+    rough_MV, rough_pull = trunk_above(model, ENDS, 0, torch.bfloat16).run(delta_NV)
+    assert rough_MV.dtype == torch.float32
+    assert not torch.equal(rough_MV, exact_MV)
+    assert torch.cosine_similarity(rough_MV, exact_MV).min() > 0.999
+    assert torch.cosine_similarity(rough_pull(grad_MV), exact_pull(grad_MV)).min() > 0.998

@@ -1,0 +1,166 @@
+"""Hosts are not kept waiting: for merges, for other lanes, for records; and what they wait for is told by events."""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from consortium.journal import Journal
+from consortium.lanes import Lane
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import EventRow
+from consortium.report.overhead import run_time
+from consortium.scenario.prepare import open_facts
+from consortium_ray import host as host_module
+from consortium_ray.batches import LOOK_AHEAD, Batch
+from consortium_ray.coordinator import Coordinator
+from consortium_ray.dispatcher import Dispatcher
+from consortium_ray.faults import Faults
+from consortium_ray.host import Host
+from consortium_ray.messages import ArrayRefs, Call
+from support.pools import LocalPool
+from support.scenarios import associative_scenario
+
+
+def coordinate(path, *, size=2, seed=4, **changes):
+    """A coordinator over a local pool, not yet stepped."""
+    scenario = associative_scenario(**changes)
+    pool = LocalPool(scenario, open_facts(scenario), size=size, seed=seed)
+    return Coordinator(scenario, RunDirectory.create(path, scenario), pool.facts, pool)
+
+
+def finish(coordinator):
+    while not coordinator.is_done:
+        coordinator.step(0.0)
+    coordinator.directory.close()
+    return [EventRow(**row) for row in coordinator.directory.table("events").to_pylist()]
+
+
+def kept_waiting(coordinator):
+    """Idle hosts for which a call waits that they could do."""
+    dispatcher = coordinator.dispatcher
+    return [
+        host
+        for host in coordinator.pool.idle()
+        for batch in dispatcher._batches
+        for number, call in batch._waiting.items()
+        if number < batch._next + LOOK_AHEAD and dispatcher._suits(host)(call)
+    ]
+
+
+def test_no_host_waits_for_a_merge_while_there_is_something_to_do(tmp_path, monkeypatch):
+    coordinator = coordinate(tmp_path / "run", size=3)
+    merge, idle = Lane.merge, []
+    monkeypatch.setattr(Lane, "merge", lambda lane, *rest: idle.append(kept_waiting(coordinator)) or merge(lane, *rest))
+    finish(coordinator)
+    assert len(idle) == 2 * 5 * 3
+    assert idle == [[]] * len(idle)
+
+
+def test_lanes_are_evaluated_as_soon_as_they_are_edited(tmp_path):
+    """And the unedited model whenever there is nothing else to do."""
+    coordinator = coordinate(tmp_path / "run", size=3, stream={"rounds": 1})
+    finish(coordinator)
+    methods = [call.method for _, call in coordinator.pool.started]
+    last_collect = len(methods) - 1 - methods[::-1].index("collect")
+    assert "evaluate" in methods[:last_collect]
+
+
+def test_what_merges_depend_on_goes_before_evaluations(tmp_path):
+    coordinator = coordinate(tmp_path / "run", size=1, stream={"rounds": 1})
+    finish(coordinator)
+    methods = [method for method, _ in itertools.groupby(call.method for _, call in coordinator.pool.started)]
+    assert methods[-2:] == ["collect", "evaluate"]
+    assert methods.count("evaluate") == 1, "one host has other work until all lanes are edited"
+
+
+def test_what_can_wait_is_served_last_and_not_at_all_while_only_the_urgent_is_asked_for():
+    started = []
+    pool = SimpleNamespace(
+        idle=lambda: [host for host in (0, 1, 2) if host not in dict(started)],
+        start=lambda host, call: started.append((host, call.key)),
+    )
+    journal = Journal(associative_scenario())
+    dispatcher = Dispatcher(pool, Faults(()), journal, lambda batch, event: None)
+    for name, can_wait in (("probes", True), ("keys", False), ("more keys", False)):
+        dispatcher.add(Batch(name, [Call((name,), name)], lambda number, answer: None, can_wait=can_wait))
+    dispatcher.hand_out(only_urgent=True)
+    assert started == [(0, ("keys",)), (1, ("more keys",))]
+    assert not any(batch.has_waiting for batch in dispatcher._batches if not batch.can_wait)
+    started.clear()
+    for name in ("later probes", "later keys"):
+        dispatcher.add(Batch(name, [Call((name,), name)], lambda *_: None, can_wait=name == "later probes"))
+    dispatcher.hand_out()
+    assert started == [(0, ("later keys",)), (1, ("probes",)), (2, ("later probes",))]
+
+
+def test_hosts_are_in_the_next_round_while_one_is_written_down(tmp_path, monkeypatch):
+    coordinator = coordinate(tmp_path / "run", stream={"rounds": 3})
+    commit, busy = RunDirectory.commit, []
+
+    def watched(directory, number, states, rows):
+        calls = [member.call for member in coordinator.pool._members.values() if member.call is not None]
+        busy.append((number, {(call.method, call.arguments[1]) for call in calls}))
+        commit(directory, number, states, rows)
+
+    monkeypatch.setattr(RunDirectory, "commit", watched)
+    finish(coordinator)
+    assert busy == [(n, {("targets", n + 1)}) for n in range(3)] + [(3, set())]
+
+
+def test_the_prior_is_measured_while_contexts_are_written(tmp_path):
+    coordinator = coordinate(tmp_path / "run", size=3, model={"key_width": 300})
+    finish(coordinator)
+    first = [(host, call.method) for host, call in coordinator.pool.started if call.method != "describe"][:3]
+    assert [method for _, method in first] == ["contexts", "prior_sum", "prior_sum"]
+    assert len({host for host, _ in first}) == 3
+
+
+def test_events_tell_how_long_every_call_was_under_way_and_what_records_took(tmp_path):
+    events = finish(coordinate(tmp_path / "run"))
+    calls = [event for event in events if event.host is not None and event.kind != "host-started"]
+    assert len(calls) > 50
+    assert all(event.round_trip_s >= event.seconds for event in calls)
+    assert {event.kind for event in events if event.round_trip_s is None} == {
+        *("host-started", "merge", "commit", "records"),
+    }
+    assert [(event.kind, event.round) for event in events if event.kind == "commit"] == [
+        ("commit", number) for number in (0, 1, 2)
+    ]
+    records = [(event.round, event.detail) for event in events if event.kind == "records"]
+    assert records == [(1, "of round 0"), (2, "of round 1")]
+
+
+def test_all_time_of_a_run_is_accounted_for(tmp_path):
+    coordinator = coordinate(tmp_path / "run", size=3)
+    events = finish(coordinator)
+    found = run_time(events)
+    assert set(found.hosts) == {"host-0", "host-1", "host-2"}
+    for spent in found.hosts.values():
+        assert spent.total == pytest.approx(found.wall_s)
+        assert min(vars(spent).values()) >= -1e-6
+
+
+def test_reading_what_others_sent_is_no_work_of_the_host(monkeypatch):
+    """A clock on which reading an array takes 10 s, and every look at it 1 s."""
+    scenario = associative_scenario()
+    now = [0.0]
+
+    def clock():
+        now[0] += 1
+        return now[0]
+
+    def fetch(ref):
+        now[0] += 10
+        return ref
+
+    host = Host(0, scenario, open_facts(scenario), fetch)
+    for method, arguments in (("open", ()), ("begin", (("{}",), {}, 1))):
+        host.call(method, arguments)
+    base = host.worker.backend.base_weights()
+    weights = {layer: weight + np.float32(1) for layer, weight in base.items()}
+    monkeypatch.setattr(host_module.time, "monotonic", clock)
+    answer = host.call("evaluate", (ArrayRefs(dict.fromkeys(weights, "new"), weights), 1, 0, False))
+    # Three layers are read; the clock is looked at before and after each, and before and after it all.
+    assert now[0] == 3 * 10 + 2 * 3 + 2
+    assert answer.seconds == 4
