@@ -28,6 +28,7 @@ TEXTS = [
         "tests/**/*",
         "scenarios/*",
         "scripts/*",
+        "benchmarks/**/*",
         "docs/*",
         "*.md",
         "*.yaml",

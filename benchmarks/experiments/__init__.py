@@ -1,0 +1,1 @@
+"""What justifies defaults: whole runs under several settings, compared by their metrics."""

@@ -1,0 +1,1 @@
+"""What all benchmarks share: cases, how they are measured, records and tables."""

@@ -1,0 +1,214 @@
+"""A whole round of one lane: targets, keys, statistics, merge and evaluation, against the same with naive twins alone.
+
+Four parties ask for equally many edits; CollabEdit, default editor. Ours goes through the worker of a host and the
+lane of a coordinator, as both runtimes do; records on disk, and caches of targets, are left out. The naive way is the
+papers': one edit, prompt and probe at a time, an inverse for each party.
+
+Shapes: E edits, K key width, V value width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from consortium.arrays import tensor_of
+from consortium.editing.backend import Targets
+from consortium.editing.language import LanguageBackend
+from consortium.evaluation.metrics import ProbeSums, Question, add_sums, ask
+from consortium.facts.builtin import builtin_edits
+from consortium.facts.edit import Edit
+from consortium.facts.table import FactTable
+from consortium.lanes import Lane, open_lanes
+from consortium.merging.method import sum_in_order
+from consortium.merging.naive import merge_naively
+from consortium.merging.solver import PriorSolver
+from consortium.merging.solvers import prior_matrix
+from consortium.rounds import Part, plan_round
+from consortium.scenario.schema import (
+    ClusterSpec,
+    ContextsSpec,
+    EditorSpec,
+    EvaluateSpec,
+    MergeSpec,
+    MethodSpec,
+    Metric,
+    PartiesSpec,
+    Scenario,
+)
+from consortium.start import Prior
+from consortium.worker import CohortWorker
+from numpy.typing import NDArray
+
+from benchmarks.harness.case import Case, Moved, relative_difference
+from benchmarks.harness.measure import measure
+from benchmarks.harness.record import Record
+from benchmarks.harness.workbench import Workbench
+from benchmarks.naive_backend import NaiveBackend
+from benchmarks.targets import prompts_of
+
+SIZES = (24,)
+PARTIES = 4
+_METRICS: tuple[Metric, ...] = ("efficacy", "paraphrase", "neighborhood")
+
+Weights = dict[int, NDArray[np.float32]]
+
+
+def records(bench: Workbench) -> Iterator[Record]:
+    """A record for each number of edits, a multiple of the number of parties."""
+    for size in bench.options.sizes or SIZES:
+        yield measure("round", case(bench, -(-size // PARTIES) * PARTIES), bench.options.budget, bench.tell)
+
+
+def case(bench: Workbench, size: int) -> Case:
+    """A round of so many edits."""
+    rounds = Rounds(bench)
+    prompts = [prompt for edit in bench.edits(size) for prompt in prompts_of(bench.model, edit, bench.contexts)]
+    editor = rounds.scenario(size).editor
+    return Case(
+        label=f"{size} edits, {PARTIES} parties",
+        unit="edit",
+        items=size,
+        ours=rounds.ours,
+        naive=rounds.naive,
+        difference=_difference,
+        product=bench.mlp_product(sum(len(prompt.ids) - prompt.subject for prompt in prompts)),
+        prepare=lambda: rounds.prior,
+        parameters={**bench.parameters, "sharing": editor.sharing, "layers": list(editor.edited_layers)},
+        granule=PARTIES,
+        is_whole=True,
+        moved=lambda done: Moved(done.num_bytes, "statistics that the parties send"),
+    )
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a round comes to: updates of the weights [V, K] by layer, sums of probes, and bytes that were sent."""
+
+    updates: Mapping[int, torch.Tensor]
+    sums: ProbeSums
+    num_bytes: int
+
+
+def _difference(ours: Done, naive: Done) -> float:
+    """Of the updates; the metrics of both must be equal, or the difference is 1 at least."""
+    apart = max(relative_difference(ours.updates[layer], naive.updates[layer]) for layer in naive.updates)
+    return apart if ours.sums == naive.sums else max(1.0, apart)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds on one model, which they leave as it was.
+
+    Attributes:
+        bench: model, contexts and settings.
+    """
+
+    bench: Workbench
+
+    @cached_property
+    def facts(self) -> FactTable:
+        """The built-in facts."""
+        return FactTable(builtin_edits())
+
+    @cached_property
+    def prior(self) -> Prior:
+        """One chunk of the model's own text; a diagonal makes it positive definite however wide the keys are."""
+        sums, num_tokens = self._backend(LanguageBackend).prior_sum(0)
+        return Prior({layer: _with_diagonal(gram_KK) for layer, gram_KK in sums.items()}, num_tokens)
+
+    def scenario(self, num_edits: int) -> Scenario:
+        """Four parties with so many edits in all."""
+        first, last = self.bench.layers[0], self.bench.layer
+        return Scenario(
+            name="benchmark",
+            parties=PartiesSpec(count=PARTIES, edits_per_round=num_edits // PARTIES),
+            editor=EditorSpec(
+                layers=(first, last),
+                target=self.bench.target_spec,
+                contexts=ContextsSpec(count=self.bench.options.contexts),
+            ),
+            merge=MergeSpec(methods=(MethodSpec(name="collabedit"),)),
+            evaluate=EvaluateSpec(sample=None, metrics=_METRICS),
+            cluster=ClusterSpec(cohort_size=PARTIES, target_cache=False),
+        )
+
+    def _backend(self, kind: type[LanguageBackend]) -> LanguageBackend:
+        return kind(self.bench.model, self.scenario(PARTIES).editor, seed=0)
+
+    def _worker(self, num_edits: int, kind: type[LanguageBackend]) -> CohortWorker:
+        worker = CohortWorker(self.scenario(num_edits), self.facts, self._backend(kind))
+        worker.begin(self.bench.contexts, self.prior.sums, self.prior.num_tokens)
+        return worker
+
+    def ours(self, num_edits: int) -> Done:
+        """A round as both runtimes do it."""
+        worker = self._worker(num_edits, LanguageBackend)
+        base = worker.backend.base_weights()
+        (lane,) = open_lanes(worker.scenario, base, {})
+        num_bytes = self._edit(worker, lane)
+        cohorts = range(worker.scenario.num_cohorts)
+        sums = add_sums([worker.evaluate(lane.snapshot(), 1, cohort, False) for cohort in cohorts])
+        worker.backend.load_weights(base)
+        return Done(_updates(base, lane.weights), sums, num_bytes)
+
+    def _edit(self, worker: CohortWorker, lane: Lane) -> int:
+        """Targets, statistics and merges; returns the bytes that were sent."""
+        scenario, num_bytes, targets_at = worker.scenario, 0, {}
+        cohorts = range(scenario.num_cohorts)
+        for step in plan_round(scenario.editor, scenario.merge.exchange):
+            for layer in step.targets:
+                targets_at[layer] = lane.snapshot()
+                for cohort in cohorts:
+                    worker.targets(targets_at[layer], 1, cohort, layer)
+            weights, history = lane.snapshot(), lane.history_now()
+            for part in step.parts:
+                known = targets_at[part.target_layer]
+                found = [worker.collect(lane.name, 1, cohort, part, weights, known, history) for cohort in cohorts]
+                num_bytes += sum(sum(each.party_bytes) for each in found)
+                lane.merge(sum_in_order(each.contribution for each in found), self._solver(scenario, part.layer))
+        return num_bytes
+
+    def _solver(self, scenario: Scenario, layer: int) -> PriorSolver:
+        return Prior(self.prior.sums, self.prior.num_tokens).solver(scenario, layer, None)
+
+    def naive(self, num_edits: int) -> Done:
+        """The same round with naive twins alone."""
+        worker = self._worker(num_edits, NaiveBackend)
+        edits, base = worker.edits(1, 0), worker.backend.base_weights()
+        weights = dict(base)
+        targets: dict[int, Targets] = {}
+        for step in plan_round(worker.scenario.editor, worker.scenario.merge.exchange):
+            for layer in step.targets:
+                targets[layer] = worker.backend.targets(edits, layer)
+            merged = {part.layer: self._merged(worker, edits, targets, part) for part in step.parts}
+            for layer, delta_VK in merged.items():
+                weights[layer] = (weights[layer] + delta_VK.numpy()).astype(np.float32)
+            worker.backend.load_weights(weights)
+        questions = [Question(metric, 1, edit) for edit in edits for metric in _METRICS]
+        sums = ask(worker.backend, questions)
+        worker.backend.load_weights(base)
+        return Done(_updates(base, weights), sums, 0)
+
+    def _merged(
+        self, worker: CohortWorker, edits: list[Edit], targets: Mapping[int, Targets], part: Part
+    ) -> torch.Tensor:
+        """The update [V, K] of one layer, from each party's dense statistics."""
+        states = worker.backend.states(edits, part.layer, None)
+        keys_KE, missing_VE = worker.backend.keys_and_residuals(states, targets[part.target_layer])
+        columns = (each.split(len(edits) // PARTIES, dim=1) for each in (keys_KE, missing_VE / part.divisor))
+        own = list(zip(*columns, strict=True))
+        weight = worker.scenario.editor.prior_weight
+        prior_KK = tensor_of(prior_matrix(self.prior.sums[part.layer], self.prior.num_tokens, weight))
+        return merge_naively(prior_KK, None, [r @ k.T for k, r in own], [k @ k.T for k, _ in own])
+
+
+def _with_diagonal(gram_KK: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(gram_KK + np.trace(gram_KK) / len(gram_KK) * np.eye(len(gram_KK)))
+
+
+def _updates(base: Weights, weights: Mapping[int, NDArray[np.float32]]) -> dict[int, torch.Tensor]:
+    return {layer: torch.tensor(weights[layer]).double() - torch.tensor(base[layer]).double() for layer in base}
