@@ -38,14 +38,6 @@ def tensor_of(array: Array, device: torch.device | str = "cpu") -> torch.Tensor:
     return tensor.to(device)
 
 
-def added(left: Array, right: Array) -> Array:
-    """Elementwise sum, read-only."""
-    total = _empty(left.shape)
-    np.add(left, right, out=total)
-    total.setflags(write=False)
-    return total
-
-
 def side_by_side(arrays_XN: Sequence[Array]) -> Array:
     """The columns of all arrays in their order, read-only; all have the same number of rows."""
     joined = _empty((arrays_XN[0].shape[0], sum(array.shape[1] for array in arrays_XN)))
