@@ -30,8 +30,8 @@ from consortium.scenario.schema import TargetSpec
 #: The prompt whose next word must stay likely: it says what kind of thing the subject is (MEMIT).
 ESSENCE = "{} is a"
 
-#: Suffix tokens optimised at once on a CPU: enough for products to run at full speed.
-_TOKENS_AT_ONCE = 1024
+#: Suffix tokens optimised at once on a CPU: enough for products to run at full speed while edits leave.
+_TOKENS_AT_ONCE = 2048
 #: On a GPU: by its memory, of which the batch may take this share, within these bounds.
 _MEMORY_SHARE = 0.25
 _GPU_TOKENS = (512, 4096)

@@ -110,7 +110,7 @@ class Ties:
 def trim(delta_VK: torch.Tensor, density: float) -> torch.Tensor:
     """The update with all but its largest entries, by magnitude, set to zero; ⌊density·V·K⌋ are kept."""
     num_kept = int(density * delta_VK.numel())
-    kept = delta_VK.abs().flatten().topk(num_kept).indices
+    kept = delta_VK.abs().flatten().topk(num_kept, sorted=False).indices
     trimmed = torch.zeros_like(delta_VK).flatten()
     trimmed[kept] = delta_VK.flatten()[kept]
     return trimmed.reshape(delta_VK.shape)
