@@ -121,9 +121,10 @@ class LlamaTrunk:
         ]
         at_T = torch.tensor(tokens, device=self.hidden_TV.device)
         at_N = torch.tensor(numbers, device=self.hidden_TV.device)
+        # The suffixes' places are written before they are read, so whatever stands in them now may stay.
+        width = sum(_widths(ends))
         kept = tuple(
-            (_narrowed(keys, at_N, self.ends, ends), _narrowed(values, at_N, self.ends, ends))
-            for keys, values in self.kept
+            (keys[:, at_N, :width].contiguous(), values[:, at_N, :width].contiguous()) for keys, values in self.kept
         )
         return _laid_out(
             ends, self.hidden_TV[at_T], self.blocks, self.norm, kept, self.turn_key.at(at_T), self.workspace
@@ -182,11 +183,3 @@ def _with_room(
         return keys, values
 
     return tuple(room(block) for block in numbers)
-
-
-def _narrowed(table_GNLD: torch.Tensor, at_N: torch.Tensor, old: Sequence[End], new: Sequence[End]) -> torch.Tensor:
-    """Some sequences' lines, without the columns that none of them uses."""
-    prefix, suffix = _widths(new)
-    behind, _ = _widths(old)
-    table_GNLD = table_GNLD[:, at_N]
-    return torch.cat([table_GNLD[:, :, :prefix], table_GNLD[:, :, behind : behind + suffix]], dim=2)

@@ -9,8 +9,9 @@ from consortium.models.trees import TOKENS_AT_ONCE
 from support.pico import pico_model
 from transformers.cache_utils import DynamicCache
 
-SEQUENCES = [[5, 6, 7, 8, 9, 10], [11, 12, 13], [5, 6, 7, 17, 18, 19, 20, 21]]
-SPLITS = [2, 0, 5]
+#: Prefixes: within another, none, one that goes on, one that begins like others and goes on by itself.
+SEQUENCES = [[5, 6, 7, 8, 9, 10], [11, 12, 13], [5, 6, 7, 17, 18, 19, 20, 21], [5, 30, 31, 32]]
+SPLITS = [2, 0, 5, 3]
 
 
 @pytest.mark.parametrize("at_once", [8, 512])
