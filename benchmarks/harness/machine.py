@@ -12,7 +12,7 @@ from typing import Any
 import consortium
 import torch
 
-_PACKAGES = ("torch", "transformers", "numpy", "ray")
+_PACKAGES = ("transformers", "numpy", "ray")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -33,6 +33,8 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "consortium": consortium.__version__,
         **{name: version(name) for name in _PACKAGES},
+        # Torch's own word names the build (CPU, or which CUDA), which the package's metadata may leave out.
+        "torch": str(torch.__version__),
         "cuda": str(torch.version.cuda),
     }
 
