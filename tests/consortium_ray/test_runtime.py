@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import ray
@@ -171,7 +172,9 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
     file, path = tmp_path / "long.yaml", tmp_path / "run"
     file.write_text(json.dumps(scenario.model_dump(mode="json")))
     command = [sys.executable, "-m", "consortium.cli", "run", str(file), "--out", str(path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # A shell that starts tests in the background has them ignore the signal, and children inherit that.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
     give_up = time.monotonic() + 90
     while _committed(path) < 1:
         assert process.poll() is None, process.stderr.read()
