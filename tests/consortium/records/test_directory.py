@@ -84,7 +84,7 @@ def test_commits_come_back_equal(run, states, rows):
 
 def test_manifest_says_what_ran_where(run):
     content = json.loads((run.path / "manifest.json").read_text())
-    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 1)
+    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 2)
     assert {"consortium", "python", "torch", "transformers", "ray", "numpy"} <= set(content["versions"])
     assert content["machine"]["num_cpus"] == os.cpu_count()
     assert content["machine"]["memory_bytes"] > 2**28
@@ -257,7 +257,7 @@ def test_open_refuses_what_is_no_run_directory(tmp_path):
     ("file", "content", "message"),
     [
         ("manifest.json", "{", r"manifest\.json is damaged"),
-        ("manifest.json", '{"format": 1}', r"manifest\.json is damaged: name"),
+        ("manifest.json", '{"format": 2}', r"manifest\.json is damaged: name"),
         ("scenario.yaml", "name: [", r"scenario\.yaml is missing or damaged"),
         ("scenario.yaml", "name: other\nseed: 7\n", r"scenario\.yaml is of the run 'other'"),
     ],
@@ -270,7 +270,7 @@ def test_open_refuses_damaged_files(run, file, content, message):
 
 def test_open_refuses_another_format(run):
     path = run.path / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
     with pytest.raises(RunDirectoryError, match="format 99"):
         RunDirectory.open(run.path)
 
