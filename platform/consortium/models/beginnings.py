@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicLayer
 
 from consortium.models.bottom import run_bottom
 from consortium.models.language import LanguageModel
-from consortium.models.segments import _attention_mask
+from consortium.models.running import run_whole
 from consortium.models.trees import TOKENS_AT_ONCE, Forest, plant
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
@@ -80,7 +80,7 @@ def _prefixes(
         return {}
     prefix: dict[int, KeysValues] = {}
     for forest in plant([sequences[number][: splits[number]] for number in begun], _at_once(model)):
-        cache = _run_whole(model, forest)
+        cache = run_whole(model, forest.tensors())
         number, token, row, column = _tokens(forest, model.device)
         number = _on(model.device, begun)[number]
         for block in range(layer + 1, model.num_layers):
@@ -103,19 +103,6 @@ def _tokens(forest: Forest, device: torch.device) -> list[torch.Tensor]:
         for token, column in enumerate(columns)
     ]
     return [_on(device, part) for part in zip(*found, strict=True)]
-
-
-def _run_whole(model: LanguageModel, forest: Forest) -> DynamicCache:
-    cache = DynamicCache()
-    ids_RT, positions_RT, mask_RTT = forest.tensors()
-    model.base(
-        input_ids=ids_RT.to(model.device),
-        attention_mask=_attention_mask(model, mask_RTT),
-        position_ids=positions_RT.to(model.device),
-        past_key_values=cache,
-        use_cache=True,
-    )
-    return cache
 
 
 def _on(device: torch.device, numbers: Sequence[int]) -> torch.Tensor:

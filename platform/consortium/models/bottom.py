@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 
 from consortium.models.language import LanguageModel
-from consortium.models.segments import _attention_mask, _blocks_replaced, _first, _hooks, _PassOn
+from consortium.models.running import PassOn, attention_mask_of, blocks_replaced, first_output, hooked
 
 #: ``read(layer, keys)``: takes the input of the MLP's last projection at a layer.
 KeyReader = Callable[[int, torch.Tensor], None]
@@ -67,18 +67,18 @@ def run_blocks(
     layers = list(model.blocks[: blocks[-1] + 1])
     if hidden_RTV is not None:
         as_tuple = model.layout.returns_tuple
-        layers[: blocks[0]] = [*[_PassOn(as_tuple)] * (blocks[0] - 1), _PassOn(as_tuple, hidden_RTV)]
+        layers[: blocks[0]] = [*[PassOn(as_tuple)] * (blocks[0] - 1), PassOn(as_tuple, hidden_RTV)]
     seen: list[torch.Tensor] = []
     handles = [] if read is None else [_key_hook(model, layer, read) for layer in key_layers]
-    handles.append(layers[-1].register_forward_hook(lambda _m, _a, out: seen.append(_first(out))))
+    handles.append(layers[-1].register_forward_hook(lambda _m, _a, out: seen.append(first_output(out))))
     ids_RT, positions_RT, mask_RTT = rows.tensors()
     # Made here, since stand-ins know of no device.
     inputs = {
         "input_ids": ids_RT.to(model.device),
-        "attention_mask": _attention_mask(model, mask_RTT),
+        "attention_mask": attention_mask_of(model, mask_RTT),
         "position_ids": positions_RT.to(model.device),
     }
-    with _hooks(handles), _blocks_replaced(model, layers):
+    with hooked(handles), blocks_replaced(model, layers):
         model.base(**inputs, use_cache=False)
     return seen[0]
 
@@ -104,7 +104,7 @@ def run_blocks_to(
         read(layer, (keys if layer == last else keys[here])[place_M])
 
     handles = [_key_hook(model, layer, read_here) for layer in key_layers]
-    with _hooks([*handles, *_mlp_hooks(model, last, here)]):
+    with hooked([*handles, *_mlp_hooks(model, last, here)]):
         return run_blocks(model, rows, blocks, hidden_RTV)[here][place_M]
 
 

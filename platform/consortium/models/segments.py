@@ -1,75 +1,23 @@
-"""Running parts of a language model: its bottom up to a layer, or its top again and again from that layer.
+"""The top of a language model, run again and again over the suffixes of some sequences (any architecture).
 
-The model's own forward does all the work (embeddings, rotations, norms), so an architecture needs no code
-here: blocks that shall not run are replaced, for the time of a call, by stand-ins that pass on what they are
-given. The attention mask is given whole, so packed sequences stay apart (a sliding window is therefore not
-applied: prompts are far shorter than any).
+The attention mask is given whole, so packed sequences stay apart (a sliding window is therefore not applied: prompts
+are far shorter than any).
 
-Shapes: N sequences, R rows, T columns, S columns of suffixes, K key width, V hidden width.
+Shapes: N sequences, R rows, T columns, S columns of suffixes, V hidden width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
 from consortium.models.language import LanguageModel
 from consortium.models.packing import Packing, pack
-
-
-class _PassOn(nn.Module):
-    """Stands in for a block: returns the hidden state it is given, or one set beforehand."""
-
-    def __init__(self, returns_tuple: bool, hidden: torch.Tensor | None = None) -> None:
-        super().__init__()
-        self.returns_tuple = returns_tuple
-        self.hidden = hidden
-
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> Any:
-        hidden = hidden_states if self.hidden is None else self.hidden
-        return (hidden,) if self.returns_tuple else hidden
-
-
-@contextmanager
-def _blocks_replaced(model: LanguageModel, blocks: Sequence[nn.Module]) -> Iterator[None]:
-    path, _, name = model.layout.blocks.rpartition(".")
-    parent = model.model.get_submodule(path)
-    original = getattr(parent, name)
-    setattr(parent, name, nn.ModuleList(blocks))
-    try:
-        yield
-    finally:
-        setattr(parent, name, original)
-
-
-@contextmanager
-def _hooks(handles: Sequence[Any]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _first(output: Any) -> torch.Tensor:
-    hidden = output[0] if isinstance(output, tuple) else output
-    assert isinstance(hidden, torch.Tensor)
-    return hidden
-
-
-def _attention_mask(model: LanguageModel, mask_RQT: torch.Tensor) -> torch.Tensor:
-    """The mask as the model's attention takes it: boolean for sdpa, something to add to the scores for eager."""
-    mask = mask_RQT[:, None].to(model.device)
-    if model.layout.attention == "sdpa":
-        return mask
-    added = torch.zeros(mask.shape, dtype=model.dtype, device=model.device)
-    return added.masked_fill_(~mask, torch.finfo(model.dtype).min)
+from consortium.models.running import PassOn, attention_mask_of, blocks_replaced, first_output, hooked, run_whole
 
 
 class _FrozenPrefix(CacheLayerMixin):
@@ -149,13 +97,13 @@ class Top:
     def run(self, hidden_RSV: torch.Tensor) -> torch.Tensor:
         """Final hidden states [R, S, V] (after the last norm) of suffixes with ``hidden_RSV`` after ``layer``."""
         model, as_tuple = self.model, self.model.layout.returns_tuple
-        blocks = [_PassOn(as_tuple)] * self.layer + [_PassOn(as_tuple, hidden_RSV)]
+        blocks = [PassOn(as_tuple)] * self.layer + [PassOn(as_tuple, hidden_RSV)]
         # Blocks that do not run still tell how long the prefix is.
         unused = hidden_RSV.new_zeros(len(hidden_RSV), 1, self.packing.split, 1)
         layers: list[Any] = [
             _FrozenPrefix(*self.prefix.get(number, (unused, unused))) for number in range(model.num_layers)
         ]
-        with _blocks_replaced(model, [*blocks, *model.blocks[self.layer + 1 :]]):
+        with blocks_replaced(model, [*blocks, *model.blocks[self.layer + 1 :]]):
             output = model.base(
                 inputs_embeds=hidden_RSV.detach(),
                 attention_mask=self.attention_mask,
@@ -176,25 +124,17 @@ def _top(
 ) -> Top:
     _, positions_RT, mask_RTT = packing.tensors()
     positions_RS = positions_RT[:, packing.split :].to(model.device)
-    mask = _attention_mask(model, mask_RTT[:, packing.split :])
+    mask = attention_mask_of(model, mask_RTT[:, packing.split :])
     return Top(model, layer, packing, hidden_RSV, prefix, positions_RS, mask)
 
 
 @torch.no_grad()
 def top_above(model: LanguageModel, packing: Packing, layer: int) -> Top:
     """Run all sequences through the model once and keep what running the blocks above ``layer`` again needs."""
-    cache = DynamicCache()
     seen: list[torch.Tensor] = []
-    handle = model.blocks[layer].register_forward_hook(lambda _m, _a, out: seen.append(_first(out)))
-    ids_RT, positions_RT, mask_RTT = packing.tensors()
-    with _hooks([handle]):
-        model.base(
-            input_ids=ids_RT.to(model.device),
-            attention_mask=_attention_mask(model, mask_RTT),
-            position_ids=positions_RT.to(model.device),
-            past_key_values=cache,
-            use_cache=True,
-        )
+    handle = model.blocks[layer].register_forward_hook(lambda _m, _a, out: seen.append(first_output(out)))
+    with hooked([handle]):
+        cache = run_whole(model, packing.tensors())
     prefix = {}
     for number in range(layer + 1, model.num_layers):
         kept = cache.layers[number]

@@ -69,11 +69,12 @@ def trunk_above(model: LanguageModel, ends: Sequence[End], layer: int, arithmeti
         model: the model under its present weights.
         ends: the sequences.
         layer: number of a block.
-        arithmetic: type in which products with weights run; None for the model's own. Architectures without an
-            implementation by hand run in the model's own.
+        arithmetic: type in which products with weights run; None for the model's own, the only one of architectures
+            without an implementation by hand.
     """
     if is_llama_like(model) and layer < model.num_layers - 1:
         return LlamaTrunk.above(model, ends, layer, arithmetic or model.dtype)
+    assert arithmetic is None, "open_backend refuses another arithmetic for this architecture"
     top = top_above(model, pack([end.ids for end in ends], [end.subject for end in ends]), layer)
     return AnyTrunk(tuple(ends), top)
 
