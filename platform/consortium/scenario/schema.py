@@ -148,7 +148,7 @@ class TargetSpec(Spec):
     arithmetic: Literal["model", "bfloat16"] = Field(
         "model",
         description="type of products with the trunk's weights: `model` is the model's own; `bfloat16` is faster, "
-        "and rounds targets; architectures other than Llama's kin always run in their own",
+        "and rounds targets; Llama's kin only (llama, mistral, qwen2, qwen3)",
     )
 
 
