@@ -34,7 +34,7 @@ def case(bench: Workbench, size: int) -> Case:
     vectors_EV = torch.randn(size, model.hidden_width, generator=torch_generator(0, "benchmark-targets"))
 
     def targets(count: int) -> Targets:
-        return Targets(bench.layer, vectors_EV[:count], (0,) * count, (0.0,) * count)
+        return Targets(bench.layer, vectors_EV[:count], (0,) * count, (0.0,) * count, (0.0,) * count)
 
     def ours(count: int) -> Found:
         wanted, states, found = targets(count), None, []

@@ -166,8 +166,7 @@ class Rounds:
                     worker.targets(targets_at[layer], 1, cohort, layer)
             weights, history = lane.snapshot(), lane.history_now()
             for part in step.parts:
-                known = targets_at[part.target_layer]
-                found = [worker.collect(lane.name, 1, cohort, part, weights, known, history) for cohort in cohorts]
+                found = [worker.collect(lane.name, 1, cohort, part, weights, targets_at, history) for cohort in cohorts]
                 num_bytes += sum(sum(each.party_bytes) for each in found)
                 lane.merge(sum_in_order(each.contribution for each in found), self._solver(scenario, part.layer))
         return num_bytes

@@ -93,14 +93,13 @@ class Host:
         cohort: int,
         part: Part,
         weights: ArrayRefs,
-        targets_at: ArrayRefs,
+        targets_at: Mapping[int, ArrayRefs],
         history: ArrayRefs,
     ) -> Collected:
         """A cohort's contribution to one layer."""
         known = History(history.versions, lambda layer: self.fetch(history.refs[layer]))
-        return self._opened().collect(
-            lane, round_number, cohort, part, self._weights(weights), self._weights(targets_at), known
-        )
+        optimised_at = {layer: self._weights(each) for layer, each in targets_at.items()}
+        return self._opened().collect(lane, round_number, cohort, part, self._weights(weights), optimised_at, known)
 
     def evaluate(self, weights: ArrayRefs, round_number: int, cohort: int, retention: bool) -> ProbeSums:
         """A cohort's probes as counts and sums."""

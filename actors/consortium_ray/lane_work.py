@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consortium.editing.overlap import Asked, Residuals, add_residuals
 from consortium.evaluation.metrics import ProbeSums, add_sums
 from consortium.journal import Journal
 from consortium.lanes import Lane
@@ -51,6 +52,7 @@ class RoundWork:
     def __post_init__(self) -> None:
         self._shared: dict[Key, Batch] = {}
         self._refs: dict[tuple[int, str], Any] = {}
+        self._residuals: dict[Key, list[Mapping[Asked, Residuals]]] = {}
 
     def edit(self, lane: Lane) -> Work:
         """Targets, statistics and merges of a lane."""
@@ -59,8 +61,10 @@ class RoundWork:
             for layer in step.targets:
                 targets_at[layer] = self._weights(lane)
             yield all_done([self._targets(lane, targets_at[layer], layer) for layer in step.targets])
+            for layer in step.targets:
+                self.journal.wanted(lane.name, layer, add_residuals(self._residuals[targets_at[layer].key, layer]))
             weights, history = self._weights(lane), self._history(lane)
-            sums = [self._collect(lane, part, weights, targets_at[part.target_layer], history) for part in step.parts]
+            sums = [self._collect(lane, part, weights, dict(targets_at), history) for part in step.parts]
             yield all_done([each.batch for each in sums])
             for part, each in zip(step.parts, sums, strict=True):
                 self.hand_out()
@@ -82,19 +86,24 @@ class RoundWork:
                 )
                 for cohort in range(self.scenario.num_cohorts)
             ]
-            self._shared[key] = Batch("targets", calls, lambda _number, _answer: None, layer=layer)
+            found = self._residuals[key] = []
+            self._shared[key] = Batch(
+                "targets", calls, lambda _, answer: found.append(answer.value.residuals), layer=layer
+            )
             self.add(self._shared[key])
         self._shared[key].lanes.append(lane.name)
         return self._shared[key]
 
-    def _collect(self, lane: Lane, part: Part, weights: ArrayRefs, targets_at: ArrayRefs, history: ArrayRefs) -> _Sum:
+    def _collect(
+        self, lane: Lane, part: Part, weights: ArrayRefs, targets_at: Mapping[int, ArrayRefs], history: ArrayRefs
+    ) -> _Sum:
         calls = [
             Call(
                 ("collect", lane.name, self.round, part.layer, cohort),
                 "collect",
                 (lane.name, self.round, cohort, part, weights, targets_at, history),
                 cohort,
-                wants=(targets_at.key, part.target_layer, cohort),
+                wants=(targets_at[part.target_layer].key, part.target_layer, cohort),
             )
             for cohort in range(self.scenario.num_cohorts)
         ]
@@ -150,7 +159,7 @@ class _Sum:
     def _take(self, cohort: int, answer: Answer) -> None:
         contribution = answer.value.contribution
         contribution.check(f"cohort {cohort}")
-        self._journal.sent(self._lane, cohort, answer.value.party_bytes)
+        self._journal.sent(self._lane, cohort, answer.value.party_bytes, answer.value.num_left_out)
         self._sum.add(contribution)
 
     def total(self) -> Contribution:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import FactSet
-from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
+from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
 from consortium.rounds import Distances
 from consortium.scenario.schema import Scenario
 from consortium.streams.stream import Stream
@@ -41,6 +42,8 @@ class Journal:
         self._events: list[EventRow] = []
         self._seconds: dict[tuple[str, str], float] = defaultdict(float)
         self._party_bytes: dict[tuple[str, int], int] = defaultdict(int)
+        self._left_out: dict[tuple[str, int], int] = {}
+        self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
         self._metrics: list[MetricRow] = []
 
     def event(  # noqa: PLR0913  (the columns of the table)
@@ -76,10 +79,15 @@ class Journal:
         seconds = time.monotonic() - start
         self.event(kind, round_number, lanes=lanes, layer=layer, seconds=seconds, detail=remark.detail)
 
-    def sent(self, lane: str, cohort: int, party_bytes: Sequence[int]) -> None:
-        """Record what each party of a cohort sent to a lane."""
-        for party, num_bytes in zip(self.scenario.cohort(cohort), party_bytes, strict=True):
+    def sent(self, lane: str, cohort: int, party_bytes: Sequence[int], num_left_out: Sequence[int]) -> None:
+        """Record what each party of a cohort sent to a lane, and how many edits it left out at every layer."""
+        for party, num_bytes, count in zip(self.scenario.cohort(cohort), party_bytes, num_left_out, strict=True):
             self._party_bytes[lane, party] += num_bytes
+            self._left_out[lane, party] = count
+
+    def wanted(self, lane: str, layer: int, residuals: Mapping[Asked, Residuals]) -> None:
+        """Record what a lane's model was wanting of the edits when their targets were optimised."""
+        self._residuals.append((lane, layer, residuals))
 
     def measured(self, rows: Sequence[MetricRow]) -> None:
         """Record metrics."""
@@ -93,6 +101,7 @@ class Journal:
             edits=list(_edit_rows(self.scenario, round_number, stream, facts)) if round_number else [],
             parties=[row for lane in lanes for row in self._party_rows(round_number, lane, stream)],
             metrics=self._metrics_in_order(),
+            residuals=list(self._residual_rows(round_number)),
             events=self._events,
         )
         self._clear()
@@ -114,13 +123,24 @@ class Journal:
             weights_distance=found.weights_distance,
             update_distance=found.update_distance,
             update_norm=found.update_norm,
+            num_meeting=found.coincidence.num_meeting if found.coincidence else None,
+            contradiction=found.coincidence.contradiction if found.coincidence else None,
         )
 
     def _party_rows(self, round_number: int, lane: str, stream: Stream) -> Iterator[PartyRow]:
         size = self.scenario.cluster.cohort_size
         per_party = stream.num_edits(round_number)
         for party in range(self.scenario.parties.count):
-            yield PartyRow(round_number, lane, party, party // size, per_party, self._party_bytes[lane, party])
+            left_out = self._left_out[lane, party] if self.scenario.overlap.detect != "none" else None
+            num_bytes = self._party_bytes[lane, party]
+            yield PartyRow(round_number, lane, party, party // size, per_party, num_bytes, left_out)
+
+    def _residual_rows(self, round_number: int) -> Iterator[ResidualRow]:
+        places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
+        for lane, layer, sums in sorted(self._residuals, key=lambda each: places[each[0]]):
+            for (kind, asked_before), found in sorted(sums.items()):
+                mean = found.shift / found.num_edits
+                yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, found.num_held)
 
 
 def _edit_rows(scenario: Scenario, round_number: int, stream: Stream, facts: FactSet) -> Iterator[EditRow]:

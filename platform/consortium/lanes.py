@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consortium.merging import registry
+from consortium.merging.coincidence import Coincidence, coincidence
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
 from consortium.records.rows import UNEDITED
@@ -38,6 +40,7 @@ class Lane:
         self.history = dict(state.history)
         started = BASE if state.round == 0 else self._version(state.round)
         self.weight_versions = dict.fromkeys(self.weights, started)
+        self.coincidence: Coincidence | None = None
 
     def _version(self, round_number: int) -> str:
         return f"{self.name}@{round_number}"
@@ -66,6 +69,8 @@ class Lane:
         )
         self.weights[layer] = merged.weight_VK
         self.weight_versions[layer] = self._version(round_number)
+        if layer == min(self.weights):  # the same requests meet at every layer
+            self.coincidence = coincidence(total)
         if merged.history is not None:
             self.history[layer] = merged.history
 
@@ -90,9 +95,10 @@ def open_lanes(scenario: Scenario, base: FloatWeights, committed: Mapping[str, L
 
 
 def all_distances(lanes: Sequence[Lane], base: FloatWeights, round_number: int) -> dict[str, Distances]:
-    """Every lane's distances, from the first lane that runs ``global`` if there is one."""
+    """Every lane's distances, from the first lane that runs ``global`` if there is one, and its coincidences."""
     reference = next((lane.state(round_number) for lane in lanes if lane.method.name == "global"), None)
-    return {lane.name: distances(lane.state(round_number), base, reference) for lane in lanes}
+    found = {lane.name: distances(lane.state(round_number), base, reference) for lane in lanes}
+    return {lane.name: replace(found[lane.name], coincidence=lane.coincidence) for lane in lanes}
 
 
 def expected_work(scenario: Scenario, stream: Stream, first_round: int) -> dict[str, int]:

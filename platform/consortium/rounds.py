@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from consortium.errors import RunError
 from consortium.evaluation.metrics import HARMONIC, ProbeSum, ProbeSums, harmonic_mean
+from consortium.merging.coincidence import Coincidence
 from consortium.merging.history import GramHistory, grown
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
@@ -176,11 +177,15 @@ def _metric_row(round_number: int, lane: str, metric: str, of_round: int, value:
 
 @dataclass(frozen=True)
 class Distances:
-    """How far a lane's weights are from the global lane's and from the unedited ones, over all edited layers."""
+    """How far a lane's weights are from the global lane's and from the unedited ones, over all edited layers.
+
+    Beside it stands what the round's sums say of requests that meet; None where they say nothing.
+    """
 
     weights_distance: float | None
     update_distance: float | None
     update_norm: float
+    coincidence: Coincidence | None = None
 
 
 def distances(lane: LaneState, base: Mapping[int, NDArray[np.float32]], reference: LaneState | None) -> Distances:

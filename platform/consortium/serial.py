@@ -13,6 +13,7 @@ from collections.abc import Hashable
 import torch
 
 from consortium.editing.open import open_backend
+from consortium.editing.overlap import add_residuals
 from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
@@ -103,7 +104,7 @@ class _Run:
 
     def _edit(self, lane: Lane, round_number: int) -> None:
         """One round of one lane; every sum runs over cohorts in their order."""
-        targets_at = {}
+        targets_at: dict[int, Weights] = {}
         for step in plan_round(self.scenario.editor, self.scenario.merge.exchange):
             for layer in step.targets:
                 targets_at[layer] = lane.snapshot()
@@ -114,9 +115,9 @@ class _Run:
                 for cohort in self.cohorts:
                     with self.journal.timed("collect", round_number, lanes=[lane.name], layer=part.layer):
                         collected = self.worker.collect(
-                            lane.name, round_number, cohort, part, weights, targets_at[part.target_layer], history
+                            lane.name, round_number, cohort, part, weights, targets_at, history
                         )
-                    self.journal.sent(lane.name, cohort, collected.party_bytes)
+                    self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
                     parts.append(collected.contribution)
                     self._advance("collect", round_number, cohort)
                 with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
@@ -129,13 +130,16 @@ class _Run:
         self.meter.enter("targets", round_number, num_edits, "edits")
         is_shared = (weights.key, layer) in self.optimised
         self.optimised.add((weights.key, layer))
+        found = []
         for cohort in self.cohorts:
             with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer) as event:
                 report = self.worker.targets(weights, round_number, cohort, layer)
                 event.detail = report.remark
+            found.append(report.residuals)
             if not is_shared:
                 done = self.meter.skip if report.num_cached else self.meter.advance
                 done(report.num_edits, "targets")
+        self.journal.wanted(lane.name, layer, add_residuals(found))
 
     def _evaluate(self, lane: Lane, round_number: int) -> None:
         total = num_sampled(self.scenario, self.worker.stream, round_number, range(self.scenario.parties.count))

@@ -9,14 +9,15 @@ Shapes: E edits, K key width, V value width.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consortium.editing.backend import Backend, States, Targets
+from consortium.editing.overlap import Asked, Residuals, is_held, residual_sums
 from consortium.editing.target_cache import TargetCache
 from consortium.evaluation.metrics import ProbeSums, Question, ask
 from consortium.facts.edit import Edit, FactSet
@@ -25,10 +26,11 @@ from consortium.merging.history import GramHistory
 from consortium.merging.method import Contribution, PartyShare, sum_in_order
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
-from consortium.rounds import Part, sampled_requests, superseded
+from consortium.rounds import Part, plan_round, sampled_requests, superseded
 from consortium.scenario.schema import Scenario
 from consortium.seeds import torch_generator
 from consortium.statistics import Basis
+from consortium.streams.repeats import times_asked
 from consortium.streams.request import Request
 from consortium.streams.stream import Stream
 
@@ -76,6 +78,7 @@ class TargetReport:
         loss: sum of the last losses.
         num_finished: edits whose loss came under ``editor.target.stop_loss``.
         num_cached: edits whose targets were read from the host's disk.
+        residuals: sums of residuals' lengths, by how the edits were asked for.
     """
 
     num_edits: int
@@ -83,6 +86,7 @@ class TargetReport:
     loss: float
     num_finished: int
     num_cached: int = 0
+    residuals: Mapping[Asked, Residuals] = field(default_factory=dict)
 
     @property
     def remark(self) -> str | None:
@@ -97,10 +101,12 @@ class Collected:
     Attributes:
         contribution: the sum over the cohort's parties.
         party_bytes: what each party's own message weighs.
+        num_left_out: edits that each party left out, because the model holds them already.
     """
 
     contribution: Contribution
     party_bytes: tuple[int, ...]
+    num_left_out: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,7 @@ class CohortWorker:
         self._disk = TargetCache() if scenario.cluster.target_cache else None
         self._solvers: Solvers | None = None
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
+        self._first_target_layer = plan_round(scenario.editor, scenario.merge.exchange)[0].targets[0]
 
     # Before the first round
 
@@ -203,7 +210,12 @@ class CohortWorker:
             loss=sum(targets.losses),
             num_finished=sum(loss < stop_loss for loss in targets.losses),
             num_cached=len(targets.losses) if found.is_cached else 0,
+            residuals=residual_sums(self._asked(round_number, cohort), targets.shifts, self.scenario.overlap),
         )
+
+    def _asked(self, round_number: int, cohort: int) -> list[Asked]:
+        requests = [request for group in self._requests(round_number, cohort) for request in group]
+        return [(request.kind, times_asked(self.stream, request)) for request in requests]
 
     def _targets_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> Targets:
         return self._find_targets(weights, round_number, cohort, layer).targets
@@ -235,7 +247,7 @@ class CohortWorker:
         cohort: int,
         part: Part,
         weights: Weights,
-        targets_at: Weights,
+        targets_at: Mapping[int, Weights],
         history: History,
     ) -> Collected:
         """The cohort's contribution to one layer.
@@ -246,10 +258,10 @@ class CohortWorker:
             cohort: the cohort.
             part: the layer and how the residual is shared.
             weights: weights under which keys and residuals are taken.
-            targets_at: weights under which the targets are or were optimised.
+            targets_at: layer → weights under which its targets were optimised, for all that were in this round.
             history: the lane's history, for methods whose parties solve.
         """
-        targets = self._targets_of(targets_at, round_number, cohort, part.target_layer)
+        targets = self._targets_of(targets_at[part.target_layer], round_number, cohort, part.target_layer)
         requests = self._requests(round_number, cohort)
         states = self._states_of(weights, round_number, cohort, part.layer)
         self._load(weights)
@@ -259,15 +271,34 @@ class CohortWorker:
         solver = self._solver(part.layer, history) if method.needs_solver else None
         basis = Basis(lane, round_number, part.layer)
         shares = []
-        start = 0
-        for party, group in zip(self.scenario.cohort(cohort), requests, strict=True):
-            own = slice(start, start + len(group))
-            start += len(group)
+        places = self._places(requests, self._shifts(targets_at, round_number, cohort))
+        for party, own in zip(self.scenario.cohort(cohort), places, strict=True):
             generator = torch_generator(self.scenario.seed, "rotation", lane, round_number, part.layer, party)
             form = self.scenario.merge.statistics
             shares.append(PartyShare(basis, keys_KE[:, own], residuals_VE[:, own], form, generator))
         sent = method.contribute(shares, solver)
-        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent))
+        num_left_out = [len(group) - share.keys_KE.shape[1] for group, share in zip(requests, shares, strict=True)]
+        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), tuple(num_left_out))
+
+    def _shifts(self, targets_at: Mapping[int, Weights], round_number: int, cohort: int) -> tuple[float, ...] | None:
+        """Relative residuals of the cohort's edits before anything of the round was merged; None if nobody looks."""
+        if self.scenario.overlap.detect == "none":
+            return None
+        layer = self._first_target_layer
+        return self._targets_of(targets_at[layer], round_number, cohort, layer).shifts
+
+    def _places(
+        self, requests: Sequence[Sequence[Request]], shifts: Sequence[float] | None
+    ) -> Iterator[slice | list[int]]:
+        """Where each party's edits stand among the cohort's, but for those that it leaves out."""
+        start = 0
+        for group in requests:
+            end = start + len(group)
+            if shifts is None:
+                yield slice(start, end)
+            else:
+                yield [place for place in range(start, end) if not is_held(self.scenario.overlap, shifts[place])]
+            start = end
 
     def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.

@@ -131,7 +131,7 @@ def test_the_floor_by_hand(bench):
     moving = sum(len(prompt.ids) - prompt.subject for prompt in prompts)
     scored = prompts[0].num_scored + 1
     beginnings = {prompt.ids[:end] for prompt in prompts for end in range(1, len(prompt.ids) + 1)}
-    found = Targets(1, torch.zeros(1, 32), (3,), (0.0,))
+    found = Targets(1, torch.zeros(1, 32), (3,), (0.0,), (0.0,))
     above = 1  # layers 0 to 3, edited at 1: block 2 lies between it and the last
     expected = len(beginnings) * 3 * block + 2 * 3 * moving * above * block + (2 * 3 + 1) * scored * (block + head)
     assert targets.floor(bench.model, [prompts], 1, 25, found) == expected
@@ -141,7 +141,7 @@ def test_an_edit_that_took_more_steps_was_more_work(bench):
     """The second edit takes four times the steps and runs its own tokens: the first is the rest of all."""
     groups = [targets.prompts_of(bench.model, edit, ("{}",)) for edit in bench.edits(2)]
     one, other = (len(group) * max(len(prompt.ids) for prompt in group) for group in groups)
-    found = Targets(1, torch.zeros(2, 32), (1, 7), (0.0, 0.0))
+    found = Targets(1, torch.zeros(2, 32), (1, 7), (0.0, 0.0), (0.0, 0.0))
     assert targets._share(groups, found, 1) == pytest.approx(2 * one / (2 * one + 8 * other))
     assert targets._share(groups, found, 2) == 1
 

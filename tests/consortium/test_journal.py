@@ -34,9 +34,9 @@ def test_seconds_are_shared_between_lanes(scenario, close):
 
 def test_bytes_are_of_each_party_and_lane(scenario, close):
     journal = Journal(scenario)
-    journal.sent("ties", 0, [10, 20])
-    journal.sent("ties", 1, [5])
-    journal.sent("ties", 0, [1, 2])
+    journal.sent("ties", 0, [10, 20], [0, 0])
+    journal.sent("ties", 1, [5], [0])
+    journal.sent("ties", 0, [1, 2], [0, 0])
     rows = close(journal, 1)
     assert {row.lane: row.bytes_sent for row in rows.rounds} == {"global": 0, "ties": 38}
     assert [(row.party, row.cohort, row.bytes_sent) for row in rows.parties if row.lane == "ties"] == [
@@ -48,7 +48,7 @@ def test_bytes_are_of_each_party_and_lane(scenario, close):
 
 def test_a_cohort_answers_for_exactly_its_parties(scenario):
     with pytest.raises(ValueError, match="zip"):
-        Journal(scenario).sent("ties", 1, [5, 5])
+        Journal(scenario).sent("ties", 1, [5, 5], [0])
 
 
 def test_every_request_is_a_row_once(scenario, close):
@@ -69,7 +69,7 @@ def test_metrics_stand_in_the_scenarios_order(scenario, close):
 def test_closing_empties_the_journal(scenario, close):
     journal = Journal(scenario)
     journal.event("host-lost", 1, host="host-3", detail="why")
-    journal.sent("ties", 1, [5])
+    journal.sent("ties", 1, [5], [0])
     assert [row.detail for row in close(journal, 1).events] == ["why"]
     second = close(journal, 2)
     assert second.events == []

@@ -50,7 +50,7 @@ def others(worker, name="other@1"):
 
 
 def collect(worker, lane, weights, cohort=1, **changes):
-    arguments = {"weights": weights, "targets_at": weights, "history": NO_HISTORY} | changes
+    arguments = {"weights": weights, "targets_at": {PART.target_layer: weights}, "history": NO_HISTORY} | changes
     return pickle.dumps(worker.collect(lane, 2, cohort, PART, **arguments))
 
 
@@ -81,7 +81,7 @@ def test_targets_that_were_let_go_are_made_again(scenario, monkeypatch):
         each.targets(base, 2, 0, 2)
         each.targets(base, 2, 1, 2)
     # Targets of the base weights, statistics under later ones: the model is switched back and forth.
-    late = {"targets_at": base}
+    late = {"targets_at": {PART.target_layer: base}}
     assert collect(worker, "collabedit", others(worker), 0, **late) == collect(
         roomy, "collabedit", others(worker), 0, **late
     )
@@ -94,7 +94,7 @@ def collect_all(worker, lane, round_number=1):
     versions, base = dict.fromkeys(weights, "base"), base_of(worker)
     for layer in (1, 2, 3):
         part, now = Part(layer, 3, 4 - layer), Weights(dict(versions), dict(weights).__getitem__)
-        parts = [worker.collect(lane, round_number, cohort, part, now, base, NO_HISTORY) for cohort in (0, 1)]
+        parts = [worker.collect(lane, round_number, cohort, part, now, {3: base}, NO_HISTORY) for cohort in (0, 1)]
         found += map(pickle.dumps, parts)
         weights[layer] = weights[layer] + np.float32(0.01)
         versions[layer] = f"{lane}@{round_number}"
@@ -150,7 +150,7 @@ def test_states_follow_the_weights_below(pico):
         weights = {at: base.read(at) + np.float32(0.01 * (at == changed)) for at in base.versions}
         versions = {at: "other@1" if at == changed else "base" for at in base.versions}
         now = Weights(versions, weights.__getitem__)
-        return worker.collect("global", 1, 0, Part(layer, 3, 1), now, base, NO_HISTORY).contribution.keys[0]
+        return worker.collect("global", 1, 0, Part(layer, 3, 1), now, {3: base}, NO_HISTORY).contribution.keys[0]
 
     unchanged = keys_at(2, changed=None)
     assert np.array_equal(keys_at(2, changed=2), unchanged)
@@ -167,15 +167,15 @@ def test_targets_are_reported_as_counts_and_sums(scenario, worker):
 
 def test_the_residual_is_divided(worker):
     base = base_of(worker)
-    half = worker.collect("global", 2, 0, PART, base, base, NO_HISTORY).contribution
-    whole = worker.collect("global", 2, 0, replace(PART, divisor=1), base, base, NO_HISTORY).contribution
+    half = worker.collect("global", 2, 0, PART, base, {2: base}, NO_HISTORY).contribution
+    whole = worker.collect("global", 2, 0, replace(PART, divisor=1), base, {2: base}, NO_HISTORY).contribution
     for part, all_of_it in zip(half.residuals, whole.residuals, strict=True):
         np.testing.assert_allclose(2 * part, all_of_it)
 
 
 def test_a_cohort_is_its_parties_edits_and_no_others(scenario, worker):
     base = base_of(worker)
-    collected = [worker.collect("global", 2, cohort, PART, base, base, NO_HISTORY) for cohort in range(4)]
+    collected = [worker.collect("global", 2, cohort, PART, base, {2: base}, NO_HISTORY) for cohort in range(4)]
     assert [each.contribution.num_parties for each in collected] == [2, 2, 2, 1]
     assert [len(each.party_bytes) for each in collected] == [2, 2, 2, 1]
     keys_KE = np.hstack([block for each in collected for block in each.contribution.keys])
@@ -189,7 +189,7 @@ def test_parties_solve_against_the_history_they_are_given(scenario, worker):
     base = base_of(worker)
     heavy = History({1: "task_arithmetic@1"}, lambda layer: GramHistory("task_arithmetic", 1, 1e9 * np.eye(24)))
     light, damped = (
-        worker.collect("task_arithmetic", 2, 0, PART, base, base, history).contribution.delta_VK
+        worker.collect("task_arithmetic", 2, 0, PART, base, {2: base}, history).contribution.delta_VK
         for history in (NO_HISTORY, heavy)
     )
     assert np.abs(damped).max() < 1e-5 * np.abs(light).max()
@@ -199,7 +199,7 @@ def test_a_history_is_read_once_for_all_cohorts(worker):
     reads = []
     history = History({1: "ties@1"}, lambda layer: reads.append(layer) or GramHistory("ties", 1, np.eye(24)))
     for cohort in range(4):
-        worker.collect("ties", 2, cohort, PART, base_of(worker), base_of(worker), history)
+        worker.collect("ties", 2, cohort, PART, base_of(worker), {2: base_of(worker)}, history)
     assert reads == [1]
 
 

@@ -57,6 +57,20 @@ class TestSameBits:
         assert len({row["host"] for row in lost}) == len(lost)
         assert pool.delivered_late > 0
 
+    def test_when_parties_leave_out_what_the_model_holds(self, tmp_path):
+        scenario = associative_scenario(
+            model={"key_width": 96},
+            stream={"rounds": 3, "repeat": 0.5},
+            overlap={"detect": "residual", "threshold": 0.5},
+        )
+        whole = run_serially(scenario, tmp_path / "serial")
+        directory, _ = run_locally(scenario, tmp_path / "run", **TROUBLE)
+        assert difference(whole.lane_states(), directory.lane_states()) == []
+        for table in ("parties", "residuals", "metrics"):
+            assert directory.table(table).equals(whole.table(table)), table
+        left_out = [row["num_left_out"] for row in whole.table("parties").to_pylist()]
+        assert 0 < sum(left_out) < 4 * len(left_out)
+
     @pytest.mark.parametrize(
         ("model", "exchange", "sharing"),
         [("llama", "layer", "memit"), ("llama", "round", "memit"), ("gpt2", "layer", "boundary")],

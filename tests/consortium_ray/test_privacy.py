@@ -7,9 +7,11 @@ does send keys and residuals, and on planted secrets: a search that finds nothin
 import dataclasses
 import pickle
 from types import NoneType
+from typing import get_args
 
 import numpy as np
 import pytest
+from consortium.editing.overlap import Residuals
 from consortium.evaluation.metrics import ProbeSum
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.global_edit import OwnedEdits
@@ -17,6 +19,7 @@ from consortium.merging.ties import SignedSums
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
 from consortium.statistics import Basis, DenseStatistics, FactoredStatistics
+from consortium.streams.request import Kind
 from consortium.worker import CohortWorker, Collected, TargetReport
 from consortium_ray.messages import Answer, ModelFacts
 from support.pools import LocalPool, run_on
@@ -25,8 +28,9 @@ from support.scenarios import associative_scenario, pico_scenario
 #: Every type that a message may be made of, with the fields that carry anything.
 DOCUMENTED = {
     Answer: {"incarnation", "value", "seconds"},
-    TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached"},
-    Collected: {"contribution", "party_bytes"},
+    TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals"},
+    Residuals: {"num_edits", "shift", "num_held"},
+    Collected: {"contribution", "party_bytes", "num_left_out"},
     Basis: {"lane", "round", "layer"},
     DenseStatistics: {"basis", "gram_KK", "cross_VK", "num_edits", "num_parties"},
     FactoredStatistics: {"basis", "factor_KN", "image_VN", "num_edits", "num_parties"},
@@ -155,8 +159,9 @@ def test_messages_are_made_of_documented_types_and_fields(recording):
 
 
 def test_texts_in_messages_are_names_of_the_documentation(recording):
-    """Besides the contexts, which the unedited model wrote, messages hold lanes' and metrics' names only."""
-    names = {*PRIVATE_METHODS, "efficacy", "paraphrase", "neighborhood", "retention", "conflict"}
+    """Besides the contexts, which the unedited model wrote, messages hold names of lanes, metrics and kinds of requests."""
+    metrics = {"efficacy", "paraphrase", "neighborhood", "retention", "conflict"}
+    names = {*PRIVATE_METHODS, *get_args(Kind), *metrics}
     for method, message in recording.messages:
         if method not in ("contexts", "describe"):
             assert {part for part in parts_of(pickle.loads(message)) if isinstance(part, str)} <= names

@@ -81,13 +81,19 @@ class AssociativeBackend:
         """The hidden states after ``layer`` from which the layers above reach the new objects' code vectors."""
         objects = _objects([edit.target_new for edit in edits])
         codes_VE = self._codes_OV[objects].T
-        above_VE = self._sum_of_layers(self._edit_keys(edits), range(layer + 1, len(self._weights)))
+        keys_LEK = self._edit_keys(edits)
+        hidden_VE = self._sum_of_layers(keys_LEK, range(layer + 1))
+        z_VE = codes_VE - self._sum_of_layers(keys_LEK, range(layer + 1, len(self._weights)))
         losses = self._nll(codes_VE)[torch.arange(len(edits)), objects]
+        # An empty memory's hidden state has no length: a code vector's, 1, stands in for it.
+        length_E = hidden_VE.norm(dim=0)
+        shift_E = (z_VE - hidden_VE).norm(dim=0) / torch.where(length_E > 0, length_E, 1.0)
         return Targets(
             layer=layer,
-            vectors_EV=(codes_VE - above_VE).T.to("cpu", torch.float32).contiguous(),
+            vectors_EV=z_VE.T.to("cpu", torch.float32).contiguous(),
             num_steps=(0,) * len(edits),
             losses=tuple(losses.tolist()),
+            shifts=tuple(shift_E.tolist()),
         )
 
     def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> None:

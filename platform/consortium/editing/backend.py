@@ -24,12 +24,15 @@ class Targets:
         vectors_EV: z, the hidden state after ``layer`` at which the model says the new target; float32, on the CPU.
         num_steps: gradient steps spent on each edit.
         losses: each edit's last loss.
+        shifts: each edit's ‖z - h‖ / ‖h‖, h the hidden state that z was optimised from: how much the model was
+            wanting of the edit. It falls as a fact is already held (CollabEdit, arXiv 2410.09508, section 4.1).
     """
 
     layer: int
     vectors_EV: torch.Tensor
     num_steps: tuple[int, ...]
     losses: tuple[float, ...]
+    shifts: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,13 @@ def optimise_targets_naively(
 ) -> Targets:
     """The same as :func:`consortium.editing.targets.optimise_targets`, edit by edit."""
     outcomes = [_optimise_one(model, edit, contexts, layer, settings) for edit in edits]
-    vectors, steps, losses = zip(*outcomes, strict=True)
-    return Targets(layer, torch.stack(vectors), steps, losses)
+    vectors, steps, losses, shifts = zip(*outcomes, strict=True)
+    return Targets(layer, torch.stack(vectors), steps, losses, shifts)
 
 
 def _optimise_one(
     model: LanguageModel, edit: Edit, contexts: Sequence[str], layer: int, settings: TargetSpec
-) -> tuple[torch.Tensor, int, float]:
+) -> tuple[torch.Tensor, int, float, float]:
     rows = rows_of(model, [edit], contexts)
     longest = max(len(row.ids) for row in rows)
     ids = torch.tensor([[*row.ids, *[0] * (longest - len(row.ids))] for row in rows], device=model.device)
@@ -73,4 +73,5 @@ def _optimise_one(
                     delta *= limit / delta.norm()
     finally:
         handle.remove()
-    return (start[0] + delta.detach()).cpu(), step, loss.item()
+    shift = float(delta.detach().norm() / start[0].norm())
+    return (start[0] + delta.detach()).cpu(), step, loss.item(), shift

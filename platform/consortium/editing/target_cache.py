@@ -29,12 +29,12 @@ from consortium.models.language import LanguageModel
 from consortium.scenario.schema import TargetSpec
 
 #: Raised when entries are laid out otherwise.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 #: Bytes of all entries, above which those used longest ago are removed; down to the share that is left of them.
 LIMIT_BYTES = 2 * 2**30
 _SHARE_LEFT = 0.9
 
-_NAMES = {"vectors", "num_steps", "losses", "checksum"}
+_NAMES = {"vectors", "num_steps", "losses", "shifts", "checksum"}
 
 
 def targets_fingerprint(
@@ -99,7 +99,8 @@ class TargetCache:
         vectors_EV = torch.empty(arrays["vectors"].shape).copy_(torch.from_numpy(arrays["vectors"]))
         layer = fingerprint["layer"]
         assert isinstance(layer, int)
-        return Targets(layer, vectors_EV, tuple(arrays["num_steps"].tolist()), tuple(arrays["losses"].tolist()))
+        num_steps, losses, shifts = (tuple(arrays[name].tolist()) for name in ("num_steps", "losses", "shifts"))
+        return Targets(layer, vectors_EV, num_steps, losses, shifts)
 
     def store(self, fingerprint: Mapping[str, object], targets: Targets) -> None:
         """Keep targets; an entry is whole or absent, and of two writers of the same either will do."""
@@ -108,6 +109,7 @@ class TargetCache:
             "vectors": targets.vectors_EV.detach().contiguous().numpy(),
             "num_steps": np.array(targets.num_steps, dtype=np.int64),
             "losses": np.array(targets.losses, dtype=np.float64),
+            "shifts": np.array(targets.shifts, dtype=np.float64),
         }
         checksum = np.frombuffer(_checksum(path.stem, arrays), dtype=np.uint8)
         with suppress(OSError):

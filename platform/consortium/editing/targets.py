@@ -90,12 +90,13 @@ def optimise_targets(
     vectors_EV = torch.empty(len(edits), model.hidden_width)
     num_steps = [0] * len(edits)
     losses = [0.0] * len(edits)
+    shifts = [0.0] * len(edits)
     for batch in _batches(rows_of(model, edits, contexts), len(edits), _tokens_at_once(model)):
         optimisation = _Optimisation(model, batch, layer, settings)
         for edit, outcome in optimisation.run().items():
             vectors_EV[edit] = outcome.target_V.cpu()
-            num_steps[edit], losses[edit] = outcome.num_steps, outcome.loss
-    return Targets(layer, vectors_EV, tuple(num_steps), tuple(losses))
+            num_steps[edit], losses[edit], shifts[edit] = outcome.num_steps, outcome.loss, outcome.shift
+    return Targets(layer, vectors_EV, tuple(num_steps), tuple(losses), tuple(shifts))
 
 
 def _tokens_at_once(model: LanguageModel) -> int:
@@ -138,6 +139,7 @@ class _Outcome:
     target_V: torch.Tensor
     num_steps: int
     loss: float
+    shift: float
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ class _Optimisation:
             finished = [edit for edit in active if last or values[edit] < settings.stop_loss]
             for edit in finished:
                 z_V = (self.start_EV[edit] + delta_EV[edit]).detach().clone()
-                outcomes[self.numbers[edit]] = _Outcome(z_V, step, values[edit])
+                shift = float(delta_EV[edit].detach().norm() / self.start_norm_E[edit])
+                outcomes[self.numbers[edit]] = _Outcome(z_V, step, values[edit], shift)
             if len(outcomes) == len(self.numbers):
                 break
             delta_EV.grad = pull()

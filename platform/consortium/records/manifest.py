@@ -20,7 +20,7 @@ import consortium
 from consortium.errors import RunDirectoryError
 from consortium.files import write_text
 
-FORMAT = 2
+FORMAT = 3
 FILE = "manifest.json"
 
 Status = Literal["running", "done", "failed"]

@@ -43,6 +43,16 @@ class RoundRow:
         )
     )
     update_norm: float = field(metadata=_column("‖ΔW‖F / ‖W₀‖F, ΔW against the unedited weights W₀", "1"))
+    num_meeting: int | None = field(
+        default=None,
+        metadata=_column("edits whose keys others have too, by the sums; null where these do not tell", "edits"),
+    )
+    contradiction: float | None = field(
+        default=None,
+        metadata=_column(
+            "share of what was asked for that no update can give, by the sums; null where these do not tell", "1"
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,10 @@ class PartyRow:
     cohort: int = field(metadata=_column("cohort that the party belongs to, from 0"))
     num_edits: int = field(metadata=_column("edits of the party", "edits"))
     bytes_sent: int = field(metadata=_column("what the party sent for the merge", "bytes"))
+    num_left_out: int | None = field(
+        default=None,
+        metadata=_column("edits it left out, the model holding them already; null where nobody looked", "edits"),
+    )
 
 
 @dataclass(frozen=True)
@@ -87,6 +101,20 @@ class MetricRow:
     )
     num_edits: int = field(metadata=_column("edits probed", "edits"))
     num_probes: int = field(metadata=_column("probes asked", "probes"))
+
+
+@dataclass(frozen=True)
+class ResidualRow:
+    """What one lane's model was still wanting of a round's edits, when their targets were optimised."""
+
+    round: int = field(metadata=_column("round number, from 1"))
+    lane: str = field(metadata=_column("lane"))
+    layer: int = field(metadata=_column("layer at which the targets are"))
+    kind: str = field(metadata=_column("kind of the requests"))
+    asked_before: int = field(metadata=_column("earlier rounds in which the same party asked for the same", "rounds"))
+    num_edits: int = field(metadata=_column("such edits", "edits"))
+    residual: float = field(metadata=_column("mean of ‖z − h‖ / ‖h‖, h the hidden state and z the target", "1"))
+    num_held: int = field(metadata=_column("of them taken for held, by overlap.threshold", "edits"))
 
 
 @dataclass(frozen=True)
@@ -116,13 +144,14 @@ class EventRow:
     )
 
 
-Row = RoundRow | EditRow | PartyRow | MetricRow | EventRow
+Row = RoundRow | EditRow | PartyRow | MetricRow | ResidualRow | EventRow
 
 ROW_TYPES: dict[str, type[Row]] = {
     "rounds": RoundRow,
     "edits": EditRow,
     "parties": PartyRow,
     "metrics": MetricRow,
+    "residuals": ResidualRow,
     "events": EventRow,
 }
 """Table name → type of its rows."""
@@ -136,6 +165,7 @@ class Rows:
     edits: Sequence[EditRow] = ()
     parties: Sequence[PartyRow] = ()
     metrics: Sequence[MetricRow] = ()
+    residuals: Sequence[ResidualRow] = ()
     events: Sequence[EventRow] = ()
 
     def of(self, table: str) -> Sequence[Row]:

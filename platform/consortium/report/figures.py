@@ -59,6 +59,19 @@ def distance_curves(curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle]
         return to_svg(figure)
 
 
+def residual_curves(curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle], threshold: float | None) -> str:
+    """Lengths of residuals over the number of times that the same was asked for before, one line a lane."""
+    with rc_context(STYLE):
+        figure, axes = new_figure(2.5)
+        if threshold is not None:
+            axes.axhline(threshold, color=UNEDITED_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3)
+        _draw_curves(axes, curves, styles)
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("times asked for before")
+        return to_svg(figure)
+
+
 def percent_bars(values: Mapping[str, float], styles: Mapping[str, LaneStyle], unedited: float | None) -> str:
     """Percent of each lane as a bar with its number; for a run with a single measured round."""
     with rc_context(STYLE):

@@ -9,7 +9,7 @@ from pathlib import Path
 from consortium.files import write_text
 from consortium.merging.registry import METHODS
 from consortium.records.directory import RunDirectory
-from consortium.report import result_sections, work_sections
+from consortium.report import overlap_section, result_sections, work_sections
 from consortium.report.results import read_results
 from consortium.report.style import CSS, lane_styles
 from consortium.scenario.schema import Scenario
@@ -39,6 +39,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             result_sections.table(results, titles, styles),
             result_sections.curves(results, styles),
             result_sections.requests(results),
+            overlap_section.overlap(directory, results, styles),
             work_sections.time_spent(results),
             work_sections.traffic(directory, results, styles),
             work_sections.incidents(directory, results),

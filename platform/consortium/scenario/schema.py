@@ -245,6 +245,19 @@ class MergeSpec(Spec):
     )
 
 
+class OverlapSpec(Spec):
+    """What becomes of edits that the model holds already."""
+
+    detect: Literal["none", "residual"] = Field(
+        "none",
+        description="residual: a party leaves out an edit whose residual is short before anything of the round is "
+        "merged; none: it sends all",
+    )
+    threshold: Annotated[float, Field(gt=0.0)] = Field(
+        0.1, description="length of a residual, relative to the hidden state's, under which an edit is held already"
+    )
+
+
 Metric = Literal["efficacy", "paraphrase", "neighborhood", "retention", "conflict"]
 
 
@@ -306,6 +319,7 @@ class Scenario(Spec):
     stream: StreamSpec = Field(StreamSpec(), description="what is asked for in which round")
     editor: EditorSpec = Field(EditorSpec(), description="how edits become statistics")
     merge: MergeSpec = Field(MergeSpec(), description="how statistics become one update")
+    overlap: OverlapSpec = Field(OverlapSpec(), description="what becomes of edits that the model holds already")
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
     faults: tuple[FaultSpec, ...] = Field((), description="what breaks, on purpose")

@@ -49,7 +49,7 @@ def seen_by_hand(model: LanguageModel, edit: Edit, layer: int, context: str = "{
 
 def drawn_targets(layer: int, count: int = len(EDITS)) -> Targets:
     vectors_EV = torch.randn(count, HIDDEN_WIDTH, generator=torch.Generator().manual_seed(5))
-    return Targets(layer, vectors_EV, (0,) * count, (0.0,) * count)
+    return Targets(layer, vectors_EV, (0,) * count, (0.0,) * count, (0.0,) * count)
 
 
 @pytest.mark.parametrize("model_type", PICO_TYPES)
@@ -117,7 +117,7 @@ def test_where_outputs_are_normed_a_small_residual_is_reached_in_direction(model
     model, edits, layer = pico_model(model_type), EDITS[1:2], 1
     hidden_V = seen_by_hand(model, edits[0], layer)["hidden"]
     wanted_V = 0.01 * drawn_targets(layer).vectors_EV[0].double()
-    targets = Targets(layer, (hidden_V + wanted_V).float()[None], (0,), (0.0,))
+    targets = Targets(layer, (hidden_V + wanted_V).float()[None], (0,), (0.0,), (0.0,))
     key_K = mean_keys(model, edits, ("{}",), [layer])[layer][:, 0]
     update_VK = torch.outer(residuals(model, edits, targets, layer)[:, 0], key_K) / (key_K @ key_K)
     model.set_weights({layer: (model.weight_VK(layer).double() + update_VK).float()})

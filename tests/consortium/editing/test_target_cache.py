@@ -40,7 +40,8 @@ def backend_of(model: LanguageModel | None = None, editor: EditorSpec = EDITOR) 
 
 
 def targets_like(value: float, num_edits: int = 2, width: int = 32) -> Targets:
-    return Targets(1, torch.full((num_edits, width), value), (3,) * num_edits, (0.25 + value,) * num_edits)
+    losses, shifts = (0.25 + value,) * num_edits, (0.5 + value,) * num_edits
+    return Targets(1, torch.full((num_edits, width), value), (3,) * num_edits, losses, shifts)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from consortium.merging.history import GramHistory
-from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
+from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
 from consortium.scenario.schema import MergeSpec, MethodSpec, PartiesSpec, Scenario, StreamSpec
 from consortium.state import LaneState
 
@@ -60,5 +60,6 @@ def _rows(round: int) -> Rows:
             for lane in LANES
             for metric in ("efficacy", "paraphrase")
         ],
+        residuals=[ResidualRow(round, lane, 5, "repeat", round - 1, 2, 0.5 / round, round - 1) for lane in LANES],
         events=[event],
     )

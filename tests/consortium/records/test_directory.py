@@ -84,7 +84,7 @@ def test_commits_come_back_equal(run, states, rows):
 
 def test_manifest_says_what_ran_where(run):
     content = json.loads((run.path / "manifest.json").read_text())
-    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 2)
+    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 3)
     assert {"consortium", "python", "torch", "transformers", "ray", "numpy"} <= set(content["versions"])
     assert content["machine"]["num_cpus"] == os.cpu_count()
     assert content["machine"]["memory_bytes"] > 2**28
@@ -149,9 +149,9 @@ def _raise(*_args, **_kwargs):
     raise InterruptedCommitError
 
 
-@pytest.mark.parametrize("stop_at", range(1, 9))
+@pytest.mark.parametrize("stop_at", range(1, 10))
 def test_a_commit_stopped_before_any_replacement_leaves_the_former_round(run, states, rows, monkeypatch, stop_at):
-    """A commit replaces 2 checkpoints, 5 tables, the manifest: 8 files. The n-th replacement fails, for every n."""
+    """A commit replaces 2 checkpoints, 6 tables, the manifest: 9 files. The n-th replacement fails, for every n."""
     calls = 0
 
     def replace(source, target):
@@ -170,7 +170,7 @@ def test_a_commit_stopped_before_any_replacement_leaves_the_former_round(run, st
     assert_is_at_round_1(_closed(run), states, rows)
 
 
-def test_eight_replacements_are_all_there_are(run, states, rows, monkeypatch):
+def test_nine_replacements_are_all_there_are(run, states, rows, monkeypatch):
     targets = []
     real_replace = os.replace
     monkeypatch.setattr(os, "replace", lambda s, t: (targets.append(Path(t).name), real_replace(s, t)))
@@ -257,7 +257,7 @@ def test_open_refuses_what_is_no_run_directory(tmp_path):
     ("file", "content", "message"),
     [
         ("manifest.json", "{", r"manifest\.json is damaged"),
-        ("manifest.json", '{"format": 2}', r"manifest\.json is damaged: name"),
+        ("manifest.json", '{"format": 3}', r"manifest\.json is damaged: name"),
         ("scenario.yaml", "name: [", r"scenario\.yaml is missing or damaged"),
         ("scenario.yaml", "name: other\nseed: 7\n", r"scenario\.yaml is of the run 'other'"),
     ],
@@ -270,7 +270,7 @@ def test_open_refuses_damaged_files(run, file, content, message):
 
 def test_open_refuses_another_format(run):
     path = run.path / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 3', '"format": 99'))
     with pytest.raises(RunDirectoryError, match="format 99"):
         RunDirectory.open(run.path)
 

@@ -1,0 +1,56 @@
+"""What a model holds already: the signal of overlap, and what parties say of it.
+
+The residual of an edit, z - h, is what the model is still wanting of it. Where a fact is held already, the loss is
+low from the start and the residual short: its length is the signal of overlap of CollabEdit (arXiv 2410.09508,
+section 4.1). Here it is taken relative to the hidden state's, so that one threshold serves all subjects and layers
+(:attr:`consortium.editing.backend.Targets.shifts`). A party that sees an edit under the threshold leaves it out:
+``overlap: {detect: residual}``. Only counts and sums leave a party.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from consortium.scenario.schema import OverlapSpec
+
+#: The kind of a request, and in how many earlier rounds its party asked the same.
+Asked = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Sums over some edits that were asked for alike.
+
+    Attributes:
+        num_edits: edits.
+        shift: Σ ‖z - h‖ / ‖h‖.
+        num_held: edits that the model is taken to hold already.
+    """
+
+    num_edits: int = 0
+    shift: float = 0.0
+    num_held: int = 0
+
+    def __add__(self, other: Residuals) -> Residuals:
+        return Residuals(self.num_edits + other.num_edits, self.shift + other.shift, self.num_held + other.num_held)
+
+
+def is_held(overlap: OverlapSpec, shift: float) -> bool:
+    """Whether a party takes an edit with this relative residual for held, and leaves it out."""
+    return overlap.detect == "residual" and shift < overlap.threshold
+
+
+def residual_sums(asked: Sequence[Asked], shifts: Sequence[float], overlap: OverlapSpec) -> dict[Asked, Residuals]:
+    """Sums over a cohort's edits, by how they were asked for."""
+    edits = zip(asked, shifts, strict=True)
+    return add_residuals({each: Residuals(1, shift, int(is_held(overlap, shift)))} for each, shift in edits)
+
+
+def add_residuals(parts: Iterable[Mapping[Asked, Residuals]]) -> dict[Asked, Residuals]:
+    """The sums of several cohorts, added in the order given."""
+    total: dict[Asked, Residuals] = {}
+    for part in parts:
+        for each, residuals in part.items():
+            total[each] = total.get(each, Residuals()) + residuals
+    return total
