@@ -159,7 +159,7 @@ def test_messages_are_made_of_documented_types_and_fields(recording):
 
 
 def test_texts_in_messages_are_names_of_the_documentation(recording):
-    """Besides the contexts, which the unedited model wrote, messages hold names of lanes, metrics and kinds of requests."""
+    """Besides contexts, which the unedited model wrote, messages hold names of lanes, metrics and kinds of requests."""
     metrics = {"efficacy", "paraphrase", "neighborhood", "retention", "conflict"}
     names = {*PRIVATE_METHODS, *get_args(Kind), *metrics}
     for method, message in recording.messages:
