@@ -26,7 +26,7 @@ TEXTS = [
         "platform/**/*",
         "actors/**/*",
         "tests/**/*",
-        "scenarios/*",
+        "scenarios/**/*",
         "scripts/*",
         "benchmarks/**/*",
         "docs/*",
@@ -67,12 +67,13 @@ def test_every_package_is_listed_for_installation():
 @pytest.mark.parametrize("name", scenario_names())
 def test_every_shipped_scenario_can_run(name):
     prepared = prepare(name)
-    assert prepared.scenario.name == name
+    assert prepared.scenario.name == name.replace("/", "-")
     assert prepared.scenario.description
 
 
 def test_promised_scenarios_are_shipped():
     promised = {"quickstart", "single-party", "conflict-storm", "forgetting", "thousand-parties"}
+    promised |= {"paper/single-round", "paper/multi-round"}
     assert promised <= set(scenario_names())
 
 

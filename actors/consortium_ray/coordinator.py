@@ -15,7 +15,7 @@ from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, num_optimisations, open_lanes, unedited, units_of
 from consortium.progress import Meter, Progress
 from consortium.records.directory import RunDirectory
-from consortium.rounds import is_evaluated, num_sampled
+from consortium.rounds import is_evaluated, num_probed
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior
 from consortium.state import LaneState
@@ -209,8 +209,8 @@ class Coordinator:
         self._num_edited += 1
         if is_evaluated(self.scenario, self._round):
             if self._num_edited == num_lanes:
-                sampled = num_sampled(self.scenario, self.stream, self._round, range(self.scenario.parties.count))
-                self.meter.enter("evaluate", self._round, sampled * (1 + num_lanes), "edits", done=self._probed)
+                probed = num_probed(self.scenario, self.stream, self._round, range(self.scenario.parties.count))
+                self.meter.enter("evaluate", self._round, probed * (1 + num_lanes), "edits", done=self._probed)
             yield from work.evaluate(lane, is_edited=True)
 
     def _end_round(self, lanes: Sequence[Lane]) -> _Done:

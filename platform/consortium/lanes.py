@@ -13,8 +13,8 @@ from consortium.merging.coincidence import Coincidence, coincidence
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
 from consortium.records.rows import UNEDITED
-from consortium.rounds import Distances, distances, is_evaluated, merge_layer, num_sampled, plan_round
-from consortium.scenario.schema import Scenario
+from consortium.rounds import Distances, distances, is_evaluated, merge_layer, num_probed, plan_round
+from consortium.scenario.schema import MethodSpec, Scenario
 from consortium.state import LaneState
 from consortium.streams.stream import Stream
 from consortium.worker import BASE, History, Weights
@@ -90,8 +90,14 @@ def open_lanes(scenario: Scenario, base: FloatWeights, committed: Mapping[str, L
     for spec in scenario.merge.methods:
         state = committed.get(spec.lane) or LaneState(spec.lane, 0, base, {})
         method = registry.create(spec.name, spec.parameters)
-        lanes.append(Lane(spec.lane, method, state, scenario.merge.history_weight))
+        lanes.append(Lane(spec.lane, method, state, history_weight_of(scenario, spec)))
     return lanes
+
+
+def history_weight_of(scenario: Scenario, spec: MethodSpec) -> float:
+    """h of a lane: its own, or else that of all; ``prior`` weighs earlier keys as heavily as ordinary text, by λ."""
+    weight = scenario.merge.history_weight if spec.history_weight is None else spec.history_weight
+    return scenario.editor.prior_weight if weight == "prior" else float(weight)
 
 
 def all_distances(lanes: Sequence[Lane], base: FloatWeights, round_number: int) -> dict[str, Distances]:
@@ -111,8 +117,8 @@ def expected_work(scenario: Scenario, stream: Stream, first_round: int) -> dict[
         work["targets"] += num_edits * num_optimisations(scenario, round_number)
         work["collect"] += num_edits * num_parts * num_lanes
         if is_evaluated(scenario, round_number):
-            sampled = num_sampled(scenario, stream, round_number, range(scenario.parties.count))
-            work["evaluate"] += sampled * (num_lanes + 1)
+            probed = num_probed(scenario, stream, round_number, range(scenario.parties.count))
+            work["evaluate"] += probed * (num_lanes + 1)
     return work
 
 
@@ -127,7 +133,7 @@ def units_of(scenario: Scenario, stream: Stream, phase: str, round_number: int, 
     """Units of work in a cohort's part of a phase."""
     parties = scenario.cohort(cohort)
     if phase == "evaluate":
-        return num_sampled(scenario, stream, round_number, parties)
+        return num_probed(scenario, stream, round_number, parties)
     if phase in ("targets", "collect"):
         return stream.num_edits(round_number) * len(parties)
     return 1

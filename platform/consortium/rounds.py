@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consortium.errors import RunError
-from consortium.evaluation.metrics import HARMONIC, ProbeSum, ProbeSums, harmonic_mean
+from consortium.evaluation.measure import Sums, measure_of
+from consortium.evaluation.metrics import HARMONIC, ProbeSums, harmonic_mean, over_rounds
 from consortium.merging.coincidence import Coincidence
 from consortium.merging.history import GramHistory, grown
 from consortium.merging.method import Contribution, MergeMethod
@@ -112,6 +113,11 @@ def merge_layer(
     return Merged(new_VK, grown(history, total.gram, history_weight) if history_weight else history)
 
 
+def is_first_evaluation(scenario: Scenario, round_number: int) -> bool:
+    """No round before is evaluated: what does not depend on edits is measured on the unedited model now, and once."""
+    return round_number == min(scenario.evaluate.every, scenario.stream.rounds)
+
+
 def is_evaluated(scenario: Scenario, round_number: int) -> bool:
     """Evaluation is due after every ``every`` rounds, and always after the last."""
     return round_number % scenario.evaluate.every == 0 or round_number == scenario.stream.rounds
@@ -138,6 +144,16 @@ def num_sampled(scenario: Scenario, stream: Stream, round_number: int, parties: 
     return len(_sampled_numbers(scenario, stream.num_edits(round_number), round_number, parties))
 
 
+def probed_rounds(scenario: Scenario, round_number: int) -> range:
+    """Rounds whose edits are probed after a round (besides those for retention)."""
+    return range(1 if scenario.evaluate.edits == "all" else round_number, round_number + 1)
+
+
+def num_probed(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> int:
+    """Edits of some consecutive parties that are probed after a round."""
+    return sum(num_sampled(scenario, stream, each, parties) for each in probed_rounds(scenario, round_number))
+
+
 def _sampled_numbers(scenario: Scenario, per_party: int, round_number: int, parties: range) -> NDArray[np.int64]:
     """The probed ones of the numbers party · per_party + place, ascending."""
     first, end = parties.start * per_party, parties.stop * per_party
@@ -156,23 +172,41 @@ def _draw(seed: int, round_number: int, total: int, size: int) -> NDArray[np.int
 
 
 def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> list[MetricRow]:
-    """Metrics in percent from sums, with the harmonic mean of this round's three."""
+    """Metrics from sums: of each round whose edits were probed, of several together, and their harmonic means."""
     rows = [_metric_row(round_number, lane, *key, value) for key, value in sorted(sums.items())]
-    now = [row for row in rows if row.of_round == round_number and row.metric in HARMONIC]
-    success = harmonic_mean({row.metric: row.success for row in now})
-    if success is not None:
-        strict = harmonic_mean({row.metric: row.strict for row in now if row.strict is not None})
-        num_edits = min(row.num_edits for row in now)
-        num_probes = sum(row.num_probes for row in now)
-        rows.append(
-            MetricRow(round_number, lane, "harmonic_mean", round_number, success, strict, num_edits, num_probes)
-        )
-    return rows
+    if scenario.evaluate.edits == "all" and round_number > 1:
+        rows += [_metric_row(round_number, lane, metric, 0, value) for metric, value in over_rounds(sums).items()]
+    harmonic = [row for row in rows if row.metric in HARMONIC]
+    means = (_harmonic_row(each, harmonic) for each in dict.fromkeys(row.of_round for row in harmonic))
+    return [*rows, *(row for row in means if row is not None)]
 
 
-def _metric_row(round_number: int, lane: str, metric: str, of_round: int, value: ProbeSum) -> MetricRow:
-    success, strict = (100 * part / value.num_edits for part in (value.success, value.strict))
-    return MetricRow(round_number, lane, metric, of_round, success, strict, value.num_edits, value.num_probes)
+def _harmonic_row(of_round: int | None, rows: Iterable[MetricRow]) -> MetricRow | None:
+    """The harmonic mean of the three metrics of some round's edits, as far as all three are there."""
+    parts = [row for row in rows if row.of_round == of_round]
+    success = harmonic_mean({row.metric: row.success for row in parts})
+    if success is None:
+        return None
+    strict = harmonic_mean({row.metric: row.strict for row in parts if row.strict is not None})
+    num_edits, num_probes = min(row.num_edits for row in parts), sum(row.num_probes for row in parts)
+    first = parts[0]
+    return MetricRow(first.round, first.lane, "harmonic_mean", of_round, success, strict, num_edits, num_probes)
+
+
+def _metric_row(round_number: int, lane: str, metric: str, of_round: int, value: Sums) -> MetricRow:
+    """A row of the table; round 0 stands for no round in particular."""
+    found = measure_of(value)
+    return MetricRow(
+        round_number,
+        lane,
+        metric,
+        of_round or None,
+        found.value,
+        found.strict,
+        found.num_edits,
+        found.num_probes,
+        found.unit,
+    )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from consortium.lanes import Lane, all_distances, expected_work, open_lanes, une
 from consortium.merging.method import sum_in_order
 from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
-from consortium.rounds import is_evaluated, metric_rows, num_sampled, plan_round
+from consortium.rounds import is_evaluated, metric_rows, num_probed, plan_round
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior
 from consortium.worker import CohortWorker, Weights
@@ -142,7 +142,7 @@ class _Run:
         self.journal.wanted(lane.name, layer, add_residuals(found))
 
     def _evaluate(self, lane: Lane, round_number: int) -> None:
-        total = num_sampled(self.scenario, self.worker.stream, round_number, range(self.scenario.parties.count))
+        total = num_probed(self.scenario, self.worker.stream, round_number, range(self.scenario.parties.count))
         self.meter.enter("evaluate", round_number, total, "edits")
         is_edited = lane in self.lanes
         parts = []

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from consortium.editing.backend import Backend, States, Targets
 from consortium.editing.overlap import Asked, Residuals, is_held, residual_sums
 from consortium.editing.target_cache import TargetCache
+from consortium.evaluation.harm import open_harm
 from consortium.evaluation.metrics import ProbeSums, Question, ask
 from consortium.facts.edit import Edit, FactSet
 from consortium.merging import registry
@@ -26,7 +27,14 @@ from consortium.merging.history import GramHistory
 from consortium.merging.method import Contribution, PartyShare, sum_in_order
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
-from consortium.rounds import Part, plan_round, sampled_requests, superseded
+from consortium.rounds import (
+    Part,
+    is_first_evaluation,
+    plan_round,
+    probed_rounds,
+    sampled_requests,
+    superseded,
+)
 from consortium.scenario.schema import Scenario
 from consortium.seeds import torch_generator
 from consortium.statistics import Basis
@@ -160,6 +168,7 @@ class CohortWorker:
         self._targets: _Kept[_Found] = _Kept(_TARGET_BYTES, lambda found: found.targets.vectors_EV.nbytes)
         self._states: _Kept[States] = _Kept(_STATE_BYTES, lambda states: states.nbytes)
         self._disk = TargetCache() if scenario.cluster.target_cache else None
+        self._harm = open_harm(scenario.evaluate, scenario.seed)
         self._solvers: Solvers | None = None
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
         self._first_target_layer = plan_round(scenario.editor, scenario.merge.exchange)[0].targets[0]
@@ -273,9 +282,12 @@ class CohortWorker:
         shares = []
         places = self._places(requests, self._shifts(targets_at, round_number, cohort))
         for party, own in zip(self.scenario.cohort(cohort), places, strict=True):
-            generator = torch_generator(self.scenario.seed, "rotation", lane, round_number, part.layer, party)
+            generators = [
+                torch_generator(self.scenario.seed, purpose, lane, round_number, part.layer, party)
+                for purpose in ("rotation", "drops")
+            ]
             form = self.scenario.merge.statistics
-            shares.append(PartyShare(basis, keys_KE[:, own], residuals_VE[:, own], form, generator))
+            shares.append(PartyShare(basis, keys_KE[:, own], residuals_VE[:, own], form, *generators))
         sent = method.contribute(shares, solver)
         num_left_out = [len(group) - share.keys_KE.shape[1] for group, share in zip(requests, shares, strict=True)]
         return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), tuple(num_left_out))
@@ -322,31 +334,50 @@ class CohortWorker:
         return self._solvers.get(layer, history.versions.get(layer), lambda: history.read(layer))
 
     def evaluate(self, weights: Weights, round_number: int, cohort: int, retention: bool) -> ProbeSums:
-        """Counts and sums of the cohort's own probes: this round's edits, and with ``retention`` earlier ones."""
+        """Counts and sums of the cohort's own probes: this round's edits, and with ``retention`` earlier ones.
+
+        With them come those of its part of the text and the general probe. Without ``retention`` the weights are the
+        unedited ones, of which these are measured once.
+        """
         self._load(weights)
-        return ask(self.backend, self._questions(round_number, cohort, retention))
+        sums = ask(self.backend, self._questions(round_number, cohort, retention))
+        if retention or is_first_evaluation(self.scenario, round_number):
+            sums |= self._harm.measure(self.backend, cohort, self.scenario.num_cohorts)
+        return sums
 
     def _questions(self, round_number: int, cohort: int, retention: bool) -> list[Question]:
         parties = self.scenario.cohort(cohort)
         metrics = self.scenario.evaluate.metrics
         questions = []
-        for request in sampled_requests(self.scenario, self.stream, round_number, parties):
+        for of_round, request in self._probed_requests(round_number, parties):
             edit = self._edit(request)
             shown = [metric for metric in metrics if metric not in ("retention", "conflict")]
-            questions += [Question(metric, round_number, edit) for metric in shown]
+            questions += [Question(metric, of_round, edit) for metric in shown]
             if "conflict" in metrics and request.rival_variant is not None:
                 rival = self.facts.edit(request.fact, request.rival_variant).target_new
-                questions.append(Question("conflict", round_number, edit, rival))
+                questions.append(Question("conflict", of_round, edit, rival))
         if retention and "retention" in metrics:
             questions += self._retention_questions(round_number, parties)
         return questions
 
     def _retention_questions(self, round_number: int, parties: range) -> list[Question]:
         """Earlier rounds' edits, but for those that a later request contradicted."""
+        earlier = self._standing_requests(range(1, round_number), round_number, parties)
+        return [Question("retention", of_round, self._edit(request)) for of_round, request in earlier]
+
+    def _probed_requests(self, round_number: int, parties: range) -> list[tuple[int, Request]]:
+        """Round and request of all edits that are probed: all of this round's, and those that stand of others."""
+        earlier = probed_rounds(self.scenario, round_number)[:-1]
+        now = sampled_requests(self.scenario, self.stream, round_number, parties)
+        standing = self._standing_requests(earlier, round_number, parties) if earlier else []
+        return [*standing, *((round_number, request) for request in now)]
+
+    def _standing_requests(self, rounds: range, round_number: int, parties: range) -> list[tuple[int, Request]]:
+        """Sampled requests of earlier rounds that none up to this round contradicted."""
         last_contradicted = self._contradicted_until(round_number)
         return [
-            Question("retention", earlier, self._edit(request))
-            for earlier in range(1, round_number)
+            (earlier, request)
+            for earlier in rounds
             for request in sampled_requests(self.scenario, self.stream, earlier, parties)
             if last_contradicted.get(request.fact, 0) <= earlier
         ]

@@ -90,6 +90,17 @@ def test_lanes_share_targets_of_the_unedited_model_only(sharing, exchange, first
     assert num_optimisations(scenario, 2) == later
 
 
+def test_lanes_have_history_weights_of_their_own():
+    """λ is 10 in these scenarios; a lane that says nothing takes what holds for all."""
+    methods = [
+        "collabedit",
+        *({"name": "collabedit", "label": f"h-{h}", "history_weight": h} for h in (0, 2.5, "prior")),
+    ]
+    for common, expected in ((1.0, [1.0, 0.0, 2.5, 10.0]), ("prior", [10.0, 0.0, 2.5, 10.0])):
+        scenario = associative_scenario(merge={"methods": methods, "history_weight": common})
+        assert [lane.history_weight for lane in open_lanes(scenario, base(), {})] == expected
+
+
 def test_work_by_hand():
     """7 parties × 4 edits = 28; 3 layers; 2 lanes; sample 12, evaluated after rounds 2 and 3 in 3 lanes."""
     scenario = scenario_of(stream={"rounds": 3}, evaluate={"every": 2})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from consortium.errors import RunError, StatisticsError
+from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.evaluation.metrics import ProbeSum
 from consortium.merging import registry
 from consortium.merging.history import GramHistory
@@ -12,8 +13,10 @@ from consortium.rounds import (
     Step,
     distances,
     is_evaluated,
+    is_first_evaluation,
     merge_layer,
     metric_rows,
+    num_probed,
     num_sampled,
     plan_round,
     sampled_requests,
@@ -121,6 +124,13 @@ class TestMerge:
             self.merge(statistics=statistics)
 
 
+@pytest.mark.parametrize(("every", "rounds", "first"), [(1, 5, 1), (2, 5, 2), (9, 5, 5)])
+def test_the_first_evaluation_is_one(every, rounds, first):
+    scenario = associative_scenario(stream={"rounds": rounds}, evaluate={"every": every})
+    assert [number for number in range(1, rounds + 1) if is_first_evaluation(scenario, number)] == [first]
+    assert is_evaluated(scenario, first)
+
+
 @pytest.mark.parametrize(("every", "due"), [(1, [1, 2, 3, 4, 5]), (2, [2, 4, 5]), (9, [5])])
 def test_evaluation_is_due_every_so_often_and_always_at_the_end(every, due):
     scenario = associative_scenario(stream={"rounds": 5}, evaluate={"every": every})
@@ -145,6 +155,13 @@ class TestSample:
         assert places == sorted(set(places))
         assert len(together) == min(sample or 99, 3 * num_parties)
         assert all(request in stream.requests(2, request.party) for request in together)
+
+    def test_all_rounds_are_probed_where_that_is_asked_for(self):
+        """12 of 28 edits a round."""
+        for edits, numbers in (("round", [12, 12, 12]), ("all", [12, 24, 36])):
+            scenario = associative_scenario(stream={"rounds": 3}, evaluate={"edits": edits})
+            found = [num_probed(scenario, stream_of(scenario), number, range(7)) for number in (1, 2, 3)]
+            assert found == numbers
 
     def test_rounds_have_samples_of_their_own(self):
         scenario = associative_scenario(parties={"count": 50, "edits_per_round": 4}, evaluate={"sample": 20})
@@ -194,6 +211,34 @@ class TestMetrics:
 
     def test_no_harmonic_mean_of_two(self):
         assert ("harmonic_mean", 2) not in self.rows({("efficacy", 2): ProbeSum(1.0, 1.0, 1, 1)})
+
+    def test_over_all_rounds_there_is_a_row_for_each_and_one_for_all(self):
+        """Of rounds 1 and 2: efficacy (3 + 1)/(4 + 4), paraphrase (2 + 1)/(4 + 2), neighborhood (4 + 4)/(4 + 4)."""
+        scenario = associative_scenario(evaluate={"edits": "all"})
+        sums = {
+            ("efficacy", 1): ProbeSum(3.0, 0.0, 4, 4),
+            ("efficacy", 2): ProbeSum(1.0, 0.0, 4, 4),
+            ("paraphrase", 1): ProbeSum(2.0, 0.0, 4, 8),
+            ("paraphrase", 2): ProbeSum(1.0, 0.0, 2, 4),
+            ("neighborhood", 1): ProbeSum(4.0, 0.0, 4, 9),
+            ("neighborhood", 2): ProbeSum(4.0, 0.0, 4, 9),
+            ("retention", 1): ProbeSum(3.0, 0.0, 4, 4),
+        }
+        rows = {(row.metric, row.of_round): row for row in metric_rows(scenario, 2, "lane", sums)}
+        assert [rows[metric, None].success for metric in ("efficacy", "paraphrase", "neighborhood")] == [50, 50, 100]
+        assert rows["harmonic_mean", None].success == pytest.approx(3 / (2 / 50 + 1 / 100))
+        assert rows["harmonic_mean", 1].success == pytest.approx(3 / (1 / 75 + 1 / 50 + 1 / 100))
+        assert rows["harmonic_mean", 2].num_edits == 2
+        assert ("retention", None) not in rows
+        assert rows["efficacy", None].num_edits == 8
+
+    def test_what_is_of_no_edits_is_of_no_round(self):
+        """exp(4/2); 3 of 4."""
+        rows = self.rows({("perplexity", 0): TextSum(4.0, 2), ("general", 0): ChoiceSum(3, 4)})
+        found = rows["perplexity", None]
+        assert (found.success, found.strict, found.unit) == (pytest.approx(np.e**2), None, "1")
+        assert (found.num_edits, found.num_probes) == (0, 2)
+        assert (rows["general", None].success, rows["general", None].unit) == (75.0, None)
 
     def test_nothing_probed_gives_no_rows(self):
         assert self.rows({}) == {}

@@ -92,6 +92,16 @@ class TestExactness:
         _, forgetful, _ = states_of(associative_scenario(**changes), tmp_path / "without")
         assert relative(forgetful["collabedit"].weights, exact, base) > 1e-3
 
+    def test_a_lanes_own_history_weight_is_as_that_of_a_run_of_its_own(self, tmp_path):
+        weights = {"static": 0.0, "once": 1.0, "prior": "prior"}
+        lanes = [{"name": "collabedit", "label": label, "history_weight": h} for label, h in weights.items()]
+        states = run_serially(few_edits_scenario(merge={"methods": lanes}), tmp_path / "all").lane_states()
+        for label, weight in weights.items():
+            merge = {"methods": [{"name": "collabedit", "label": label}], "history_weight": weight}
+            alone = run_serially(few_edits_scenario(merge=merge), tmp_path / label).lane_states()
+            assert difference({label: states[label]}, alone) == []
+        assert states["static"].history == {}
+
     @pytest.mark.parametrize("cohort_size", [1, 3, 7])
     def test_cohorts_do_not_matter(self, cohort_size, tmp_path):
         merge = {"methods": ["collabedit", "simple_average", "ties"]}

@@ -1,5 +1,6 @@
 """What a host computes: answers follow from the call alone, and only sums leave."""
 
+import json
 import pickle
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from consortium import worker as worker_module
 from consortium.editing.open import open_backend
+from consortium.evaluation.metrics import add_sums
 from consortium.merging.history import GramHistory
 from consortium.rounds import Part, superseded
 from consortium.scenario.prepare import open_facts
@@ -248,6 +250,38 @@ def test_contradictions_are_looked_up_once_a_round(worker, monkeypatch):
 def test_the_unedited_model_retains_nothing(worker):
     sums = worker.evaluate(base_of(worker), 2, 0, False)
     assert {metric for metric, _ in sums} & {"retention"} == set()
+
+
+def test_edits_of_all_rounds_are_asked_alike_where_that_is_asked_for():
+    """Efficacy of an earlier round is then its retention: the same edits, without those that were contradicted."""
+    found = {}
+    for edits in ("all", "round"):
+        evaluate = {"edits": edits, "sample": None}
+        scenario = associative_scenario(stream={"conflict": {"round": 0.25}}, evaluate=evaluate)
+        worker = opened(scenario)
+        cohorts = range(scenario.num_cohorts)
+        found[edits] = add_sums([worker.evaluate(others(worker), 2, cohort, True) for cohort in cohorts])
+    sums = found["all"]
+    assert sums["efficacy", 1] == sums["retention", 1]
+    assert sums["efficacy", 2].num_edits == 28 > sums["efficacy", 1].num_edits
+    assert sums["paraphrase", 1].num_edits == sums["efficacy", 1].num_edits >= sums["neighborhood", 1].num_edits > 0
+    assert {key: sums[key] for key in found["round"]} == found["round"]
+
+
+def test_text_and_questions_are_dealt_to_cohorts_and_asked_of_the_unedited_model_once(pico, tmp_path):
+    """Two cohorts; the text's tokens and the three questions are all there, in the sum of both."""
+    questions = tmp_path / "questions.jsonl"
+    line = json.dumps({"prompt": "The tower is in", "choices": ["Rome", "Oslo"], "answer": 0}) + "\n"
+    questions.write_text(3 * line, encoding="utf-8")
+    evaluate = pico.evaluate.model_copy(update={"text": "builtin", "text_tokens": 600, "general": str(questions)})
+    worker = opened(pico.model_copy(update={"evaluate": evaluate}))
+    harm = {("perplexity", 0), ("general", 0)}
+    parts = [worker.evaluate(others(worker), 1, cohort, True) for cohort in (0, 1)]
+    assert [part["perplexity", 0].num_tokens for part in parts] == [127 + 127 + 87, 2 * 127]
+    assert [part["general", 0].num_questions for part in parts] == [2, 1]
+    assert harm <= set(worker.evaluate(base_of(worker), 1, 0, False))
+    assert not harm & set(worker.evaluate(base_of(worker), 2, 0, False))
+    assert harm <= set(worker.evaluate(others(worker), 2, 0, True))
 
 
 def test_an_evaluation_changes_nothing(worker):

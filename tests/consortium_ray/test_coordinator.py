@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from consortium.errors import RunError, ScenarioError
 from consortium.merging.deltas import DenseUpdate
+from consortium.merging.registry import known
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
 from consortium_ray.coordinator import Coordinator
@@ -81,12 +82,25 @@ class TestSameBits:
             stream={"rounds": 2, "overlap": 0.5},
             editor={"sharing": sharing},
             merge={"methods": ALL_METHODS, "exchange": exchange},
+            evaluate={"text": "builtin", "text_tokens": 400, "edits": "all"},
         )
         serial = run_serially(scenario, tmp_path / "serial")
         losses = {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}
         directory, _ = run_locally(scenario, tmp_path / "run", seed=1, losses=losses, late=0.5, duplicates=0.2)
         assert difference(serial.lane_states(), directory.lane_states()) == []
         assert directory.table("metrics").equals(serial.table("metrics"))
+
+    def test_with_methods_that_draw_or_weigh(self, tmp_path):
+        """And a history weight for each lane: masks and weights follow from the scenario alone."""
+        names = [*(name for name in known() if name not in ALL_METHODS), "collabedit"]
+        methods = [
+            {"name": name, "history_weight": weight}
+            for name, weight in zip(names, [0, 1, 2, "prior", 0.5], strict=True)
+        ]
+        scenario = associative_scenario(stream={"rounds": 3}, merge={"methods": methods})
+        serial = run_serially(scenario, tmp_path / "serial")
+        directory, _ = run_locally(scenario, tmp_path / "run", losses={"collect": 0.1}, duplicates=0.2)
+        assert difference(serial.lane_states(), directory.lane_states()) == []
 
     @pytest.mark.parametrize("size", [1, 3])
     def test_with_histories_of_few_edits(self, size, tmp_path):

@@ -12,7 +12,9 @@ from typing import get_args
 import numpy as np
 import pytest
 from consortium.editing.overlap import Residuals
+from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.evaluation.metrics import ProbeSum
+from consortium.merging import registry
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.global_edit import OwnedEdits
 from consortium.merging.ties import SignedSums
@@ -39,10 +41,12 @@ DOCUMENTED = {
     FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
     ProbeSum: {"success", "strict", "num_edits", "num_probes"},
+    TextSum: {"nll", "num_tokens"},
+    ChoiceSum: {"num_right", "num_questions"},
     ModelFacts: {"base_weights", "prior_fingerprint", "prior_chunks"},
 }
 PLAIN = (int, float, str, bool, NoneType, np.ndarray)
-PRIVATE_METHODS = ["collabedit", "task_arithmetic", "simple_average", "ties"]
+PRIVATE_METHODS = [name for name in registry.known() if name != "global"]
 
 
 @dataclasses.dataclass
@@ -145,11 +149,18 @@ def recording(request, pico, tmp_path_factory):
     changes = {"stream": {"rounds": 2}, "merge": {"methods": PRIVATE_METHODS}, "cluster": {"cohort_size": 1}}
     if request.param == "llama":
         # The columns of an update for two edits lie in a plane: now and then one is along a residual by chance.
+        changes["evaluate"] = {"text": "builtin", "text_tokens": 300, "general": _questions(tmp_path_factory)}
         scenario = pico_scenario(pico["llama"], parties={"edits_per_round": 3}, **changes)
     else:
         changes["merge"]["statistics"] = request.param.removeprefix("associative-")
         scenario = associative_scenario(**changes)
     return record(scenario, tmp_path_factory.mktemp(request.param) / "run")
+
+
+def _questions(tmp_path_factory):
+    path = tmp_path_factory.mktemp("questions") / "questions.jsonl"
+    path.write_text('{"prompt": "The tower is in", "choices": ["Rome", "Oslo"], "answer": 0}\n', encoding="utf-8")
+    return str(path)
 
 
 def test_messages_are_made_of_documented_types_and_fields(recording):
@@ -160,7 +171,7 @@ def test_messages_are_made_of_documented_types_and_fields(recording):
 
 def test_texts_in_messages_are_names_of_the_documentation(recording):
     """Besides contexts, which the unedited model wrote, messages hold names of lanes, metrics and kinds of requests."""
-    metrics = {"efficacy", "paraphrase", "neighborhood", "retention", "conflict"}
+    metrics = {"efficacy", "paraphrase", "neighborhood", "retention", "conflict", "perplexity", "general"}
     names = {*PRIVATE_METHODS, *get_args(Kind), *metrics}
     for method, message in recording.messages:
         if method not in ("contexts", "describe"):

@@ -119,6 +119,14 @@ class AssociativeBackend:
         starts = range(0, len(probes), SCORE_BATCH)
         return [score for start in starts for score in self._score_batch(probes[start : start + SCORE_BATCH])]
 
+    def continuation_nll(self, asked: Sequence[tuple[str, str]]) -> list[float]:
+        """There is no language here; scenarios that ask for it are refused."""
+        raise AssertionError("an associative memory reads no text")
+
+    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
+        """There is no language here; scenarios that ask for it are refused."""
+        raise AssertionError("an associative memory reads no text")
+
     def prior_chunks(self) -> int:
         """Number of chunks into which the prior's text is cut."""
         return -(-self._prior_tokens // PRIOR_CHUNK)

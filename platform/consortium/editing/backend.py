@@ -133,6 +133,21 @@ class Backend(Protocol):
         """Scores of probes, in their order."""
         ...
 
+    def continuation_nll(self, asked: Sequence[tuple[str, str]]) -> list[float]:
+        """Σ of negative log likelihoods, in nats, over the tokens of each continuation of a prompt.
+
+        Language models only.
+        """
+        ...
+
+    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
+        """Σ of negative log likelihoods, in nats, over one part of a text, and the tokens it was summed over.
+
+        Language models only. Parts depend on the numbers alone, and add up to the whole: the first ``num_tokens``
+        tokens of the text, or all of them.
+        """
+        ...
+
     def prior_chunks(self) -> int:
         """Number of chunks into which the prior's text is cut; by the scenario alone."""
         ...

@@ -17,6 +17,7 @@ from consortium.editing.target_cache import targets_fingerprint
 from consortium.editing.targets import optimise_targets
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
+from consortium.models.likelihood import continuation_nll, text_nll
 from consortium.models.scoring import score_probes
 from consortium.scenario.schema import EditorSpec
 
@@ -83,6 +84,14 @@ class LanguageBackend:
     def score(self, probes: Sequence[Probe]) -> list[Score]:
         """Scores of probes, in their order."""
         return score_probes(self.model, probes)
+
+    def continuation_nll(self, asked: Sequence[tuple[str, str]]) -> list[float]:
+        """Σ nll of each continuation of a prompt."""
+        return continuation_nll(self.model, asked)
+
+    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
+        """Σ nll over every ``num_parts``-th window of a text, and how many tokens they have."""
+        return text_nll(self.model, text, num_tokens, part, num_parts)
 
     def _key_width(self) -> int:
         return max(self.model.key_width(layer) for layer in self._layers)

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from consortium.editing.backend import Backend, Probe
+from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.facts.edit import Edit
 
 #: Metrics whose harmonic mean is reported.
@@ -62,8 +64,8 @@ class ProbeSum:
         )
 
 
-#: (metric, of_round) → sums.
-ProbeSums = dict[tuple[str, int], ProbeSum]
+#: (metric, of_round) → sums; round 0 stands for what is of no round's edits.
+ProbeSums = dict[tuple[str, int], ProbeSum | TextSum | ChoiceSum]
 
 
 def probes_of(question: Question) -> list[Probe]:
@@ -85,7 +87,7 @@ def ask(backend: Backend, questions: Sequence[Question]) -> ProbeSums:
     """Put all probes to the model at once and add up the answers; the model is not changed."""
     probes = [probes_of(question) for question in questions]
     scores = iter(backend.score([probe for group in probes for probe in group]))
-    sums: ProbeSums = {}
+    sums: dict[tuple[str, int], ProbeSum] = {}
     for question, group in zip(questions, probes, strict=True):
         answers = [next(scores) for _ in group]
         if answers:
@@ -93,7 +95,7 @@ def ask(backend: Backend, questions: Sequence[Question]) -> ProbeSums:
             strict = sum(answer.strict for answer in answers) / len(answers)
             key = (question.metric, question.of_round)
             sums[key] = sums.get(key, ProbeSum()) + ProbeSum(share, strict, 1, len(answers))
-    return sums
+    return dict(sums)
 
 
 def add_sums(parts: Sequence[ProbeSums]) -> ProbeSums:
@@ -101,7 +103,17 @@ def add_sums(parts: Sequence[ProbeSums]) -> ProbeSums:
     total: ProbeSums = {}
     for part in parts:
         for key, value in part.items():
-            total[key] = total.get(key, ProbeSum()) + value
+            before: Any = total.get(key)  # of the same type, since the metric is the same
+            total[key] = value if before is None else before + value
+    return total
+
+
+def over_rounds(sums: ProbeSums) -> dict[str, ProbeSum]:
+    """Metric → sums over the edits of all rounds that were probed, but for retention, which is of earlier ones."""
+    total: dict[str, ProbeSum] = {}
+    for (metric, _), value in sorted(sums.items()):
+        if isinstance(value, ProbeSum) and metric != "retention":
+            total[metric] = total.get(metric, ProbeSum()) + value
     return total
 
 

@@ -29,6 +29,7 @@ class PartyShare:
         residuals_VE: one residual a column, float64.
         form: form of the statistics to be sent.
         generator: CPU generator of this party for hiding keys (see :func:`consortium.statistics.statistics_of`).
+        drops: CPU generator of this party for methods that drop entries at random; None where none does.
     """
 
     basis: Basis
@@ -36,6 +37,7 @@ class PartyShare:
     residuals_VE: torch.Tensor
     form: Form
     generator: torch.Generator
+    drops: torch.Generator | None = None
 
     def __post_init__(self) -> None:
         check_edits(self.basis, self.keys_KE, self.residuals_VE)
@@ -108,21 +110,24 @@ class Bounds:
         low: least value.
         high: greatest value; None for no bound.
         low_included: whether ``low`` itself is allowed.
+        high_included: whether ``high`` itself is allowed.
     """
 
     description: str
     low: float = 0.0
     high: float | None = None
     low_included: bool = False
+    high_included: bool = True
 
     def allow(self, value: float) -> bool:
         """Whether the value lies within."""
         above = value >= self.low if self.low_included else value > self.low
-        return above and (self.high is None or value <= self.high)
+        below = self.high is None or value < self.high or (self.high_included and value == self.high)
+        return above and below
 
     def __str__(self) -> str:
         above = f"{'>=' if self.low_included else '>'} {self.low:g}"
-        return above if self.high is None else f"{above} and <= {self.high:g}"
+        return above if self.high is None else f"{above} and {'<=' if self.high_included else '<'} {self.high:g}"
 
 
 class RunningSum:

@@ -5,11 +5,12 @@ Shapes: K key width, V value width.
     Δ_i = cross_i·inv(C + H + gram_i)                                     every party, then
     Δ   = Σ_i Δ_i·(C + H + gram_i)·inv(C + H + Σ_i gram_i)                collabedit
     Δ   = Σ_i Δ_i / P                                                     simple average
+    W   = Σ_i (W + Δ_i)·G̃_i·inv(Σ_i G̃_i)                                  RegMean, from whole weights
 
 Nothing is reused from one party, layer or round to the next, and nothing is checked. For tests and benchmarks.
 
 Source: Zheng et al. 2025, CollabEdit (arXiv 2410.09508), equation 7 and its code. What differs: a round's Gram
-sums are not added to H inside the loop over parties.
+sums are not added to H inside the loop over parties. RegMean: Jin et al. 2023 (arXiv 2212.09849), equation 2.
 """
 
 from __future__ import annotations
@@ -63,6 +64,28 @@ def average_naively(
     pairs = zip(crosses, grams, strict=True)
     deltas = [local_delta_naively(base_KK + gram_KK.double(), cross_VK.double()) for cross_VK, gram_KK in pairs]
     return torch.stack(deltas).mean(dim=0)
+
+
+def regmean_naively(
+    prior_KK: torch.Tensor,
+    history_KK: torch.Tensor | None,
+    crosses: Iterable[torch.Tensor],
+    grams: Iterable[torch.Tensor],
+    alpha: float,
+) -> torch.Tensor:
+    """Δ [V, K] of RegMean, float64: whole weights of all parties are averaged, and what they started from taken off.
+
+    Arguments as for :func:`merge_naively`; ``alpha`` scales the entries of each G off its diagonal.
+    """
+    base_KK = _base(prior_KK, history_KK)
+    above_VK, below_KK = torch.zeros(1, dtype=torch.float64), torch.zeros_like(base_KK)
+    for cross_VK, gram_KK in zip(crosses, grams, strict=True):
+        system_KK = base_KK + gram_KK.double()
+        scaled_KK = alpha * system_KK + (1 - alpha) * torch.diag(system_KK.diagonal())
+        edited_VK = torch.ones_like(cross_VK).double() + local_delta_naively(system_KK, cross_VK.double())
+        above_VK, below_KK = above_VK + edited_VK @ scaled_KK, below_KK + scaled_KK
+    merged_VK: torch.Tensor = above_VK @ torch.linalg.inv(below_KK)
+    return merged_VK - 1.0
 
 
 def _base(prior_KK: torch.Tensor, history_KK: torch.Tensor | None) -> torch.Tensor:

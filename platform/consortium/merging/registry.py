@@ -9,8 +9,12 @@ from typing import Any, get_type_hints
 
 from consortium.errors import ScenarioError
 from consortium.merging.collabedit import CollabEdit
+from consortium.merging.dare import Dare
+from consortium.merging.dare_ties import DareTies
+from consortium.merging.fisher import Fisher
 from consortium.merging.global_edit import GlobalEdit
 from consortium.merging.method import Bounds, MergeMethod
+from consortium.merging.regmean import RegMean
 from consortium.merging.simple_average import SimpleAverage
 from consortium.merging.task_arithmetic import TaskArithmetic
 from consortium.merging.ties import Ties
@@ -21,6 +25,10 @@ METHODS: dict[str, type[MergeMethod]] = {
     "task_arithmetic": TaskArithmetic,
     "simple_average": SimpleAverage,
     "ties": Ties,
+    "dare": Dare,
+    "dare_ties": DareTies,
+    "regmean": RegMean,
+    "fisher": Fisher,
 }
 
 

@@ -138,11 +138,13 @@ class PriorSolver:
             weights_VN, solved_KN = self.merge_factored([statistics])[0]
             return weights_VN @ solved_KN.T
         dense = statistics.dense()
-        total_KK = _with_columns(self._base.total_KK(), self.columns)
+        total_KK = self.system_KK()
         total_KK += tensor_of(dense.gram_KK, self.device)
-        factor_KK = _cholesky(total_KK, f"C + H + gram of {self.place}")
-        delta_KV = torch.cholesky_solve(tensor_of(dense.cross_VK, self.device).T, factor_KK)
-        return delta_KV.T.contiguous()
+        return solved_from_right(tensor_of(dense.cross_VK, self.device), total_KK, f"C + H + gram of {self.place}")
+
+    def system_KK(self) -> torch.Tensor:
+        """A = C + H, to be written to."""
+        return _with_columns(self._base.total_KK(), self.columns)
 
     def prefers_factors(self, num_columns: int) -> bool:
         """Whether so many columns cost less in an N×N system of their own than in a K×K one: up to K / 2.
@@ -221,6 +223,12 @@ def _with_columns(total_KK: torch.Tensor, columns: Sequence[Array]) -> torch.Ten
     for columns_KN in (tensor_of(each, total_KK.device) for each in columns):
         total_KK.addmm_(columns_KN, columns_KN.T)
     return total_KK
+
+
+def solved_from_right(rhs_VK: torch.Tensor, system_KK: torch.Tensor, name: str) -> torch.Tensor:
+    """rhs·system⁻¹ [V, K], float64; StatisticsError, naming the system, when it is not positive definite."""
+    solved_KV = torch.cholesky_solve(rhs_VK.T, _cholesky(system_KK, name))
+    return solved_KV.T.contiguous()
 
 
 def check_key_width(found: int, expected: int, place: str) -> None:

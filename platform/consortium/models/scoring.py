@@ -49,6 +49,12 @@ def score_probes(model: LanguageModel, probes: Sequence[Probe]) -> list[Score]:
     return [_score(answers, *asked[probe]) for probe in probes]
 
 
+def nll_sums(model: LanguageModel, asked: Sequence[Asked]) -> list[float]:
+    """Σ of negative log likelihoods, in nats, over each continuation; as with probes, equal calls give equal bits."""
+    answers = _answers(model, dict.fromkeys(asked))
+    return [answers[one][0] * len(one[1]) for one in asked]
+
+
 @lru_cache(maxsize=1 << 14)  # lanes and rounds ask the same again
 def _asked(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, Asked | None]:
     """A probe's target and rival as tokens."""

@@ -93,14 +93,24 @@ class MetricRow:
 
     round: int = field(metadata=_column("round after which was measured; 0 is the unedited model"))
     lane: str = field(metadata=_column("lane; `unedited` at round 0"))
-    metric: str = field(metadata=_column("efficacy, paraphrase, neighborhood, harmonic_mean, retention, conflict …"))
-    of_round: int | None = field(metadata=_column("round whose edits were probed; null: of several rounds together"))
-    success: float = field(metadata=_column("share of success", "percent"))
+    metric: str = field(
+        metadata=_column("efficacy, paraphrase, neighborhood, harmonic_mean, retention, conflict, perplexity …")
+    )
+    of_round: int | None = field(
+        metadata=_column("round whose edits were probed; null: of several rounds together, or of no edits")
+    )
+    success: float = field(
+        metadata=_column("share of success; of a metric with a unit of its own, its value", "percent")
+    )
     strict: float | None = field(
         metadata=_column("share in which every target token is the arg-max; null where not defined", "percent")
     )
     num_edits: int = field(metadata=_column("edits probed", "edits"))
-    num_probes: int = field(metadata=_column("probes asked", "probes"))
+    num_probes: int = field(metadata=_column("probes or questions asked; tokens read for perplexity", "probes"))
+    unit: str | None = field(
+        default=None,
+        metadata=_column("unit of `success` where it is not percent: `1` for perplexity; null for percent"),
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from consortium.report.drawing import STYLE, legend, new_figure, to_svg
 from consortium.report.overhead import Spent
 from consortium.report.results import PHASES, Traffic
 from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS, SPENT_COLOURS, UNEDITED_COLOUR, LaneStyle
-from consortium.report.words import distance, duration, size
+from consortium.report.words import distance, duration, measured, size
 
 Curve = Sequence[tuple[int, float]]
 
@@ -72,18 +72,51 @@ def residual_curves(curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle]
         return to_svg(figure)
 
 
+def value_curves(curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle], unedited: float | None) -> str:
+    """A metric with a unit of its own over rounds.
+
+    The axis is logarithmic where values differ tenfold, and spans a fifth of them at least, so that noise looks small.
+    """
+    shown = [value for curve in curves.values() for _, value in curve] + ([] if unedited is None else [unedited])
+    with rc_context(STYLE):
+        figure, axes = new_figure(2.5)
+        if unedited is not None:
+            axes.axhline(unedited, color=UNEDITED_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3)
+        _draw_curves(axes, curves, styles)
+        if min(shown) > 0 and max(shown) > 10 * min(shown):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(numticks=6))
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            room = max(0.1 * max(shown), 0.55 * (max(shown) - min(shown)))
+            middle = (min(shown) + max(shown)) / 2
+            axes.set_ylim(middle - room, middle + room)
+            axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e4 else distance(value)))
+        axes.set_xlabel("after round")
+        return to_svg(figure)
+
+
 def percent_bars(values: Mapping[str, float], styles: Mapping[str, LaneStyle], unedited: float | None) -> str:
     """Percent of each lane as a bar with its number; for a run with a single measured round."""
     with rc_context(STYLE):
         figure, axes = _bar_figure(list(values))
-        for place, (lane, value) in enumerate(values.items()):
-            axes.barh(place, value, height=0.66, color=styles[lane].colour)
-            label = axes.text(value + 1.5, place, f"{value:.1f}", va="center", ha="left", zorder=4)
-            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
-        if unedited is not None:
-            axes.axvline(unedited, color=UNEDITED_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3)
-        axes.set_xlim(0, 114)
+        _draw_bars(axes, values, styles, unedited, 100.0, None)
         axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
+        return to_svg(figure)
+
+
+def value_bars(
+    values: Mapping[str, float], styles: Mapping[str, LaneStyle], unedited: float | None, unit: str | None
+) -> str:
+    """A metric with a unit of its own as bars with their numbers; those beyond twenty times the least are cut."""
+    shown = [*values.values(), *([] if unedited is None else [unedited])]
+    widest = min(max(shown), 20 * min(shown)) or 1.0
+    with rc_context(STYLE):
+        figure, axes = _bar_figure(list(values))
+        _draw_bars(axes, values, styles, unedited, widest, unit)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: distance(value)))
         return to_svg(figure)
 
 
@@ -176,6 +209,25 @@ def _bar_figure(names: Sequence[str], room_in: float = 0.55) -> tuple[Figure, Ax
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
     return figure, axes
+
+
+def _draw_bars(
+    axes: Axes,
+    values: Mapping[str, float],
+    styles: Mapping[str, LaneStyle],
+    unedited: float | None,
+    widest: float,
+    unit: str | None,
+) -> None:
+    """Bars with their numbers, none longer than ``widest``, and the unedited model as a dashed line."""
+    for place, (lane, value) in enumerate(values.items()):
+        length = min(value, widest)
+        axes.barh(place, length, height=0.66, color=styles[lane].colour)
+        label = axes.text(length + 0.015 * widest, place, measured(value, unit), va="center", ha="left", zorder=4)
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+    if unedited is not None:
+        axes.axvline(min(unedited, widest), color=UNEDITED_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3)
+    axes.set_xlim(0, 1.14 * widest)
 
 
 def _draw_curves(axes: Axes, curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle]) -> None:

@@ -78,7 +78,8 @@ def table(results: Results, titles: Titles, styles: Styles) -> str:
         rows.append(f'<tr class="unedited"><th scope="row">{pieces.unedited_swatch()}unedited model</th>{cells}</tr>')
     measured = max((row.round for lane in results.lanes for row in lane.final.values()), default=0)
     return (
-        f"<h2>Results</h2><p>After round {measured}; percent, more is better. ★ marks the best of the merge methods. "
+        f"<h2>Results</h2><p>After round {measured}; percent and more is better, unless said otherwise below. "
+        "★ marks the best of the merge methods. "
         "Small: by the strict count, where every token of the answer must be the likeliest.</p>"
         f"{pieces.table(header, ''.join(rows))}{_meanings(metrics, has_distance)}"
     )
@@ -103,8 +104,9 @@ def _lane_row(
 def _measure_cell(row: MetricRow | None, best: float | None) -> str:
     if row is None:
         return '<td class="n">–</td>'
-    value = f"{row.success:.1f}"
-    shown = f'<span class="best">{value}</span>' if best is not None and value == f"{best:.1f}" else value
+    value = words.measured(row.success, row.unit)
+    is_best = best is not None and value == words.measured(best, row.unit)
+    shown = f'<span class="best">{value}</span>' if is_best else value
     strict = f"<small>{row.strict:.1f}</small>" if row.strict is not None else ""
     return f'<td class="n">{shown}{strict}</td>'
 
@@ -126,8 +128,11 @@ def _distance_cells(lane: LaneResult, results: Results) -> str:
 
 def _best(results: Results, metric: str) -> float | None:
     """Best value of a metric where several lanes have it and they differ; else None."""
-    values = [lane.final[metric].success for lane in results.lanes if metric in lane.final]
-    return max(values) if len({f"{value:.1f}" for value in values}) > 1 else None
+    rows = [lane.final[metric] for lane in results.lanes if metric in lane.final]
+    if len({words.measured(row.success, row.unit) for row in rows}) < 2:
+        return None
+    values = [row.success for row in rows]
+    return min(values) if metric in words.LESS_IS_BETTER else max(values)
 
 
 def _meanings(metrics: tuple[str, ...], has_distance: bool) -> str:
@@ -167,10 +172,16 @@ def _metric_chart(results: Results, metric: str, styles: Styles) -> str:
     unedited = measure.success if measure else None
     found = {lane.lane: lane.curve(metric) for lane in results.lanes}
     found = {lane: curve for lane, curve in found.items() if curve}
+    unit = next((lane.final[metric].unit for lane in results.lanes if metric in lane.final), None)
     if max((len(curve) for curve in found.values()), default=0) > 1:
-        picture = figures.percent_curves(found, styles, unedited)
+        draw = figures.value_curves if unit else figures.percent_curves
+        picture = draw(found, styles, unedited)
     elif found:
-        picture = figures.percent_bars({lane: curve[0][1] for lane, curve in found.items()}, styles, unedited)
+        values = {lane: curve[0][1] for lane, curve in found.items()}
+        if unit is None:
+            picture = figures.percent_bars(values, styles, unedited)
+        else:
+            picture = figures.value_bars(values, styles, unedited, unit)
     else:
         return ""
     return pieces.chart(words.metric_name(metric), words.METRIC_MEANINGS.get(metric, ""), picture)

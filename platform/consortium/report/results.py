@@ -14,7 +14,10 @@ from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, hea
 from consortium.report.overhead import RunTime, run_time
 
 PHASES = ("targets", "collect", "merge", "evaluate")
-METRICS = ("efficacy", "paraphrase", "neighborhood", "harmonic_mean", "retention", "conflict")
+METRICS = (
+    *("harmonic_mean", "efficacy", "paraphrase", "neighborhood"),
+    *("retention", "conflict", "perplexity", "general"),
+)
 """Metrics in the order in which they are shown; others follow by name."""
 
 
@@ -57,7 +60,7 @@ class LaneResult:
         return {metric: row for (_, metric), row in sorted(self.measures.items())}
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
-        """(round, percent) of a metric over the rounds in which it was measured."""
+        """(round, value) of a metric over the rounds in which it was measured."""
         return [(round, row.success) for (round, each), row in sorted(self.measures.items()) if each == metric]
 
     def seconds(self, phase: str) -> float:
@@ -74,6 +77,7 @@ class Results:
         unedited: metric → measure of the unedited model.
         metrics: names of all metrics that were measured, in the order to show them.
         earlier: lane → metric → (round of the edits, percent) after the last round, for earlier rounds' edits.
+        held: lane → (after which round, of which round's edits) → percent of them that hold.
         events: all events, in the order of time.
         time: what the hosts' time went into; None before a round was committed.
         edit_kinds: round → kind of request → number of requests.
@@ -84,6 +88,7 @@ class Results:
     unedited: Mapping[str, MetricRow]
     metrics: tuple[str, ...]
     earlier: Mapping[str, Mapping[str, list[tuple[int, float]]]]
+    held: Mapping[str, Mapping[tuple[int, int], float]]
     events: tuple[EventRow, ...]
     time: RunTime | None
     edit_kinds: Mapping[int, Mapping[str, int]]
@@ -118,6 +123,7 @@ def read_results(directory: RunDirectory) -> Results:
         unedited={metric: row for (_, lane, metric), row in chosen.items() if lane == UNEDITED},
         metrics=(*(each for each in METRICS if each in found), *sorted(found.difference(METRICS))),
         earlier={lane.lane: _earlier(metrics, lane.lane) for lane in lanes},
+        held={lane.lane: _held(metrics, lane.lane) for lane in lanes},
         events=tuple(sorted(events, key=lambda event: event.time_s)),
         # The run's clock stopped when the last commit had been written, if nothing went wrong after it.
         time=run_time(events, directory.worked_s if directory.manifest.status == "done" else None),
@@ -151,3 +157,13 @@ def _earlier(metrics: list[MetricRow], lane: str) -> dict[str, list[tuple[int, f
         if row.round == last and row.of_round is not None:
             found.setdefault(row.metric, []).append((row.of_round, row.success))
     return {metric: points for metric, points in found.items() if len(points) > 1}
+
+
+def _held(metrics: list[MetricRow], lane: str) -> dict[tuple[int, int], float]:
+    """(After, of) → percent: retention of earlier rounds' edits, and the efficacy of the round's own."""
+    found = {}
+    for row in metrics:
+        is_own = row.metric == "efficacy" and row.of_round == row.round
+        if row.lane == lane and row.of_round is not None and (is_own or row.metric == "retention"):
+            found[row.round, row.of_round] = row.success
+    return dict(sorted(found.items()))

@@ -9,7 +9,7 @@ from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, MetricRow
 from consortium.report.overhead import RunTime
 from consortium.report.results import METRICS, PHASES, LaneResult, read_results
-from consortium.report.words import distance, metric_name
+from consortium.report.words import distance, measured, metric_name
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
     arithmetic, solving, waiting, calls, records, overhead_share, wall_s, startup_s; None before any work),
     unedited (metric → measure) and lanes: for each lane its method, metrics (metric → measure), weights_distance,
     update_distance, update_norm, bytes_sent (all parties and rounds), bytes_per_party (least, median, most of one party
-    in one round) and seconds (phase → work). A measure is {success, strict} in percent, after_round, num_edits and
-    num_probes.
+    in one round) and seconds (phase → work). A measure is {success, strict} in percent, after_round, num_edits,
+    num_probes and unit, which is null but for metrics with a unit of their own; then it is that of success.
     """
     results = read_results(directory)
     report = directory.report_path
@@ -52,19 +52,19 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
 
 
 def result_table(found: dict[str, Any]) -> ResultTable:
-    """A summary as text: metrics in percent, distances of the weights from global edit's."""
+    """A summary as the papers' table: a method a row, score first; metrics in percent but for those with a unit."""
     lanes: dict[str, dict[str, Any]] = found["lanes"]
     measured = [set(found[UNEDITED]), *(set(lane["metrics"]) for lane in lanes.values())]
     names = set().union(*measured)
     metrics = [*(each for each in METRICS if each in names), *sorted(names.difference(METRICS))]
     has_distance = any(lane["weights_distance"] is not None for lane in lanes.values())
     rows = [
-        (name, *(_percent(lane["metrics"].get(each)) for each in metrics), *_distances(lane, has_distance))
+        (name, *(_shown(lane["metrics"].get(each)) for each in metrics), *_distances(lane, has_distance))
         for name, lane in lanes.items()
     ]
     if found[UNEDITED]:
         blank = ("–",) * has_distance
-        rows.append((UNEDITED, *(_percent(found[UNEDITED].get(each)) for each in metrics), *blank))
+        rows.append((UNEDITED, *(_shown(found[UNEDITED].get(each)) for each in metrics), *blank))
     columns = ("method", *map(metric_name, metrics), *(("distance from global",) * has_distance))
     return ResultTable(columns, tuple(rows))
 
@@ -101,11 +101,12 @@ def _measure(row: MetricRow) -> dict[str, Any]:
         "after_round": row.round,
         "num_edits": row.num_edits,
         "num_probes": row.num_probes,
+        "unit": row.unit,
     }
 
 
-def _percent(measure: dict[str, Any] | None) -> str:
-    return "–" if measure is None else f"{measure['success']:.1f}"
+def _shown(measure: dict[str, Any] | None) -> str:
+    return "–" if measure is None else measured(measure["success"], measure["unit"])
 
 
 def _distances(lane: dict[str, Any], has_distance: bool) -> tuple[str, ...]:

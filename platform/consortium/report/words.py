@@ -13,11 +13,16 @@ METRIC_MEANINGS = {
     "paraphrase": "The same, asked in other words than the edit was made with.",
     "neighborhood": "Share of questions about similar things whose answers stayed right: what was not to change.",
     "harmonic_mean": "Harmonic mean of efficacy, paraphrase and neighborhood: high only when all three are.",
+    "perplexity": "Between how many tokens the model wavers in a fixed text; less is better.",
+    "general": "Share of questions of a general test set that are answered rightly: the harm that edits do.",
     "retention": "Share of edits of earlier rounds that still hold: what later rounds did not overwrite.",
     "conflict": "Share of contradicted edits in which the answer that was asked for last (or first listed) holds.",
     "recall": "Share of keys for which the memory answers with the edit's object.",
 }
 """Metric → what it means, in one line."""
+
+LESS_IS_BETTER = {"perplexity"}
+"""Metrics of which less is better; of all others it is more."""
 
 KIND_MEANINGS = {
     "fresh": "Nobody had this fact before.",
@@ -65,8 +70,15 @@ def distance(value: float | None) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """A metric's name without underscores."""
-    return metric.replace("_", " ")
+    """A metric's name without underscores; the harmonic mean is the papers' score."""
+    return "score" if metric == "harmonic_mean" else metric.replace("_", " ")
+
+
+def measured(value: float, unit: str | None) -> str:
+    """A metric's value: percent with one decimal, and other units with three digits that count."""
+    if unit is None:
+        return f"{value:.1f}"
+    return f"{value:.1f}" if 10 <= abs(value) < 1e4 else distance(value)
 
 
 def count(number: int, noun: str) -> str:
@@ -134,8 +146,9 @@ def example(directory: RunDirectory) -> str | None:
 
 
 def findings(results: Results) -> list[str]:
-    """The result in at most three sentences, computed from the tables; empty before the first measure."""
-    return [each for each in (_best(results), _exactness(results), _forgetting(results)) if each]
+    """The result in at most four sentences, computed from the tables; empty before the first measure."""
+    found = (_best(results), _exactness(results), _forgetting(results), _harm(results))
+    return [each for each in found if each]
 
 
 def main_metric(results: Results) -> str | None:
@@ -188,6 +201,17 @@ def _forgetting(results: Results) -> str | None:
         return None
     scores = ", ".join(f"{lane.lane} {score:.1f} %" for lane, score in sorted(held, key=lambda pair: -pair[1]))
     return f"Of earlier rounds’ edits there still hold at the end: {scores}."
+
+
+def _harm(results: Results) -> str | None:
+    """Perplexity of the fixed text, least first."""
+    found = [(lane, lane.final["perplexity"]) for lane in results.lanes if "perplexity" in lane.final]
+    before = results.unedited.get("perplexity")
+    if not found or before is None:
+        return None
+    ranked = sorted(found, key=lambda pair: pair[1].success)
+    values = ", ".join(f"{lane.lane} {measured(row.success, row.unit)}" for lane, row in ranked)
+    return f"Perplexity of a fixed text, {measured(before.success, before.unit)} before any edit: {values}."
 
 
 def standing(directory: RunDirectory) -> str | None:

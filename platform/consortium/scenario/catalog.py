@@ -15,8 +15,9 @@ def scenario_folder() -> Path:
 
 
 def scenario_names() -> list[str]:
-    """Names of the shipped scenarios, sorted."""
-    return sorted(path.stem for path in scenario_folder().glob("*.yaml"))
+    """Names of the shipped scenarios, sorted; those of a subfolder begin with it: ``paper/single-round``."""
+    folder = scenario_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def scenario_path(name: str) -> Path | None:

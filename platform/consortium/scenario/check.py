@@ -16,6 +16,7 @@ from consortium.facts.edit import FactSet
 from consortium.merging.registry import create, known
 from consortium.models.open import ModelDescription
 from consortium.records.rows import UNEDITED
+from consortium.scenario.check_harm import harm_mistakes
 from consortium.scenario.check_stream import stream_mistakes
 from consortium.scenario.load import LoadedScenario
 from consortium.scenario.mistakes import Mistake, closest, refuse, shown
@@ -43,6 +44,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     for rule in (_layers, _editor, _lanes, _methods, _evaluation, _hosts, _faults):
         mistakes += rule(scenario)
     mistakes += _sources(scenario, loaded.base_dir)
+    mistakes += harm_mistakes(scenario, loaded.base_dir)
     if model is not None:
         mistakes += _fit_of_model(scenario, model)
     if facts is not None and not mistakes:

@@ -37,6 +37,7 @@ class _Shares:
 def stream_mistakes(scenario: Scenario) -> Iterator[Mistake]:
     """Every mistake of the ``stream`` section."""
     yield from _phase_rounds(scenario)
+    yield from _edits_in_all(scenario)
     for shares in _all_shares(scenario):
         yield from _shares_add_up(shares)
         yield from _others_exist(shares, scenario.parties.count)
@@ -74,6 +75,26 @@ def _phase_rounds(scenario: Scenario) -> Iterator[Mistake]:
             if shared:
                 found = f"round {shared[0]} is in phase {taken[shared[0]]} too"
                 yield Mistake(path, found, "each round in one phase at most")
+
+
+def _edits_in_all(scenario: Scenario) -> Iterator[Mistake]:
+    """``parties.edits`` is a number for all rounds, so nothing else may say how many there are in one."""
+    parties, rounds = scenario.parties, scenario.stream.rounds
+    path: KeyPath = ("parties", "edits")
+    if parties.edits is None:
+        return
+    if parties.edits % rounds:
+        nearest = max(1, round(parties.edits / rounds)) * rounds
+        allowed = f"a multiple of stream.rounds ({rounds})"
+        yield Mistake(path, f"found {parties.edits} for {rounds} rounds", allowed, f"write {nearest}")
+    elif parties.edits != parties.edits_per_round * rounds:
+        found = f"found {parties.edits} for {rounds} rounds, and edits_per_round {parties.edits_per_round}"
+        yield Mistake(path, found, "one of the two; edits is for all rounds together", "leave one of them out")
+    for index, phase in enumerate(scenario.stream.phases):
+        if phase.edits_per_round is not None:
+            found = f"found {phase.edits_per_round} with parties.edits {parties.edits}"
+            allowed = "null: parties.edits deals as many edits to each round"
+            yield Mistake(("stream", "phases", index, "edits_per_round"), found, allowed, "set parties.edits_per_round")
 
 
 def _shares_add_up(shares: _Shares) -> Iterator[Mistake]:

@@ -34,5 +34,6 @@ def _one_method(common: dict[str, Any], name: str) -> dict[str, Any]:
         low = "minimum" if bounds.low_included else "exclusiveMinimum"
         properties[parameter] = {"type": "number", low: bounds.low, "description": bounds.description}
         if bounds.high is not None:
-            properties[parameter]["maximum"] = bounds.high
+            high = "maximum" if bounds.high_included else "exclusiveMaximum"
+            properties[parameter][high] = bounds.high
     return {**common, "title": name, "properties": properties, "additionalProperties": False}

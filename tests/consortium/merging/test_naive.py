@@ -1,11 +1,13 @@
 """The naive twin, and ours against it. Shapes: E edits, K key width, V value width."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.naive import average_naively, merge_naively
+from consortium.merging.naive import average_naively, merge_naively, regmean_naively
 from consortium.merging.registry import create
 from consortium.merging.solvers import Solvers
 from consortium.seeds import torch_generator
@@ -13,7 +15,14 @@ from consortium.statistics import Basis
 
 BASIS = Basis("lane", 1, 5)
 K, V = 12, 5
-NAIVE = {"collabedit": merge_naively, "simple_average": average_naively}
+NAIVE = {
+    "collabedit": ({}, merge_naively),
+    "simple_average": ({}, average_naively),
+    "regmean-0": ({"alpha": 0.0}, partial(regmean_naively, alpha=0.0)),
+    "regmean-0.9": ({}, partial(regmean_naively, alpha=0.9)),
+    "regmean-1": ({"alpha": 1.0}, partial(regmean_naively, alpha=1.0)),
+    "fisher": ({}, partial(regmean_naively, alpha=0.0)),
+}
 
 
 def gaussian(*shape, seed=0):
@@ -47,9 +56,10 @@ def test_ours_equals_the_naive_twin(name, form, sizes, columns):
     residuals = [gaussian(V, size, seed=50 + place) for place, size in enumerate(sizes)]
     pairs = enumerate(zip(keys, residuals, strict=True))
     shares = [PartyShare(BASIS, *pair, form, torch_generator(place, "r")) for place, pair in pairs]
-    method = create(name, {})
+    parameters, merge_as_papers_do = NAIVE[name]
+    method = create(name.partition("-")[0], parameters)
     ours_VK = method.merge(sum_in_order(method.contribute(shares, solver)), solver)
     crosses = [one @ other.T for one, other in zip(residuals, keys, strict=True)]
     prior_KK = samples @ samples.T / (4 * K)
-    theirs_VK = NAIVE[name](prior_KK, history.multiplied_out(), crosses, [each @ each.T for each in keys])
+    theirs_VK = merge_as_papers_do(prior_KK, history.multiplied_out(), crosses, [each @ each.T for each in keys])
     np.testing.assert_allclose(ours_VK, theirs_VK, rtol=0, atol=1e-10 * float(theirs_VK.abs().max()))

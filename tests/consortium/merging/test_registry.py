@@ -11,7 +11,8 @@ from consortium.merging.ties import Ties
 
 
 def test_the_known_methods():
-    assert known() == ["global", "collabedit", "task_arithmetic", "simple_average", "ties"]
+    related = ["dare", "dare_ties", "regmean", "fisher"]
+    assert known() == ["global", "collabedit", "task_arithmetic", "simple_average", "ties", *related]
 
 
 @pytest.mark.parametrize("name", known())
@@ -61,6 +62,9 @@ def test_unknown_methods_are_refused_with_the_known_ones(name):
         ("ties", {"density": True}, "density is True"),
         ("ties", {"lambda": "big"}, "lambda is 'big'"),
         ("ties", {"lambda": None}, "lambda is None"),
+        ("dare", {"drop": 1}, r"drop is 1\nExpected: a number >= 0 and < 1 \(probability"),
+        ("regmean", {"alpha": 1.1}, r"alpha is 1.1\nExpected: a number >= 0 and <= 1 \(what is left"),
+        ("fisher", {"alpha": 0}, "no parameters: fisher has none"),
         ("task_arithmetic", {"alpha": math.nan}, "alpha is nan"),
         ("task_arithmetic", {"alpha": math.inf}, "alpha is inf"),
         ("task_arithmetic", {"alpha": -1}, r"alpha is -1\nExpected: a number > 0 \(coefficient"),

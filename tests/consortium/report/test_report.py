@@ -9,7 +9,9 @@ import pytest
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, Rows
 from consortium.report.page import build_report
-from consortium.report.summary import summary
+from consortium.report.results import read_results
+from consortium.report.retention import heat_map
+from consortium.report.summary import result_table, summary
 from consortium.report.words import count, distance, duration, size
 from consortium.state import LaneState
 
@@ -73,7 +75,7 @@ def test_the_page_loads_nothing_and_runs_nothing(finished):
     assert all(each.startswith(("#", "data:")) for each in page.references)
     assert page.tags.isdisjoint({"script", "link", "iframe", "object", "embed"})
     assert not re.search(r"@import|url\((?!#)", text)
-    assert len(re.findall(r"<svg [^>]*viewBox=\"0 0 \d{3}", text)) == 12  # pictures, besides the swatches
+    assert len(re.findall(r"<svg [^>]*viewBox=\"0 0 \d{3}", text)) == 17  # pictures, besides the swatches
 
 
 def test_numbers_in_the_result_table_are_those_of_the_tables(finished):
@@ -83,7 +85,7 @@ def test_numbers_in_the_result_table_are_those_of_the_tables(finished):
     titles = {"global": "Global edit", "collabedit": "CollabEdit", "ties": "TIES"}
     for lane, title in titles.items():
         cells = page.row(title)
-        for column, name in enumerate(("efficacy", "paraphrase", "neighborhood", "harmonic_mean"), start=1):
+        for column, name in enumerate(("harmonic_mean", "efficacy", "paraphrase", "neighborhood"), start=1):
             row = next(m for m in metrics if (m.round, m.lane, m.metric) == (3, lane, name))
             assert cells[column].replace("★", "").split() == [f"{row.success:.1f}", f"{row.strict:.1f}"]
         held = [m for m in metrics if (m.round, m.lane, m.metric) == (3, lane, "retention")]
@@ -98,7 +100,7 @@ def test_the_unedited_model_and_the_best_values_are_marked(invent):
     run = invent(rounds=1)
     page, text = page_of(run)
     unedited = next(row for row in run.table("metrics").to_pylist() if row["lane"] == UNEDITED)
-    assert page.row("unedited model")[1].split()[0] == f"{unedited['success']:.1f}"
+    assert page.row("unedited model")[2].split()[0] == f"{unedited['success']:.1f}"
     values = {row["lane"]: row["success"] for row in run.table("metrics").to_pylist() if row["metric"] == "efficacy"}
     values.pop(UNEDITED)
     assert f'<span class="best">{max(values.values()):.1f}</span>' in text
@@ -191,6 +193,53 @@ def test_other_metrics_than_those_known_are_shown(invent):
     page, text = page_of(run)
     assert page.row("CollabEdit")[1].strip() == "98.7"
     assert "collabedit reached a recall of 98.7 (unedited model 1.5)" in text
+
+
+def perplexed(invent, rounds):
+    """A run of two lanes with a perplexity after each round: 40 unedited; collabedit near it, ties ruined."""
+    run = invent(rounds=rounds, done=-1, methods=["collabedit", "ties"])
+    for number in range(rounds + 1):
+        values = {"collabedit": 40.0 + number, "ties": 1e6 * number} if number else {}
+        values |= {UNEDITED: 40.0} if number == min(1, rounds) else {}
+        rows = [MetricRow(number, lane, "perplexity", None, v, None, 0, 700, "1") for lane, v in values.items()]
+        run.commit(number, [], Rows(metrics=rows))
+    return run
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_perplexity_is_no_percentage_and_less_of_it_is_better(invent, rounds):
+    run = perplexed(invent, rounds)
+    page, text = page_of(run)
+    assert page.row("unedited model")[1].strip() == "40.0"
+    assert f'<span class="best">{40 + rounds:.1f}</span>' in text
+    assert page.row("TIES")[1].strip() == f"{rounds:.1f} × 10⁶"
+    expected = f"40.0 before any edit: collabedit {40 + rounds:.1f}, ties {rounds:.1f} × 10⁶."
+    assert f"Perplexity of a fixed text, {expected}" in text
+    assert result_table(summary(run)).rows[1][1] == f"{rounds:.1f} × 10⁶"
+
+
+def test_what_holds_of_each_round_is_a_map_of_its_numbers(finished):
+    """Rows are rounds after which was measured, columns rounds of the edits; the diagonal is the efficacy."""
+    held = read_results(finished).held["ties"]
+    rows = [MetricRow(**row) for row in finished.table("metrics").to_pylist() if row["lane"] == "ties"]
+    expected = {(row.round, row.of_round): row.success for row in rows if row.metric == "retention"}
+    expected |= {(row.round, row.of_round): row.success for row in rows if row.metric == "efficacy"}
+    assert held == expected
+    assert set(held) == {(after, of) for after in (1, 2, 3) for of in range(1, after + 1)}
+    picture = heat_map(held)
+    numbers = re.findall(r">\s*(\d+)\s*</text>", picture)
+    for value in held.values():
+        assert f"{value:.0f}" in numbers
+
+
+def test_a_run_that_looks_back_at_nothing_has_no_map(invent):
+    assert "What holds of each round" not in page_of(invent(rounds=1))[1]
+    assert "What holds of each round" in page_of(invent(rounds=2))[1]
+
+
+def test_a_large_map_is_a_picture_of_pixels():
+    held = {(after, of): 50.0 for after in range(1, 41) for of in range(1, after + 1)}
+    assert heat_map(held).startswith("<img")
 
 
 def test_failed_running_and_interrupted_runs_say_so(invent):

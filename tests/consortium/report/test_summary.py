@@ -36,16 +36,16 @@ def test_table_has_a_row_for_each_lane_and_for_the_unedited_model(finished):
     table = result_table(found)
     assert table.columns == (
         "method",
+        "score",
         "efficacy",
         "paraphrase",
         "neighborhood",
-        "harmonic mean",
         "retention",
         "distance from global",
     )
     assert [row[0] for row in table.rows] == [*found["lanes"], "unedited"]
     assert all(len(row) == len(table.columns) for row in table.rows)
-    assert table.rows[1][1] == f"{found['lanes']['collabedit']['metrics']['efficacy']['success']:.1f}"
+    assert table.rows[1][2] == f"{found['lanes']['collabedit']['metrics']['efficacy']['success']:.1f}"
     assert (table.rows[0][-1], table.rows[1][-1]) == ("reference", "9.3 × 10⁻⁸")
 
 

@@ -28,6 +28,8 @@ def test_shipped_scenarios_are_valid(validator, name):
     [
         {"name": "a", "merge": {"methods": ["nope"]}},
         {"name": "a", "merge": {"methods": [{"name": "ties", "nope": 1}]}},
+        {"name": "a", "merge": {"methods": [{"name": "dare", "drop": 1}]}},
+        {"name": "a", "merge": {"methods": [{"name": "ties", "history_weight": "nope"}]}},
         {"name": "a", "editor": {"method": "nope"}},
         {"name": "a", "nope": 1},
         {},
@@ -42,7 +44,9 @@ def test_short_forms_and_parameters_are_valid(validator):
         "name": "a",
         "cluster": {"hosts": 2},
         "stream": {"conflict": {"party": 0.1}},
-        "merge": {"methods": [*known(), {"name": "task_arithmetic", "alpha": 0.5, "label": "half"}]},
+        "merge": {
+            "methods": [*known(), {"name": "task_arithmetic", "alpha": 0.5, "label": "half", "history_weight": "prior"}]
+        },
     }
     assert list(validator.iter_errors(data)) == []
 

