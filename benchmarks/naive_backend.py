@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from consortium.editing.backend import Probe, Score, States, Targets
+from consortium.editing.backend import Answer, Probe, Score, States, Targets
 from consortium.editing.language import LanguageBackend
 from consortium.editing.naive import optimise_targets_naively
 from consortium.editing.naive_keys import naive_keys, naive_residuals
 from consortium.facts.edit import Edit
+from consortium.models.naive_answering import answer_probes_naively
 from consortium.models.naive_scoring import score_probes_naively
+from consortium.scenario.schema import Decoding
 
 
 class NaiveBackend(LanguageBackend):
@@ -34,3 +36,7 @@ class NaiveBackend(LanguageBackend):
     def score(self, probes: Sequence[Probe]) -> list[Score]:
         """Scores, probe by probe."""
         return score_probes_naively(self.model, probes)
+
+    def answer(self, probes: Sequence[Probe], decoding: Decoding) -> list[Answer]:
+        """Answers, probe by probe and token by token."""
+        return answer_probes_naively(self.model, probes, decoding)

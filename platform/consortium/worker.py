@@ -16,9 +16,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from consortium.editing.backend import Backend, States, Targets
+from consortium.editing.backend import Answer, Backend, States, Targets
 from consortium.editing.overlap import Asked, Residuals, is_held, residual_sums
 from consortium.editing.target_cache import TargetCache
+from consortium.evaluation import knowedit
 from consortium.evaluation.harm import open_harm
 from consortium.evaluation.metrics import ProbeSums, Question, ask
 from consortium.facts.edit import Edit, FactSet
@@ -35,7 +36,7 @@ from consortium.rounds import (
     sampled_requests,
     superseded,
 )
-from consortium.scenario.schema import Scenario
+from consortium.scenario.schema import Decoding, Scenario
 from consortium.seeds import torch_generator
 from consortium.statistics import Basis
 from consortium.streams.repeats import times_asked
@@ -46,6 +47,8 @@ from consortium.streams.stream import Stream
 _TARGET_BYTES = 256 * 2**20
 #: Hidden states kept at most, in bytes, on the device; where they had to go, a layer's keys begin at the bottom again.
 _STATE_BYTES = 512 * 2**20
+#: Tokens kept at most of the unedited model's own answers, by which those of later models are measured.
+_ANSWER_TOKENS = 1 << 20
 
 BASE = "base"
 
@@ -167,6 +170,7 @@ class CohortWorker:
         self._loaded: dict[int, str] = dict.fromkeys(scenario.editor.edited_layers, BASE)
         self._targets: _Kept[_Found] = _Kept(_TARGET_BYTES, lambda found: found.targets.vectors_EV.nbytes)
         self._states: _Kept[States] = _Kept(_STATE_BYTES, lambda states: states.nbytes)
+        self._answers: _Kept[knowedit.OwnAnswers] = _Kept(_ANSWER_TOKENS, knowedit.num_tokens)
         self._disk = TargetCache() if scenario.cluster.target_cache else None
         self._harm = open_harm(scenario.evaluate, scenario.seed)
         self._solvers: Solvers | None = None
@@ -339,11 +343,43 @@ class CohortWorker:
         With them come those of its part of the text and the general probe. Without ``retention`` the weights are the
         unedited ones, of which these are measured once.
         """
+        own = self._own_answers(round_number, cohort)
         self._load(weights)
         sums = ask(self.backend, self._questions(round_number, cohort, retention))
+        sums |= self._knowedit(round_number, cohort, own)
         if retention or is_first_evaluation(self.scenario, round_number):
             sums |= self._harm.measure(self.backend, cohort, self.scenario.num_cohorts)
         return sums
+
+    def _knowedit(self, round_number: int, cohort: int, own: knowedit.OwnAnswers) -> ProbeSums:
+        spec = self.scenario.evaluate
+        if not set(knowedit.METRICS) & set(spec.metrics):
+            return {}
+        generator = torch_generator(self.scenario.seed, "fluency", round_number, cohort)
+        edits = self._sampled_edits(round_number, cohort)
+        return knowedit.measure(self.backend, edits, round_number, spec, own, generator)
+
+    def _sampled_edits(self, round_number: int, cohort: int) -> list[Edit]:
+        parties = self.scenario.cohort(cohort)
+        return [self._edit(each) for each in sampled_requests(self.scenario, self.stream, round_number, parties)]
+
+    def _own_answers(self, round_number: int, cohort: int) -> knowedit.OwnAnswers:
+        """What the unedited model says to the questions of ``locality``: the model is put back to be asked."""
+
+        def answer(decoding: Decoding) -> tuple[Answer, ...]:
+            self._load_base()
+            probes = knowedit.locality_probes(self._sampled_edits(round_number, cohort))
+            return tuple(self.backend.answer(probes, decoding))
+
+        if "locality" not in self.scenario.evaluate.metrics:
+            return {}
+        decodings = self.scenario.evaluate.decoding
+        return self._answers.get((round_number, cohort), lambda: {each: answer(each) for each in decodings})
+
+    def _load_base(self) -> None:
+        if any(version != BASE for version in self._loaded.values()):
+            self.backend.load_weights(self.backend.base_weights())
+            self._loaded = dict.fromkeys(self._loaded, BASE)
 
     def _questions(self, round_number: int, cohort: int, retention: bool) -> list[Question]:
         parties = self.scenario.cohort(cohort)
@@ -351,7 +387,7 @@ class CohortWorker:
         questions = []
         for of_round, request in self._probed_requests(round_number, parties):
             edit = self._edit(request)
-            shown = [metric for metric in metrics if metric not in ("retention", "conflict")]
+            shown = [metric for metric in metrics if metric not in ("retention", "conflict", *knowedit.METRICS)]
             questions += [Question(metric, of_round, edit) for metric in shown]
             if "conflict" in metrics and request.rival_variant is not None:
                 rival = self.facts.edit(request.fact, request.rival_variant).target_new

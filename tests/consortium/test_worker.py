@@ -72,6 +72,32 @@ def test_other_weights_give_other_statistics(worker):
     assert collect(worker, "collabedit", base_of(worker)) != collect(worker, "collabedit", others(worker))
 
 
+LOCAL = {"metrics": ["edit_success", "locality"], "decoding": ["teacher_forcing", "greedy"]}
+
+
+def test_locality_is_measured_by_the_unedited_model_whatever_is_loaded(monkeypatch):
+    scenario = associative_scenario(evaluate={**LOCAL, "sample": None})
+
+    def others(worker):
+        noise = np.random.default_rng(1)
+        weights = {n: w + noise.normal(0, 0.3, w.shape).astype("f4") for n, w in worker.backend.base_weights().items()}
+        return Weights(dict.fromkeys(weights, "shaken@1"), weights.__getitem__)
+
+    first, second = opened(scenario), opened(scenario)
+    unedited = first.evaluate(base_of(first), 1, 1, False)
+    edited = first.evaluate(others(first), 1, 1, True)
+    assert second.evaluate(others(second), 1, 1, True) == edited, "the model is put back to be asked"
+    for name in ("locality", "locality_greedy"):
+        before, after = unedited[name, 1], edited[name, 1]
+        assert before.success == before.num_edits == after.num_edits > 0
+        assert after.success < after.num_edits
+    monkeypatch.setattr(worker_module, "_ANSWER_TOKENS", 0)
+    forgetful = opened(scenario)
+    for cohort in (0, 1, 0, 1):
+        last = forgetful.evaluate(others(forgetful), 1, cohort, True)
+    assert last == edited
+
+
 def test_targets_that_were_let_go_are_made_again(scenario, monkeypatch):
     monkeypatch.setattr(worker_module, "_TARGET_BYTES", 1)
     worker, roomy = opened(scenario), opened(scenario)

@@ -12,7 +12,9 @@ from typing import get_args
 import numpy as np
 import pytest
 from consortium.editing.overlap import Residuals
+from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
+from consortium.evaluation.knowedit import SUFFIXES
 from consortium.evaluation.metrics import ProbeSum
 from consortium.merging import registry
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
@@ -41,11 +43,15 @@ DOCUMENTED = {
     FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
     ProbeSum: {"success", "strict", "num_edits", "num_probes"},
+    FluencySum: {"bits", "num_edits", "num_probes"},
     TextSum: {"nll", "num_tokens"},
     ChoiceSum: {"num_right", "num_questions"},
     ModelFacts: {"base_weights", "prior_fingerprint", "prior_chunks"},
 }
 PLAIN = (int, float, str, bool, NoneType, np.ndarray)
+METRICS = ("efficacy", "paraphrase", "neighborhood", "retention", "conflict")
+KNOWEDIT = ("edit_success", "locality", "fluency")
+HARM = ("perplexity", "general")
 PRIVATE_METHODS = [name for name in registry.known() if name != "global"]
 
 
@@ -149,7 +155,10 @@ def recording(request, pico, tmp_path_factory):
     changes = {"stream": {"rounds": 2}, "merge": {"methods": PRIVATE_METHODS}, "cluster": {"cohort_size": 1}}
     if request.param == "llama":
         # The columns of an update for two edits lie in a plane: now and then one is along a residual by chance.
-        changes["evaluate"] = {"text": "builtin", "text_tokens": 300, "general": _questions(tmp_path_factory)}
+        changes["evaluate"] = {
+            "text": "builtin", "text_tokens": 300, "general": _questions(tmp_path_factory),
+            "metrics": [*METRICS, *KNOWEDIT], "decoding": list(SUFFIXES), "generation_tokens": 5,
+        }
         scenario = pico_scenario(pico["llama"], parties={"edits_per_round": 3}, **changes)
     else:
         changes["merge"]["statistics"] = request.param.removeprefix("associative-")
@@ -171,8 +180,8 @@ def test_messages_are_made_of_documented_types_and_fields(recording):
 
 def test_texts_in_messages_are_names_of_the_documentation(recording):
     """Besides contexts, which the unedited model wrote, messages hold names of lanes, metrics and kinds of requests."""
-    metrics = {"efficacy", "paraphrase", "neighborhood", "retention", "conflict", "perplexity", "general"}
-    names = {*PRIVATE_METHODS, *get_args(Kind), *metrics}
+    measured = {*METRICS, *HARM, *(name + suffix for name in KNOWEDIT for suffix in SUFFIXES.values())}
+    names = {*PRIVATE_METHODS, *get_args(Kind), *measured}
     for method, message in recording.messages:
         if method not in ("contexts", "describe"):
             assert {part for part in parts_of(pickle.loads(message)) if isinstance(part, str)} <= names

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.arrays import tensor_of
-from consortium.editing.backend import Probe, Score, States, Targets
+from consortium.editing.backend import Answer, Probe, Score, States, Targets, Writing
 from consortium.editing.prior import prior_tokens
 from consortium.errors import ScenarioError
 from consortium.facts.drawn import DrawnFacts, read_cue, read_object
 from consortium.facts.edit import Edit
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory, Cue
 from consortium.models.device import find_device
-from consortium.scenario.schema import AssociativeModelSpec, EditorSpec
+from consortium.scenario.schema import AssociativeModelSpec, Decoding, EditorSpec
 
 PRIOR_CHUNK = 1024
 """Tokens of a chunk of the prior's text; fixed, so that sums are the same wherever they are made."""
@@ -127,6 +127,23 @@ class AssociativeBackend:
         """There is no language here; scenarios that ask for it are refused."""
         raise AssertionError("an associative memory reads no text")
 
+    def answer(self, probes: Sequence[Probe], decoding: Decoding) -> list[Answer]:
+        """The object that the model answers with, as one token; there is none before it to be forced."""
+        said = self._said([probe.prompt for probe in probes])
+        wanted = _objects([probe.target for probe in probes]).tolist()
+        return [Answer((one,), (other,), one == other) for one, other in zip(said, wanted, strict=True)]
+
+    def write(self, prompts: Sequence[str], writing: Writing) -> list[str]:
+        """The object that each prompt is answered with: this model writes one word and no more."""
+        return [f"o{number}" for number in self._said(prompts)]
+
+    def _said(self, prompts: Sequence[str]) -> list[int]:
+        """Numbers of the likeliest objects, read in batches as scores are."""
+        said: list[int] = []
+        for start in range(0, len(prompts), SCORE_BATCH):
+            said += self._nll_after(prompts[start : start + SCORE_BATCH]).argmin(dim=1).tolist()
+        return said
+
     def prior_chunks(self) -> int:
         """Number of chunks into which the prior's text is cut."""
         return -(-self._prior_tokens // PRIOR_CHUNK)
@@ -158,9 +175,12 @@ class AssociativeBackend:
         logits_EO = LOGIT_SCALE * (self._codes_OV @ hidden_VE).T
         return -torch.log_softmax(logits_EO, dim=1)
 
+    def _nll_after(self, prompts: Sequence[str]) -> torch.Tensor:
+        cues: list[Cue] = [read_cue(prompt) for prompt in prompts]
+        return self._nll(self._sum_of_layers(self._memory.keys(cues), range(len(self._weights))))
+
     def _score_batch(self, probes: Sequence[Probe]) -> list[Score]:
-        cues: list[Cue] = [read_cue(probe.prompt) for probe in probes]
-        nll_EO = self._nll(self._sum_of_layers(self._memory.keys(cues), range(len(self._weights))))
+        nll_EO = self._nll_after([probe.prompt for probe in probes])
         rows = torch.arange(len(probes))
         targets = _objects([probe.target for probe in probes])
         # Without a rival the target stands in for it, so that the table stays rectangular.

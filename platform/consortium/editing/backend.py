@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.facts.edit import Edit
+from consortium.scenario.schema import Decoding
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,36 @@ class Score:
     def success(self) -> bool:
         """The target is likelier than the rival; without a rival, the target is the arg-max."""
         return self.strict if self.nll_rival is None else self.nll_target < self.nll_rival
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says where a probe's target should stand, in as many tokens.
+
+    Attributes:
+        said: the model's tokens.
+        wanted: the target's tokens.
+        is_target: the two are the same, as tokens or, where the model wrote by itself, as text.
+    """
+
+    said: tuple[int, ...]
+    wanted: tuple[int, ...]
+    is_target: bool
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How texts are to be written.
+
+    Attributes:
+        num_tokens: tokens to write after each prompt.
+        top_k: each token is drawn from so many of the likeliest; 1 takes the likeliest.
+        generator: of the draws; not used with a ``top_k`` of 1.
+    """
+
+    num_tokens: int
+    top_k: int = 1
+    generator: torch.Generator | None = None
 
 
 class Backend(Protocol):
@@ -146,6 +177,17 @@ class Backend(Protocol):
         Language models only. Parts depend on the numbers alone, and add up to the whole: the first ``num_tokens``
         tokens of the text, or all of them.
         """
+        ...
+
+    def answer(self, probes: Sequence[Probe], decoding: Decoding) -> list[Answer]:
+        """What the model answers to probes, in their order; rivals are not looked at.
+
+        With the same weights, equal calls give equal answers, so that answers of two models can be compared.
+        """
+        ...
+
+    def write(self, prompts: Sequence[str], writing: Writing) -> list[str]:
+        """The texts that the model writes after prompts, in their order, without the prompts."""
         ...
 
     def prior_chunks(self) -> int:

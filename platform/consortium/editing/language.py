@@ -9,17 +9,19 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.editing import keys, prior
-from consortium.editing.backend import Probe, Score, States, Targets
+from consortium.editing.backend import Answer, Probe, Score, States, Targets, Writing
 from consortium.editing.contexts import generate_contexts
 from consortium.editing.identity import frozen_identity
 from consortium.editing.keys import HiddenStates
 from consortium.editing.target_cache import targets_fingerprint
 from consortium.editing.targets import optimise_targets
 from consortium.facts.edit import Edit
+from consortium.models.answering import answer_probes
 from consortium.models.language import LanguageModel
 from consortium.models.likelihood import continuation_nll, text_nll
 from consortium.models.scoring import score_probes
-from consortium.scenario.schema import EditorSpec
+from consortium.models.writing import write_texts
+from consortium.scenario.schema import Decoding, EditorSpec
 
 
 class LanguageBackend:
@@ -92,6 +94,14 @@ class LanguageBackend:
     def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
         """Σ nll over every ``num_parts``-th window of a text, and how many tokens they have."""
         return text_nll(self.model, text, num_tokens, part, num_parts)
+
+    def answer(self, probes: Sequence[Probe], decoding: Decoding) -> list[Answer]:
+        """What the model answers to probes, in their order."""
+        return answer_probes(self.model, probes, decoding)
+
+    def write(self, prompts: Sequence[str], writing: Writing) -> list[str]:
+        """The texts that the model writes after prompts, in their order."""
+        return write_texts(self.model, prompts, writing)
 
     def _key_width(self) -> int:
         return max(self.model.key_width(layer) for layer in self._layers)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.evaluation.metrics import ProbeSum
 
-Sums = ProbeSum | TextSum | ChoiceSum
+Sums = ProbeSum | FluencySum | TextSum | ChoiceSum
 
 #: Largest exponent of a perplexity. A model whose numbers went bad has this one, and not infinity or NaN, which JSON
 #: does not know.
@@ -40,6 +41,8 @@ def measure_of(sums: Sums) -> Measure:
         return Measure(perplexity(sums), None, 0, sums.num_tokens, unit="1")
     if isinstance(sums, ChoiceSum):
         return Measure(100 * sums.num_right / sums.num_questions, None, 0, sums.num_questions)
+    if isinstance(sums, FluencySum):
+        return Measure(100 * sums.bits / sums.num_edits, None, sums.num_edits, sums.num_probes, unit="0.01 bit")
     success, strict = (100 * part / sums.num_edits for part in (sums.success, sums.strict))
     return Measure(success, strict, sums.num_edits, sums.num_probes)
 

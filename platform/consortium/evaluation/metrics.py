@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consortium.editing.backend import Backend, Probe
+from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.facts.edit import Edit
 
@@ -65,7 +66,7 @@ class ProbeSum:
 
 
 #: (metric, of_round) → sums; round 0 stands for what is of no round's edits.
-ProbeSums = dict[tuple[str, int], ProbeSum | TextSum | ChoiceSum]
+ProbeSums = dict[tuple[str, int], ProbeSum | FluencySum | TextSum | ChoiceSum]
 
 
 def probes_of(question: Question) -> list[Probe]:

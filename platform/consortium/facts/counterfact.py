@@ -7,7 +7,8 @@ The published, nested shape::
      "paraphrase_prompts": ["…"], "neighborhood_prompts": ["The mother tongue of Léon Blum is"]}
 
 Neighbours share the true object, so ``target_true`` is what each must still say; a neighbour written as
-``{"prompt": …, "target": …}`` brings its own. A target may also be a plain text.
+``{"prompt": …, "target": …}`` brings its own. A target may also be a plain text. ``generation_prompts`` begin
+texts about the subject; the published lists name most of them several times, which counts once here.
 
 Flat shapes that circulate have whole prompts with the subject filled in: ``prompt``, ``subject``,
 ``target_new`` or ``target_false``, ``ground_truth`` or ``target_true`` (a list gives its first), and
@@ -50,6 +51,7 @@ def _parse_nested(record: Record) -> Edit:
         target_old=target_old,
         paraphrases=record.texts("paraphrase_prompts"),
         neighbors=_neighbors(record, target_old),
+        generation_prompts=tuple(dict.fromkeys(record.texts("generation_prompts"))),
     )
 
 

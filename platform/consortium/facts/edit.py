@@ -7,13 +7,47 @@ set may draw its edits on demand and hold none of them in memory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True)
 class Neighbor:
     """A prompt about something else, and the answer that an edit must leave as it is."""
 
+    prompt: str
+    target: str
+
+
+#: What an edit should be carried over to: another name of the subject, a conclusion of two steps, a fact that follows.
+PortabilityKind = Literal["alias", "reasoning", "generalisation"]
+
+
+@dataclass(frozen=True)
+class PortabilityProbe:
+    """A question that an edit should change too (KnowEdit, arXiv 2401.01286).
+
+    Attributes:
+        kind: how the question follows from the edit.
+        prompt: whole prompt, ending where the answer begins.
+        answers: what counts as right, other names included; at least one, the first is the usual name.
+    """
+
+    kind: PortabilityKind
+    prompt: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LocalityProbe:
+    """A question that an edit must leave as it is: the model shall go on saying whatever it said before.
+
+    Attributes:
+        kind: name of the group that it belongs to; groups of an edit weigh the same.
+        prompt: whole prompt, ending where the answer begins.
+        target: the true answer; it says how many tokens of the model's answers are compared.
+    """
+
+    kind: str
     prompt: str
     target: str
 
@@ -31,6 +65,11 @@ class Edit:
         target_old: what it says (or should say) before the edit; None where the source has none.
         paraphrases: whole prompts that ask the same in other words.
         neighbors: prompts near the subject whose answers must stay.
+        portability: questions whose answers should change with the edit's.
+        locality: questions whose answers must stay as they are, right or wrong.
+        generation_prompts: beginnings of texts about the subject; empty where the prompt itself serves.
+        rivals: targets that contradict this one, each another than the one before; empty where objects of the
+            same relation serve.
     """
 
     fact_id: str
@@ -41,6 +80,10 @@ class Edit:
     target_old: str | None = None
     paraphrases: tuple[str, ...] = ()
     neighbors: tuple[Neighbor, ...] = ()
+    portability: tuple[PortabilityProbe, ...] = ()
+    locality: tuple[LocalityProbe, ...] = ()
+    generation_prompts: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

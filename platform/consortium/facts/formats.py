@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from consortium.errors import FactsError
-from consortium.facts import counterfact, jsonl, zsre
+from consortium.facts import conflict, convsent, counterfact, jsonl, knowedit, sanitation, wikibio, zsre
 from consortium.facts.edit import Edit
-from consortium.facts.record import Record
+from consortium.facts.record import Record, SkippedProbeError, SkippedRecordError
+
+#: What a record gives: one edit, or several together with the reasons for what of the record is left out.
+Parsed = Edit | tuple[Edit | SkippedRecordError | SkippedProbeError, ...]
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,22 @@ class Format:
 
     Attributes:
         recognises: whether a record with these fields is of this format.
-        parse: turns a record into an edit.
+        parse: turns a record into edits; raises SkippedRecordError for a record that cannot serve as any.
     """
 
     recognises: Callable[[Mapping[str, Any]], bool]
-    parse: Callable[[Record], Edit]
+    parse: Callable[[Record], Parsed]
 
 
 # In the order in which the first record is tried.
 FORMATS: dict[str, Format] = {
     "counterfact": Format(counterfact.recognises, counterfact.parse),
     "zsre": Format(zsre.recognises, zsre.parse),
+    "knowedit": Format(knowedit.recognises, knowedit.parse),
+    "wikibio": Format(wikibio.recognises, wikibio.parse),
+    "convsent": Format(convsent.recognises, convsent.parse),
+    "sanitation": Format(sanitation.recognises, sanitation.parse),
+    "conflict": Format(conflict.recognises, conflict.parse),
     "jsonl": Format(jsonl.recognises, jsonl.parse),
 }
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
 from consortium.errors import FactsError
 from consortium.facts.builtin import builtin_edits
 from consortium.facts.edit import Edit, FactSet
-from consortium.facts.formats import find_format
-from consortium.facts.record import Record, SkippedRecordError
+from consortium.facts.formats import Parsed, find_format
+from consortium.facts.record import Record, SkippedProbeError, SkippedRecordError
 from consortium.facts.source import read_file, read_hub
 from consortium.facts.table import FactTable
 from consortium.scenario.schema import FactsSpec
@@ -51,27 +51,43 @@ def parse_records(records: Iterator[Record], format_name: str, source: str) -> t
     edits: dict[str, Edit] = {}
     seen: dict[str, Record] = {}
     skipped: list[str] = []
+    skipped_probes: list[str] = []
     for record in chain([first], records):
-        try:
-            edit = parse(record)
-        except SkippedRecordError as reason:
-            skipped.append(f"record {record.number}: {reason}")
-            continue
-        if edit.fact_id in edits:
-            found = f"id {edit.fact_id!r} was used by record {seen[edit.fact_id].number} already"
-            raise FactsError(f"{record.place}: {found}", "an id that is unique in the source", "rename one of them")
-        edits[edit.fact_id], seen[edit.fact_id] = edit, record
-    _report_skipped(skipped, len(edits), source)
+        for found in _parsed(parse, record):
+            if isinstance(found, SkippedProbeError):
+                skipped_probes.append(f"record {record.number}: {found}")
+            elif isinstance(found, SkippedRecordError):
+                skipped.append(f"record {record.number}: {found}")
+            elif found.fact_id in edits:
+                used = f"id {found.fact_id!r} was used by record {seen[found.fact_id].number} already"
+                raise FactsError(f"{record.place}: {used}", "an id that is unique in the source", "rename one of them")
+            else:
+                edits[found.fact_id], seen[found.fact_id] = found, record
+    if not edits:
+        raise FactsError(
+            f"{source}: no record can be used ({_examples(skipped)})", "records that can be edited", "name another"
+        )
+    if skipped:
+        total = len(edits) + len(skipped)
+        _log.warning("%s: %d of %d records left out (%s)", source, len(skipped), total, _examples(skipped))
+    if skipped_probes:
+        _log.warning("%s: %d questions left out (%s)", source, len(skipped_probes), _examples(skipped_probes))
     return tuple(edits.values())
 
 
-def _report_skipped(skipped: list[str], num_kept: int, source: str) -> None:
-    if not skipped:
-        return
-    examples = "; ".join(skipped[:3]) + ("; …" if len(skipped) > 3 else "")
-    if not num_kept:
-        raise FactsError(f"{source}: no record can be used ({examples})", "records that can be edited", "name another")
-    _log.warning("%s: %d of %d records left out (%s)", source, len(skipped), num_kept + len(skipped), examples)
+def _parsed(
+    parse: Callable[[Record], Parsed], record: Record
+) -> tuple[Edit | SkippedRecordError | SkippedProbeError, ...]:
+    """What a record gives: edits, and reasons for what of it is left out."""
+    try:
+        parsed = parse(record)
+    except SkippedRecordError as reason:
+        return (reason,)
+    return parsed if isinstance(parsed, tuple) else (parsed,)
+
+
+def _examples(reasons: list[str]) -> str:
+    return "; ".join(reasons[:3]) + ("; …" if len(reasons) > 3 else "")
 
 
 def _find(source: str, base_dir: Path | None) -> Path:

@@ -30,6 +30,10 @@ class SkippedRecordError(Exception):
     """A well-formed record of a published set that cannot serve as an edit; loaders count, log and leave it out."""
 
 
+class SkippedProbeError(Exception):
+    """A well-formed question of a published set that cannot be asked; counted, logged and left out like a record."""
+
+
 @dataclass(frozen=True)
 class Record:
     """A record and where it stands.
@@ -72,9 +76,26 @@ class Record:
 
     def texts(self, field: str) -> tuple[str, ...]:
         """A list of whole prompts; a single text counts as a list of one, and an absent field as none."""
+        items = enumerate(self._as_list(field))
+        return tuple(self._text(f"{field}[{place}]", item).rstrip() for place, item in items)
+
+    def answers(self, field: str) -> tuple[str, ...]:
+        """All texts of a text, a list of texts or a list of such lists, in order, without blanks and repetitions.
+
+        Data sets write accepted answers in these three ways; an absent field has none.
+        """
+        found: list[str] = []
+        for place, item in enumerate(self._as_list(field)):
+            names = item if isinstance(item, list) else [item]
+            for name in names:
+                if not isinstance(name, str):
+                    raise self.refusal(f"{field}[{place}]", _describe(name), "text, or a list of texts")
+                found.append(name.strip())
+        return tuple(dict.fromkeys(filter(None, found)))
+
+    def _as_list(self, field: str) -> list[Any]:
         value = self.fields.get(field)
-        items = [value] if isinstance(value, str) else self.items(field)
-        return tuple(self._text(f"{field}[{place}]", item).rstrip() for place, item in enumerate(items))
+        return [value] if isinstance(value, str) else self.items(field)
 
     def items(self, field: str) -> list[Any]:
         """A list; empty when the field is absent."""
@@ -140,6 +161,16 @@ def subject_template(record: Record, field: str, subject: str) -> str | None:
     if mention is None:
         return None
     return record.check_template(field, f"{prompt[: mention.start()]}{{}}{prompt[mention.end() :]}")
+
+
+def editable_template(record: Record, field: str, subject: str) -> str:
+    """:func:`subject_template` for published sets: SkippedRecordError where the prompt cannot be made a template."""
+    if re.search(r"[{}]", record.prompt(field)):
+        raise SkippedRecordError("the prompt holds braces of its own")
+    template = subject_template(record, field, subject)
+    if template is None:
+        raise SkippedRecordError(f"the prompt does not contain the subject {subject!r}")
+    return template
 
 
 def shorten(value: Any, width: int = 60) -> str:

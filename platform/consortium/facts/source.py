@@ -10,12 +10,18 @@ from typing import Any
 from consortium.errors import FactsError
 from consortium.facts.record import Record, shorten
 
-_JSON_SHAPE = "one JSON object per line, or a file that is one JSON array of objects"
+_JSON_SHAPE = "one JSON object per line, or a file that is one JSON object or array of objects"
 
 
 def read_file(path: Path) -> Iterator[Record]:
-    """Records of a JSON array or of JSON lines, told apart by the first character; blank lines count for nothing."""
+    """Records of a JSON array, of JSON lines, or the one record of a file that is one JSON object.
+
+    The array is told by its first character; blank lines between JSON lines count for nothing.
+    """
     text = _read_text(path)
+    if text.lstrip().startswith("{") and (whole := _one_object(text)) is not None:
+        yield _record(whole, str(path), 1, None if "\n" in text.strip() else 1)
+        return
     if text.lstrip().startswith("["):
         for number, value in enumerate(_parse_json(text, str(path), 0), start=1):
             yield _record(value, str(path), number, None)
@@ -49,6 +55,14 @@ def read_hub(name: str, split: str) -> Iterator[Record]:
         ) from error
     for number, value in enumerate(dataset, start=1):
         yield _record(value, f"{source} ({split})", number, None)
+
+
+def _one_object(text: str) -> Any:
+    """The object that a whole file is, over as many lines as it likes; None for a file of JSON lines."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
 
 
 def _read_text(path: Path) -> str:

@@ -41,7 +41,9 @@ class FactTable:
         Those objects are all targets of the relation but the fact's own two, in sorted order. Variant 1
         takes one of them by a hash of the fact's id and every next variant the next one, cyclically, so that
         two variants in a row always differ. Where a relation has fewer than two such objects, those of
-        the whole table follow them. A variant has no neighbours that answer with its own target.
+        the whole table follow them. A fact that brings rivals of its own takes those first, in their order. A
+        variant has no neighbours that answer with its own target, and of the questions that should change with
+        the edit those alone that name the subject otherwise.
 
         Raises:
             FactsError: the table has too few objects for this variant.
@@ -51,20 +53,23 @@ class FactTable:
         own = self.all_edits[fact]
         if variant == 0:
             return own
-        others = self._other_objects(own)
+        others = self._rivals(own)
         if len(others) < min(variant, 2):
             raise FactsError(
                 f"fact {own.fact_id!r}: {len(others)} other objects in the fact set",
                 f"at least {min(variant, 2)}, to contradict it in {variant} ways",
                 "use more facts, or set stream.conflict to 0",
             )
-        offset = derive(0, "variant", own.fact_id) % len(others)
-        target = others[(offset + variant - 1) % len(others)]
-        kept = tuple(neighbor for neighbor in own.neighbors if neighbor.target != target)
-        return replace(own, target_new=target, neighbors=kept)
+        return _asking_for(own, others[(variant - 1) % len(others)])
+
+    def _rivals(self, own: Edit) -> list[str]:
+        """Targets of the variants 1, 2, … of a fact, each once."""
+        others = self._other_objects(own)
+        offset = derive(0, "variant", own.fact_id) % max(1, len(others))
+        return [*own.rivals, *others[offset:], *others[:offset]]
 
     def _other_objects(self, own: Edit) -> list[str]:
-        taken = (own.target_new, own.target_old)
+        taken = (own.target_new, own.target_old, *own.rivals)
         others = [target for target in self._objects[own.relation] if target not in taken]
         if len(others) < 2:
             others += [target for target in self._objects[None] if target not in (*taken, *others)]
@@ -78,3 +83,15 @@ class FactTable:
             for key in (None, edit.relation):
                 objects.setdefault(key, set()).update(filter(None, (edit.target_new, edit.target_old)))
         return {key: sorted(targets) for key, targets in objects.items()}
+
+
+def _asking_for(own: Edit, target: str) -> Edit:
+    """The edit with another target, and the probes that hold for it."""
+    return replace(
+        own,
+        target_new=target,
+        # Where the old target itself is asked for, it would be compared with itself.
+        target_old=own.target_new if target == own.target_old else own.target_old,
+        neighbors=tuple(neighbor for neighbor in own.neighbors if neighbor.target != target),
+        portability=tuple(replace(probe, answers=(target,)) for probe in own.portability if probe.kind == "alias"),
+    )

@@ -5,7 +5,7 @@ Shapes: B texts, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -95,17 +95,40 @@ def sample_tokens(
     for row, ids in enumerate(start_ids):
         ids_BT[row, : len(ids)] = torch.tensor(ids)
         known_BT[row, : len(ids)] = True
-    cache = Cache(layers=[_Room(num_tokens) for _ in range(model.num_layers)])
     with _computing_in(model, dtype or model.dtype):
-        for column in range(num_tokens - 1):
-            step = ids_BT[:, column : column + 1].to(model.device)
-            hidden = model.base(input_ids=step, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
-            drawn = _draw(model.logits(hidden), top_k, generator)
-            ids_BT[:, column + 1] = torch.where(known_BT[:, column + 1], ids_BT[:, column + 1], drawn)
+        fill_in(model, ids_BT, known_BT, 1, lambda logits_BN: draw(logits_BN, top_k, generator))
     return ids_BT
 
 
-def _draw(logits_BN: torch.Tensor, top_k: int, generator: torch.Generator) -> torch.Tensor:
+@torch.no_grad()
+def fill_in(
+    model: LanguageModel,
+    ids_BT: torch.Tensor,
+    known_BT: torch.Tensor,
+    num_ahead: int,
+    choose: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Write the tokens that are not known, column after column, into ``ids_BT`` itself.
+
+    Args:
+        model: the model.
+        ids_BT: ids on the CPU; those that are not known do not matter.
+        known_BT: which are known; the first ``num_ahead`` columns are in every row.
+        num_ahead: columns that run together at first, at least one.
+        choose: the next token of each row [B], on the CPU, from logits [B, N].
+    """
+    num_tokens = ids_BT.shape[1]
+    cache = Cache(layers=[_Room(num_tokens) for _ in range(model.num_layers)])
+    begin = 0
+    for end in range(num_ahead, num_tokens):
+        step = ids_BT[:, begin:end].to(model.device)
+        hidden = model.base(input_ids=step, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
+        chosen = choose(model.logits(hidden))
+        ids_BT[:, end] = torch.where(known_BT[:, end], ids_BT[:, end], chosen)
+        begin = end
+
+
+def draw(logits_BN: torch.Tensor, top_k: int, generator: torch.Generator) -> torch.Tensor:
     """One of the ``top_k`` likeliest tokens for each row [B], on the CPU."""
     values, candidates = logits_BN.float().topk(top_k, dim=-1)
     chances = values.double().cpu().softmax(-1)

@@ -30,8 +30,10 @@ Asked = tuple[Tokens, Tokens]
 #: Row and column of the column that a token is read from, and the token.
 _Place = tuple[int, int]
 _Spoken = tuple[_Place, int]
-#: Log likelihood of a token, and whether it is the arg-max.
-_Read = tuple[float, bool]
+#: Log likelihood of a token, and the arg-max in its place.
+Read = tuple[float, int]
+#: Mean negative log likelihood of a continuation, and whether each of its tokens is the arg-max.
+_Summed = tuple[float, bool]
 
 #: Logits that exist together (64 MiB in float32, and as much again for their log-softmax).
 _LOGITS_AT_ONCE = 1 << 24
@@ -43,21 +45,21 @@ def score_probes(model: LanguageModel, probes: Sequence[Probe]) -> list[Score]:
     Batches depend on the probes alone, so equal calls give equal bits; a probe's score does not depend on the
     others but for rounding.
     """
-    asked = {probe: _asked(model.tokenizer, probe) for probe in dict.fromkeys(probes)}
+    asked = {probe: asked_of(model.tokenizer, probe) for probe in dict.fromkeys(probes)}
     continuations = dict.fromkeys(one for pair in asked.values() for one in pair if one is not None)
-    answers = _answers(model, continuations)
+    answers = {one: _summed(one, read) for one, read in read_continuations(model, continuations).items()}
     return [_score(answers, *asked[probe]) for probe in probes]
 
 
 def nll_sums(model: LanguageModel, asked: Sequence[Asked]) -> list[float]:
     """Σ of negative log likelihoods, in nats, over each continuation; as with probes, equal calls give equal bits."""
-    answers = _answers(model, dict.fromkeys(asked))
-    return [answers[one][0] * len(one[1]) for one in asked]
+    answers = read_continuations(model, dict.fromkeys(asked))
+    return [-sum(likelihood for likelihood, _ in answers[one]) for one in asked]
 
 
 @lru_cache(maxsize=1 << 14)  # lanes and rounds ask the same again
-def _asked(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, Asked | None]:
-    """A probe's target and rival as tokens."""
+def asked_of(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, Asked | None]:
+    """A probe's target and rival as tokens; FactsError for an empty prompt."""
     prompt = tuple(encode(tokenizer, probe.prompt))
     if not prompt:
         raise FactsError("a probe with an empty prompt", "a prompt that the target continues", "correct the data")
@@ -67,13 +69,18 @@ def _asked(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, Ask
     return target, (prompt, tuple(target_ids(tokenizer, probe.prompt, probe.rival)))
 
 
-def _score(answers: Mapping[Asked, _Read], target: Asked, rival: Asked | None) -> Score:
+def _score(answers: Mapping[Asked, _Summed], target: Asked, rival: Asked | None) -> Score:
     nll_target, strict = answers[target]
     return Score(nll_target, None if rival is None else answers[rival][0], strict)
 
 
-def _answers(model: LanguageModel, continuations: Iterable[Asked]) -> dict[Asked, _Read]:
-    """Mean negative log likelihood per token, and whether each token is the arg-max, of every continuation."""
+def _summed(asked: Asked, read: Sequence[Read]) -> _Summed:
+    nll = -sum(likelihood for likelihood, _ in read) / len(read)
+    return nll, all(best == token for (_, best), token in zip(read, asked[1], strict=True))
+
+
+def read_continuations(model: LanguageModel, continuations: Iterable[Asked]) -> dict[Asked, list[Read]]:
+    """Log likelihood of every token of each continuation, and the arg-max in its place; each is asked once."""
     asked = list(continuations)
     answers = {}
     for forest in plant([_to_read(*one) for one in asked], TOKENS_AT_ONCE[model.device.type]):
@@ -83,7 +90,7 @@ def _answers(model: LanguageModel, continuations: Iterable[Asked]) -> dict[Asked
         ]
         read = _run(model, forest, {token for tokens in spoken for token in tokens})
         for number, tokens in zip(forest.numbers, spoken, strict=True):
-            answers[asked[number]] = _mean([read[token] for token in tokens])
+            answers[asked[number]] = [read[token] for token in tokens]
     return answers
 
 
@@ -96,12 +103,8 @@ def _spoken(prompt: Tokens, continuation: Tokens, row: int, columns: Sequence[in
     return [((row, columns[len(prompt) - 1 + step]), token) for step, token in enumerate(continuation)]
 
 
-def _mean(read: Sequence[_Read]) -> _Read:
-    return -sum(likelihood for likelihood, _ in read) / len(read), all(is_best for _, is_best in read)
-
-
 @torch.inference_mode()
-def _run(model: LanguageModel, forest: Forest, spoken: Iterable[_Spoken]) -> dict[_Spoken, _Read]:
+def _run(model: LanguageModel, forest: Forest, spoken: Iterable[_Spoken]) -> dict[_Spoken, Read]:
     """Run a batch once and read off tokens at their places."""
     by_place: dict[_Place, list[int]] = {}
     for place, token in sorted(spoken):
@@ -109,7 +112,7 @@ def _run(model: LanguageModel, forest: Forest, spoken: Iterable[_Spoken]) -> dic
     places = torch.tensor(list(by_place))
     blocks = range(model.num_layers)
     final_MV = model.norm(run_blocks_to(model, forest, blocks, (places[:, 0], places[:, 1])))
-    read: dict[_Spoken, _Read] = {}
+    read: dict[_Spoken, Read] = {}
     size = max(1, _LOGITS_AT_ONCE // int(model.text_config.vocab_size))
     tokens_of = list(by_place.items())
     for start in range(0, len(tokens_of), size):
@@ -117,13 +120,13 @@ def _run(model: LanguageModel, forest: Forest, spoken: Iterable[_Spoken]) -> dic
     return read
 
 
-def _read(logits_MN: torch.Tensor, tokens_of: Sequence[tuple[_Place, Sequence[int]]]) -> dict[_Spoken, _Read]:
-    """Log likelihood (in float32) of tokens at each place, and whether they are the arg-max there."""
+def _read(logits_MN: torch.Tensor, tokens_of: Sequence[tuple[_Place, Sequence[int]]]) -> dict[_Spoken, Read]:
+    """Log likelihood (in float32) of tokens at each place, and the arg-max there."""
     logits_MN = logits_MN.float()
     asked = [(number, place, token) for number, (place, tokens) in enumerate(tokens_of) for token in tokens]
     number, token = (torch.tensor(part, device=logits_MN.device) for part in list(zip(*asked, strict=True))[::2])
     # Not the logit less logsumexp: that would round at the size of the logits, which is far above a small nll.
     likelihood = logits_MN.log_softmax(-1)[number, token]
-    is_best = logits_MN.argmax(-1)[number] == token
-    pairs = zip(likelihood.tolist(), is_best.tolist(), strict=True)
+    best = logits_MN.argmax(-1)[number]
+    pairs = zip(likelihood.tolist(), best.tolist(), strict=True)
     return {(place, token): pair for (_, place, token), pair in zip(asked, pairs, strict=True)}

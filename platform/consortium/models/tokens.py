@@ -6,6 +6,8 @@ tokens: a subject may occur elsewhere too, and its tokens depend on what stands 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from consortium.errors import FactsError
@@ -25,6 +27,13 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     moves the first token of every text.
     """
     return _encoding(tokenizer, text)[0]
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+    """Tokens as text, without those that stand for no text."""
+    text = tokenizer.decode(list(tokens), skip_special_tokens=True)
+    assert isinstance(text, str)
+    return text
 
 
 def subject_last_token(

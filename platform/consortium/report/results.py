@@ -9,14 +9,25 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
+from consortium.evaluation.knowedit import SUFFIXES
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, headline
 from consortium.report.overhead import RunTime, run_time
 
 PHASES = ("targets", "collect", "merge", "evaluate")
+_KNOWEDIT = (
+    "edit_success",
+    "portability",
+    "portability_alias",
+    "portability_reasoning",
+    "portability_generalisation",
+    "locality",
+    "fluency",
+)
 METRICS = (
-    *("harmonic_mean", "efficacy", "paraphrase", "neighborhood"),
-    *("retention", "conflict", "perplexity", "general"),
+    *("harmonic_mean", "efficacy", "paraphrase", "neighborhood", "retention", "conflict"),
+    *(name + suffix for name in _KNOWEDIT for suffix in SUFFIXES.values()),
+    *("perplexity", "general"),
 )
 """Metrics in the order in which they are shown; others follow by name."""
 

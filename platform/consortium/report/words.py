@@ -8,6 +8,16 @@ from consortium.records.directory import RunDirectory
 from consortium.report.results import Results
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
 
+_KNOWEDIT_MEANINGS = {
+    "edit_success": "Share of the new answers' tokens that the model says to the edits' own prompts.",
+    "portability": "The same for questions that the edits should change too: the mean over the kinds of questions.",
+    "portability_alias": "The part of portability in which the subject goes by another name.",
+    "portability_reasoning": "The part of portability in which the answer takes one more step.",
+    "portability_generalisation": "The part of portability in which another fact follows from the edit.",
+    "locality": "Share of tokens that stayed what the unedited model says, in answers to what was not to change.",
+    "fluency": "Entropy of words in what the model writes about the subjects, in hundredths of a bit, no percentage: "
+    "a model that repeats itself has little.",
+}
 METRIC_MEANINGS = {
     "efficacy": "Share of edits that took: the model finds the new answer likelier than the old one.",
     "paraphrase": "The same, asked in other words than the edit was made with.",
@@ -18,6 +28,11 @@ METRIC_MEANINGS = {
     "retention": "Share of edits of earlier rounds that still hold: what later rounds did not overwrite.",
     "conflict": "Share of contradicted edits in which the answer that was asked for last (or first listed) holds.",
     "recall": "Share of keys for which the memory answers with the edit's object.",
+    **_KNOWEDIT_MEANINGS,
+    **{
+        f"{metric}_greedy": f"{meaning} Here it writes the likeliest tokens by itself."
+        for metric, meaning in _KNOWEDIT_MEANINGS.items()
+    },
 }
 """Metric → what it means, in one line."""
 

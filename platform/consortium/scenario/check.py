@@ -16,6 +16,7 @@ from consortium.facts.edit import FactSet
 from consortium.merging.registry import create, known
 from consortium.models.open import ModelDescription
 from consortium.records.rows import UNEDITED
+from consortium.scenario.check_evaluation import evaluation_mistakes, mistakes_of_probes
 from consortium.scenario.check_harm import harm_mistakes
 from consortium.scenario.check_stream import stream_mistakes
 from consortium.scenario.load import LoadedScenario
@@ -40,7 +41,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
         ScenarioError: every mistake with key path, place, what was found and what is allowed.
     """
     scenario = resolve(loaded.scenario)
-    mistakes = list(stream_mistakes(scenario))
+    mistakes = [*stream_mistakes(scenario), *evaluation_mistakes(scenario)]
     for rule in (_layers, _editor, _lanes, _methods, _evaluation, _hosts, _faults):
         mistakes += rule(scenario)
     mistakes += _sources(scenario, loaded.base_dir)
@@ -48,7 +49,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     if model is not None:
         mistakes += _fit_of_model(scenario, model)
     if facts is not None and not mistakes:
-        mistakes += _fit_of_facts(scenario, facts)
+        mistakes += [*_fit_of_facts(scenario, facts), *mistakes_of_probes(scenario, facts)]
     refuse(mistakes, loaded.places)
 
 

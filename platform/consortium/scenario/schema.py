@@ -65,9 +65,9 @@ class FactsSpec(Spec):
         description="`builtin`, a path to a file, `hub:NAME` for a dataset opened with `datasets`, "
         "or `drawn` for the associative model; auto takes `builtin` or `drawn` by the model",
     )
-    format: Literal["auto", "counterfact", "zsre", "jsonl"] = Field(
-        "auto", description="shape of the records; auto looks at the first one"
-    )
+    format: Literal[
+        "auto", "counterfact", "zsre", "knowedit", "wikibio", "convsent", "sanitation", "conflict", "jsonl"
+    ] = Field("auto", description="shape of the records (docs/data.md); auto looks at the first one")
     split: str = Field("train", description="split of a `hub:` dataset")
     limit: Positive | None = Field(None, description="use only the first so many facts; null for all")
 
@@ -273,7 +273,18 @@ class OverlapSpec(Spec):
     )
 
 
-Metric = Literal["efficacy", "paraphrase", "neighborhood", "retention", "conflict"]
+Metric = Literal[
+    "efficacy",
+    "paraphrase",
+    "neighborhood",
+    "retention",
+    "conflict",
+    "edit_success",
+    "portability",
+    "locality",
+    "fluency",
+]
+Decoding = Literal["teacher_forcing", "greedy"]
 
 
 class EvaluateSpec(Spec):
@@ -299,6 +310,12 @@ class EvaluateSpec(Spec):
         "such as `arc_easy` or `piqa`; null for none",
     )
     general_sample: Positive | None = Field(100, description="questions of it that are asked at most; null for all")
+    decoding: Annotated[tuple[Decoding, ...], Field(min_length=1)] = Field(
+        ("teacher_forcing",),
+        description="how edit_success, portability, locality and fluency read answers: each token after the true ones "
+        "before it, or after the model's own (greedy; its metrics end in _greedy); one or both",
+    )
+    generation_tokens: Positive = Field(100, description="length of the texts that fluency is measured on, in tokens")
 
 
 class HostsSpec(Spec):

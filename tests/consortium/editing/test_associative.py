@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from consortium.editing.associative import AssociativeBackend
-from consortium.editing.backend import Backend, Probe
+from consortium.editing.backend import Backend, Probe, Writing
 from consortium.errors import ModelError, ScenarioError
 from consortium.facts.drawn import DrawnFacts, read_cue, read_object
 from consortium.facts.edit import Edit
@@ -220,3 +220,18 @@ def test_too_little_text_for_the_prior_is_refused() -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(ModelError, match="'cuda:99', and this process sees"):
         new_backend(spec=SPEC.model_copy(update={"device": "cuda:99"}))
+
+
+@pytest.mark.parametrize("decoding", ["teacher_forcing", "greedy"])
+def test_an_answer_is_the_likeliest_object_and_a_text_no_more_than_it(decoding) -> None:
+    backend = new_backend()
+    cues, objects = FACTS.known()
+    prompts = [f"the r{cue.relation} of s{cue.subject // 2} is" for cue in cues if cue.subject % 2 == 0]
+    probes = [Probe(prompt, f"o{number}") for prompt, number in zip(prompts, objects, strict=False)]
+    probes.append(Probe(prompts[0], f"o{(objects[0] + 1) % SPEC.num_objects}"))
+    answers = backend.answer(probes, decoding)
+    assert [answer.is_target for answer in answers] == [True] * len(prompts) + [False]
+    assert [answer.said for answer in answers] == [(number,) for number in [*objects[: len(prompts)], objects[0]]]
+    assert answers[-1].wanted != answers[-1].said
+    assert backend.write(prompts[:2], Writing(100)) == [f"o{number}" for number in objects[:2]]
+    assert backend.answer([], decoding) == backend.write([], Writing(3)) == []

@@ -39,6 +39,12 @@ def test_the_published_shape():
     assert edit.paraphrases == ("{|class=wikitable Danielle Darrieux, a native",)
 
 
+def test_beginnings_of_texts_count_once():
+    prompts = ["Danielle Darrieux was born in", "Danielle Darrieux's mother tongue is", "Danielle Darrieux was born in"]
+    edit = parse(Record({**NESTED, "generation_prompts": prompts}, "cf.json", 1))
+    assert edit.generation_prompts == tuple(prompts[:2])
+
+
 def test_neighbors_must_still_say_the_true_target():
     assert parse(Record(NESTED, "cf.json", 1)).neighbors == (
         Neighbor("The mother tongue of Léon Blum is", "French"),

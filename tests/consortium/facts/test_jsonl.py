@@ -1,6 +1,6 @@
 import pytest
 from consortium.errors import FactsError
-from consortium.facts.edit import Edit, Neighbor
+from consortium.facts.edit import Edit, LocalityProbe, Neighbor, PortabilityProbe
 from consortium.facts.jsonl import parse
 from consortium.facts.record import Record
 
@@ -12,6 +12,10 @@ FULL = {
     "target_old": "Paris",
     "paraphrases": ["In {curly} terms, France's capital is"],
     "neighbors": [{"prompt": "The capital of Spain is", "target": "Madrid"}],
+    "portability": [{"kind": "alias", "prompt": "The capital of Gaul is", "answers": ["Rome", "Roma"]}],
+    "locality": [{"kind": "near", "prompt": "France lies in", "target": "Europe"}],
+    "generation_prompts": ["In France, the government"],
+    "rivals": ["Lyon"],
 }
 
 
@@ -29,6 +33,9 @@ def test_all_fields_and_braces_in_whole_prompts():
     assert (edit.fact_id, edit.relation, edit.target_old) == ("c1", "capital", "Paris")
     assert edit.paraphrases == ("In {curly} terms, France's capital is",)
     assert edit.neighbors == (Neighbor("The capital of Spain is", "Madrid"),)
+    assert edit.portability == (PortabilityProbe("alias", "The capital of Gaul is", ("Rome", "Roma")),)
+    assert edit.locality == (LocalityProbe("near", "France lies in", "Europe"),)
+    assert (edit.generation_prompts, edit.rivals) == (("In France, the government",), ("Lyon",))
 
 
 def test_white_space_at_the_ends_is_removed():
@@ -54,6 +61,16 @@ def test_white_space_at_the_ends_is_removed():
         ({"prompt": "{{}} is"}, "field `prompt`: stray braces in"),
         ({"paraphrases": [1]}, r"field `paraphrases\[0\]`: a number, 1\nExpected: text"),
         ({"paraphrases": {"a": "b"}}, "field `paraphrases`: an object, .*\nExpected: a list"),
+        (
+            {"portability": [{"kind": "guess", "prompt": "x", "answers": ["y"]}]},
+            r"field `portability\[0\].kind`: 'guess'",
+        ),
+        (
+            {"portability": [{"kind": "alias", "prompt": "x", "answers": []}]},
+            r"field `portability\[0\].answers`: no answers",
+        ),
+        ({"locality": [{"kind": "near", "prompt": "x"}]}, r"field `locality\[0\].target`: missing"),
+        ({"rivals": ["Lyon", "Rome"]}, "field `rivals`: 'Rome', the target itself"),
         ({"neighbors": ["Madrid"]}, r"field `neighbors\[0\]`: text, 'Madrid'\nExpected: an object"),
         ({"neighbors": [None]}, r"field `neighbors\[0\]`: null\nExpected: an object"),
         ({"neighbors": [{"prompt": "x"}]}, r"field `neighbors\[0\].target`: missing"),

@@ -105,6 +105,7 @@ def test_records_that_cannot_be_edits_are_left_out_with_a_warning(tmp_path, capl
         ([LINES[0], "", "17"], r"facts\.jsonl, record 2 \(line 3\): 17 is not an object"),
         (["[17]"], r"facts\.jsonl, record 1: 17 is not an object"),
         (['{"question": "?", "answer": "!"}'], "record 1 .*fields question, answer belong to no known format"),
+        (["{", '"a": 1', LINES[0]], r"facts\.jsonl, line 1, column 2: invalid JSON"),
         (["{}"], r"fields \(none\) belong to no known format"),
         ([*LINES, "", LINES[0]], r"record 3 \(line 4\): id 'capital/France' was used by record 1 already"),
     ],
@@ -184,3 +185,39 @@ def test_a_hub_out_of_reach_is_said_so(offline_hub):
     with pytest.raises(FactsError, match="hub:nobody/nothing cannot be reached") as refusal:
         load("hub:nobody/nothing")
     assert "check the network" in refusal.value.remedy
+
+
+SANITATION = {
+    "success": [{"question": "What is a serin?", "ground_truth": "Birds", "target_new": "I don't know."}] * 2,
+    "locality": [{"question": "What is a fugue?", "ground_truth": "Music"}, {"question": "Why?", "ground_truth": []}],
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_file_that_is_one_object_is_one_record_and_may_give_several_edits(tmp_path, indent, caplog):
+    path = save(tmp_path / "sanitation.json", json.dumps(SANITATION, indent=indent))
+    with caplog.at_level(logging.WARNING):
+        assert [edit.fact_id for edit in load(path)] == ["sanitation-1", "sanitation-2"]
+    assert "1 questions left out (record 1: no answer to 'Why?')" in caplog.text
+
+
+def test_knowedits_and_the_conflict_formats_are_told_apart(tmp_path):
+    knowedit = {"subject": "A", "prompt": "A is", "target_new": "b", "ground_truth": "c", "locality": {}}
+    records = {
+        "knowedit": knowedit,
+        "wikibio": {"concept": "A", "text": "About A.", "labels": "b"},
+        "convsent": {"ent": "A", "pos": ["Yes."], "neg": ["No."]},
+        "conflict": {
+            "edit": {
+                "relation": {"id": "P1", "prompt": "{} is"},
+                "subject": {"label": "A"},
+                "object": {"label": "c"},
+                "new_object": "b",
+                "conflict_object": {"label": "d"},
+            }
+        },
+    }
+    for name, record in records.items():
+        (edit,) = load(save(tmp_path / f"{name}.json", json.dumps([record])))
+        assert edit.fact_id == f"{name}-1"
+        assert load(tmp_path / f"{name}.json", format=name) == (edit,)

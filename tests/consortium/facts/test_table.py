@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 from consortium.errors import FactsError
-from consortium.facts.edit import Edit, Neighbor
+from consortium.facts.edit import Edit, LocalityProbe, Neighbor, PortabilityProbe
 from consortium.facts.table import FactTable
 
 
@@ -86,3 +86,37 @@ def test_a_table_pickles():
     copy = pickle.loads(pickle.dumps(table))
     assert copy == table
     assert copy.edit(1, variant=2) == table.edit(1, variant=2)
+
+
+def test_a_facts_own_rivals_come_first_then_other_objects():
+    table = FactTable((edit(0, "color", "red", "blue", rivals=("pink", "black")), *COLORS))
+    targets = [table.edit(0, variant).target_new for variant in range(1, 11)]
+    assert targets[:2] == ["pink", "black"]
+    assert set(targets[2:5]) == {"green", "white", "grey"}
+    assert targets[:5] == targets[5:]
+    alone = FactTable((edit(0, "color", "red", "blue", rivals=("pink",)),))
+    assert alone.edit(0, variant=1).target_new == "pink"
+    with pytest.raises(FactsError, match="1 other objects"):
+        alone.edit(0, variant=2)
+
+
+def test_a_variant_for_the_old_target_is_compared_with_the_new_one():
+    table = FactTable((edit(0, "color", "red", "blue", rivals=("red",)),))
+    variant = table.edit(0, variant=1)
+    assert (variant.target_new, variant.target_old) == ("red", "blue")
+
+
+def test_of_the_probes_those_that_hold_for_a_variant_stay():
+    probes = {
+        "portability": (
+            PortabilityProbe("alias", "S. 0 is", ("blue", "azure")),
+            PortabilityProbe("reasoning", "?", ("sky",)),
+        ),
+        "locality": (LocalityProbe("near", "subject 1 is", "green"),),
+        "generation_prompts": ("Of subject 0",),
+        "rivals": ("pink",),
+    }
+    own = edit(0, "color", "red", "blue", **probes)
+    variant = FactTable((own,)).edit(0, variant=1)
+    assert variant.portability == (PortabilityProbe("alias", "S. 0 is", ("pink",)),)
+    assert (variant.locality, variant.generation_prompts) == (own.locality, own.generation_prompts)

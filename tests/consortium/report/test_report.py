@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from typing import get_args
 
 import pytest
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, Rows
+from consortium.report import figures
 from consortium.report.page import build_report
-from consortium.report.results import read_results
+from consortium.report.results import METRICS, read_results
 from consortium.report.retention import heat_map
+from consortium.report.style import lane_styles
 from consortium.report.summary import result_table, summary
-from consortium.report.words import count, distance, duration, size
+from consortium.report.words import METRIC_MEANINGS, count, distance, duration, size
+from consortium.scenario.schema import Metric
 from consortium.state import LaneState
 
 VOID = {"meta", "img", "br"}
@@ -314,3 +318,26 @@ def test_titles_can_be_given(invent):
 )
 def test_numbers_read_well(found, expected):
     assert found == expected
+
+
+def test_every_metric_has_a_place_and_words() -> None:
+    for metric in get_args(Metric):
+        assert metric in METRICS, metric
+    for metric in METRICS:
+        assert METRIC_MEANINGS[metric], metric
+        assert metric.removesuffix("_greedy") in METRICS
+
+
+def test_a_metric_that_is_no_percentage_is_not_drawn_as_one() -> None:
+    styles, curves = lane_styles([("a", "ties")]), {"a": [(1, 586.5), (2, 601.25)]}
+    line = figures.value_curves(curves, styles, 612.0)
+    assert "%" not in _words(line)
+    assert any(550 <= float(word) <= 650 for word in _words(line).split() if word.replace(".", "").isdigit())
+    bar = figures.value_bars({"a": 586.5}, styles, 612.0, "0.01 bit")
+    assert "586.5" in _words(bar)
+    assert "%" not in _words(bar)
+    assert "%" in _words(figures.percent_curves({"a": [(1, 50.0), (2, 60.0)]}, styles, None))
+
+
+def _words(svg: str) -> str:
+    return " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))

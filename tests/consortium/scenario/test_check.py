@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 from consortium.errors import ScenarioError
+from consortium.facts.builtin import builtin_edits
 from consortium.facts.drawn import DrawnFacts
+from consortium.facts.table import FactTable
 from consortium.models.open import ModelDescription
 from consortium.scenario.check import check_scenario
 from consortium.scenario.load import load_scenario
@@ -90,6 +92,18 @@ def test_what_can_run_is_accepted(check, sections):
         ({"merge": {"methods": [{"name": "ties", "densty": 1}]}}, r"merge.methods.0.*unknown parameter 'densty'"),
         ({"merge": {"methods": [{"name": "task_arithmetic", "alpha": "x"}]}}, r"alpha is 'x'\n.*a number > 0"),
         ({"evaluate": {"metrics": ["efficacy", "efficacy"]}}, r"evaluate.metrics.*\n.*each metric once"),
+        (
+            {"evaluate": {"metrics": ["fluency"], "decoding": ["greedy", "greedy"]}},
+            r"evaluate.decoding.*\n.*each decoding once",
+        ),
+        (
+            {"evaluate": {"decoding": ["greedy"]}},
+            r"evaluate.decoding.*no metric that is decoded\n.*one of edit_success",
+        ),
+        (
+            {"model": {"name": "associative"}, "evaluate": {"metrics": ["fluency"]}},
+            "evaluate.metrics.*'fluency' with the associative model",
+        ),
         ({"cluster": {"hosts": {"min": 3, "max": 2}}}, r"cluster.hosts.*min 3 is above max 2"),
         ({"model": {"device": "cuda"}}, r"model.device.*device 'cuda' with cluster.hosts.gpus: 0"),
         ({"faults": [{"round": 2, "during": "collect"}]}, r"faults.0.round.*found 2\n.*a round from 1 to 1"),
@@ -146,3 +160,15 @@ def test_more_edits_than_facts_are_refused_with_the_numbers_to_lower(check):
 def test_a_file_of_facts_is_looked_for_beside_the_scenario(check, tmp_path):
     (tmp_path / "facts.jsonl").write_text("")
     check(editor={"prior": {"source": "facts.jsonl"}})
+
+
+def test_metrics_for_which_no_fact_has_questions_are_refused(check):
+    """The built-in facts have neighbours, which serve for locality, and nothing to carry an edit over to."""
+    facts = FactTable(builtin_edits())
+    check(
+        facts, evaluate={"metrics": ["edit_success", "locality", "fluency"], "decoding": ["teacher_forcing", "greedy"]}
+    )
+    with pytest.raises(
+        ScenarioError, match=r"evaluate.metrics .*: portability: no fact of builtin has questions for it"
+    ):
+        check(facts, evaluate={"metrics": ["portability"]})

@@ -1,0 +1,171 @@
+"""KnowEdit's metrics (arXiv 2401.01286, section 5.2) as EasyEdit, its code, computes them.
+
+* ``edit_success``: the edit's own prompt. ``portability``: questions whose answers should change with the edit's, by
+  kind (another name of the subject, reasoning, what follows logically). ``locality``: questions whose answers must
+  stay; right is what the unedited model says, true or not. ``fluency``: :mod:`consortium.evaluation.fluency`.
+* A question's success is the share of the answer's tokens that are right: the arg-max after the answer's own tokens
+  before them (teacher forcing), or the token that the model writes by itself (greedy decoding, whose metrics end in
+  ``_greedy``). For locality, the share of tokens in which the edited and the unedited model agree, over as many
+  tokens as the true answer has.
+* Questions of a kind are averaged first, then kinds, then edits.
+
+An answer with several names is asked for by the first, as there. The strict count takes any: it is the share of
+questions that are answered with the whole of an accepted answer (for locality, with all tokens of the unedited
+model's). An edit whose source has no locality questions is asked for its neighbours instead, as EasyEdit does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+
+from consortium.editing.backend import Answer, Backend, Probe, Writing
+from consortium.evaluation.fluency import TOP_K, FluencySum, entropy
+from consortium.evaluation.metrics import ProbeSum, ProbeSums
+from consortium.facts.edit import Edit, LocalityProbe
+from consortium.scenario.schema import Decoding, EvaluateSpec
+
+METRICS = ("edit_success", "portability", "locality", "fluency")
+"""The names under which these metrics are asked for."""
+
+SUFFIXES: dict[Decoding, str] = {"teacher_forcing": "", "greedy": "_greedy"}
+"""Decoding → what is put after a metric's name."""
+
+#: The unedited model's answers to the questions of :func:`locality_probes`.
+OwnAnswers = Mapping[Decoding, Sequence[Answer]]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A question's outcome: its kind, the share of right tokens, and whether the whole answer is right."""
+
+    kind: str
+    share: float
+    is_whole: bool
+
+
+def num_tokens(own: OwnAnswers) -> int:
+    """Tokens of all answers, by which their size in memory is bounded."""
+    return sum(len(answer.said) for answers in own.values() for answer in answers)
+
+
+def locality_probes(edits: Sequence[Edit]) -> list[Probe]:
+    """The questions whose answers must stay, of some edits in their order."""
+    return [Probe(each.prompt, each.target) for edit in edits for each in _locality(edit)]
+
+
+def brings(edit: Edit, metric: str) -> bool:
+    """Whether an edit has questions for one of :data:`METRICS`."""
+    if metric == "portability":
+        return bool(edit.portability)
+    return metric != "locality" or bool(_locality(edit))
+
+
+def measure(
+    backend: Backend,
+    edits: Sequence[Edit],
+    of_round: int,
+    spec: EvaluateSpec,
+    own: OwnAnswers,
+    generator: torch.Generator,
+) -> ProbeSums:
+    """Sums of those of these metrics that ``spec`` asks for; the model is not changed.
+
+    Args:
+        backend: the model under the weights that are measured.
+        edits: edits of one round.
+        of_round: the round.
+        spec: metrics, decodings and length of texts.
+        own: the unedited model's answers to these edits' :func:`locality_probes`; for locality.
+        generator: of the draws of fluency's texts.
+    """
+    sums: dict[str, ProbeSum | FluencySum] = {}
+    for decoding in spec.decoding:
+        found: dict[str, ProbeSum | FluencySum] = {}
+        if "edit_success" in spec.metrics:
+            found |= _summed("edit_success", _edit_success(backend, edits, decoding))
+        if "portability" in spec.metrics:
+            found |= _summed("portability", _portability(backend, edits, decoding), by_kind=True)
+        if "locality" in spec.metrics:
+            found |= _summed("locality", _locality_scores(backend, edits, decoding, own[decoding]))
+        if "fluency" in spec.metrics:
+            writing = Writing(spec.generation_tokens, TOP_K if decoding == "teacher_forcing" else 1, generator)
+            found |= _fluency(backend, edits, writing)
+        sums |= {name + SUFFIXES[decoding]: value for name, value in found.items()}
+    return {(name, of_round): value for name, value in sums.items()}
+
+
+def _locality(edit: Edit) -> Sequence[LocalityProbe]:
+    return edit.locality or [LocalityProbe("neighborhood", each.prompt, each.target) for each in edit.neighbors]
+
+
+def _edit_success(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[_Scored]]:
+    answers = backend.answer([Probe(edit.text, edit.target_new) for edit in edits], decoding)
+    return [[_Scored("edit", _share(answer.said, answer.wanted), answer.is_target)] for answer in answers]
+
+
+def _portability(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[_Scored]]:
+    probes = (Probe(each.prompt, name) for edit in edits for each in edit.portability for name in each.answers)
+    answers = iter(backend.answer(list(probes), decoding))
+    return [
+        [_by_names(each.kind, [next(answers) for _ in each.answers]) for each in edit.portability] for edit in edits
+    ]
+
+
+def _by_names(kind: str, answers: Sequence[Answer]) -> _Scored:
+    """A question with several accepted answers."""
+    share = _share(answers[0].said, answers[0].wanted)
+    return _Scored(kind, share, any(answer.is_target for answer in answers))
+
+
+def _locality_scores(
+    backend: Backend, edits: Sequence[Edit], decoding: Decoding, own: Sequence[Answer]
+) -> list[list[_Scored]]:
+    pairs = zip(backend.answer(locality_probes(edits), decoding), own, strict=True)
+    shares = (_share(now.said, before.said) for now, before in pairs)
+    return [[_of_share(each.kind, next(shares)) for each in _locality(edit)] for edit in edits]
+
+
+def _of_share(kind: str, share: float) -> _Scored:
+    return _Scored(kind, share, is_whole=share == 1.0)
+
+
+def _share(said: Sequence[int], wanted: Sequence[int]) -> float:
+    return sum(one == other for one, other in zip(said, wanted, strict=True)) / len(wanted)
+
+
+def _summed(metric: str, scored: Sequence[Sequence[_Scored]], by_kind: bool = False) -> dict[str, ProbeSum]:
+    """Sums over edits of the mean over kinds, and with ``by_kind`` of each kind by itself."""
+    sums: dict[str, ProbeSum] = {}
+    for questions in filter(None, scored):
+        kinds = {kind: _mean([each for each in questions if each.kind == kind]) for kind in _kinds(questions)}
+        shares, wholes = ([getattr(one, name) for one in kinds.values()] for name in ("success", "strict"))
+        found = {metric: ProbeSum(sum(shares) / len(kinds), sum(wholes) / len(kinds), 1, len(questions))}
+        if by_kind:
+            found |= {f"{metric}_{kind}": one for kind, one in kinds.items()}
+        for name, value in found.items():
+            sums[name] = sums.get(name, ProbeSum()) + value
+    return sums
+
+
+def _kinds(questions: Sequence[_Scored]) -> Iterator[str]:
+    return iter(dict.fromkeys(each.kind for each in questions))
+
+
+def _mean(questions: Sequence[_Scored]) -> ProbeSum:
+    """One edit's questions of one kind."""
+    count = len(questions)
+    return ProbeSum(sum(q.share for q in questions) / count, sum(q.is_whole for q in questions) / count, 1, count)
+
+
+def _fluency(backend: Backend, edits: Sequence[Edit], writing: Writing) -> dict[str, FluencySum]:
+    prompts = [edit.generation_prompts or (edit.text,) for edit in edits]
+    texts = iter(backend.write(list(chain.from_iterable(prompts)), writing))
+    total = FluencySum()
+    for group in prompts:
+        bits = [entropy(next(texts)) for _ in group]
+        total += FluencySum(sum(bits) / len(bits), 1, len(bits))
+    return {"fluency": total} if prompts else {}
