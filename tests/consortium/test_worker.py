@@ -3,6 +3,7 @@
 import json
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from consortium.evaluation.metrics import add_sums
 from consortium.merging.history import GramHistory
 from consortium.rounds import Part, superseded
 from consortium.scenario.prepare import open_facts
+from consortium.seeds import derive
 from consortium.start import add_chunk
 from consortium.worker import CohortWorker, History, Weights
 from support.pico import pico_folder
@@ -210,6 +212,23 @@ def test_a_cohort_is_its_parties_edits_and_no_others(scenario, worker):
     wanted = [worker._edit(request) for party in range(7) for request in worker.stream.requests(2, party)]
     states, targets = worker.backend.states(wanted, 1, None), worker.backend.targets(wanted, 2)
     np.testing.assert_allclose(keys_KE, worker.backend.keys_and_residuals(states, targets)[0])
+
+
+def test_every_party_has_generators_of_its_own(worker, scenario, monkeypatch):
+    """Derived from what they are for, the lane, the round, the layer and the party."""
+    shares = []
+    method = worker.methods["ties"]
+
+    def watched(given, solver):
+        shares.extend(given)
+        return method.contribute(given, solver)
+
+    monkeypatch.setitem(worker.methods, "ties", SimpleNamespace(needs_solver=True, contribute=watched))
+    collect(worker, "ties", base_of(worker))
+    for share, party in zip(shares, scenario.cohort(1), strict=True):
+        for purpose, generator in (("rotation", share.generator), ("drops", share.drops)):
+            expected = derive(scenario.seed, purpose, "ties", 2, PART.layer, party)
+            assert generator.initial_seed() == expected
 
 
 def test_parties_solve_against_the_history_they_are_given(scenario, worker):

@@ -230,10 +230,17 @@ def test_what_holds_of_each_round_is_a_map_of_its_numbers(finished):
     expected |= {(row.round, row.of_round): row.success for row in rows if row.metric == "efficacy"}
     assert held == expected
     assert set(held) == {(after, of) for after in (1, 2, 3) for of in range(1, after + 1)}
-    picture = heat_map(held)
-    numbers = re.findall(r">\s*(\d+)\s*</text>", picture)
-    for value in held.values():
-        assert f"{value:.0f}" in numbers
+
+
+def test_a_map_has_a_row_for_each_round_after_which_was_measured():
+    """After round 2 the edits of rounds 1 and 2 across, below it after round 4 those of 1 to 4."""
+    held = {(2, 1): 21.0, (2, 2): 22.0, (4, 1): 41.0, (4, 2): 42.0, (4, 3): 43.0, (4, 4): 44.0}
+    found = re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>(\d\d)</text>', heat_map(held))
+    place = {int(text): (float(x), float(y)) for x, y, text in found}
+    assert sorted(place) == sorted(held.values())
+    assert [place[number][0] for number in (21, 22)] == [place[number][0] for number in (41, 42)]
+    assert place[41][0] < place[42][0] < place[43][0] < place[44][0]
+    assert place[21][1] == place[22][1] < place[41][1] == place[44][1]
 
 
 def test_a_run_that_looks_back_at_nothing_has_no_map(invent):
