@@ -15,6 +15,7 @@ from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, num_optimisations, open_lanes, unedited, units_of
 from consortium.progress import Meter, Progress
 from consortium.records.directory import RunDirectory
+from consortium.retractions import cohorts_taking_back
 from consortium.rounds import is_evaluated, num_probed
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior
@@ -195,8 +196,9 @@ class Coordinator:
 
     def _one_round(self, lanes: Sequence[Lane], known: ModelFacts, prior: Prior) -> Work:
         add, put, hand_out = self.dispatcher.add, self.pool.put, self.dispatcher.hand_out
-        work = RoundWork(self.scenario, self._round, prior, self.journal, add, put, hand_out)
-        num_edits = self.stream.num_edits(self._round) * self.scenario.parties.count
+        taking_back = cohorts_taking_back(self.scenario, self.stream, self._round)
+        work = RoundWork(self.scenario, self._round, prior, self.journal, add, put, hand_out, taking_back)
+        num_edits = self.stream.num_requests(self._round)
         self.meter.enter("targets", self._round, num_edits * num_optimisations(self.scenario, self._round), "edits")
         works = [self._lane_round(work, lane, len(lanes)) for lane in lanes]
         if is_evaluated(self.scenario, self._round):

@@ -101,6 +101,10 @@ class Host:
         optimised_at = {layer: self._weights(each) for layer, each in targets_at.items()}
         return self._opened().collect(lane, round_number, cohort, part, self._weights(weights), optimised_at, known)
 
+    def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: ArrayRefs) -> Collected:
+        """What a cohort's parties take back at one layer."""
+        return self._opened().take_back(lane, round_number, cohort, part, self._weights(weights))
+
     def evaluate(self, weights: ArrayRefs, round_number: int, cohort: int, retention: bool) -> ProbeSums:
         """A cohort's probes as counts and sums."""
         return self._opened().evaluate(self._weights(weights), round_number, cohort, retention)

@@ -14,7 +14,7 @@ from consortium.evaluation.metrics import ProbeSums, add_sums
 from consortium.journal import Journal
 from consortium.lanes import Lane
 from consortium.merging.method import Contribution, RunningSum
-from consortium.rounds import Part, metric_rows, plan_round
+from consortium.rounds import Part, metric_rows
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior
 
@@ -39,6 +39,7 @@ class RoundWork:
         add: has a batch worked on.
         put: makes a reference to an array.
         hand_out: gives every idle host what there is to do, before this process is busy for a while.
+        taking_back: cohorts of which some party takes something back in this round.
     """
 
     scenario: Scenario
@@ -48,6 +49,7 @@ class RoundWork:
     add: Callable[[Batch], None]
     put: Callable[[Any], Any]
     hand_out: Callable[[], None]
+    taking_back: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self._shared: dict[Key, Batch] = {}
@@ -57,19 +59,22 @@ class RoundWork:
     def edit(self, lane: Lane) -> Work:
         """Targets, statistics and merges of a lane."""
         targets_at: dict[int, ArrayRefs] = {}
-        for step in plan_round(self.scenario.editor, self.scenario.merge.exchange):
+        for step in lane.steps:
             for layer in step.targets:
-                targets_at[layer] = self._weights(lane)
+                targets_at[layer] = self._anchor(lane)
             yield all_done([self._targets(lane, targets_at[layer], layer) for layer in step.targets])
             for layer in step.targets:
                 self.journal.wanted(lane.name, layer, add_residuals(self._residuals[targets_at[layer].key, layer]))
-            weights, history = self._weights(lane), self._history(lane)
+            weights, history = self._anchor(lane), self._history(lane)
             sums = [self._collect(lane, part, weights, dict(targets_at), history) for part in step.parts]
-            yield all_done([each.batch for each in sums])
-            for part, each in zip(step.parts, sums, strict=True):
+            gone = [self._take_back(lane, part, weights) for part in step.parts]
+            yield all_done([each.batch for each in (*sums, *gone) if each is not None])
+            for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
                 with self.journal.timed("merge", self.round, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
+                    if back is not None:
+                        lane.take_back(back.total())
                     lane.merge(each.total(), solver)
 
     def _targets(self, lane: Lane, weights: ArrayRefs, layer: int) -> Batch:
@@ -111,6 +116,23 @@ class RoundWork:
         self.add(total.batch)
         return total
 
+    def _take_back(self, lane: Lane, part: Part, weights: ArrayRefs) -> _Sum | None:
+        """What is taken back in this round at one layer; None for nothing."""
+        calls = [
+            Call(
+                ("retract", lane.name, self.round, part.layer, cohort),
+                "take_back",
+                (lane.name, self.round, cohort, part, weights),
+                cohort,
+            )
+            for cohort in self.taking_back
+        ]
+        if not calls:
+            return None
+        total = _Sum(self.journal, lane.name, part.layer, calls, "retract")
+        self.add(total.batch)
+        return total
+
     def evaluate(self, lane: Lane, is_edited: bool) -> Work:
         """A lane's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
         weights = self._weights(lane)
@@ -132,6 +154,9 @@ class RoundWork:
     def _weights(self, lane: Lane) -> ArrayRefs:
         return self._stored("weights", lane.weight_versions, lane.weights)
 
+    def _anchor(self, lane: Lane) -> ArrayRefs:
+        return self._stored("weights", lane.anchor_versions, lane.anchor_weights)
+
     def _history(self, lane: Lane) -> ArrayRefs:
         if not lane.method.needs_solver:
             return ArrayRefs({}, {})
@@ -149,14 +174,16 @@ class RoundWork:
 
 
 class _Sum:
-    """The contributions of all cohorts to one layer, added in the order of cohorts as they come."""
+    """The contributions of cohorts to one layer, added in the order of cohorts as they come."""
 
-    def __init__(self, journal: Journal, lane: str, layer: int, calls: Sequence[Call]) -> None:
+    def __init__(self, journal: Journal, lane: str, layer: int, calls: Sequence[Call], phase: str = "collect") -> None:
         self._journal, self._lane = journal, lane
+        self._cohorts = [call.cohort for call in calls]
         self._sum = RunningSum()
-        self.batch = Batch("collect", calls, self._take, [lane], layer)
+        self.batch = Batch(phase, calls, self._take, [lane], layer)
 
-    def _take(self, cohort: int, answer: Answer) -> None:
+    def _take(self, number: int, answer: Answer) -> None:
+        cohort = self._cohorts[number]
         contribution = answer.value.contribution
         contribution.check(f"cohort {cohort}")
         self._journal.sent(self._lane, cohort, answer.value.party_bytes, answer.value.num_left_out)

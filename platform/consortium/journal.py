@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import FactSet
 from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
+from consortium.retractions import num_taken_back
 from consortium.rounds import Distances
 from consortium.scenario.schema import Scenario
 from consortium.streams.stream import Stream
@@ -65,8 +66,9 @@ class Journal:
         now = self.clock()
         row = EventRow(now, kind, round_number, lane, layer, cohort, host, seconds, num_bytes, detail, round_trip_s)
         self._events.append(row)
+        phase = "collect" if kind == "retract" else kind  # the same work, on edits of earlier rounds
         for each in lanes:
-            self._seconds[each, kind] += (seconds or 0.0) / len(lanes)
+            self._seconds[each, phase] += (seconds or 0.0) / len(lanes)
 
     @contextmanager
     def timed(
@@ -116,8 +118,9 @@ class Journal:
         return RoundRow(
             round=round_number,
             lane=lane,
-            num_parties=self.scenario.parties.count,
-            num_edits=stream.num_edits(round_number) * self.scenario.parties.count,
+            num_parties=len(stream.present(round_number)),
+            num_edits=stream.num_requests(round_number),
+            num_retracted=num_taken_back(stream, round_number, stream.departures.parties(round_number)),
             bytes_sent=sum(amount for (each, _), amount in self._party_bytes.items() if each == lane),
             **{f"{phase}_s": self._seconds[lane, phase] for phase in PHASES},
             weights_distance=found.weights_distance,
@@ -129,11 +132,13 @@ class Journal:
 
     def _party_rows(self, round_number: int, lane: str, stream: Stream) -> Iterator[PartyRow]:
         size = self.scenario.cluster.cohort_size
-        per_party = stream.num_edits(round_number)
         for party in range(self.scenario.parties.count):
-            left_out = self._left_out[lane, party] if self.scenario.overlap.detect != "none" else None
-            num_bytes = self._party_bytes[lane, party]
-            yield PartyRow(round_number, lane, party, party // size, per_party, num_bytes, left_out)
+            asked = stream.num_requests(round_number, range(party, party + 1))
+            gone = num_taken_back(stream, round_number, [party])
+            if asked or gone:
+                left_out = self._left_out[lane, party] if self.scenario.overlap.detect != "none" else None
+                num_bytes = self._party_bytes[lane, party]
+                yield PartyRow(round_number, lane, party, party // size, asked, num_bytes, left_out, gone)
 
     def _residual_rows(self, round_number: int) -> Iterator[ResidualRow]:
         places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
@@ -158,4 +163,5 @@ def _edit_rows(scenario: Scenario, round_number: int, stream: Stream, facts: Fac
                 target_new=edit.target_new,
                 target_old=edit.target_old,
                 kind=request.kind,
+                retracted=stream.taken_back_in(request),
             )

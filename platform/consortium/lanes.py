@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from consortium.merging import registry
+from consortium.merging import live, registry
 from consortium.merging.coincidence import Coincidence, coincidence
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
 from consortium.records.rows import UNEDITED
-from consortium.rounds import Distances, distances, is_evaluated, merge_layer, num_probed, plan_round
+from consortium.retractions import cohorts_taking_back, num_taken_back
+from consortium.rounds import Distances, Step, distances, is_evaluated, merge_layer, num_probed, plan_round
 from consortium.scenario.schema import MethodSpec, Scenario
 from consortium.state import LaneState
 from consortium.streams.stream import Stream
@@ -30,14 +31,28 @@ class Lane:
         method: its merge method.
         state: where it stands.
         history_weight: h.
+        steps: what it does in a round.
+        base: W₀ of each layer, for a lane with anchor ``base``; None when statistics are taken against the merged
+            weights.
     """
 
-    def __init__(self, name: str, method: MergeMethod, state: LaneState, history_weight: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        method: MergeMethod,
+        state: LaneState,
+        history_weight: float,
+        steps: Sequence[Step] = (),
+        base: FloatWeights | None = None,
+    ) -> None:
         self.name = name
+        self.steps = steps
         self.method = method
         self.history_weight = history_weight
         self.weights = dict(state.weights)
         self.history = dict(state.history)
+        self.live = dict(state.live)
+        self._base = base
         started = BASE if state.round == 0 else self._version(state.round)
         self.weight_versions = dict.fromkeys(self.weights, started)
         self.coincidence: Coincidence | None = None
@@ -50,6 +65,20 @@ class Lane:
         weights = dict(self.weights)
         return Weights(dict(self.weight_versions), weights.__getitem__)
 
+    @property
+    def anchor_weights(self) -> FloatWeights:
+        """The weights that statistics and targets are taken against."""
+        return self.weights if self._base is None else self._base
+
+    @property
+    def anchor_versions(self) -> dict[int, str]:
+        """Layer → name of its :attr:`anchor_weights`."""
+        return self.weight_versions if self._base is None else dict.fromkeys(self._base, BASE)
+
+    def anchor(self) -> Weights:
+        """The weights that statistics and targets are taken against, as they are now."""
+        return Weights(dict(self.anchor_versions), dict(self.anchor_weights).__getitem__)
+
     def history_now(self) -> History:
         """The histories as they are now."""
         history = dict(self.history)
@@ -61,22 +90,30 @@ class Lane:
         named = {layer: history.version for layer, history in self.history.items()}
         return {layer: version for layer, version in named.items() if version is not None}
 
+    def take_back(self, gone: Contribution) -> None:
+        """Take edits of earlier rounds out of one layer's live sum; the round's merge of the layer comes after."""
+        assert self._base is not None, "nothing can be taken back from merged weights"
+        layer = gone.basis.layer
+        self.live[layer] = live.without(self.live[layer], gone)
+
     def merge(self, total: Contribution, solver: PriorSolver) -> None:
-        """Put one layer's sum into the weights and the history."""
+        """Put one layer's sum into the weights, and into the history or the live sum."""
         layer, round_number = total.basis.layer, total.basis.round
-        merged = merge_layer(
-            self.method, total, solver, self.weights[layer], self.history.get(layer), self.history_weight
-        )
-        self.weights[layer] = merged.weight_VK
-        self.weight_versions[layer] = self._version(round_number)
+        weight_VK, history_weight = self.weights[layer], self.history_weight
         if layer == min(self.weights):  # the same requests meet at every layer
             self.coincidence = coincidence(total)
+        if self._base is not None:
+            total = self.live[layer] = live.with_round(self.live.get(layer), total)
+            weight_VK, history_weight = self._base[layer], 0.0
+        merged = merge_layer(self.method, total, solver, weight_VK, self.history.get(layer), history_weight)
+        self.weights[layer] = merged.weight_VK
+        self.weight_versions[layer] = self._version(round_number)
         if merged.history is not None:
             self.history[layer] = merged.history
 
     def state(self, round_number: int) -> LaneState:
         """The state to commit."""
-        return LaneState(self.name, round_number, dict(self.weights), dict(self.history))
+        return LaneState(self.name, round_number, dict(self.weights), dict(self.history), dict(self.live))
 
 
 def unedited(base: FloatWeights) -> Lane:
@@ -90,7 +127,9 @@ def open_lanes(scenario: Scenario, base: FloatWeights, committed: Mapping[str, L
     for spec in scenario.merge.methods:
         state = committed.get(spec.lane) or LaneState(spec.lane, 0, base, {})
         method = registry.create(spec.name, spec.parameters)
-        lanes.append(Lane(spec.lane, method, state, history_weight_of(scenario, spec)))
+        own_base = base if scenario.merge.anchor_of(spec) == "base" else None
+        steps = steps_of(scenario, spec)
+        lanes.append(Lane(spec.lane, method, state, history_weight_of(scenario, spec), steps, own_base))
     return lanes
 
 
@@ -98,6 +137,11 @@ def history_weight_of(scenario: Scenario, spec: MethodSpec) -> float:
     """h of a lane: its own, or else that of all; ``prior`` weighs earlier keys as heavily as ordinary text, by λ."""
     weight = scenario.merge.history_weight if spec.history_weight is None else spec.history_weight
     return scenario.editor.prior_weight if weight == "prior" else float(weight)
+
+
+def steps_of(scenario: Scenario, spec: MethodSpec) -> tuple[Step, ...]:
+    """The steps of a lane's round."""
+    return plan_round(scenario.editor, scenario.merge.exchange_of(spec))
 
 
 def all_distances(lanes: Sequence[Lane], base: FloatWeights, round_number: int) -> dict[str, Distances]:
@@ -110,12 +154,16 @@ def all_distances(lanes: Sequence[Lane], base: FloatWeights, round_number: int) 
 def expected_work(scenario: Scenario, stream: Stream, first_round: int) -> dict[str, int]:
     """Phase → units of work from ``first_round`` to the last, as :class:`consortium.progress.Meter` counts them."""
     num_lanes = len(scenario.merge.methods)
-    num_parts = sum(len(step.parts) for step in plan_round(scenario.editor, scenario.merge.exchange))
+    num_parts = sum(len(step.parts) for step in steps_of(scenario, scenario.merge.methods[0]))  # as in every lane
     work = {"targets": 0, "collect": 0, "evaluate": 0}
+    if stream.departures.taken_back:
+        work["retract"] = 0
     for round_number in range(first_round, scenario.stream.rounds + 1):
-        num_edits = stream.num_edits(round_number) * scenario.parties.count
+        num_edits = stream.num_requests(round_number)
         work["targets"] += num_edits * num_optimisations(scenario, round_number)
         work["collect"] += num_edits * num_parts * num_lanes
+        for cohort in cohorts_taking_back(scenario, stream, round_number):
+            work["retract"] += units_of(scenario, stream, "retract", round_number, cohort) * num_parts * num_lanes
         if is_evaluated(scenario, round_number):
             probed = num_probed(scenario, stream, round_number, range(scenario.parties.count))
             work["evaluate"] += probed * (num_lanes + 1)
@@ -123,10 +171,20 @@ def expected_work(scenario: Scenario, stream: Stream, first_round: int) -> dict[
 
 
 def num_optimisations(scenario: Scenario, round_number: int) -> int:
-    """How often a round's targets are optimised: once for each lane, but lanes share those of the unedited model."""
-    steps, num_lanes = plan_round(scenario.editor, scenario.merge.exchange), len(scenario.merge.methods)
-    first = len(steps[0].targets) * (1 if round_number == 1 else num_lanes)
-    return first + num_lanes * sum(len(step.targets) for step in steps[1:])
+    """How often a round's targets are optimised: once for each lane, but lanes share those of the unedited model.
+
+    In round 1 these are the targets of every lane's first step, later only those of lanes with anchor ``base``.
+    """
+    shared: set[int] = set()
+    own = 0
+    for spec in scenario.merge.methods:
+        first, *later = steps_of(scenario, spec)
+        if round_number == 1 or scenario.merge.anchor_of(spec) == "base":
+            shared.update(first.targets)
+        else:
+            own += len(first.targets)
+        own += sum(len(step.targets) for step in later)
+    return len(shared) + own
 
 
 def units_of(scenario: Scenario, stream: Stream, phase: str, round_number: int, cohort: int) -> int:
@@ -135,5 +193,7 @@ def units_of(scenario: Scenario, stream: Stream, phase: str, round_number: int, 
     if phase == "evaluate":
         return num_probed(scenario, stream, round_number, parties)
     if phase in ("targets", "collect"):
-        return stream.num_edits(round_number) * len(parties)
+        return stream.num_requests(round_number, parties)
+    if phase == "retract":
+        return num_taken_back(stream, round_number, parties)
     return 1

@@ -38,7 +38,7 @@ ReportProgress = Callable[[Progress], None]
 
 
 #: Rough cost of one unit of each phase, relative to the target of one edit; good enough to say how long is left.
-_COST = {"targets": 1.0, "collect": 0.03, "evaluate": 0.15}
+_COST = {"targets": 1.0, "collect": 0.03, "retract": 0.03, "evaluate": 0.15}
 
 
 class Meter:

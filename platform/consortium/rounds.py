@@ -128,10 +128,10 @@ def sampled_requests(scenario: Scenario, stream: Stream, round_number: int, part
 
     ``evaluate.sample`` is drawn from all parties' requests of the round, so parties have unequal parts of it.
     """
-    per_party = stream.num_edits(round_number)
+    per_party, present_P = stream.num_edits(round_number), stream.present(round_number)
     wanted: dict[int, list[int]] = {}
-    for number in _sampled_numbers(scenario, per_party, round_number, parties).tolist():
-        wanted.setdefault(number // per_party, []).append(number % per_party)
+    for number in _sampled_numbers(scenario, stream, round_number, parties).tolist():
+        wanted.setdefault(int(present_P[number // per_party]), []).append(number % per_party)
     chosen: list[Request] = []
     for party, indices in wanted.items():
         requests = stream.requests(round_number, party)
@@ -141,7 +141,7 @@ def sampled_requests(scenario: Scenario, stream: Stream, round_number: int, part
 
 def num_sampled(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> int:
     """Number of :func:`sampled_requests`."""
-    return len(_sampled_numbers(scenario, stream.num_edits(round_number), round_number, parties))
+    return len(_sampled_numbers(scenario, stream, round_number, parties))
 
 
 def probed_rounds(scenario: Scenario, round_number: int) -> range:
@@ -154,10 +154,11 @@ def num_probed(scenario: Scenario, stream: Stream, round_number: int, parties: r
     return sum(num_sampled(scenario, stream, each, parties) for each in probed_rounds(scenario, round_number))
 
 
-def _sampled_numbers(scenario: Scenario, per_party: int, round_number: int, parties: range) -> NDArray[np.int64]:
-    """The probed ones of the numbers party · per_party + place, ascending."""
-    first, end = parties.start * per_party, parties.stop * per_party
-    total, sample = scenario.parties.count * per_party, scenario.evaluate.sample
+def _sampled_numbers(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> NDArray[np.int64]:
+    """The probed ones of the numbers party · per_party + place, ascending; parties count among those present."""
+    first = stream.num_requests(round_number, range(parties.start))
+    end = first + stream.num_requests(round_number, parties)
+    total, sample = stream.num_requests(round_number), scenario.evaluate.sample
     if sample is None or sample >= total:
         return np.arange(first, end)
     drawn = _draw(scenario.seed, round_number, total, sample)
@@ -246,12 +247,15 @@ def _ratio(
     return float(np.sqrt(above / below)) if below else 0.0
 
 
-def superseded(stream: Stream, scenario: Scenario, rounds: Iterable[int]) -> dict[int, int]:
-    """Fact → last of ``rounds`` in which some party contradicted an earlier request for it."""
+def superseded(stream: Stream, scenario: Scenario, rounds: range) -> dict[int, int]:
+    """Fact → last of ``rounds`` in which some party contradicted an earlier request for it.
+
+    A contradiction that was taken back, up to the last of them, is none.
+    """
     last: dict[int, int] = {}
     for round_number in rounds:
         for party in range(scenario.parties.count):
             for request in stream.requests(round_number, party):
-                if request.kind == "conflict-round":
+                if request.kind == "conflict-round" and stream.is_live(request, rounds[-1]):
                     last[request.fact] = round_number
     return last

@@ -18,10 +18,11 @@ from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
-from consortium.merging.method import sum_in_order
+from consortium.merging.method import Contribution, sum_in_order
 from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
-from consortium.rounds import is_evaluated, metric_rows, num_probed, plan_round
+from consortium.retractions import cohorts_taking_back
+from consortium.rounds import Part, is_evaluated, metric_rows, num_probed
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior
 from consortium.worker import CohortWorker, Weights
@@ -105,11 +106,11 @@ class _Run:
     def _edit(self, lane: Lane, round_number: int) -> None:
         """One round of one lane; every sum runs over cohorts in their order."""
         targets_at: dict[int, Weights] = {}
-        for step in plan_round(self.scenario.editor, self.scenario.merge.exchange):
+        for step in lane.steps:
             for layer in step.targets:
-                targets_at[layer] = lane.snapshot()
+                targets_at[layer] = lane.anchor()
                 self._optimise(lane, round_number, targets_at[layer], layer)
-            weights, history = lane.snapshot(), lane.history_now()
+            weights, history = lane.anchor(), lane.history_now()
             for part in step.parts:
                 parts = []
                 for cohort in self.cohorts:
@@ -120,16 +121,30 @@ class _Run:
                     self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
                     parts.append(collected.contribution)
                     self._advance("collect", round_number, cohort)
+                gone = self._taken_back(lane, round_number, part, weights)
                 with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
+                    if gone:
+                        lane.take_back(sum_in_order(gone))
                     lane.merge(sum_in_order(parts), solver)
+
+    def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Contribution]:
+        """What is taken back in a round at one layer, cohort after cohort."""
+        parts = []
+        for cohort in cohorts_taking_back(self.scenario, self.worker.stream, round_number):
+            with self.journal.timed("retract", round_number, lanes=[lane.name], layer=part.layer):
+                collected = self.worker.take_back(lane.name, round_number, cohort, part, weights)
+            self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
+            parts.append(collected.contribution)
+            self._advance("retract", round_number, cohort)
+        return parts
 
     def _optimise(self, lane: Lane, round_number: int, weights: Weights, layer: int) -> None:
         """Targets of all cohorts; the worker keeps them, so lanes that start from the same weights share them."""
-        num_edits = self.worker.stream.num_edits(round_number) * self.scenario.parties.count
+        num_edits = self.worker.stream.num_requests(round_number)
         self.meter.enter("targets", round_number, num_edits, "edits")
-        is_shared = (weights.key, layer) in self.optimised
-        self.optimised.add((weights.key, layer))
+        is_shared = (round_number, weights.key, layer) in self.optimised
+        self.optimised.add((round_number, weights.key, layer))
         found = []
         for cohort in self.cohorts:
             with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer) as event:

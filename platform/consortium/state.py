@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consortium.merging.history import GramHistory
+from consortium.merging.live import Live
 
 
 @dataclass(frozen=True)
 class LaneState:
-    """Edited weights and history of one lane after some round.
+    """Edited weights, and history or live sums, of one lane after some round.
 
     Attributes:
         lane: name of the lane.
@@ -21,9 +22,11 @@ class LaneState:
         weights: layer → W [V, K] float32, read-only by convention; the master copy that hosts load.
         history: layer → H, the Gram sums of all earlier rounds times the history weight; a layer without an
             entry has H = 0.
+        live: layer → the sum of all edits that still stand, for a lane with anchor ``base``, which has no history.
     """
 
     lane: str
     round: int
     weights: Mapping[int, NDArray[np.float32]]
     history: Mapping[int, GramHistory]
+    live: Mapping[int, Live] = field(default_factory=dict)

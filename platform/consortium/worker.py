@@ -9,11 +9,14 @@ Shapes: E edits, K key width, V value width.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from consortium.editing.backend import Answer, Backend, States, Targets
@@ -28,6 +31,7 @@ from consortium.merging.history import GramHistory
 from consortium.merging.method import Contribution, PartyShare, sum_in_order
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
+from consortium.retractions import retracted_requests
 from consortium.rounds import (
     Part,
     is_first_evaluation,
@@ -49,6 +53,9 @@ _TARGET_BYTES = 256 * 2**20
 _STATE_BYTES = 512 * 2**20
 #: Tokens kept at most of the unedited model's own answers, by which those of later models are measured.
 _ANSWER_TOKENS = 1 << 20
+
+#: Metrics whose probes are not those of an edit of the round.
+_QUESTIONS_OF_THEIR_OWN = {"retention", "conflict", "retracted", *knowedit.METRICS}
 
 BASE = "base"
 
@@ -177,6 +184,12 @@ class CohortWorker:
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
         self._first_target_layer = plan_round(scenario.editor, scenario.merge.exchange)[0].targets[0]
 
+    @cached_property
+    def _shapes(self) -> dict[int, tuple[int, int]]:
+        """Layer → (V, K)."""
+        base = self.backend.base_weights()
+        return {layer: (weight_VK.shape[0], weight_VK.shape[1]) for layer, weight_VK in base.items()}
+
     # Before the first round
 
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
@@ -243,6 +256,8 @@ class CohortWorker:
         return self._targets.get((weights.key, round_number, cohort, layer), make)
 
     def _read_or_optimise(self, edits: Sequence[Edit], layer: int) -> _Found:
+        if not edits:  # all parties of the cohort have left
+            return _Found(Targets(layer, torch.zeros(0, self._shapes[layer][0]), (), (), ()), is_cached=False)
         fingerprint = self.backend.targets_fingerprint(edits, layer) if self._disk is not None else None
         if self._disk is None or fingerprint is None:
             return _Found(self.backend.targets(edits, layer), is_cached=False)
@@ -274,47 +289,95 @@ class CohortWorker:
             targets_at: layer → weights under which its targets were optimised, for all that were in this round.
             history: the lane's history, for methods whose parties solve.
         """
-        targets = self._targets_of(targets_at[part.target_layer], round_number, cohort, part.target_layer)
-        requests = self._requests(round_number, cohort)
-        states = self._states_of(weights, round_number, cohort, part.layer)
-        self._load(weights)
-        keys_KE, missing_VE = self.backend.keys_and_residuals(states, targets)
-        residuals_VE = missing_VE / part.divisor
+        keys_KE, residuals_VE = self._missing(round_number, cohort, part, weights, targets_at[part.target_layer])
         method = self.methods[lane]
         solver = self._solver(part.layer, history) if method.needs_solver else None
         basis = Basis(lane, round_number, part.layer)
         shares = []
-        places = self._places(requests, self._shifts(targets_at, round_number, cohort))
-        for party, own in zip(self.scenario.cohort(cohort), places, strict=True):
+        columns, num_left_out = self._columns(round_number, cohort), []
+        shifts = self._shifts(targets_at, round_number, cohort)
+        for party, own in columns.items():
+            wanting = own if shifts is None else self._wanting(own, shifts)
+            num_left_out.append(own.stop - own.start - keys_KE[:, wanting].shape[1])
             generators = [
                 torch_generator(self.scenario.seed, purpose, lane, round_number, part.layer, party)
                 for purpose in ("rotation", "drops")
             ]
             form = self.scenario.merge.statistics
-            shares.append(PartyShare(basis, keys_KE[:, own], residuals_VE[:, own], form, *generators))
+            shares.append(PartyShare(basis, keys_KE[:, wanting], residuals_VE[:, wanting], form, *generators))
         sent = method.contribute(shares, solver)
-        num_left_out = [len(group) - share.keys_KE.shape[1] for group, share in zip(requests, shares, strict=True)]
         return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), tuple(num_left_out))
 
     def _shifts(self, targets_at: Mapping[int, Weights], round_number: int, cohort: int) -> tuple[float, ...] | None:
         """Relative residuals of the cohort's edits before anything of the round was merged; None if nobody looks."""
-        if self.scenario.overlap.detect == "none":
+        if self.scenario.overlap.detect == "none" or not self.edits(round_number, cohort):
             return None
         layer = self._first_target_layer
         return self._targets_of(targets_at[layer], round_number, cohort, layer).shifts
 
-    def _places(
-        self, requests: Sequence[Sequence[Request]], shifts: Sequence[float] | None
-    ) -> Iterator[slice | list[int]]:
-        """Where each party's edits stand among the cohort's, but for those that it leaves out."""
-        start = 0
-        for group in requests:
-            end = start + len(group)
-            if shifts is None:
-                yield slice(start, end)
-            else:
-                yield [place for place in range(start, end) if not is_held(self.scenario.overlap, shifts[place])]
-            start = end
+    def _wanting(self, own: slice, shifts: Sequence[float]) -> list[int]:
+        """A party's columns, but for those of edits that it leaves out."""
+        return [place for place in range(own.start, own.stop) if not is_held(self.scenario.overlap, shifts[place])]
+
+    def _columns(self, round_number: int, cohort: int) -> dict[int, slice]:
+        """Party → its columns in what is computed of a cohort's round; none for a party that has left."""
+        ends = list(accumulate((len(group) for group in self._requests(round_number, cohort)), initial=0))
+        own = (slice(*ends_of) for ends_of in pairwise(ends))
+        return dict(zip(self.scenario.cohort(cohort), own, strict=True))
+
+    def _missing(
+        self, round_number: int, cohort: int, part: Part, weights: Weights, targets_at: Weights
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys [K, E] and residuals [V, E], shared out, of all edits of a cohort's round, party after party."""
+        if not self.edits(round_number, cohort):
+            value_width, key_width = self._shapes[part.layer]
+            nothing = torch.zeros(key_width + value_width, 0, dtype=torch.float64)
+            return nothing[:key_width], nothing[key_width:]
+        targets = self._targets_of(targets_at, round_number, cohort, part.target_layer)
+        states = self._states_of(weights, round_number, cohort, part.layer)
+        self._load(weights)
+        keys_KE, missing_VE = self.backend.keys_and_residuals(states, targets)
+        return keys_KE, missing_VE / part.divisor
+
+    def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: Weights) -> Collected:
+        """What the cohort's parties take back in a round at one layer, to be subtracted from the lane's live sum.
+
+        Each earlier round is computed again as a whole, as it was when its statistics were sent: targets depend in
+        their last bits on what is optimised beside them. A party sends one contribution over all rounds.
+
+        Args:
+            lane: name of the lane, whose anchor is ``base``.
+            round_number: the round in which they are taken back.
+            cohort: a cohort of which some party takes something back.
+            part: the layer and how the residual is shared.
+            weights: the unedited weights.
+        """
+        basis, form = Basis(lane, round_number, part.layer), self.scenario.merge.statistics
+        shares = {}
+        for party, pieces in self._pieces_taken_back(round_number, cohort, part, weights).items():
+            keys_KE, residuals_VE = (torch.cat(each, dim=1) for each in zip(*pieces, strict=True))
+            generators = [
+                torch_generator(self.scenario.seed, purpose, lane, round_number, part.layer, party)
+                for purpose in ("rotation-back", "drops-back")
+            ]
+            shares[party] = PartyShare(basis, keys_KE, residuals_VE, form, *generators)
+        sent = dict(zip(shares, self.methods[lane].contribute(list(shares.values()), None), strict=True))
+        num_bytes = [sent[party].nbytes if party in sent else 0 for party in self.scenario.cohort(cohort)]
+        return Collected(sum_in_order(sent.values()), tuple(num_bytes), (0,) * len(num_bytes))
+
+    def _pieces_taken_back(
+        self, round_number: int, cohort: int, part: Part, weights: Weights
+    ) -> dict[int, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Party → keys and residuals that it takes back in a round, for each earlier round that they are of."""
+        places = {party: self.stream.departures.places(round_number, party) for party in self.scenario.cohort(cohort)}
+        pieces: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        for earlier in sorted({number for own in places.values() for number, _ in own}):
+            keys_KE, residuals_VE = self._missing(earlier, cohort, part, weights, weights)
+            for party, columns in self._columns(earlier, cohort).items():
+                chosen = [columns.start + index for number, index in places[party] if number == earlier]
+                if chosen:
+                    pieces.setdefault(party, []).append((keys_KE[:, chosen], residuals_VE[:, chosen]))
+        return dict(sorted(pieces.items()))
 
     def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.
@@ -387,17 +450,20 @@ class CohortWorker:
         questions = []
         for of_round, request in self._probed_requests(round_number, parties):
             edit = self._edit(request)
-            shown = [metric for metric in metrics if metric not in ("retention", "conflict", *knowedit.METRICS)]
+            shown = [metric for metric in metrics if metric not in _QUESTIONS_OF_THEIR_OWN]
             questions += [Question(metric, of_round, edit) for metric in shown]
             if "conflict" in metrics and request.rival_variant is not None:
                 rival = self.facts.edit(request.fact, request.rival_variant).target_new
                 questions.append(Question("conflict", of_round, edit, rival))
         if retention and "retention" in metrics:
             questions += self._retention_questions(round_number, parties)
+        if "retracted" in metrics:
+            found = retracted_requests(self.scenario, self.stream, round_number, parties)
+            questions += [Question(metric, back_in, self._edit(request)) for metric, back_in, request in found]
         return questions
 
     def _retention_questions(self, round_number: int, parties: range) -> list[Question]:
-        """Earlier rounds' edits, but for those that a later request contradicted."""
+        """Earlier rounds' edits, but for those that a later request contradicted or that were taken back."""
         earlier = self._standing_requests(range(1, round_number), round_number, parties)
         return [Question("retention", of_round, self._edit(request)) for of_round, request in earlier]
 
@@ -409,20 +475,22 @@ class CohortWorker:
         return [*standing, *((round_number, request) for request in now)]
 
     def _standing_requests(self, rounds: range, round_number: int, parties: range) -> list[tuple[int, Request]]:
-        """Sampled requests of earlier rounds that none up to this round contradicted."""
+        """Sampled requests of earlier rounds that none up to this round contradicted or took back."""
         last_contradicted = self._contradicted_until(round_number)
         return [
             (earlier, request)
             for earlier in rounds
             for request in sampled_requests(self.scenario, self.stream, earlier, parties)
-            if last_contradicted.get(request.fact, 0) <= earlier
+            if last_contradicted.get(request.fact, 0) <= earlier and self.stream.is_live(request, round_number)
         ]
 
     def _contradicted_until(self, round_number: int) -> dict[int, int]:
         """Fact → last round, up to this one, in which it was contradicted; goes on from where it was looked up last."""
         known_until, known = self._contradicted
-        if round_number < known_until:
-            known_until, known = 0, {}
+        if round_number < known_until or any(
+            known_until < each <= round_number for each in self.stream.departures.rounds()
+        ):
+            known_until, known = 0, {}  # what was taken back since contradicts nothing any more
         if round_number > known_until:
             known = known | superseded(self.stream, self.scenario, range(known_until + 1, round_number + 1))
         self._contradicted = (round_number, known)

@@ -62,13 +62,14 @@ class Recording:
     messages: list[tuple[str, bytes]]
     texts: set[str]
     vectors: dict[int, list[np.ndarray]]
+    takes_back: bool
 
 
 def record(scenario, path):
     """Run a scenario over local hosts, and look over the parties' shoulders while they compute."""
     messages, vectors = [], {}
     facts = open_facts(scenario)
-    collect, optimise = CohortWorker.collect, CohortWorker._targets_of
+    collect, take_back, optimise = CohortWorker.collect, CohortWorker.take_back, CohortWorker._targets_of
 
     def note(columns_XE):
         array = np.asarray(columns_XE, dtype=np.float64)
@@ -79,28 +80,29 @@ def record(scenario, path):
         note(targets.vectors_EV.T)
         return targets
 
-    def watched_collect(worker, lane, round_number, cohort, part, *rest):
+    def watching(work, worker, *arguments):
         measure = worker.backend.keys_and_residuals
 
-        def watched(*arguments):
-            found = measure(*arguments)
+        def watched(*states_and_targets):
+            found = measure(*states_and_targets)
             for columns_XE in found:
                 note(columns_XE)
             return found
 
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(worker.backend, "keys_and_residuals", watched)
-            return collect(worker, lane, round_number, cohort, part, *rest)
+            return work(worker, *arguments)
 
     with pytest.MonkeyPatch.context() as patch, RunDirectory.create(path, scenario) as directory:
-        patch.setattr(CohortWorker, "collect", watched_collect)
+        patch.setattr(CohortWorker, "collect", lambda *arguments: watching(collect, *arguments))
+        patch.setattr(CohortWorker, "take_back", lambda *arguments: watching(take_back, *arguments))
         patch.setattr(CohortWorker, "_targets_of", watched_targets)
         observe = lambda call, message: messages.append((call.method, message))  # noqa: E731
         run_on(LocalPool(scenario, facts, 2, observe=observe), directory)
         edits = directory.table("edits").to_pylist()
     texts = {row["subject"] for row in edits} | {row["prompt"].replace("{}", row["subject"]) for row in edits}
     texts |= {row["prompt"] for row in edits} | {row["target_new"] for row in edits}
-    return Recording(messages, texts, vectors)
+    return Recording(messages, texts, vectors, bool(scenario.stream.retract))
 
 
 def parts_of(value):
@@ -147,17 +149,37 @@ def long(texts):
     return {text for text in texts if len(text) >= 4}
 
 
-SCENARIOS = ("associative-auto", "associative-dense", "llama")
+SCENARIOS = ("associative-auto", "associative-dense", "llama", "associative-departing", "llama-departing")
 
 
 @pytest.fixture(scope="module", params=SCENARIOS)
 def recording(request, pico, tmp_path_factory):
     changes = {"stream": {"rounds": 2}, "merge": {"methods": PRIVATE_METHODS}, "cluster": {"cohort_size": 1}}
-    if request.param == "llama":
+    if request.param.endswith("departing"):
+        # Half of four edits, and all eight: the factor of a single edit would be its key.
+        changes["merge"] = {"methods": ["collabedit"], "anchor": "base", "exchange": "round"}
+        changes["evaluate"] = {"metrics": ["efficacy", "retention", "retracted"]}
+        changes["stream"] = {
+            "rounds": 3,
+            "overlap": 0,
+            "conflict": 0,
+            "repeat": 0,
+            "retract": [{"round": 2, "parties": [0], "share": 0.5}],
+            "leave": [{"round": 3, "parties": [1]}],
+        }
+    if request.param == "llama-departing":
+        scenario = pico_scenario(pico["llama"], parties={"edits_per_round": 4}, **changes)
+    elif request.param == "associative-departing":
+        scenario = associative_scenario(**changes)
+    elif request.param == "llama":
         # The columns of an update for two edits lie in a plane: now and then one is along a residual by chance.
         changes["evaluate"] = {
-            "text": "builtin", "text_tokens": 300, "general": _questions(tmp_path_factory),
-            "metrics": [*METRICS, *KNOWEDIT], "decoding": list(SUFFIXES), "generation_tokens": 5,
+            "text": "builtin",
+            "text_tokens": 300,
+            "general": _questions(tmp_path_factory),
+            "metrics": [*METRICS, *KNOWEDIT],
+            "decoding": list(SUFFIXES),
+            "generation_tokens": 5,
         }
         scenario = pico_scenario(pico["llama"], parties={"edits_per_round": 3}, **changes)
     else:
@@ -173,7 +195,8 @@ def _questions(tmp_path_factory):
 
 
 def test_messages_are_made_of_documented_types_and_fields(recording):
-    assert {method for method, _ in recording.messages} >= {"targets", "collect", "evaluate"}
+    expected = {"targets", "collect", "evaluate", *(["take_back"] * recording.takes_back)}
+    assert {method for method, _ in recording.messages} >= expected
     for _, message in recording.messages:
         list(parts_of(pickle.loads(message)))
 
@@ -181,7 +204,7 @@ def test_messages_are_made_of_documented_types_and_fields(recording):
 def test_texts_in_messages_are_names_of_the_documentation(recording):
     """Besides contexts, which the unedited model wrote, messages hold names of lanes, metrics and kinds of requests."""
     measured = {*METRICS, *HARM, *(name + suffix for name in KNOWEDIT for suffix in SUFFIXES.values())}
-    names = {*PRIVATE_METHODS, *get_args(Kind), *measured}
+    names = {*PRIVATE_METHODS, *get_args(Kind), *measured, "retracted", "retracted_before"}
     for method, message in recording.messages:
         if method not in ("contexts", "describe"):
             assert {part for part in parts_of(pickle.loads(message)) if isinstance(part, str)} <= names

@@ -72,7 +72,7 @@ ProbeSums = dict[tuple[str, int], ProbeSum | FluencySum | TextSum | ChoiceSum]
 def probes_of(question: Question) -> list[Probe]:
     """The probes of an edit for one metric; none where its source has none."""
     edit = question.edit
-    if question.metric in ("efficacy", "retention"):
+    if question.metric in ("efficacy", "retention", "retracted", "retracted_before"):
         return [Probe(edit.text, edit.target_new, edit.target_old)]
     if question.metric == "paraphrase":
         return [Probe(prompt, edit.target_new, edit.target_old) for prompt in edit.paraphrases]

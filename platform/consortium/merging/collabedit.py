@@ -31,6 +31,7 @@ class CollabEdit:
     title: ClassVar[str] = "CollabEdit"
     reference: ClassVar[str] = "Zheng et al. 2025, CollabEdit, arXiv 2410.09508, equation 7"
     needs_solver: ClassVar[bool] = False
+    retractable: ClassVar[bool] = True
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[Statistics]:
         """Each party's statistics in the form that its share asks for."""

@@ -45,6 +45,7 @@ class Dare:
     title: ClassVar[str] = "DARE"
     reference: ClassVar[str] = "Yu et al. 2023, DARE, arXiv 2311.03099, section 3"
     needs_solver: ClassVar[bool] = True
+    retractable: ClassVar[bool] = False
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
         """Each party's local update, thinned out; always dense, since a thinned product has no factors."""

@@ -41,6 +41,7 @@ class DareTies:
     title: ClassVar[str] = "DARE + TIES"
     reference: ClassVar[str] = "Yu et al. 2023, DARE, arXiv 2311.03099, before TIES, arXiv 2306.01708"
     needs_solver: ClassVar[bool] = True
+    retractable: ClassVar[bool] = False
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[SignedSums]:
         """Each party's local update, thinned, trimmed and split by sign."""

@@ -36,6 +36,7 @@ class Fisher:
     title: ClassVar[str] = "Fisher average"
     reference: ClassVar[str] = "Matena and Raffel 2022, Fisher merging, arXiv 2111.09832"
     needs_solver: ClassVar[bool] = True
+    retractable: ClassVar[bool] = False
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
         """Each party's Δ_i·diag(G_i), in the place of an update, and its Gram sums."""

@@ -109,6 +109,7 @@ class GlobalEdit:
     title: ClassVar[str] = "Global edit"
     reference: ClassVar[str] = "Meng et al. 2023, MEMIT, arXiv 2210.07229, equations 11-14"
     needs_solver: ClassVar[bool] = False
+    retractable: ClassVar[bool] = True
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[OwnedEdits]:
         """Each party's keys and residuals as they are."""

@@ -91,6 +91,8 @@ class MergeMethod(Protocol):
     """Paper and equation."""
     needs_solver: ClassVar[bool]
     """Parties need the prior to contribute."""
+    retractable: ClassVar[bool]
+    """Contributions of all rounds can be added up, and single edits subtracted (:mod:`consortium.merging.live`)."""
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> Sequence[Contribution]:
         """What each party sends, from its own share alone; parties that are computed together save work."""

@@ -53,6 +53,7 @@ class RegMean:
     title: ClassVar[str] = "RegMean"
     reference: ClassVar[str] = "Jin et al. 2023, RegMean, arXiv 2212.09849, equation 2"
     needs_solver: ClassVar[bool] = True
+    retractable: ClassVar[bool] = False
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
         """Each party's Δ_i·G̃_i, in the place of an update, and its Gram sums."""

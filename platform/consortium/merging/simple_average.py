@@ -32,6 +32,7 @@ class SimpleAverage:
     title: ClassVar[str] = "Simple average"
     reference: ClassVar[str] = "McMahan et al. 2017, FedAvg, arXiv 1602.05629, algorithm 1, equal weights"
     needs_solver: ClassVar[bool] = True
+    retractable: ClassVar[bool] = False
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
         """Each party's local update."""

@@ -35,6 +35,7 @@ class TaskArithmetic:
     title: ClassVar[str] = "Task arithmetic"
     reference: ClassVar[str] = "Ilharco et al. 2023, Task arithmetic, arXiv 2212.04089, section 2"
     needs_solver: ClassVar[bool] = True
+    retractable: ClassVar[bool] = False
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
         """Each party's local update."""

@@ -94,6 +94,7 @@ class Ties:
     title: ClassVar[str] = "TIES"
     reference: ClassVar[str] = "Yadav et al. 2023, TIES-Merging, arXiv 2306.01708, algorithm 1"
     needs_solver: ClassVar[bool] = True
+    retractable: ClassVar[bool] = False
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[SignedSums]:
         """Each party's local update, trimmed and split by sign."""

@@ -1,12 +1,14 @@
-"""Checkpoints: edited weights and history of every lane after a round, as safetensors.
+"""Checkpoints: edited weights, and history or live sums, of every lane after a round, as safetensors.
 
 Shapes: K key width, V value width, N columns. Tensors: ``layer.<n>.weight`` [V, K] float32; of a history, as it is
 (:mod:`consortium.merging.history`), ``layer.<n>.history.base.<round>`` [K, K] and
-``layer.<n>.history.columns.<round>`` [K, N], float64.
+``layer.<n>.history.columns.<round>`` [K, N], float64; of a live sum (:mod:`consortium.merging.live`)
+``layer.<n>.live.<array>``, float64, with what else there is to say of it as JSON in the metadata ``live.<n>``.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,6 +23,7 @@ from safetensors.numpy import save_file
 from consortium.errors import RunDirectoryError
 from consortium.files import replacing, sha256
 from consortium.merging.history import GramHistory
+from consortium.merging.live import Live, live_arrays, live_from
 from consortium.state import LaneState
 
 FOLDER = "checkpoints"
@@ -40,8 +43,13 @@ def save(folder: Path, state: LaneState) -> str:
     """Write a lane's checkpoint into the run directory ``folder``; returns the file's SHA-256."""
     tensors = {f"layer.{n}.weight": np.ascontiguousarray(each, np.float32) for n, each in state.weights.items()}
     tensors |= {name: array for n, each in state.history.items() for name, array in _history_tensors(n, each).items()}
+    metadata = {"lane": state.lane, "round": str(state.round)}
+    for layer, live in state.live.items():
+        header, arrays = live_arrays(live)
+        metadata[f"live.{layer}"] = json.dumps(header)
+        tensors |= {f"layer.{layer}.live.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
     with replacing(folder / path_of(state.lane, state.round)) as temporary:
-        save_file(tensors, temporary, metadata={"lane": state.lane, "round": str(state.round)})
+        save_file(tensors, temporary, metadata=metadata)
         return sha256(temporary)
 
 
@@ -62,6 +70,7 @@ def load(path: Path, digest: str) -> LaneState:
         round=int(metadata["round"]),
         weights=_weights_of(tensors),
         history=_histories_of(metadata["lane"], tensors),
+        live=_live_of(metadata, tensors),
     )
 
 
@@ -88,6 +97,14 @@ def _histories_of(lane: str, tensors: dict[str, NDArray[Any]]) -> dict[int, Gram
         else:
             found[layer] = replace(history, columns={**history.columns, number: array})
     return found
+
+
+def _live_of(metadata: dict[str, str], tensors: dict[str, NDArray[Any]]) -> dict[int, Live]:
+    headers = {int(key.partition(".")[2]): json.loads(text) for key, text in metadata.items() if key[:5] == "live."}
+    arrays: dict[int, dict[str, NDArray[Any]]] = {layer: {} for layer in sorted(headers)}
+    for layer, name in (name.removeprefix("layer.").split(".live.") for name in tensors if ".live." in name):
+        arrays[int(layer)][name] = tensors[f"layer.{layer}.live.{name}"]
+    return {layer: live_from(headers[layer], own) for layer, own in arrays.items()}
 
 
 def keep_only(folder: Path, paths: Iterable[str]) -> None:

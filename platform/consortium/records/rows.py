@@ -53,6 +53,7 @@ class RoundRow:
             "share of what was asked for that no update can give, by the sums; null where these do not tell", "1"
         ),
     )
+    num_retracted: int = field(default=0, metadata=_column("edits of earlier rounds that were taken back", "edits"))
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,15 @@ class EditRow:
     target_new: str = field(metadata=_column("what the model shall say"))
     target_old: str | None = field(metadata=_column("what it said before; null where the source has none"))
     kind: str = field(metadata=_column("fresh, overlap, conflict-party, conflict-round or repeat"))
+    retracted: int | None = field(
+        default=None,
+        metadata=_column("round at whose start the party takes it back, as the scenario says; null: never"),
+    )
 
 
 @dataclass(frozen=True)
 class PartyRow:
-    """What one party gave to one lane in one round."""
+    """What one party gave to one lane in one round, in which it asked for edits or took some back."""
 
     round: int = field(metadata=_column("round number, from 1"))
     lane: str = field(metadata=_column("lane"))
@@ -85,6 +90,7 @@ class PartyRow:
         default=None,
         metadata=_column("edits it left out, the model holding them already; null where nobody looked", "edits"),
     )
+    num_retracted: int = field(default=0, metadata=_column("edits of earlier rounds that it took back", "edits"))
 
 
 @dataclass(frozen=True)
@@ -94,10 +100,15 @@ class MetricRow:
     round: int = field(metadata=_column("round after which was measured; 0 is the unedited model"))
     lane: str = field(metadata=_column("lane; `unedited` at round 0"))
     metric: str = field(
-        metadata=_column("efficacy, paraphrase, neighborhood, harmonic_mean, retention, conflict, perplexity …")
+        metadata=_column(
+            "efficacy, paraphrase, neighborhood, harmonic_mean, retention, conflict, retracted, perplexity …"
+        )
     )
     of_round: int | None = field(
-        metadata=_column("round whose edits were probed; null: of several rounds together, or of no edits")
+        metadata=_column(
+            "round whose edits were probed (of retracted: in which they were taken back); null: of several together, "
+            "or of none"
+        )
     )
     success: float = field(
         metadata=_column("share of success; of a metric with a unit of its own, its value", "percent")
@@ -134,7 +145,7 @@ class EventRow:
     time_s: float = field(metadata=_column("when it was recorded (its end), since the run's start", "s"))
     kind: str = field(
         metadata=_column(
-            "open-model, prior, contexts, targets, collect, merge, evaluate, commit, records, host-started, "
+            "open-model, prior, contexts, targets, collect, retract, merge, evaluate, commit, records, host-started, "
             "host-lost, resumed …"
         )
     )
@@ -213,7 +224,8 @@ def headline(rows: Iterable[MetricRow]) -> dict[tuple[int, str, str], MetricRow]
     """The one row that stands for each (round, lane, metric).
 
     It is the row over several rounds together where there is one, else the row about the round's own edits, else (for
-    example retention with one row for each earlier round) the mean over the rows, weighted by their edits.
+    example retention with one row for each earlier round) the mean over the rows, weighted by their edits. For
+    ``retracted`` it is the mean, whenever its edits were taken back.
     """
     groups: dict[tuple[int, str, str], list[MetricRow]] = {}
     for row in rows:
@@ -222,7 +234,7 @@ def headline(rows: Iterable[MetricRow]) -> dict[tuple[int, str, str], MetricRow]
 
 
 def _stand_in(group: list[MetricRow]) -> MetricRow:
-    for of_round in (None, group[0].round):
+    for of_round in (None, *([group[0].round] if group[0].metric != "retracted" else [])):
         for row in group:
             if row.of_round == of_round:
                 return row

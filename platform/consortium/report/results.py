@@ -30,6 +30,8 @@ METRICS = (
     *("perplexity", "general"),
 )
 """Metrics in the order in which they are shown; others follow by name."""
+ON_THEIR_OWN = frozenset({"retracted", "retracted_before"})
+"""Metrics of which less is better, which have a section of their own."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def read_results(directory: RunDirectory) -> Results:
         for method in directory.scenario.merge.methods
     )
     kinds = _edit_kinds(directory.table("edits"))
-    found = {row.metric for row in metrics}
+    found = {row.metric for row in metrics} - ON_THEIR_OWN
     return Results(
         lanes=lanes,
         unedited={metric: row for (_, lane, metric), row in chosen.items() if lane == UNEDITED},

@@ -143,8 +143,18 @@ def what_was_run(directory: RunDirectory, results: Results) -> str:
         f"their own{amount}. Nobody saw anybody else’s: each party computed from its edits what to send, and a "
         f"coordinator merged what it was sent into the next version of {layers(scenario)}. {methods}. "
         f"Editor {scenario.editor.method}, residuals shared as {scenario.editor.sharing}, keys taken once per "
-        f"{scenario.merge.exchange}, seed {scenario.seed}."
+        f"{_exchanges(scenario)}, seed {scenario.seed}."
     )
+
+
+def _exchanges(scenario: Scenario) -> str:
+    """How often keys are taken, and from the unedited model where they are, by lane where lanes differ."""
+    merge = scenario.merge
+    based = " from the unedited model"
+    said = {each.lane: merge.exchange_of(each) + based * (merge.anchor_of(each) == "base") for each in merge.methods}
+    if len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return ", ".join(f"{words} in {lane}" for lane, words in said.items())
 
 
 def example(directory: RunDirectory) -> str | None:

@@ -16,6 +16,7 @@ from consortium.facts.edit import FactSet
 from consortium.merging.registry import create, known
 from consortium.models.open import ModelDescription
 from consortium.records.rows import UNEDITED
+from consortium.scenario.check_departures import anchor_mistakes, departure_mistakes
 from consortium.scenario.check_evaluation import evaluation_mistakes, mistakes_of_probes
 from consortium.scenario.check_harm import harm_mistakes
 from consortium.scenario.check_stream import stream_mistakes
@@ -42,7 +43,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     """
     scenario = resolve(loaded.scenario)
     mistakes = [*stream_mistakes(scenario), *evaluation_mistakes(scenario)]
-    for rule in (_layers, _editor, _lanes, _methods, _evaluation, _hosts, _faults):
+    for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation, _hosts, _faults):
         mistakes += rule(scenario)
     mistakes += _sources(scenario, loaded.base_dir)
     mistakes += harm_mistakes(scenario, loaded.base_dir)

@@ -122,6 +122,28 @@ class PhaseSpec(Spec):
     repeat: Share | None = Field(None, description="null for the stream's own")
 
 
+class LeaveSpec(Spec):
+    """Parties that leave, and whose edits go with them."""
+
+    round: Positive = Field(description="from this round on they ask for nothing; 1: they never take part")
+    parties: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
+        description="numbers of the parties, from 0"
+    )
+
+
+class RetractSpec(Spec):
+    """Single edits that parties take back."""
+
+    round: Annotated[int, Field(ge=2)] = Field(description="the round in which they are taken back")
+    parties: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
+        description="numbers of the parties, from 0; each takes back its own"
+    )
+    of_round: Positive | None = Field(None, description="the round in which they were asked for; null for all before")
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="share of these edits of a party, drawn; rounded up, so that one is taken back at least"
+    )
+
+
 class StreamSpec(Spec):
     """What is asked for in which round."""
 
@@ -134,6 +156,10 @@ class StreamSpec(Spec):
     )
     repeat: Share = Field(0.0, description="share of a party's edits that repeats one of its earlier rounds")
     phases: tuple[PhaseSpec, ...] = Field((), description="stretches of rounds with settings of their own")
+    leave: tuple[LeaveSpec, ...] = Field(
+        (), description="parties that leave and take their edits with them; needs merge.anchor: base"
+    )
+    retract: tuple[RetractSpec, ...] = Field((), description="edits that are taken back; needs merge.anchor: base")
 
 
 class TargetSpec(Spec):
@@ -212,6 +238,8 @@ Weight = Annotated[float, Field(ge=0.0)]
 HistoryWeight = Annotated[
     Annotated[Weight, Tag("<Weight>")] | Annotated[Literal["prior"], Tag("<Word>")], Discriminator(_weight_form)
 ]
+Exchange = Literal["layer", "round"]
+Anchor = Literal["merged", "base"]
 
 
 class MethodSpec(BaseModel):
@@ -222,6 +250,8 @@ class MethodSpec(BaseModel):
     label: (
         Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")] | None
     ) = Field(None, description="name of the lane; needed when a method is used twice")
+    exchange: Exchange | None = Field(None, description="this lane's own `merge.exchange`; null for the common one")
+    anchor: Anchor | None = Field(None, description="this lane's own `merge.anchor`; null for the common one")
     history_weight: HistoryWeight | None = Field(None, description="h of this lane; null for merge.history_weight")
 
     @property
@@ -249,8 +279,14 @@ class MergeSpec(Spec):
         (MethodSpec(name="global"), MethodSpec(name="collabedit")),
         description="the methods to compare: names, or mappings of a name and its parameters",
     )
-    exchange: Literal["layer", "round"] = Field(
+    exchange: Exchange = Field(
         "layer", description="layer: keys from the model as merged so far; round: all keys from the round's base model"
+    )
+    anchor: Anchor = Field(
+        "merged",
+        description="what statistics are taken against: `merged`, the model as merged so far; `base`, the unedited "
+        "model in every round, which is then merged from the sums of all rounds, so that edits can be taken back "
+        "(needs exchange: round)",
     )
     history_weight: HistoryWeight = Field(
         1.0, description="h, the weight of earlier rounds' Gram sums; prior stands for editor.prior_weight"
@@ -258,6 +294,14 @@ class MergeSpec(Spec):
     statistics: Literal["auto", "dense", "factored"] = Field(
         "auto", description="form in which statistics are sent; auto takes the smaller"
     )
+
+    def exchange_of(self, method: MethodSpec) -> Exchange:
+        """The exchange of a method's lane."""
+        return method.exchange or self.exchange
+
+    def anchor_of(self, method: MethodSpec) -> Anchor:
+        """The anchor of a method's lane."""
+        return method.anchor or self.anchor
 
 
 class OverlapSpec(Spec):
@@ -279,6 +323,7 @@ Metric = Literal[
     "neighborhood",
     "retention",
     "conflict",
+    "retracted",
     "edit_success",
     "portability",
     "locality",

@@ -25,10 +25,13 @@ _HEAD = """\
 #     consortium run {file}
 
 """
-# Examples for lists whose default is empty, and for other forms of a value; each is valid where it stands.
+# Examples for lists whose default is empty, and for other forms of a value; each is valid where it stands, but for
+# what is taken back, which needs another merge.anchor and enough rounds.
 _EXAMPLES = {
     ("stream", "conflict"): ["conflict: {party: 0.1, round: 0}"],
     ("stream", "phases"): ["phases:", "  - {rounds: [1, 1], edits_per_round: 2, overlap: 0.2}"],
+    ("stream", "leave"): ["leave:", "  - {round: 2, parties: [0]}"],
+    ("stream", "retract"): ["retract:", "  - {round: 2, parties: [1], of_round: 1, share: 0.5}"],
     ("merge", "methods"): [
         "methods: [global, {name: collabedit, history_weight: 0}, {name: task_arithmetic, alpha: 0.5}]"
     ],

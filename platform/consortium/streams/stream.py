@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from consortium.scenario.schema import PartiesSpec, StreamSpec
 from consortium.seeds import numpy_generator
 from consortium.streams.demand import draws_per_party
+from consortium.streams.departures import Departures, departures
 from consortium.streams.partition import deal
 from consortium.streams.plan import RoundCounts, plan
 from consortium.streams.request import Kind, Request
@@ -27,16 +28,23 @@ Numbers = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class _Round:
-    """One round of all parties, as tables."""
+    """One round of all parties, as tables.
+
+    Attributes:
+        present_P: the parties that take part.
+        alone: followers whose leader has left.
+    """
 
     counts: RoundCounts
     facts_PE: Numbers
     variants_PE: Numbers
+    present_P: Numbers
+    alone: frozenset[int]
 
     def kinds(self, party: int) -> list[Kind]:
         """The kinds of a party's requests, in the order in which they stand in the tables."""
         counts = self.counts
-        shared = (counts.overlap, counts.conflict_party) if party % 2 else (0, 0)
+        shared = (counts.overlap, counts.conflict_party) if party % 2 and party not in self.alone else (0, 0)
         amounts: dict[Kind, int] = {
             "fresh": counts.num_new - sum(shared),
             "overlap": shared[0],
@@ -70,7 +78,8 @@ class Stream:
         hands = deal(seed, parties.partition, relations, hand_sizes)
         leaders_LN = np.array(hands[0::2], dtype=np.int32)
         followers_FN = np.array(hands[1::2], dtype=np.int32).reshape(parties.count // 2, per_follower)
-        self._rounds = _build_rounds(seed, plans, leaders_LN, followers_FN)
+        self.departures = departures(seed, stream, [counts.num_edits for counts in plans])
+        self._rounds = _build_rounds(seed, plans, leaders_LN, followers_FN, self.departures)
 
     @property
     def num_rounds(self) -> int:
@@ -78,13 +87,46 @@ class Stream:
         return len(self._rounds)
 
     def num_edits(self, round: int) -> int:
-        """How many requests each party has in a round (numbered from 1)."""
+        """How many requests each party that takes part has in a round (numbered from 1)."""
         return self._round(round).counts.num_edits
 
+    def present(self, round: int) -> Numbers:
+        """The parties that take part in a round, in order."""
+        return self._round(round).present_P
+
+    def num_requests(self, round: int, parties: range | None = None) -> int:
+        """How many requests some parties (all, when None) have together in a round."""
+        parties = range(self._num_parties) if parties is None else parties
+        first, end = np.searchsorted(self.present(round), [parties.start, parties.stop])
+        return self.num_edits(round) * int(end - first)
+
+    def sharing_with(self, party: int) -> range:
+        """The parties that may ask for the same facts as a party, itself included: its pair."""
+        return range(party - party % 2, min(party - party % 2 + 2, self._num_parties))
+
+    def taken_back(self, round: int, party: int) -> tuple[Request, ...]:
+        """What a party takes back at the start of a round: requests of its earlier rounds, in the order of asking."""
+        places = self.departures.places(round, party)
+        return tuple(self.requests(earlier, party)[index] for earlier, index in places)
+
+    def taken_back_in(self, request: Request) -> int | None:
+        """The round at whose start a request is taken back; None for never."""
+        return self.departures.taken_back.get(request.party, {}).get((request.round, request.index))
+
+    def is_live(self, request: Request, round: int) -> bool:
+        """Whether a request still stands in a round: it was not taken back up to and with this one."""
+        gone = self.taken_back_in(request)
+        return gone is None or round < gone
+
     def requests(self, round: int, party: int) -> tuple[Request, ...]:
-        """What a party (numbered from 0) asks for in a round (numbered from 1); no fact occurs twice in it."""
+        """What a party (numbered from 0) asks for in a round (numbered from 1); no fact occurs twice in it.
+
+        Nothing once it has left.
+        """
         tables = self._round(round)
         assert 0 <= party < self._num_parties, f"party {party} of {self._num_parties}"
+        if not self.departures.takes_part(round, party):
+            return ()
         facts, variants = tables.facts_PE[party].tolist(), tables.variants_PE[party].tolist()
         return tuple(
             Request(round, party, index, fact, variant, kind, variant - 1 if kind.startswith("conflict") else None)
@@ -97,9 +139,12 @@ class Stream:
 
 
 def _build_rounds(
-    seed: int, plans: Sequence[RoundCounts], leaders_LN: Numbers, followers_FN: Numbers
+    seed: int, plans: Sequence[RoundCounts], leaders_LN: Numbers, followers_FN: Numbers, gone: Departures
 ) -> tuple[_Round, ...]:
-    """Lay the dealt facts out over the rounds, all parties at once."""
+    """Lay the dealt facts out over the rounds, all parties at once; those that have left keep what was dealt to them.
+
+    So a party that leaves changes nobody else's draws. What its follower would have shared with it is fresh instead.
+    """
     num_parties = len(leaders_LN) + len(followers_FN)
     had_facts_PA = np.empty((num_parties, 0), np.int32)
     had_variants_PA = np.empty((num_parties, 0), np.int32)
@@ -107,8 +152,10 @@ def _build_rounds(
     rounds = []
     leader_at = follower_at = 0
     for number, counts in enumerate(plans, start=1):
+        alone = frozenset(party + 1 for party in gone.left if party % 2 == 0 and not gone.takes_part(number, party))
         new_facts_PN, new_variants_PN = _new_facts(
             counts,
+            alone,
             leaders_LN[:, leader_at : leader_at + counts.num_new],
             followers_FN[:, follower_at : follower_at + counts.num_fresh_of_follower],
         )
@@ -119,7 +166,9 @@ def _build_rounds(
         again_PE[:, : counts.conflict_round] += 1
         np.put_along_axis(had_variants_PA, places_PE, again_PE, axis=1)
         facts_PE = np.hstack([new_facts_PN, np.take_along_axis(had_facts_PA, places_PE, axis=1)])
-        rounds.append(_Round(counts, facts_PE, np.hstack([new_variants_PN, again_PE])))
+        present = [party for party in range(num_parties) if gone.takes_part(number, party)]
+        variants_PE = np.hstack([new_variants_PN, again_PE])
+        rounds.append(_Round(counts, facts_PE, variants_PE, np.array(present, np.int32), alone))
 
         had_facts_PA = np.hstack([had_facts_PA, new_facts_PN])
         had_variants_PA = np.hstack([had_variants_PA, new_variants_PN])
@@ -127,7 +176,9 @@ def _build_rounds(
     return tuple(rounds)
 
 
-def _new_facts(counts: RoundCounts, leaders_LN: Numbers, fresh_FN: Numbers) -> tuple[Numbers, Numbers]:
+def _new_facts(
+    counts: RoundCounts, alone: frozenset[int], leaders_LN: Numbers, fresh_FN: Numbers
+) -> tuple[Numbers, Numbers]:
     """Facts that each party had not had before, and their variants; the leader's first ones are the shared ones."""
     num_parties = len(leaders_LN) + len(fresh_FN)
     facts_PN = np.empty((num_parties, counts.num_new), np.int32)
@@ -135,6 +186,7 @@ def _new_facts(counts: RoundCounts, leaders_LN: Numbers, fresh_FN: Numbers) -> t
     facts_PN[1::2] = np.hstack([fresh_FN, leaders_LN[: len(fresh_FN), : counts.num_shared]])
     variants_PN = np.zeros_like(facts_PN)
     variants_PN[1::2, counts.num_new - counts.conflict_party :] = 1
+    variants_PN[sorted(party for party in alone if party < num_parties)] = 0  # with nobody to contradict
     return facts_PN, variants_PN
 
 

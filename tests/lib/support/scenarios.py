@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from consortium import serial
+from consortium.merging.live import live_arrays
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
 from consortium.scenario.schema import Scenario
@@ -68,6 +69,23 @@ def few_edits_scenario(**changes: Any) -> Scenario:
     return associative_scenario(**_laid_over(few, changes))
 
 
+def departing_scenario(**changes: Any) -> Scenario:
+    """Four rounds with anchor ``base``: party 2 leaves in round 3, parties 0 and 4 take some back in rounds 3 and 4."""
+    departing = {
+        "stream": {
+            "rounds": 4,
+            "leave": [{"round": 3, "parties": [2]}],
+            "retract": [
+                {"round": 3, "parties": [0, 4], "of_round": 1, "share": 0.5},
+                {"round": 4, "parties": [4], "share": 0.3},
+            ],
+        },
+        "merge": {"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
+        "evaluate": {"metrics": ["efficacy", "retention", "retracted"]},
+    }
+    return associative_scenario(**_laid_over(departing, changes))
+
+
 def pico_scenario(folder: Path, **changes: Any) -> Scenario:
     """Three parties on a pico language model of four layers, in two cohorts.
 
@@ -114,6 +132,8 @@ def _arrays_of(state: LaneState) -> dict[str, np.ndarray[Any, Any]]:
             arrays[f"history of layer {layer}, columns of round {round_number}"] = columns_KN
         if history.base_KK is not None:
             arrays[f"history of layer {layer}, base until round {history.base_round}"] = history.base_KK
+    for layer, live in state.live.items():
+        arrays |= {f"live sum of layer {layer}, {name}": array for name, array in live_arrays(live)[1].items()}
     return arrays
 
 

@@ -1,0 +1,364 @@
+"""Whole runs with ``merge.anchor: base``: rounds in any order, and what was taken back was never there."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from consortium import serial
+from consortium.editing.open import open_backend
+from consortium.lanes import expected_work, num_optimisations, open_lanes, units_of
+from consortium.records.directory import RunDirectory
+from consortium.report.page import build_report
+from consortium.report.summary import result_table, summary
+from consortium.rounds import plan_round
+from consortium.scenario.prepare import open_facts, prepare
+from consortium.start import add_chunk
+from consortium.streams.stream import Stream
+from consortium.worker import CohortWorker
+from support.pico import pico_folder
+from support.scenarios import associative_scenario, departing_scenario, difference, pico_scenario, run_serially
+
+BASE = {"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"}
+FRESH = {"overlap": 0, "conflict": 0, "repeat": 0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSORTIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return pico_folder(tmp_path_factory.mktemp("llama"), "llama", num_layers=4)
+
+
+@pytest.fixture(scope="module")
+def departed(tmp_path_factory):
+    """A run in which parties leave and take edits back, undisturbed; it has a report."""
+    directory = run_serially(departing_scenario(), tmp_path_factory.mktemp("departed") / "run")
+    build_report(directory)
+    return directory
+
+
+def make_scenario(model, llama, **changes):
+    if model == "associative":
+        return associative_scenario(**changes)
+    # One party a cohort: nobody's targets are optimised beside those of a party that is not there in another run.
+    changes["cluster"] = {"cohort_size": 1, **changes.get("cluster", {})}
+    return pico_scenario(llama, **changes)
+
+
+def base_of(scenario):
+    return open_backend(scenario, open_facts(scenario)).base_weights()
+
+
+def apart(left, right, base=None):
+    """‖left - right‖ / ‖right - base‖ over all layers, in float64; without a base, of the weights themselves."""
+    wide = {layer: weight.astype(np.float64) for layer, weight in right.items()}
+    away = sum(np.sum((left[layer].astype(np.float64) - wide[layer]) ** 2) for layer in wide)
+    size = sum(np.sum((wide[layer] - (0 if base is None else base[layer])) ** 2) for layer in wide)
+    return (away / size) ** 0.5
+
+
+def compare(left, right):
+    """The largest distance of two runs' updates over lanes, where updates are large enough to be seen."""
+    base = base_of(left.scenario)
+    ours, theirs = left.lane_states(), right.lane_states()
+    assert all(apart(state.weights, base) > 1e-3 for state in theirs.values())
+    return max(apart(ours[lane].weights, theirs[lane].weights, base) for lane in theirs)
+
+
+def merge_centrally(scenario, contexts):
+    """W₀ + R·Kᵀ·(C + K·Kᵀ)⁻¹ over the edits of all rounds that still stand, by a general solver."""
+    facts = open_facts(scenario)
+    worker = CohortWorker(scenario, facts, open_backend(scenario, facts))
+    model, stream, prior = worker.backend, worker.stream, None
+    for chunk in range(model.prior_chunks()):
+        prior = add_chunk(prior, model.prior_sum(chunk))
+    model.set_contexts(contexts)
+    weights = model.base_weights()
+    model.load_weights(weights)
+    for part in plan_round(scenario.editor, "round")[0].parts:
+        found = []
+        for number, cohort in itertools.product(range(1, scenario.stream.rounds + 1), range(scenario.num_cohorts)):
+            requests = [each for party in scenario.cohort(cohort) for each in stream.requests(number, party)]
+            if requests:
+                edits = worker.edits(number, cohort)
+                targets = model.targets(edits, part.target_layer)
+                stands = [stream.is_live(request, scenario.stream.rounds) for request in requests]
+                pair = model.keys_and_residuals(model.states(edits, part.layer, None), targets)
+                found.append([columns[:, stands] for columns in pair])
+        keys_KE, missing_VE = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        prior_KK = torch.tensor(prior.sums[part.layer]) * scenario.editor.prior_weight / prior.num_tokens
+        update_VK = torch.linalg.solve(prior_KK + keys_KE @ keys_KE.T, keys_KE @ missing_VE.T).T / part.divisor
+        weights[part.layer] = (weights[part.layer].astype(np.float64) + update_VK.numpy()).astype(np.float32)
+    return weights
+
+
+@pytest.mark.parametrize("sharing", ["memit", "boundary"])
+@pytest.mark.parametrize("model", ["associative", "llama"])
+class TestExact:
+    def test_it_is_one_solve_over_all_edits_that_stand(self, model, sharing, llama, tmp_path):
+        """Of collabedit and of global, by a party that left and single edits that were taken back."""
+        gone = {"leave": [{"round": 3, "parties": [2]}], "retract": [{"round": 2, "parties": [0], "share": 0.5}]}
+        stream = {"rounds": 3, **gone}
+        scenario = make_scenario(model, llama, stream=stream, merge=BASE, editor={"sharing": sharing})
+        directory = run_serially(scenario, tmp_path / "run")
+        states, base = directory.lane_states(), base_of(scenario)
+        central = merge_centrally(scenario, directory.recall("contexts"))
+        assert apart(central, base) > 1e-3, "an update too small to be seen in float32 would prove nothing"
+        for lane, state in states.items():
+            assert apart(state.weights, central, base) <= 1e-6, lane
+
+    def test_the_order_of_rounds_does_not_matter(self, model, sharing, llama, tmp_path, monkeypatch):
+        scenario = make_scenario(model, llama, stream={"rounds": 3, **FRESH}, merge=BASE, editor={"sharing": sharing})
+        whole = run_serially(scenario, tmp_path / "123")
+        asked = Stream.requests
+
+        def permuted(stream, number, party):
+            requests = asked(stream, {1: 3, 2: 1, 3: 2}[number], party)
+            return tuple(dataclasses.replace(request, round=number) for request in requests)
+
+        monkeypatch.setattr(Stream, "requests", permuted)
+        other = run_serially(scenario, tmp_path / "312")
+        assert other.table("edits")["subject"] != whole.table("edits")["subject"]
+        assert compare(other, whole) <= 1e-6
+
+    def test_after_it_left_a_party_was_never_there(self, model, sharing, llama, tmp_path):
+        """Against a run in which it never takes part; all others ask for the same."""
+        changes = {"merge": BASE, "editor": {"sharing": sharing}}
+        left, never, stayed = (
+            run_serially(
+                make_scenario(model, llama, stream={"rounds": 3, **FRESH, "leave": leave}, **changes),
+                tmp_path / f"run-{place}",
+            )
+            for place, leave in enumerate(([{"round": 3, "parties": [1]}], [{"round": 1, "parties": [1]}], []))
+        )
+        assert compare(left, never) <= 1e-6
+        assert compare(stayed, never) > 1e-2
+        assert left.table("edits").num_rows > never.table("edits").num_rows
+
+
+def test_the_first_round_is_that_of_the_default(tmp_path):
+    """Nothing was merged before it, so it makes no difference; later rounds do differ."""
+    methods = ["collabedit", {"name": "collabedit", "label": "anchored", "anchor": "base"}]
+    merge = {"methods": methods, "exchange": "round"}
+    one, three = (
+        run_serially(associative_scenario(stream={"rounds": rounds}, merge=merge), tmp_path / str(rounds)).lane_states()
+        for rounds in (1, 3)
+    )
+    assert apart(one["anchored"].weights, one["collabedit"].weights) <= 1e-7
+    assert apart(three["anchored"].weights, three["collabedit"].weights) > 1e-3
+    assert three["anchored"].history == {} == three["collabedit"].live
+
+
+@pytest.mark.parametrize("key_width", [24, 96])
+def test_of_one_linear_layer_both_anchors_make_the_same_model(key_width, tmp_path):
+    """Recursive least squares: from Wᵣ = Wᵣ₋₁ + (Z − Wᵣ₋₁·K)·Kᵀ·Aᵣ⁻¹ with Aᵣ = Aᵣ₋₁ + K·Kᵀ, K and Z of round r,
+
+    (Wᵣ − W₀)·Aᵣ = (Wᵣ₋₁ − W₀)·Aᵣ₋₁ + (Z − W₀·K)·Kᵀ: residuals against W₀ add up. Keys and targets of one layer of an
+    associative memory do not depend on its weights; contradictions and repeats make no difference.
+    """
+    methods = ["collabedit", {"name": "collabedit", "label": "anchored", "anchor": "base"}]
+    scenario = associative_scenario(
+        model={"key_width": key_width},
+        stream={"rounds": 4},
+        editor={"layers": [1]},
+        merge={"methods": methods, "exchange": "round"},
+    )
+    states = run_serially(scenario, tmp_path / "run").lane_states()
+    assert apart(states["anchored"].weights, states["collabedit"].weights, base_of(scenario)) <= 1e-6
+
+
+class _EnoughError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", [("targets", 2), ("evaluate", 3), ("targets", 4), ("evaluate", 4)])
+def test_a_run_that_was_killed_takes_back_once(departed, moment, tmp_path):
+    """Before, in, and after the round in which a party leaves; the bits are those of the undisturbed run."""
+
+    def watch(progress):
+        if (progress.phase, progress.round) == moment:
+            raise _EnoughError
+
+    with RunDirectory.create(tmp_path / "run", departed.scenario) as directory, pytest.raises(_EnoughError):
+        serial.run(departed.scenario, directory, open_facts(departed.scenario), watch)
+    with RunDirectory.open(tmp_path / "run") as directory:
+        serial.run(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
+    again = RunDirectory.open(tmp_path / "run")
+    assert difference(departed.lane_states(), again.lane_states()) == []
+    for table in ("edits", "parties", "metrics"):
+        assert again.table(table).equals(departed.table(table)), table
+
+
+class TestRecords:
+    def test_the_live_sum_is_of_what_stands(self, departed):
+        edits = departed.table("edits").to_pylist()
+        stands = [row for row in edits if row["retracted"] is None]
+        assert 0 < len(edits) - len(stands) < len(edits)
+        live = [each for state in departed.lane_states().values() for each in state.live.values()]
+        assert {each.num_edits for each in live} == {len(stands)}
+        assert {each.basis.round for each in live} == {4}
+
+    def test_rows_count_who_was_there_and_what_went(self, departed):
+        rounds = {row["round"]: row for row in departed.table("rounds").to_pylist()}
+        assert [rounds[number]["num_parties"] for number in (1, 2, 3, 4)] == [7, 7, 6, 6]
+        assert [rounds[number]["num_edits"] for number in (1, 2, 3, 4)] == [28, 28, 24, 24]
+        # Party 2 takes 8 with it, 0 and 4 half of 4 each; of the 10 that 4 then has, 0.3 in round 4.
+        assert [rounds[number]["num_retracted"] for number in (1, 2, 3, 4)] == [0, 0, 8 + 2 + 2, 3]
+        parties = [row for row in departed.table("parties").to_pylist() if row["lane"] == "collabedit"]
+        of_two = [(row["round"], row["num_edits"], row["num_retracted"]) for row in parties if row["party"] == 2]
+        assert of_two == [(1, 4, 0), (2, 4, 0), (3, 0, 8)]
+        sent = {(row["round"], row["party"]): row["bytes_sent"] for row in parties}
+        assert sent[3, 2] == 2 * sent[1, 2], "eight columns for each layer, in one message over both rounds"
+        assert sent[3, 0] > sent[3, 1], "its own edits and those that it takes back"
+        edits = departed.table("edits").to_pylist()
+        assert {row["retracted"] for row in edits if row["party"] == 2} == {3}
+        assert max(row["round"] for row in edits if row["party"] == 2) == 2
+
+    def test_every_lane_subtracts_once_a_layer(self, departed):
+        rows = [row for row in departed.table("events").to_pylist() if row["kind"] == "retract"]
+        places = {(row["round"], row["lane"], row["layer"]) for row in rows}
+        assert places == set(itertools.product((3, 4), ("global", "collabedit"), (0, 1, 2)))
+        assert len(rows) == 3 * 6 + 1 * 6, "three cohorts in round 3, one in round 4"
+
+    def test_progress_counts_what_is_taken_back(self, tmp_path):
+        scenario, told = departing_scenario(), []
+        with RunDirectory.create(tmp_path / "run", scenario) as directory:
+            serial.run(scenario, directory, open_facts(scenario), told.append)
+        shares = [progress.share_done for progress in told]
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1.0)
+        assert shares[-2] < 1.0
+
+
+class TestMeasures:
+    def test_what_was_taken_back_falls_to_the_unedited_model(self, tmp_path):
+        """Every edit of round 1 is taken back in round 2, in which nobody's keys come near."""
+        retract = [{"round": 2, "parties": list(range(7)), "of_round": 1}]
+        scenario = departing_scenario(
+            model={"key_width": 512},
+            stream={"rounds": 2, "leave": [], "retract": retract, **FRESH},
+            evaluate={"sample": None},
+        )
+        rows = run_serially(scenario, tmp_path / "run").table("metrics").to_pylist()
+        found = {(row["round"], row["lane"], row["metric"]): row for row in rows}
+        before, unedited = found[1, "collabedit", "retracted_before"], found[2, "unedited", "retracted"]
+        assert before["success"] == 100
+        assert found[2, "collabedit", "retracted"]["success"] == unedited["success"] < 50
+        assert {row["of_round"] for row in rows if row["metric"].startswith("retracted")} == {2}
+        assert before["num_edits"] == unedited["num_edits"] == 28
+        assert (2, "collabedit", "retention") not in found, "what was taken back is not to be retained"
+
+    def test_facts_that_are_still_asked_for_are_left_out(self, tmp_path):
+        """The follower asks for half of its leader's facts: when the leader leaves, the model is to know those."""
+        stream = {"rounds": 2, **FRESH, "overlap": 0.5, "leave": [{"round": 2, "parties": [0]}], "retract": []}
+        rows = run_serially(departing_scenario(stream=stream), tmp_path / "run").table("metrics").to_pylist()
+        found = {row["lane"]: row["num_edits"] for row in rows if row["metric"] == "retracted"}
+        assert found == {"unedited": 2, "global": 2, "collabedit": 2}
+
+    def test_a_sample_is_probed(self, tmp_path):
+        scenario = departing_scenario(stream=FRESH, evaluate={"sample": 5})
+        directory = run_serially(scenario, tmp_path / "run")
+        rows = [row for row in directory.table("metrics").to_pylist() if row["metric"].startswith("retracted")]
+        assert {row["num_edits"] for row in rows} == {5, 3}, "three are taken back in round 4"
+        assert {(row["round"], row["metric"], row["of_round"]) for row in rows if row["lane"] == "global"} == {
+            (2, "retracted_before", 3),
+            (3, "retracted", 3),
+            (3, "retracted_before", 4),
+            (4, "retracted", 3),
+            (4, "retracted", 4),
+        }
+
+    def test_a_contradiction_that_was_taken_back_is_none(self, tmp_path):
+        """Party 0 contradicts itself in round 2 and thinks better of it: what it had asked for first holds again."""
+        conflict = {"rounds": 3, **FRESH, "conflict": {"round": 0.5}}
+        probed = []
+        for place, retract in enumerate(([], [{"round": 3, "parties": list(range(7)), "of_round": 2}])):
+            scenario = departing_scenario(
+                stream={**conflict, "leave": [], "retract": retract}, evaluate={"sample": None}
+            )
+            rows = run_serially(scenario, tmp_path / f"run-{place}").table("metrics").to_pylist()
+            probed.append(
+                {
+                    row["num_edits"]
+                    for row in rows
+                    if (row["round"], row["metric"], row["of_round"]) == (3, "retention", 1)
+                }
+            )
+        # Of 28 facts of round 1, rounds 2 and 3 contradict 14 each; round 3's choice is among all, so some meet.
+        with_both, with_one = (min(each) for each in probed)
+        assert with_both < with_one
+
+
+class TestReport:
+    def test_it_says_who_left_and_what_became_of_the_edits(self, departed):
+        page = departed.report_path.read_text(encoding="utf-8")
+        section = page.partition("<h2>What was taken back</h2>")[2].partition("<h2>")[0]
+        assert "party 2 left; parties 0 and 4 took some back" in section
+        assert "party 4 took some back" in section
+        assert section.count("<tr>") == 1 + 2 * 2
+        rows = departed.table("metrics").to_pylist()
+        for metric, number in (("retracted_before", 2), ("retracted", 3), ("retracted", 4)):
+            (value,) = (
+                row["success"]
+                for row in rows
+                if (row["round"], row["lane"], row["metric"], row["of_round"]) == (number, "collabedit", metric, 3)
+            )
+            assert f'<td class="n">{value:.1f}</td>' in section
+        assert "keys taken once per round from the unedited model" in page
+
+    def test_what_was_taken_back_is_not_ranked_with_the_rest(self, departed):
+        found = summary(departed)
+        assert "retracted" in found["lanes"]["collabedit"]["metrics"]
+        assert result_table(found).columns == ("method", "efficacy", "retention", "distance from global")
+
+    def test_runs_that_take_nothing_back_have_no_such_section(self, tmp_path):
+        directory = run_serially(associative_scenario(merge=BASE), tmp_path / "run")
+        assert "What was taken back" not in build_report(directory).read_text(encoding="utf-8")
+
+
+def test_the_shipped_scenario_runs_at_pico_size(llama, tmp_path):
+    small = {"layers": [0, 2], "prior_weight": 0.01, "target.steps": 3, "contexts.tokens": 4, "prior.tokens": 200}
+    changes = {f"editor.{key}": value for key, value in small.items()}
+    changes |= {"model.name": str(llama), "model.device": "cpu", "cluster.target_cache": "false"}
+    scenario = prepare("departure", [f"{key}={value}" for key, value in changes.items()]).scenario
+    directory = run_serially(scenario, tmp_path / "run")
+    assert [row["num_retracted"] for row in directory.table("rounds").to_pylist()] == [0, 0, 0, 0, 6, 6, 2, 2]
+    assert "party 1 left" in build_report(directory).read_text(encoding="utf-8")
+    last = [row for row in directory.table("rounds").to_pylist() if row["lane"] == "collabedit"][-1]
+    assert last["weights_distance"] <= 1e-6
+
+
+class TestWork:
+    def test_anchored_lanes_share_their_targets_in_every_round(self):
+        based = {"anchor": "base", "exchange": "round"}
+        methods = ["collabedit", {"name": "collabedit", "label": "a", **based}, {"name": "global", **based}]
+        scenario = associative_scenario(merge={"methods": methods}, editor={"sharing": "boundary"})
+        # Round 1: layers 0 and 2 unedited for all, and layer 2 after the default lane merged layer 0.
+        assert [num_optimisations(scenario, number) for number in (1, 2)] == [3, 4]
+
+    def test_work_by_hand(self):
+        """Rounds 3 and 4: 24 edits each, targets of layer 2 once for both lanes; 12 and 3 edits taken back."""
+        scenario = departing_scenario()
+        stream = Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * 200)
+        work = expected_work(scenario, stream, 3)
+        assert (work["targets"], work["collect"], work["retract"]) == (48, 48 * 3 * 2, 15 * 3 * 2)
+        assert [units_of(scenario, stream, "retract", 3, cohort) for cohort in range(4)] == [2, 8, 2, 0]
+        assert [units_of(scenario, stream, "collect", 3, cohort) for cohort in range(4)] == [8, 4, 8, 4]
+
+    def test_statistics_are_taken_against_the_unedited_model(self):
+        scenario = departing_scenario()
+        base = base_of(scenario)
+        lane = open_lanes(scenario, base, {})[1]
+        before = lane.anchor()
+        lane.weights[0] = lane.weights[0] + 1
+        lane.weight_versions[0] = "collabedit@1"
+        assert lane.anchor().key == before.key == tuple((layer, "base") for layer in (0, 1, 2))
+        np.testing.assert_array_equal(lane.anchor().read(0), base[0])
+        assert lane.snapshot().key != before.key

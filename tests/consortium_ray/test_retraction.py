@@ -1,0 +1,116 @@
+"""Edits that are taken back over hosts: the serial bits, and each subtraction once, whatever goes wrong."""
+
+from collections import Counter
+
+import pytest
+from consortium.lanes import Lane
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from consortium_ray import runtime
+from consortium_ray.coordinator import Coordinator
+from support.pools import LocalPool, run_on
+from support.scenarios import departing_scenario, difference, pico_scenario, run_serially
+
+TROUBLE = {
+    "losses": {"targets": 0.1, "collect": 0.1, "take_back": 0.3, "evaluate": 0.1},
+    "duplicates": 0.4,
+    "late": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def serial_run(tmp_path_factory):
+    return run_serially(departing_scenario(), tmp_path_factory.mktemp("serial") / "run")
+
+
+def run_locally(scenario, path, size=3, **settings):
+    with RunDirectory.create(path, scenario) as directory:
+        pool = LocalPool(scenario, open_facts(scenario), size, **settings)
+        run_on(pool, directory)
+    return RunDirectory.open(path), pool
+
+
+def assert_same(directory, expected):
+    assert difference(expected.lane_states(), directory.lane_states()) == []
+    for table in ("edits", "parties", "metrics"):
+        assert directory.table(table).equals(expected.table(table)), table
+
+
+@pytest.mark.parametrize(("size", "seed"), [(1, 0), (3, 1), (3, 2)])
+def test_one_host_and_three_give_the_serial_bits(serial_run, size, seed, tmp_path):
+    directory, _ = run_locally(serial_run.scenario, tmp_path / "run", size, seed=seed)
+    assert_same(directory, serial_run)
+
+
+def test_each_subtraction_counts_once_in_a_run_full_of_trouble(serial_run, tmp_path, monkeypatch):
+    taken = []
+    take_back = Lane.take_back
+
+    def watched(lane, gone):
+        taken.append((gone.basis, gone.num_edits))
+        take_back(lane, gone)
+
+    monkeypatch.setattr(Lane, "take_back", watched)
+    directory, pool = run_locally(serial_run.scenario, tmp_path / "run", seed=7, **TROUBLE)
+    assert_same(directory, serial_run)
+    calls = Counter(call.key for _, call in pool.started if call.method == "take_back")
+    assert max(calls.values()) > 1, "no call was lost and made again, which shows nothing"
+    found = sorted((basis.lane, basis.round, basis.layer, number) for basis, number in taken)
+    assert found == sorted(
+        (lane, number, layer, {3: 12, 4: 3}[number])
+        for lane in ("global", "collabedit")
+        for number in (3, 4)
+        for layer in (0, 1, 2)
+    )
+    rows = [row for row in directory.table("events").to_pylist() if row["kind"] == "retract"]
+    keys = [(row["round"], row["lane"], row["layer"], row["cohort"]) for row in rows]
+    assert len(keys) == len(set(keys)) == 2 * 3 * (3 + 1)
+    assert {cohort for number, _, _, cohort in keys if number == 3} == {0, 1, 2}
+
+
+def test_a_run_that_is_killed_while_edits_are_taken_back_goes_on_elsewhere(serial_run, tmp_path):
+    """Stopped when the second subtraction of round 3 was asked for, then in round 4, on one, two and three hosts."""
+    scenario, path = serial_run.scenario, tmp_path / "run"
+    RunDirectory.create(path, scenario).close()
+    for hosts, stop in ((1, 3), (2, 4), (3, None)):
+        with RunDirectory.open(path) as directory:
+            pool = LocalPool(scenario, open_facts(scenario), hosts, seed=hosts)
+            coordinator = Coordinator(scenario, directory, pool.facts, pool)
+            while not coordinator.is_done and _num_asked(pool, stop) < 2:
+                coordinator.step(0.0)
+    directory = RunDirectory.open(path)
+    assert directory.status == "interrupted" or directory.committed_round == 4
+    assert_same(directory, serial_run)
+
+
+def _num_asked(pool, round_number):
+    return sum(call.method == "take_back" and call.arguments[1] == round_number for _, call in pool.started)
+
+
+def test_only_cohorts_that_take_something_back_are_asked(serial_run, tmp_path):
+    _, pool = run_locally(serial_run.scenario, tmp_path / "run")
+    asked = {(call.arguments[1], call.cohort) for _, call in pool.started if call.method == "take_back"}
+    assert asked == {(3, 0), (3, 1), (3, 2), (4, 2)}
+
+
+def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pico, tmp_path):
+    """With hosts that are lost all the time, nobody has the targets of round 1 any more when they are taken back."""
+    scenario = pico_scenario(
+        pico["llama"],
+        parties={"count": 4},
+        stream={"rounds": 2, "retract": [{"round": 2, "parties": [0, 3], "share": 0.5}]},
+        merge={"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
+        evaluate={"metrics": ["efficacy", "retention", "retracted"]},
+    )
+    expected = run_serially(scenario, tmp_path / "serial")
+    directory, pool = run_locally(scenario, tmp_path / "run", 2, seed=3, losses={"take_back": 0.6}, late=0.5)
+    assert_same(directory, expected)
+    assert max(Counter(call.key for _, call in pool.started if call.method == "take_back").values()) > 1
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_ray_gives_the_serial_bits(serial_run, tmp_path):
+    scenario = departing_scenario(cluster={"hosts": {"min": 1, "max": 3, "cpus": 0.1}})
+    with RunDirectory.create(tmp_path / "ray", scenario) as directory:
+        runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+    assert_same(RunDirectory.open(tmp_path / "ray"), serial_run)
