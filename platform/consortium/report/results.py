@@ -15,15 +15,8 @@ from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, hea
 from consortium.report.overhead import RunTime, run_time
 
 PHASES = ("targets", "collect", "merge", "evaluate")
-_KNOWEDIT = (
-    "edit_success",
-    "portability",
-    "portability_alias",
-    "portability_reasoning",
-    "portability_generalisation",
-    "locality",
-    "fluency",
-)
+_KINDS = ("portability_alias", "portability_reasoning", "portability_generalisation")
+_KNOWEDIT = ("edit_success", "portability", *_KINDS, "locality", "fluency")
 METRICS = (
     *("harmonic_mean", "efficacy", "paraphrase", "neighborhood", "retention", "conflict"),
     *(name + suffix for name in _KNOWEDIT for suffix in SUFFIXES.values()),
@@ -32,6 +25,8 @@ METRICS = (
 """Metrics in the order in which they are shown; others follow by name."""
 ON_THEIR_OWN = frozenset({"retracted", "retracted_before"})
 """Metrics of which less is better, which have a section of their own."""
+DETAILS = frozenset(name + suffix for name in _KINDS for suffix in SUFFIXES.values())
+"""Parts of other metrics, for which a terminal has no room."""
 
 
 @dataclass(frozen=True)

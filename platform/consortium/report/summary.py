@@ -8,7 +8,7 @@ from typing import Any
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, MetricRow
 from consortium.report.overhead import RunTime
-from consortium.report.results import METRICS, ON_THEIR_OWN, PHASES, LaneResult, read_results
+from consortium.report.results import DETAILS, METRICS, ON_THEIR_OWN, PHASES, LaneResult, read_results
 from consortium.report.words import distance, measured, metric_name
 
 
@@ -52,10 +52,13 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
 
 
 def result_table(found: dict[str, Any]) -> ResultTable:
-    """A summary as the papers' table: a method a row, score first; metrics in percent but for those with a unit."""
+    """A summary as the papers' table: a method a row, score first; metrics in percent but for those with a unit.
+
+    Left out are :data:`DETAILS` and what less is better of.
+    """
     lanes: dict[str, dict[str, Any]] = found["lanes"]
     measured = [set(found[UNEDITED]), *(set(lane["metrics"]) for lane in lanes.values())]
-    names = set().union(*measured) - ON_THEIR_OWN
+    names = set().union(*measured) - ON_THEIR_OWN - DETAILS
     metrics = [*(each for each in METRICS if each in names), *sorted(names.difference(METRICS))]
     has_distance = any(lane["weights_distance"] is not None for lane in lanes.values())
     rows = [

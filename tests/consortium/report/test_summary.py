@@ -53,3 +53,12 @@ def test_table_without_a_global_lane_has_no_distances(invent):
     table = result_table(summary(invent(rounds=1, methods=["collabedit"])))
     assert "distance from global" not in table.columns
     assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+def test_parts_of_a_metric_are_left_to_the_report(invent):
+    found = summary(invent(rounds=1, methods=["collabedit"]))
+    measure = found["lanes"]["collabedit"]["metrics"]["efficacy"]
+    found["lanes"]["collabedit"]["metrics"] |= dict.fromkeys(("portability", "portability_alias"), measure)
+    columns = result_table(found).columns
+    assert "portability" in columns
+    assert "portability alias" not in columns
