@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consortium.editing.editors.registry import create
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, num_optimisations, open_lanes, unedited, units_of
@@ -18,7 +19,7 @@ from consortium.records.directory import RunDirectory
 from consortium.retractions import cohorts_taking_back
 from consortium.rounds import is_evaluated, num_probed
 from consortium.scenario.schema import Scenario
-from consortium.start import Prior, add_chunk, cached_prior, keep_prior
+from consortium.start import Prior, add_chunk, cached_prior, keep_prior, unmeasured
 from consortium.state import LaneState
 from consortium.streams.stream import Stream
 from consortium.worker import TargetReport
@@ -145,6 +146,8 @@ class Coordinator:
         return known
 
     def _measure_prior(self, known: ModelFacts) -> Generator[Ready, None, Prior]:
+        if not create(self.scenario.editor).uses_prior:
+            return unmeasured(known.base_weights)
         prior = cached_prior(known.prior_fingerprint, self.scenario.editor.edited_layers)
         if prior is None:
             calls = [Call(("prior", chunk), "prior_sum", (chunk,), chunk) for chunk in range(known.prior_chunks)]
@@ -181,7 +184,8 @@ class Coordinator:
             yield all_done([written])
         contexts = self.directory.recall("contexts")
         solving = any(lane.method.needs_solver for lane in open_lanes(self.scenario, {}, {}))
-        refs = {layer: self.pool.put(gram_KK) for layer, gram_KK in prior.sums.items()} if solving else {}
+        needed = solving or create(self.scenario.editor).maps_keys
+        refs = {layer: self.pool.put(gram_KK) for layer, gram_KK in prior.sums.items()} if needed else {}
         self.pool.greet("begin", (tuple(contexts), refs, prior.num_tokens))
 
     def _ask(self, phase: str, call: Call) -> Generator[Ready, None, Any]:

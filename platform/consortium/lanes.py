@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.editing.editors.registry import create
 from consortium.merging import live, registry
 from consortium.merging.coincidence import Coincidence, coincidence
 from consortium.merging.method import Contribution, MergeMethod
@@ -124,12 +125,13 @@ def unedited(base: FloatWeights) -> Lane:
 def open_lanes(scenario: Scenario, base: FloatWeights, committed: Mapping[str, LaneState]) -> list[Lane]:
     """The scenario's lanes where they were committed last, or unedited."""
     lanes = []
+    editor = create(scenario.editor)
     for spec in scenario.merge.methods:
         state = committed.get(spec.lane) or LaneState(spec.lane, 0, base, {})
-        method = registry.create(spec.name, spec.parameters)
+        method = editor.merge_method(registry.create(spec.name, spec.parameters))
         own_base = base if scenario.merge.anchor_of(spec) == "base" else None
-        steps = steps_of(scenario, spec)
-        lanes.append(Lane(spec.lane, method, state, history_weight_of(scenario, spec), steps, own_base))
+        history_weight = history_weight_of(scenario, spec) * editor.history_scale
+        lanes.append(Lane(spec.lane, method, state, history_weight, steps_of(scenario, spec), own_base))
     return lanes
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.editing.editors.registry import create
 from consortium.errors import RunError
 from consortium.evaluation.measure import Sums, measure_of
 from consortium.evaluation.metrics import HARMONIC, ProbeSums, harmonic_mean, over_rounds
@@ -64,9 +65,12 @@ def plan_round(editor: EditorSpec, exchange: str) -> tuple[Step, ...]:
     come; this presumes that each layer's keys and residuals are taken after the layers below were merged. With
     all of them taken at once (``exchange: round``) every layer gets the same share instead, or the shares would
     add up to more than what is missing. ``boundary`` sharing (BLUE, arXiv 2502.03748) gives the first and the
-    last layer targets of their own and their whole residuals.
+    last layer targets of their own and their whole residuals. An editor that tunes weights changes all layers at
+    once; what stands for its targets are the tuned weights.
     """
     layers = editor.edited_layers
+    if create(editor).tunes_weights:
+        return (Step((layers[-1],), tuple(Part(layer, layers[-1], 1) for layer in layers)),)
     if editor.sharing == "boundary":
         parts = [Part(layer, layer, 1) for layer in layers]
     elif exchange == "layer":

@@ -24,7 +24,7 @@ from consortium.records.directory import RunDirectory
 from consortium.retractions import cohorts_taking_back
 from consortium.rounds import Part, is_evaluated, metric_rows, num_probed
 from consortium.scenario.schema import Scenario
-from consortium.start import Prior, add_chunk, cached_prior, keep_prior
+from consortium.start import Prior, add_chunk, cached_prior, keep_prior, unmeasured
 from consortium.worker import CohortWorker, Weights
 
 
@@ -63,6 +63,8 @@ class _Run:
         self.optimised: set[Hashable] = set()
 
     def _measure_prior(self) -> Prior:
+        if not self.worker.editor.uses_prior:
+            return unmeasured(self.base)
         backend = self.worker.backend
         fingerprint = backend.prior_fingerprint()
         prior = cached_prior(fingerprint, self.scenario.editor.edited_layers)

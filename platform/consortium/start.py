@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.editing.editors.registry import create
 from consortium.editing.prior import PriorCache
 from consortium.merging.history import GramHistory
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
-from consortium.scenario.schema import Scenario
+from consortium.scenario.schema import EditorSpec, Scenario
 
 LayerSums = Mapping[int, NDArray[np.float64]]
+LayerWeights = Mapping[int, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,19 @@ class Prior:
 
     sums: LayerSums
     num_tokens: int
-    _solvers: dict[float, Solvers] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _solvers: dict[EditorSpec, Solvers] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def solver(self, scenario: Scenario, layer: int, history: GramHistory | None) -> PriorSolver:
-        """The solver of a layer for C = λ·E[kkᵀ] and a history; what solvers share is kept."""
-        weight = scenario.editor.prior_weight
-        if weight not in self._solvers:
-            self._solvers[weight] = Solvers(self.sums, self.num_tokens, weight)
-        return self._solvers[weight].get(layer, history.version if history else None, lambda: history)
+        """The solver of a layer for the editor's prior and a history; what solvers share is kept."""
+        spec = scenario.editor
+        if spec not in self._solvers:
+            self._solvers[spec] = create(spec).solvers(self.sums, self.num_tokens)
+        return self._solvers[spec].get(layer, history.version if history else None, lambda: history)
+
+
+def unmeasured(base_weights: LayerWeights) -> Prior:
+    """What stands for the prior where the editor uses none: identities."""
+    return Prior({layer: np.eye(weight_VK.shape[1]) for layer, weight_VK in base_weights.items()}, 1)
 
 
 def cached_prior(fingerprint: Mapping[str, object] | None, layers: Sequence[int]) -> Prior | None:

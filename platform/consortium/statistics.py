@@ -282,16 +282,16 @@ def _factors(
     if num_edits > key_width:  # keysᵀ = Q·R, so gram = Rᵀ·R and cross = (residuals·Q)·R
         q_EK, r_KK = torch.linalg.qr(keys_KE.T)
         return r_KK.T, residuals_VE @ q_EK
-    rotation_EE = _rotation(num_edits, generator).to(keys_KE.device)
+    rotation_EE = rotation(num_edits, generator).to(keys_KE.device)
     return keys_KE @ rotation_EE, residuals_VE @ rotation_EE
 
 
-def _rotation(size: int, generator: torch.Generator) -> torch.Tensor:
+def rotation(size: int, generator: torch.Generator) -> torch.Tensor:
     """An orthogonal matrix drawn uniformly (Mezzadri 2007, arXiv math-ph/0609050: QR with R's signs taken out)."""
     gaussian = torch.randn(size, size, generator=generator, dtype=torch.float64)
     q, r = torch.linalg.qr(gaussian)
-    rotation: torch.Tensor = q * torch.sign(torch.diagonal(r))
-    return rotation
+    uniform: torch.Tensor = q * torch.sign(torch.diagonal(r))
+    return uniform
 
 
 def to_arrays(statistics: Statistics) -> tuple[Header, dict[str, Array]]:

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consortium.editing.backend import Answer, Backend, States, Targets
+from consortium.editing.backend import Answer, Backend, States, Targets, Tuning
+from consortium.editing.editors import registry as editors
+from consortium.editing.editors.editor import KeyMap
 from consortium.editing.overlap import Asked, Residuals, is_held, residual_sums
 from consortium.editing.target_cache import TargetCache
 from consortium.evaluation import knowedit
@@ -49,6 +51,8 @@ from consortium.streams.stream import Stream
 
 #: Targets kept at most, in bytes; those that had to go are computed again when they are asked for.
 _TARGET_BYTES = 256 * 2**20
+#: Tuned weights kept at most, in bytes, in place of targets.
+_TUNING_BYTES = 512 * 2**20
 #: Hidden states kept at most, in bytes, on the device; where they had to go, a layer's keys begin at the bottom again.
 _STATE_BYTES = 512 * 2**20
 #: Tokens kept at most of the unedited model's own answers, by which those of later models are measured.
@@ -135,6 +139,9 @@ class _Found:
     is_cached: bool
 
 
+#: What each party of a cohort makes of the weights by fine-tuning.
+Tunings = tuple[Tuning, ...]
+
 Value = TypeVar("Value")
 
 
@@ -173,14 +180,18 @@ class CohortWorker:
         self.facts = facts
         self.backend = backend
         self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
-        self.methods = {spec.lane: registry.create(spec.name, spec.parameters) for spec in scenario.merge.methods}
+        self.editor = editors.create(scenario.editor)
+        methods = {spec.lane: registry.create(spec.name, spec.parameters) for spec in scenario.merge.methods}
+        self.methods = {lane: self.editor.merge_method(method) for lane, method in methods.items()}
         self._loaded: dict[int, str] = dict.fromkeys(scenario.editor.edited_layers, BASE)
         self._targets: _Kept[_Found] = _Kept(_TARGET_BYTES, lambda found: found.targets.vectors_EV.nbytes)
+        self._tunings: _Kept[Tunings] = _Kept(_TUNING_BYTES, lambda tunings: sum(each.nbytes for each in tunings))
         self._states: _Kept[States] = _Kept(_STATE_BYTES, lambda states: states.nbytes)
         self._answers: _Kept[knowedit.OwnAnswers] = _Kept(_ANSWER_TOKENS, knowedit.num_tokens)
         self._disk = TargetCache() if scenario.cluster.target_cache else None
         self._harm = open_harm(scenario.evaluate, scenario.seed)
         self._solvers: Solvers | None = None
+        self._map_keys: KeyMap | None = None
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
         self._first_target_layer = plan_round(scenario.editor, scenario.merge.exchange)[0].targets[0]
 
@@ -205,7 +216,8 @@ class CohortWorker:
     def begin(self, contexts: Sequence[str], prior: Mapping[int, NDArray[np.float64]], num_tokens: int) -> None:
         """Take the run's shared contexts and the prior's sums over ``num_tokens`` tokens."""
         self.backend.set_contexts(contexts)
-        self._solvers = Solvers(prior, num_tokens, self.scenario.editor.prior_weight)
+        self._solvers = self.editor.solvers(prior, num_tokens)
+        self._map_keys = self.editor.key_map(prior, num_tokens)
 
     # In a round
 
@@ -226,7 +238,12 @@ class CohortWorker:
                 self._loaded[layer] = version
 
     def targets(self, weights: Weights, round_number: int, cohort: int, layer: int) -> TargetReport:
-        """Optimise the cohort's targets at ``layer`` under ``weights``, or read them from disk, and keep them."""
+        """Optimise the cohort's targets at ``layer`` under ``weights``, or read them from disk, and keep them.
+
+        An editor that tunes weights does so here; its parties' tuned weights are kept in place of targets.
+        """
+        if self.editor.tunes_weights:
+            return self._report(self._tuned(weights, round_number, cohort))
         found = self._find_targets(weights, round_number, cohort, layer)
         targets = found.targets
         stop_loss = self.scenario.editor.target.stop_loss
@@ -242,6 +259,26 @@ class CohortWorker:
     def _asked(self, round_number: int, cohort: int) -> list[Asked]:
         requests = [request for group in self._requests(round_number, cohort) for request in group]
         return [(request.kind, times_asked(self.stream, request)) for request in requests]
+
+    def _report(self, tunings: Tunings) -> TargetReport:
+        losses = [loss for tuning in tunings for loss in tuning.losses]
+        stop_loss = self.scenario.editor.ft.stop_loss
+        return TargetReport(
+            num_edits=len(losses),
+            num_steps=sum(tuning.num_steps * len(tuning.losses) for tuning in tunings),
+            loss=sum(losses),
+            num_finished=sum(loss < stop_loss for loss in losses),
+        )
+
+    def _tuned(self, weights: Weights, round_number: int, cohort: int) -> Tunings:
+        """What each party of a cohort makes of ``weights`` by fine-tuning them on its own edits."""
+
+        def make() -> Tunings:
+            self._load(weights)
+            groups = self._requests(round_number, cohort)
+            return tuple(self.backend.fine_tune([self._edit(request) for request in group]) for group in groups)
+
+        return self._tunings.get((weights.key, round_number, cohort), make)
 
     def _targets_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> Targets:
         return self._find_targets(weights, round_number, cohort, layer).targets
@@ -289,6 +326,8 @@ class CohortWorker:
             targets_at: layer → weights under which its targets were optimised, for all that were in this round.
             history: the lane's history, for methods whose parties solve.
         """
+        if self.editor.tunes_weights:
+            return self._collect_tuned(lane, round_number, cohort, part.layer, targets_at[part.target_layer])
         keys_KE, residuals_VE = self._missing(round_number, cohort, part, weights, targets_at[part.target_layer])
         method = self.methods[lane]
         solver = self._solver(part.layer, history) if method.needs_solver else None
@@ -299,14 +338,21 @@ class CohortWorker:
         for party, own in columns.items():
             wanting = own if shifts is None else self._wanting(own, shifts)
             num_left_out.append(own.stop - own.start - keys_KE[:, wanting].shape[1])
-            generators = [
-                torch_generator(self.scenario.seed, purpose, lane, round_number, part.layer, party)
-                for purpose in ("rotation", "drops")
-            ]
+            generators = self._generators(lane, round_number, part.layer, party)
             form = self.scenario.merge.statistics
             shares.append(PartyShare(basis, keys_KE[:, wanting], residuals_VE[:, wanting], form, *generators))
-        sent = method.contribute(shares, solver)
+        sent = method.contribute(self.editor.with_updates(shares, solver), solver)
         return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), tuple(num_left_out))
+
+    def _generators(
+        self, lane: str, round_number: int, layer: int, party: int, what: str = ""
+    ) -> tuple[torch.Generator, torch.Generator]:
+        """A party's generators for hiding its keys and for dropping entries, of what it sends or takes back."""
+        place = lane, round_number, layer, party
+        return (
+            torch_generator(self.scenario.seed, f"rotation{what}", *place),
+            torch_generator(self.scenario.seed, f"drops{what}", *place),
+        )
 
     def _shifts(self, targets_at: Mapping[int, Weights], round_number: int, cohort: int) -> tuple[float, ...] | None:
         """Relative residuals of the cohort's edits before anything of the round was merged; None if nobody looks."""
@@ -337,7 +383,8 @@ class CohortWorker:
         states = self._states_of(weights, round_number, cohort, part.layer)
         self._load(weights)
         keys_KE, missing_VE = self.backend.keys_and_residuals(states, targets)
-        return keys_KE, missing_VE / part.divisor
+        assert self._map_keys is not None, "begin comes first"
+        return self._map_keys(part.layer, keys_KE), missing_VE / part.divisor
 
     def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: Weights) -> Collected:
         """What the cohort's parties take back in a round at one layer, to be subtracted from the lane's live sum.
@@ -356,10 +403,7 @@ class CohortWorker:
         shares = {}
         for party, pieces in self._pieces_taken_back(round_number, cohort, part, weights).items():
             keys_KE, residuals_VE = (torch.cat(each, dim=1) for each in zip(*pieces, strict=True))
-            generators = [
-                torch_generator(self.scenario.seed, purpose, lane, round_number, part.layer, party)
-                for purpose in ("rotation-back", "drops-back")
-            ]
+            generators = self._generators(lane, round_number, part.layer, party, "-back")
             shares[party] = PartyShare(basis, keys_KE, residuals_VE, form, *generators)
         sent = dict(zip(shares, self.methods[lane].contribute(list(shares.values()), None), strict=True))
         num_bytes = [sent[party].nbytes if party in sent else 0 for party in self.scenario.cohort(cohort)]
@@ -378,6 +422,20 @@ class CohortWorker:
                 if chosen:
                     pieces.setdefault(party, []).append((keys_KE[:, chosen], residuals_VE[:, chosen]))
         return dict(sorted(pieces.items()))
+
+    def _collect_tuned(self, lane: str, round_number: int, cohort: int, layer: int, weights: Weights) -> Collected:
+        """The cohort's contribution of what its parties tuned; no keys, so nothing for a history."""
+        shares = []
+        for party, tuning in zip(self.scenario.cohort(cohort), self._tuned(weights, round_number, cohort), strict=True):
+            delta_VK = tuning.deltas[layer].double()
+            no_keys_KE, no_residuals_VE = delta_VK.new_zeros(delta_VK.shape[1], 0), delta_VK[:, :0]
+            basis = Basis(lane, round_number, layer)
+            generators = self._generators(lane, round_number, layer, party)
+            shares.append(PartyShare(basis, no_keys_KE, no_residuals_VE, "factored", *generators, update=(delta_VK,)))
+        method = self.methods[lane]
+        assert self._solvers is not None, "begin comes first"
+        sent = method.contribute(shares, self._solvers.get(layer))
+        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), (0,) * len(sent))
 
     def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.

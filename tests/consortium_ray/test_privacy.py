@@ -11,6 +11,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from consortium.editing.associative import AssociativeBackend
+from consortium.editing.editors.registry import EDITORS
 from consortium.editing.overlap import Residuals
 from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
@@ -93,7 +95,15 @@ def record(scenario, path):
             inner.setattr(worker.backend, "keys_and_residuals", watched)
             return work(worker, *arguments)
 
+    tune = AssociativeBackend.fine_tune
+
+    def watched_tuning(backend, edits):
+        for keys_EK in backend._edit_keys(edits):
+            note(keys_EK.T)
+        return tune(backend, edits)
+
     with pytest.MonkeyPatch.context() as patch, RunDirectory.create(path, scenario) as directory:
+        patch.setattr(AssociativeBackend, "fine_tune", watched_tuning)
         patch.setattr(CohortWorker, "collect", lambda *arguments: watching(collect, *arguments))
         patch.setattr(CohortWorker, "take_back", lambda *arguments: watching(take_back, *arguments))
         patch.setattr(CohortWorker, "_targets_of", watched_targets)
@@ -149,7 +159,10 @@ def long(texts):
     return {text for text in texts if len(text) >= 4}
 
 
-SCENARIOS = ("associative-auto", "associative-dense", "llama", "associative-departing", "llama-departing")
+SCENARIOS = (
+    *("associative-auto", "associative-dense", "llama", "associative-departing", "llama-departing"),
+    *("rome", "ft"),
+)
 
 
 @pytest.fixture(scope="module", params=SCENARIOS)
@@ -182,6 +195,13 @@ def recording(request, pico, tmp_path_factory):
             "generation_tokens": 5,
         }
         scenario = pico_scenario(pico["llama"], parties={"edits_per_round": 3}, **changes)
+    elif request.param in EDITORS:
+        changes["editor"] = {"method": request.param}
+        changes["merge"] = {
+            "methods": [name for name in EDITORS[request.param].merges if name != "global"],
+            "exchange": "round",
+        }
+        scenario = associative_scenario(**changes)
     else:
         changes["merge"]["statistics"] = request.param.removeprefix("associative-")
         scenario = associative_scenario(**changes)
@@ -239,7 +259,7 @@ class TestTheSearchFinds:
         assert widths == {24, 10}, "keys and residuals alike"
 
     def test_keys_that_are_not_rotated(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("consortium.statistics._rotation", lambda size, generator: _identity(size))
+        monkeypatch.setattr("consortium.statistics.rotation", lambda size, generator: _identity(size))
         scenario = associative_scenario(
             stream={"rounds": 1}, merge={"methods": ["collabedit"], "statistics": "factored"}
         )

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.arrays import tensor_of
-from consortium.editing.backend import Answer, Probe, Score, States, Targets, Writing
+from consortium.editing.backend import Answer, Probe, Score, States, Targets, Tuning, Writing
+from consortium.editing.fine_tuning import Deltas, Descent, descend
 from consortium.editing.prior import prior_tokens
 from consortium.errors import ScenarioError
 from consortium.facts.drawn import DrawnFacts, read_cue, read_object
@@ -52,6 +53,7 @@ class AssociativeBackend:
         self._prior_tokens = prior_tokens(editor.prior, spec.key_width)
         self._device = find_device(spec.device)
         self._edited_layers = editor.edited_layers
+        self._fine_tuning = editor.ft
         self._memory = AssociativeMemory(spec, seed)
         self._codes_OV = tensor_of(self._memory.codes_OV, self._device)
         self._base_weights = self._memory.weights_that_know(*facts.known())
@@ -113,6 +115,26 @@ class AssociativeBackend:
         keys_LEK = self._edit_keys(states.edits)
         hidden_VE = self._sum_of_layers(keys_LEK, range(targets.layer + 1))
         return tensor_of(keys_LEK[states.layer]).T.contiguous(), targets.vectors_EV.T.double() - hidden_VE.cpu()
+
+    def fine_tune(self, edits: Sequence[Edit]) -> Tuning:
+        """Fine-tune the edited layers, in float64; a target is one token."""
+        shapes = {layer: (each.shape[0], each.shape[1]) for layer, each in enumerate(self._weights)}
+        edited = {layer: shapes[layer] for layer in self._edited_layers}
+        return descend(self._descent(edits), edited, self._fine_tuning, self._device, torch.float64)
+
+    def _descent(self, edits: Sequence[Edit]) -> Descent:
+        keys_LEK = self._edit_keys(edits)
+        start_VE = self._sum_of_layers(keys_LEK, range(len(self._weights)))
+        keys = {layer: tensor_of(keys_LEK[layer], self._device).T for layer in self._edited_layers}
+        objects = _objects([edit.target_new for edit in edits]).to(self._device)
+
+        def losses_and_gradient(deltas: Deltas) -> list[float]:
+            hidden_VE = start_VE + sum(delta_VK @ keys[layer] for layer, delta_VK in deltas.items())
+            losses_E = self._nll(hidden_VE)[torch.arange(len(edits), device=self._device), objects]
+            losses_E.mean().backward()
+            return losses_E.tolist()
+
+        return losses_and_gradient
 
     def score(self, probes: Sequence[Probe]) -> list[Score]:
         """Scores of probes, in their order; a target is one token."""

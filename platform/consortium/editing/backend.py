@@ -37,6 +37,26 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What fine-tuning on some edits makes of the weights.
+
+    Attributes:
+        deltas: layer → Δ [V, K], on the CPU.
+        num_steps: gradient steps.
+        losses: each edit's loss before the last step.
+    """
+
+    deltas: Mapping[int, torch.Tensor]
+    num_steps: int
+    losses: tuple[float, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the deltas."""
+        return sum(delta_VK.nbytes for delta_VK in self.deltas.values())
+
+
+@dataclass(frozen=True)
 class States:
     """Where some edits' prompts stand at the input of ``layer``; a backend that carries something adds it.
 
@@ -158,6 +178,10 @@ class Backend(Protocol):
         What is missing is a change [V, E] of the output of the layer's weight. Both are float64 on the CPU, under
         the present weights; residuals are not yet shared out over layers.
         """
+        ...
+
+    def fine_tune(self, edits: Sequence[Edit]) -> Tuning:
+        """Changes of all edited layers together that make the edits' targets likely; the weights stay as they are."""
         ...
 
     def score(self, probes: Sequence[Probe]) -> list[Score]:

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.editing import keys, prior
-from consortium.editing.backend import Answer, Probe, Score, States, Targets, Writing
+from consortium.editing.backend import Answer, Probe, Score, States, Targets, Tuning, Writing
 from consortium.editing.contexts import generate_contexts
+from consortium.editing.fine_tuning import descend, language_losses
 from consortium.editing.identity import frozen_identity
 from consortium.editing.keys import HiddenStates
 from consortium.editing.target_cache import targets_fingerprint
@@ -82,6 +83,15 @@ class LanguageBackend:
         """Keys [K, E] and residuals [V, E] float64, not yet shared out."""
         assert isinstance(states, HiddenStates)
         return keys.keys_and_residuals(self.model, states, targets)
+
+    def fine_tune(self, edits: Sequence[Edit]) -> Tuning:
+        """Fine-tune the edited layers on the bare prompts."""
+        return descend(
+            language_losses(self.model, edits, self._layers), self._shapes(), self.editor.ft, self.model.device
+        )
+
+    def _shapes(self) -> dict[int, tuple[int, int]]:
+        return {layer: (weight_VK.shape[0], weight_VK.shape[1]) for layer, weight_VK in self._base.items()}
 
     def score(self, probes: Sequence[Probe]) -> list[Score]:
         """Scores of probes, in their order."""

@@ -155,7 +155,7 @@ class DeltaSum(CarriesGram):
 
 
 def delta_sums_of(shares: Sequence[PartyShare], solver: PriorSolver) -> list[DeltaSum]:
-    """Each party's local update as a sum of one: what it would do as the only party.
+    """Each party's local update as a sum of one: what it would do as the only party, or what its editor made.
 
     Parties with few edits are solved together, by two passes over the prior's factor for up to K columns.
     """
@@ -164,6 +164,9 @@ def delta_sums_of(shares: Sequence[PartyShare], solver: PriorSolver) -> list[Del
     for share in shares:
         form = "auto" if share.form == "dense" else share.form
         statistics = statistics_of(share.basis, share.keys_KE, share.residuals_VE, form, share.generator)
+        if share.update is not None:  # then no share waits: an editor makes all of its parties' updates or none
+            found.append(_sent(share, statistics, *share.update))
+            continue
         if isinstance(statistics, FactoredStatistics) and solver.prefers_factors(statistics.num_columns):
             waiting.append((share, statistics))
             if sum(each.num_columns for _, each in waiting) >= solver.key_width:

@@ -30,6 +30,8 @@ class PartyShare:
         form: form of the statistics to be sent.
         generator: CPU generator of this party for hiding keys (see :func:`consortium.statistics.statistics_of`).
         drops: CPU generator of this party for methods that drop entries at random; None where none does.
+        update: the party's own update of the layer where its editor makes it, as factors (weights_VN, solved_KN) of
+            Δ = weights·solvedᵀ, or as Δ [V, K] alone; None where it is the solution for its sums.
     """
 
     basis: Basis
@@ -38,6 +40,7 @@ class PartyShare:
     form: Form
     generator: torch.Generator
     drops: torch.Generator | None = None
+    update: tuple[torch.Tensor, ...] | None = None
 
     def __post_init__(self) -> None:
         check_edits(self.basis, self.keys_KE, self.residuals_VE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from consortium.editing.editors.registry import create
 from consortium.records.directory import RunDirectory
 from consortium.report.results import Results
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
@@ -142,8 +143,18 @@ def what_was_run(directory: RunDirectory, results: Results) -> str:
         f"{count(parties, 'party')}{' each' if parties > 1 else ''} wanted {model_name(scenario)} to hold {facts} of "
         f"their own{amount}. Nobody saw anybody else’s: each party computed from its edits what to send, and a "
         f"coordinator merged what it was sent into the next version of {layers(scenario)}. {methods}. "
-        f"Editor {scenario.editor.method}, residuals shared as {scenario.editor.sharing}, keys taken once per "
-        f"{_exchanges(scenario)}, seed {scenario.seed}."
+        f"{how_edited(scenario)}, seed {scenario.seed}."
+    )
+
+
+def how_edited(scenario: Scenario) -> str:
+    """The editor, and how it was used."""
+    editor = create(scenario.editor)
+    if editor.tunes_weights:
+        return f"The editor is {editor.title}: each party tuned the weights on its own edits"
+    return (
+        f"The editor is {editor.title}, residuals shared as {scenario.editor.sharing}, keys taken once per "
+        f"{_exchanges(scenario)}"
     )
 
 

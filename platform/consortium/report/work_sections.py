@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
+from consortium.editing.editors.registry import create
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow
 from consortium.report import figures, pieces, words
@@ -151,11 +152,13 @@ def details(directory: RunDirectory, results: Results, titles: Titles) -> str:
     manifest = directory.manifest
     machine = manifest.machine
     named = {lane.lane: ". ".join(filter(None, titles.get(lane.lane, ("",)))) for lane in results.lanes}
+    editor = create(directory.scenario.editor)
     methods = "".join(f"<dt>{escape(lane)}</dt><dd>{escape(title)}</dd>" for lane, title in named.items())
     gpus = f", {words.listing(machine.gpus)}" if machine.gpus else ", no GPU"
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     return (
         f'<h2>Details</h2><dl class="meanings">{methods}'
+        f"<dt>editor</dt><dd>{escape(editor.title)}. {escape(editor.reference)}</dd>"
         f"<dt>machine</dt><dd>{escape(machine.cpu)}, {words.count(machine.num_cpus, 'CPU')}, "
         f"{words.size(machine.memory_bytes)} of memory{escape(gpus)}; {escape(machine.platform)}</dd>"
         f"<dt>versions</dt><dd>{escape(versions)}</dd>"

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from consortium.editing.editors.editor import Editor
+from consortium.editing.editors.registry import EDITORS
 from consortium.errors import ScenarioError
 from consortium.facts.edit import FactSet
 from consortium.merging.registry import create, known
@@ -26,8 +28,6 @@ from consortium.scenario.resolve import find_file, resolve
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
 from consortium.scenario.yaml_text import KeyPath
 from consortium.streams.demand import facts_needed
-
-EDITORS = ("memit",)
 
 
 def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: ModelDescription | None = None) -> None:
@@ -65,10 +65,30 @@ def _layers(scenario: Scenario) -> Iterator[Mistake]:
 
 
 def _editor(scenario: Scenario) -> Iterator[Mistake]:
-    method = scenario.editor.method
-    if method not in EDITORS:
-        known = "one of " + ", ".join(EDITORS)
-        yield Mistake(("editor", "method"), f"unknown editor {method!r}", known, closest(method, EDITORS))
+    name = scenario.editor.method
+    if name not in EDITORS:
+        allowed = "one of " + ", ".join(EDITORS)
+        yield Mistake(("editor", "method"), f"unknown editor {name!r}", allowed, closest(name, EDITORS))
+        return
+    editor = EDITORS[name]
+    for index, method in enumerate(scenario.merge.methods):
+        if editor.merges is not None and method.name in known() and method.name not in editor.merges:
+            found = f"merge method {method.name!r} with the editor {name}: {editor.why_not_others}"
+            yield Mistake(("merge", "methods", index), found, "one of " + ", ".join(editor.merges))
+    yield from _all_at_once(scenario, editor)
+
+
+def _all_at_once(scenario: Scenario, editor: type[Editor]) -> Iterator[Mistake]:
+    """An editor that tunes weights changes all layers at once, and has no residuals."""
+    if not editor.tunes_weights:
+        return
+    num_layers = len(scenario.editor.edited_layers) if scenario.editor.critical_layers else 0
+    if num_layers > 1 and any(scenario.merge.exchange_of(each) != "round" for each in scenario.merge.methods):
+        found = f"found 'layer' with the editor {editor.name}, which changes {num_layers} layers at once"
+        yield Mistake(("merge", "exchange"), found, "round, or a single layer in editor.layers")
+    if scenario.overlap.detect != "none":
+        found = f"found {scenario.overlap.detect!r} with the editor {editor.name}, which has no residuals"
+        yield Mistake(("overlap", "detect"), found, "none")
 
 
 def _lanes(scenario: Scenario) -> Iterator[Mistake]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from consortium.editing.editors.registry import EDITORS
 from consortium.merging.registry import bounds_of, known
 from consortium.scenario import allowed
-from consortium.scenario.check import EDITORS
 
 
 def full_json_schema() -> dict[str, Any]:

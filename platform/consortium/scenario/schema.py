@@ -197,10 +197,47 @@ class PriorSpec(Spec):
     tokens: Positive | None = Field(None, description="number of tokens; null for ten times K, at least 2·K")
 
 
+class AlphaEditSpec(Spec):
+    """AlphaEdit: updates move nothing along the directions in which ordinary text has its keys (arXiv 2410.02355)."""
+
+    threshold: Annotated[float, Field(gt=0.0)] | None = Field(
+        None,
+        description="directions are free in which E[kkᵀ] has eigenvalues below (the paper's code: 0.02); null goes by "
+        "share",
+    )
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        0.7, description="share of the K directions that are free, those of ordinary text's least eigenvalues"
+    )
+    l2: Annotated[float, Field(gt=0.0)] = Field(
+        1.0, description="L₂, the weight of a small update, in units of a key's squared length (the paper's code: 10)"
+    )
+
+
+class EmmetSpec(Spec):
+    """EMMET: edits as equality constraints, softened (arXiv 2403.14236)."""
+
+    alpha: Annotated[float, Field(ge=1e-6)] = Field(
+        0.1, description="α, the softness of the constraints; towards 0 they hold exactly (the paper's code: 0.1)"
+    )
+
+
+class FineTuningSpec(Spec):
+    """FT-L: fine-tuning of the edited layers with a bound on every entry's change (arXiv 2012.00363)."""
+
+    steps: Positive = Field(25, description="gradient steps at most")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(5e-4, description="step size of Adam")
+    max_change: Annotated[float, Field(gt=0.0)] | None = Field(
+        2e-3, description="ε, the largest change of an entry of the weights in a round; null for no bound"
+    )
+    stop_loss: Annotated[float, Field(ge=0.0)] = Field(
+        0.01, description="a party is finished when the mean loss of its edits is below"
+    )
+
+
 class EditorSpec(Spec):
     """How edits become statistics."""
 
-    method: str = Field("memit", description="the editor's name")
+    method: str = Field("memit", description="the editor's name; the section of that name, if there is one, is its own")
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
         (5, 9), description="two numbers: first and last critical layer and all between; else exactly those listed"
     )
@@ -210,6 +247,9 @@ class EditorSpec(Spec):
     prior_weight: Annotated[float, Field(gt=0.0)] = Field(
         1500.0, description="λ, the weight of ordinary text against edits"
     )
+    alphaedit: AlphaEditSpec = Field(AlphaEditSpec(), description="read by the editor alphaedit")
+    emmet: EmmetSpec = Field(EmmetSpec(), description="read by the editor emmet")
+    ft: FineTuningSpec = Field(FineTuningSpec(), description="read by the editor ft")
     target: TargetSpec = Field(TargetSpec(), description="the optimisation of an edit's target")
     contexts: ContextsSpec = Field(ContextsSpec(), description="texts put before an edit's prompt")
     prior: PriorSpec = Field(PriorSpec(), description="how keys are distributed in ordinary text")
@@ -223,8 +263,10 @@ class EditorSpec(Spec):
 
     @property
     def edited_layers(self) -> tuple[int, ...]:
-        """The layers that edits change, in ascending order."""
+        """The layers that edits change, in ascending order; of rome, which edits one, the last critical layer."""
         layers = self.critical_layers
+        if self.method == "rome":
+            return layers[-1:]
         if self.sharing == "boundary":
             return tuple(dict.fromkeys((layers[0], layers[-1])))
         return layers

@@ -82,7 +82,10 @@ def test_what_can_run_is_accepted(check, sections):
         ({"editor": {"layers": [9, 5]}}, r"editor.layers.*found \[9, 5\]\n.*first critical layer, then the last"),
         ({"editor": {"layers": [5, 9, 7]}}, r"found \[5, 9, 7\]\n.*ascending order\n.*write \[5, 7, 9\]"),
         ({"editor": {"layers": [5, 7, 7]}}, r"each layer once.*\n.*write \[5, 7\]"),
-        ({"editor": {"method": "memitt"}}, r"editor.method.*unknown editor 'memitt'\n.*one of memit\n.*did you mean"),
+        (
+            {"editor": {"method": "memitt"}},
+            r"editor.method.*unknown editor 'memitt'\n.*one of memit, .*\n.*did you mean",
+        ),
         ({"merge": {"methods": ["ties", "ties"]}}, r"lane 'ties' is there 2 times\n.*\n.*label"),
         ({"merge": {"methods": [{"name": "ties", "label": "unedited"}]}}, r"lane 'unedited'\n.*unedited model's row"),
         (

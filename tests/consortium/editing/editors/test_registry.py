@@ -1,0 +1,100 @@
+"""The registry of editors: exact names, references, and what is refused before anything starts."""
+
+import json
+
+import pytest
+from consortium.editing.editors.registry import EDITORS, create, known
+from consortium.errors import ScenarioError
+from consortium.merging import registry as methods
+from consortium.scenario.check import check_scenario
+from consortium.scenario.load import load_scenario
+from consortium.scenario.schema import EditorSpec
+
+
+def check(folder, **sections):
+    path = folder / "s.yaml"
+    path.write_text(json.dumps({"name": "a"} | sections))
+    check_scenario(load_scenario(str(path)))
+
+
+@pytest.mark.parametrize("name", known())
+def test_an_editor_names_itself_and_its_paper(name):
+    editor = create(EditorSpec(method=name))
+    assert editor.name == name
+    assert editor.title
+    assert "arXiv" in editor.reference
+    assert (editor.merges is None) == (editor.why_not_others == "")
+    assert set(editor.merges or ()) <= set(methods.known())
+
+
+@pytest.mark.parametrize("name", ["memitt", "MEMIT", ""])
+def test_other_names_are_refused(name):
+    with pytest.raises(ScenarioError, match="one of memit, alphaedit, emmet, rome, ft"):
+        create(EditorSpec(method=name))
+
+
+@pytest.mark.parametrize("name", known())
+def test_a_section_that_bears_no_editors_name_is_no_section(name):
+    """Each editor's section is called as it is, so that a reader finds it."""
+    sections = {"alphaedit", "emmet", "ft"}
+    assert (name in sections) == (name in EditorSpec.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("editor", "message"),
+    [
+        ({"method": "alphaedit", "alphaedit": {"treshold": 1}}, r"unknown key\n.*threshold, share, l2\n.*did you mean"),
+        ({"method": "alphaedit", "alphaedit": {"share": 0}}, r"alphaedit.share.*found 0"),
+        ({"method": "alphaedit", "alphaedit": {"l2": 0}}, r"alphaedit.l2.*found 0\n.*a number above 0"),
+        ({"method": "emmet", "emmet": {"alpha": 0}}, r"emmet.alpha.*found 0\n.*at least 1e-06"),
+        ({"method": "ft", "ft": {"steps": 0}}, r"ft.steps.*found 0"),
+        ({"method": "rome", "rome": {}}, r"editor.rome.*unknown key"),
+    ],
+)
+def test_settings_out_of_bounds_are_refused(editor, message, tmp_path):
+    with pytest.raises(ScenarioError, match=message):
+        check(tmp_path, editor=editor)
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        (name, method)
+        for name in EDITORS
+        for method in methods.known()
+        if method not in (EDITORS[name].merges or [method])
+    ],
+)
+def test_a_merge_method_that_does_not_suit_is_refused_with_the_reason(name, method, tmp_path):
+    sections = {"editor": {"method": name}, "merge": {"methods": ["ties", method], "exchange": "round"}}
+    reason = (
+        rf"merge.methods.1.*merge method '{method}' with the editor {name}: {EDITORS[name].why_not_others}\n.*one of"
+    )
+    with pytest.raises(ScenarioError, match=reason):
+        check(tmp_path, **sections)
+
+
+def test_collabedit_suits_neither_single_edits_nor_fine_tuning():
+    assert "collabedit" not in {*EDITORS["rome"].merges, *EDITORS["ft"].merges}
+
+
+class TestExchange:
+    def test_tuning_several_layers_asks_for_one_exchange(self, tmp_path):
+        with pytest.raises(ScenarioError, match=r"merge.exchange.*'layer' with the editor ft, which changes 2 layers"):
+            check(tmp_path, editor={"method": "ft"}, merge={"methods": ["ties"]})
+
+    @pytest.mark.parametrize(
+        ("editor", "exchange"), [({"layers": [9]}, "layer"), ({}, "round"), ({"sharing": "memit"}, "round")]
+    )
+    def test_what_can_run_is_accepted(self, editor, exchange, tmp_path):
+        check(tmp_path, editor={"method": "ft", **editor}, merge={"methods": ["ties"], "exchange": exchange})
+
+    def test_layers_that_are_none_are_the_only_mistake(self, tmp_path):
+        with pytest.raises(ScenarioError, match=r"1 mistake\n.*editor.layers"):
+            check(tmp_path, editor={"method": "ft", "layers": [9, 5]}, merge={"methods": ["ties"], "exchange": "round"})
+
+
+def test_single_edits_change_one_layer():
+    assert EditorSpec(method="rome", layers=(5, 9)).edited_layers == (9,)
+    assert EditorSpec(method="rome", layers=(5, 9), sharing="memit").edited_layers == (9,)
+    assert EditorSpec(layers=(5, 9)).edited_layers == (5, 9)

@@ -1,0 +1,128 @@
+"""Whole serial runs of every editor: exact where it is promised, and as one party alone where there is but one."""
+
+import numpy as np
+import pytest
+import torch
+from consortium.editing.editors.registry import EDITORS, known
+from consortium.editing.open import open_backend
+from consortium.merging import registry
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from consortium.start import add_chunk
+from consortium.worker import CohortWorker
+from support.pico import pico_folder
+from support.scenarios import associative_scenario, pico_scenario, run_serially
+
+SETTINGS = {
+    "alphaedit": {"alphaedit": {"share": 0.7, "l2": 0.3}},
+    "emmet": {"emmet": {"alpha": 0.05}},
+    "ft": {"ft": {"steps": 6, "learning_rate": 0.01, "max_change": 0.03}},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSORTIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory):
+    return pico_folder(tmp_path_factory.mktemp("llama"), "llama", num_layers=4)
+
+
+def make_scenario(model, pico, name, methods, exchange="round", **changes):
+    changes |= {"editor": {"method": name, **SETTINGS.get(name, {})}}
+    changes |= {"merge": {"methods": methods, "exchange": exchange}}
+    return associative_scenario(**changes) if model == "associative" else pico_scenario(pico, **changes)
+
+
+def run(scenario, path):
+    """The lanes' weights at the end, the unedited ones, and the run's directory."""
+    directory = run_serially(scenario, path)
+    with RunDirectory.open(path) as reader:
+        base = open_backend(scenario, open_facts(scenario)).base_weights()
+        return {lane: state.weights for lane, state in reader.lane_states().items()}, base, directory
+
+
+def relative(left, right, base=None):
+    wide = {layer: weight.astype(np.float64) for layer, weight in right.items()}
+    apart = sum(np.sum((left[layer].astype(np.float64) - wide[layer]) ** 2) for layer in wide)
+    return (apart / sum(np.sum((wide[layer] - (0 if base is None else base[layer])) ** 2) for layer in wide)) ** 0.5
+
+
+@pytest.mark.parametrize("exchange", ["layer", "round"])
+@pytest.mark.parametrize("model", ["associative", "llama"])
+@pytest.mark.parametrize("name", ["memit", "alphaedit", "emmet"])
+def test_the_merge_of_sums_is_exact(name, model, exchange, pico, tmp_path):
+    """Two rounds, the second against the first one's history; targets of a language model drift apart after one."""
+    rounds = 2 if model == "associative" else 1
+    scenario = make_scenario(model, pico, name, ["global", "collabedit"], exchange, stream={"rounds": rounds})
+    weights, base, _ = run(scenario, tmp_path / "run")
+    assert relative(weights["global"], base) > 1e-3
+    assert relative(weights["collabedit"], weights["global"], base) <= 1e-6
+
+
+@pytest.mark.parametrize("model", ["associative", "llama"])
+@pytest.mark.parametrize("name", known())
+def test_one_party_alone_has_nothing_to_merge(name, model, pico, tmp_path):
+    """Adding up, averaging and owning a single party's edits are one thing."""
+    suits = EDITORS[name].merges or registry.known()
+    methods = [method for method in ("global", "collabedit", "task_arithmetic", "simple_average") if method in suits]
+    scenario = make_scenario(
+        model, pico, name, methods, parties={"count": 1}, stream={"rounds": 1, "overlap": 0, "conflict": 0, "repeat": 0}
+    )
+    weights, base, _ = run(scenario, tmp_path / "run")
+    first, *others = weights.values()
+    assert relative(first, base) > 1e-3
+    for other in others:
+        assert relative(other, first, base) <= 1e-6
+
+
+def test_editors_give_different_models(tmp_path):
+    """So that the equalities above say something."""
+    found = []
+    for name in known():
+        weights, base, _ = run(make_scenario("associative", None, name, ["task_arithmetic"]), tmp_path / name)
+        found.append({layer: weight - base[layer] for layer, weight in weights["task_arithmetic"].items()})
+    last = [updates[2] for updates in found]
+    assert not any(np.allclose(one, other, rtol=0.01) for n, one in enumerate(last) for other in last[:n])
+
+
+@pytest.mark.parametrize("model", ["associative", "llama"])
+def test_fine_tuned_updates_are_averaged(model, pico, tmp_path):
+    """W + Σ Δ_i / P, each Δ_i made by the party from the unedited weights."""
+    scenario = make_scenario(model, pico, "ft", ["simple_average"], stream={"rounds": 1})
+    weights, base, directory = run(scenario, tmp_path / "run")
+    facts = open_facts(scenario)
+    worker = CohortWorker(scenario, facts, open_backend(scenario, facts))
+    requests = [worker.stream.requests(1, party) for party in range(scenario.parties.count)]
+    alone = [worker.backend.fine_tune([worker._edit(request) for request in group]) for group in requests]
+    for layer, weight_VK in weights["simple_average"].items():
+        mean_VK = torch.stack([each.deltas[layer].double() for each in alone]).mean(0).numpy()
+        np.testing.assert_array_equal(weight_VK, (base[layer].astype(np.float64) + mean_VK).astype(np.float32))
+    kinds = {row["kind"] for row in directory.table("events").to_pylist()}
+    assert "prior" not in kinds
+    assert "targets" in kinds
+
+
+def test_fine_tuning_measures_no_prior(monkeypatch, tmp_path):
+    scenario = make_scenario("associative", None, "ft", ["ties"])
+    monkeypatch.setattr(CohortWorker, "prior_sum", lambda *_: pytest.fail("a prior was measured"))
+    run(scenario, tmp_path / "run")
+
+
+def test_statistics_of_alphaedit_are_of_projected_keys(tmp_path):
+    """What leaves a party lies in the free directions: there is nothing of the others in its Gram sums."""
+    scenario = make_scenario("associative", None, "alphaedit", ["collabedit"])
+    _, _, directory = run(scenario, tmp_path / "run")
+    backend, prior = open_backend(scenario, open_facts(scenario)), None
+    for chunk in range(backend.prior_chunks()):
+        prior = add_chunk(prior, backend.prior_sum(chunk))
+    for layer, history in directory.lane_states()["collabedit"].history.items():
+        _, vectors_KK = np.linalg.eigh(prior.sums[layer])
+        gram_KK = history.multiplied_out().numpy()
+        preserved_KM = vectors_KK[:, 16:]  # 0.7 of 24 directions are free
+        assert np.abs(gram_KK @ preserved_KM).max() < 1e-12 * np.abs(gram_KK).max()
+        assert np.linalg.matrix_rank(gram_KK) == 16

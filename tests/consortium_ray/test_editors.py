@@ -1,0 +1,68 @@
+"""Every editor over hosts: the bits of the serial twin, also when hosts are lost and when a run is resumed."""
+
+import pytest
+from consortium import serial
+from consortium.editing.editors.registry import EDITORS, known
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from consortium_ray import runtime
+from support.pools import LocalPool, run_on
+from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
+
+TROUBLE = {"losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}, "duplicates": 0.3, "late": 0.5}
+
+
+def make_scenario(model, pico, name, **changes):
+    suits = EDITORS[name].merges or ALL_METHODS
+    changes |= {"merge": {"methods": [method for method in ALL_METHODS if method in suits], "exchange": "round"}}
+    changes |= {"editor": {"method": name, "ft": {"steps": 4, "learning_rate": 0.01}}}
+    return associative_scenario(**changes) if model == "associative" else pico_scenario(pico[model], **changes)
+
+
+def same(found, whole):
+    assert difference(whole.lane_states(), found.lane_states()) == []
+    for table in ("edits", "parties", "metrics"):
+        assert found.table(table).equals(whole.table(table)), table
+
+
+@pytest.mark.parametrize("model", ["associative", "llama"])
+@pytest.mark.parametrize("name", known())
+def test_hosts_that_are_lost_leave_no_trace(name, model, pico, tmp_path):
+    scenario = make_scenario(model, pico, name, stream={"rounds": 2})
+    whole = run_serially(scenario, tmp_path / "serial")
+    with RunDirectory.create(tmp_path / "run", scenario) as directory:
+        run_on(LocalPool(scenario, open_facts(scenario), size=3, seed=1, **TROUBLE), directory)
+    same(RunDirectory.open(tmp_path / "run"), whole)
+
+
+class _EnoughError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("name", known())
+def test_a_run_that_was_killed_ends_with_the_same_bits(name, tmp_path):
+    """Killed in round 2, whose updates are solved against round 1's history."""
+    scenario = make_scenario("associative", None, name, stream={"rounds": 3})
+
+    def watch(progress):
+        if (progress.phase, progress.round) == ("evaluate", 2):
+            raise _EnoughError
+
+    directory = RunDirectory.create(tmp_path / "run", scenario)
+    with pytest.raises(_EnoughError):
+        serial.run(scenario, directory, open_facts(scenario), watch)
+    directory.close()
+    with RunDirectory.open(tmp_path / "run") as again:
+        serial.run(again.scenario, again, open_facts(again.scenario), lambda progress: None)
+    same(RunDirectory.open(tmp_path / "run"), run_serially(scenario, tmp_path / "whole"))
+
+
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.parametrize("name", ["alphaedit", "ft"])
+def test_on_ray_as_serially(name, tmp_path):
+    """The two editors whose hosts need other things than MEMIT's: the prior to project by, and no prior."""
+    cluster = {"hosts": {"min": 1, "max": 2, "cpus": 0.1}}
+    scenario = make_scenario("associative", None, name, stream={"rounds": 2}, cluster=cluster)
+    with RunDirectory.create(tmp_path / "ray", scenario) as directory:
+        runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+    same(RunDirectory.open(tmp_path / "ray"), run_serially(scenario, tmp_path / "serial"))
