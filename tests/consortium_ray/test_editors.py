@@ -12,9 +12,9 @@ from support.scenarios import ALL_METHODS, associative_scenario, difference, pic
 TROUBLE = {"losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}, "duplicates": 0.3, "late": 0.5}
 
 
-def make_scenario(model, pico, name, **changes):
+def make_scenario(model, pico, name, methods=ALL_METHODS, **changes):
     suits = EDITORS[name].merges or ALL_METHODS
-    changes |= {"merge": {"methods": [method for method in ALL_METHODS if method in suits], "exchange": "round"}}
+    changes |= {"merge": {"methods": [method for method in methods if method in suits], "exchange": "round"}}
     changes |= {"editor": {"method": name, "ft": {"steps": 4, "learning_rate": 0.01}}}
     return associative_scenario(**changes) if model == "associative" else pico_scenario(pico[model], **changes)
 
@@ -58,11 +58,13 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(name, tmp_path):
 
 
 @pytest.mark.usefixtures("ray_here")
-@pytest.mark.parametrize("name", ["alphaedit", "ft"])
-def test_on_ray_as_serially(name, tmp_path):
-    """The two editors whose hosts need other things than MEMIT's: the prior to project by, and no prior."""
+@pytest.mark.parametrize(("name", "methods"), [("alphaedit", ["collabedit"]), ("ft", ["ties"])])
+def test_on_ray_as_serially(name, methods, tmp_path):
+    """The two editors whose hosts need other things than MEMIT's: the prior, to project by, though no party solves;
+    and no prior at all.
+    """
     cluster = {"hosts": {"min": 1, "max": 2, "cpus": 0.1}}
-    scenario = make_scenario("associative", None, name, stream={"rounds": 2}, cluster=cluster)
+    scenario = make_scenario("associative", None, name, methods, stream={"rounds": 2}, cluster=cluster)
     with RunDirectory.create(tmp_path / "ray", scenario) as directory:
         runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
     same(RunDirectory.open(tmp_path / "ray"), run_serially(scenario, tmp_path / "serial"))

@@ -81,8 +81,8 @@ def sequential_update(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Factors (weights_VE, solved_KE) of Δ = weights·solvedᵀ after all edits were made in turn; float64."""
     solved_KE = solver.solve(keys_KE)
-    upper_EE = (keys_KE.T @ solved_KE).triu()
-    weights_VE = torch.linalg.solve_triangular(upper_EE, residuals_VE, upper=True, left=False)
+    gram_EE = keys_KE.T @ solved_KE  # of which the solve reads the upper triangle alone
+    weights_VE = torch.linalg.solve_triangular(gram_EE, residuals_VE, upper=True, left=False)
     return weights_VE, solved_KE
 
 

@@ -11,7 +11,7 @@ from consortium.scenario.prepare import open_facts
 from consortium.start import add_chunk
 from consortium.worker import CohortWorker
 from support.pico import pico_folder
-from support.scenarios import associative_scenario, pico_scenario, run_serially
+from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
 
 SETTINGS = {
     "alphaedit": {"alphaedit": {"share": 0.7, "l2": 0.3}},
@@ -78,6 +78,19 @@ def test_one_party_alone_has_nothing_to_merge(name, model, pico, tmp_path):
     assert relative(first, base) > 1e-3
     for other in others:
         assert relative(other, first, base) <= 1e-6
+
+
+def test_emmet_is_memit_with_a_lighter_prior_and_history(tmp_path):
+    """λ = 10 and α = 1/16, against λ = 10/16 and h = 1/16: the same bits over three rounds."""
+    methods = ["global", "collabedit", "ties"]
+    emmet = associative_scenario(
+        stream={"rounds": 3}, merge={"methods": methods}, editor={"method": "emmet", "emmet": {"alpha": 0.0625}}
+    )
+    memit = associative_scenario(
+        stream={"rounds": 3}, merge={"methods": methods, "history_weight": 0.0625}, editor={"prior_weight": 0.625}
+    )
+    found, expected = (run(each, tmp_path / each.editor.method)[2].lane_states() for each in (emmet, memit))
+    assert difference(expected, found) == []
 
 
 def test_editors_give_different_models(tmp_path):
