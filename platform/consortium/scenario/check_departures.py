@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from consortium.editing.editors.registry import EDITORS
 from consortium.merging.registry import METHODS
 from consortium.scenario.mistakes import Mistake, shown
 from consortium.scenario.schema import MethodSpec, Scenario
@@ -30,6 +31,10 @@ def _base_lane(scenario: Scenario, method: MethodSpec, path: KeyPath) -> Iterato
     if history_weight != 1:
         found = f"{lane} with history_weight {history_weight}"
         yield Mistake(path, found, "1: the Gram sums of all rounds are in the lane's sum, each of them once")
+    editor = EDITORS.get(scenario.editor.method)
+    if editor is not None and editor.merges is not None:
+        found = f"{lane} with the editor {editor.name}: {editor.why_not_others}"
+        yield Mistake(path, found, f"one of the editors {', '.join(n for n, e in EDITORS.items() if e.merges is None)}")
     if scenario.overlap.detect != "none":
         found = f"{lane} with overlap.detect: {scenario.overlap.detect}"
         yield Mistake(path, found, "none: the unedited model, which residuals are taken against, never holds an edit")

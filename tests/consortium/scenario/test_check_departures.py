@@ -50,6 +50,10 @@ def test_what_can_run_is_accepted(check, sections):
             "merge.methods.0 .*'global' has anchor: base with exchange: layer(.|\n)*set merge.exchange",
         ),
         ({"merge": {**BASE, "history_weight": 0.5}}, "'collabedit' has anchor: base with history_weight 0.5"),
+        (
+            {"merge": {**BASE, "methods": ["global"]}, "editor": {"method": "rome"}},
+            "'global' has anchor: base with the editor rome(.|\n)*memit, alphaedit, emmet",
+        ),
         ({"merge": BASE, "overlap": {"detect": "residual"}}, "'collabedit' has anchor: base with overlap.detect"),
         (
             {"merge": {**BASE, "methods": ["collabedit", "simple_average"]}},
