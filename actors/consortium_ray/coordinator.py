@@ -126,6 +126,10 @@ class Coordinator:
                 self._begin_round(round_number)
             work = self._one_round(lanes, known, prior)
             first = next(work)
+            if self.scenario.settles:
+                # Slips take no time, and hosts shall have targets to make while the round before is written down.
+                yield first
+                first = next(work)
             if done is not None:
                 # Hosts go on with the next round while the one before is written down.
                 yield self.dispatcher.is_loaded
@@ -202,6 +206,8 @@ class Coordinator:
         add, put, hand_out = self.dispatcher.add, self.pool.put, self.dispatcher.hand_out
         taking_back = cohorts_taking_back(self.scenario, self.stream, self._round)
         work = RoundWork(self.scenario, self._round, prior, self.journal, add, put, hand_out, taking_back)
+        if self.scenario.settles:
+            yield from work.announce()
         num_edits = self.stream.num_requests(self._round)
         self.meter.enter("targets", self._round, num_edits * num_optimisations(self.scenario, self._round), "edits")
         works = [self._lane_round(work, lane, len(lanes)) for lane in lanes]

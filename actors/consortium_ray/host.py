@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from consortium.agreement.settlement import UNSETTLED, Settled
+from consortium.agreement.slips import Slips
 from consortium.editing.open import open_backend
 from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import FactSet
@@ -82,11 +84,17 @@ class Host:
         sums = {layer: self.fetch(ref) for layer, ref in prior.items()}
         self._opened().begin(contexts, sums, num_tokens)
 
-    def targets(self, weights: ArrayRefs, round_number: int, cohort: int, layer: int) -> TargetReport:
-        """Optimise and keep a cohort's targets."""
-        return self._opened().targets(self._weights(weights), round_number, cohort, layer)
+    def slips(self, round_number: int, cohort: int) -> Slips:
+        """What a cohort's parties announce of their edits."""
+        return self._opened().slips(round_number, cohort)
 
-    def collect(
+    def targets(
+        self, weights: ArrayRefs, round_number: int, cohort: int, layer: int, settled: Settled = UNSETTLED
+    ) -> TargetReport:
+        """Optimise and keep a cohort's targets."""
+        return self._opened().targets(self._weights(weights), round_number, cohort, layer, settled)
+
+    def collect(  # noqa: PLR0913  (all that an answer depends on)
         self,
         lane: str,
         round_number: int,
@@ -95,19 +103,31 @@ class Host:
         weights: ArrayRefs,
         targets_at: Mapping[int, ArrayRefs],
         history: ArrayRefs,
+        settled: Settled = UNSETTLED,
     ) -> Collected:
         """A cohort's contribution to one layer."""
         known = History(history.versions, lambda layer: self.fetch(history.refs[layer]))
         optimised_at = {layer: self._weights(each) for layer, each in targets_at.items()}
-        return self._opened().collect(lane, round_number, cohort, part, self._weights(weights), optimised_at, known)
+        return self._opened().collect(
+            lane, round_number, cohort, part, self._weights(weights), optimised_at, known, settled
+        )
 
     def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: ArrayRefs) -> Collected:
         """What a cohort's parties take back at one layer."""
         return self._opened().take_back(lane, round_number, cohort, part, self._weights(weights))
 
-    def evaluate(self, weights: ArrayRefs, round_number: int, cohort: int, retention: bool) -> ProbeSums:
+    def evaluate(
+        self,
+        weights: ArrayRefs,
+        round_number: int,
+        cohort: int,
+        retention: bool,
+        settled: Settled = UNSETTLED,
+        before: ArrayRefs | None = None,
+    ) -> ProbeSums:
         """A cohort's probes as counts and sums."""
-        return self._opened().evaluate(self._weights(weights), round_number, cohort, retention)
+        started = None if before is None else self._weights(before)
+        return self._opened().evaluate(self._weights(weights), round_number, cohort, retention, settled, started)
 
     def _weights(self, weights: ArrayRefs) -> Weights:
         return Weights(weights.versions, lambda layer: self.fetch(weights.refs[layer]))

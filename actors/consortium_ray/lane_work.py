@@ -9,7 +9,10 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consortium.agreement.settlement import UNSETTLED, Settled, settle
+from consortium.agreement.slips import Slips
 from consortium.editing.overlap import Asked, Residuals, add_residuals
+from consortium.evaluation.conflicts import MAGNITUDE
 from consortium.evaluation.metrics import ProbeSums, add_sums
 from consortium.journal import Journal
 from consortium.lanes import Lane
@@ -55,10 +58,26 @@ class RoundWork:
         self._shared: dict[Key, Batch] = {}
         self._refs: dict[tuple[int, str], Any] = {}
         self._residuals: dict[Key, list[Mapping[Asked, Residuals]]] = {}
+        self._settled: Sequence[Settled] = [UNSETTLED] * self.scenario.num_cohorts
+        self._started: dict[str, ArrayRefs] = {}
+
+    def announce(self) -> Work:
+        """Slips of all parties, and what follows from them; comes before any lane's edits."""
+        calls = [
+            Call(("slips", self.round, cohort), "slips", (self.round, cohort), cohort)
+            for cohort in range(self.scenario.num_cohorts)
+        ]
+        slips: list[Slips] = []
+        batch = Batch("announce", calls, lambda _, each: slips.append(each.value))
+        self.add(batch)
+        yield all_done([batch])
+        self._settled = settle(slips, self.scenario.conflicts)
+        self.journal.settled(self._settled)
 
     def edit(self, lane: Lane) -> Work:
         """Targets, statistics and merges of a lane."""
         targets_at: dict[int, ArrayRefs] = {}
+        self._started[lane.name] = self._weights(lane)
         for step in lane.steps:
             for layer in step.targets:
                 targets_at[layer] = self._anchor(lane)
@@ -85,7 +104,7 @@ class RoundWork:
                 Call(
                     ("targets", self.round, *key, cohort),
                     "targets",
-                    (weights, self.round, cohort, layer),
+                    (weights, self.round, cohort, layer, self._settled[cohort]),
                     cohort,
                     holds=(*key, cohort),
                 )
@@ -106,7 +125,7 @@ class RoundWork:
             Call(
                 ("collect", lane.name, self.round, part.layer, cohort),
                 "collect",
-                (lane.name, self.round, cohort, part, weights, targets_at, history),
+                (lane.name, self.round, cohort, part, weights, targets_at, history, self._settled[cohort]),
                 cohort,
                 wants=(targets_at[part.target_layer].key, part.target_layer, cohort),
             )
@@ -136,11 +155,12 @@ class RoundWork:
     def evaluate(self, lane: Lane, is_edited: bool) -> Work:
         """A lane's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
         weights = self._weights(lane)
+        before = self._started.get(lane.name) if MAGNITUDE in self.scenario.evaluate.metrics else None
         calls = [
             Call(
                 ("evaluate", lane.name, self.round, cohort),
                 "evaluate",
-                (weights, self.round, cohort, is_edited),
+                (weights, self.round, cohort, is_edited, self._settled[cohort], before),
                 cohort,
             )
             for cohort in range(self.scenario.num_cohorts)

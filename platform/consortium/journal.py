@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from consortium.agreement.accepted import augmented, weight_of
+from consortium.agreement.settlement import Place, Settled, Verdict
 from consortium.editing.overlap import Asked, Residuals
-from consortium.facts.edit import FactSet
+from consortium.facts.edit import Edit, FactSet
 from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
 from consortium.retractions import num_taken_back
 from consortium.rounds import Distances
 from consortium.scenario.schema import Scenario
+from consortium.streams.request import Request
 from consortium.streams.stream import Stream
 
 PHASES = ("targets", "collect", "merge", "evaluate")
@@ -46,6 +49,7 @@ class Journal:
         self._left_out: dict[tuple[str, int], int] = {}
         self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
         self._metrics: list[MetricRow] = []
+        self._verdicts: dict[Place, Verdict] = {}
 
     def event(  # noqa: PLR0913  (the columns of the table)
         self,
@@ -91,6 +95,11 @@ class Journal:
         """Record what a lane's model was wanting of the edits when their targets were optimised."""
         self._residuals.append((lane, layer, residuals))
 
+    def settled(self, groups: Sequence[Settled]) -> None:
+        """Record what was settled about the round's edits."""
+        for each in groups:
+            self._verdicts.update(each.verdicts)
+
     def measured(self, rows: Sequence[MetricRow]) -> None:
         """Record metrics."""
         self._metrics.extend(rows)
@@ -100,7 +109,7 @@ class Journal:
         lanes = [spec.lane for spec in self.scenario.merge.methods] if round_number else []
         rows = Rows(
             rounds=[self._round_row(round_number, lane, stream, distances[lane]) for lane in lanes],
-            edits=list(_edit_rows(self.scenario, round_number, stream, facts)) if round_number else [],
+            edits=list(self._edit_rows(round_number, stream, facts)) if round_number else [],
             parties=[row for lane in lanes for row in self._party_rows(round_number, lane, stream)],
             metrics=self._metrics_in_order(),
             residuals=list(self._residual_rows(round_number)),
@@ -119,7 +128,7 @@ class Journal:
             round=round_number,
             lane=lane,
             num_parties=len(stream.present(round_number)),
-            num_edits=stream.num_requests(round_number),
+            num_edits=stream.num_requests(round_number) - self._num_withdrawn().total(),
             num_retracted=num_taken_back(stream, round_number, stream.departures.parties(round_number)),
             bytes_sent=sum(amount for (each, _), amount in self._party_bytes.items() if each == lane),
             **{f"{phase}_s": self._seconds[lane, phase] for phase in PHASES},
@@ -132,13 +141,15 @@ class Journal:
 
     def _party_rows(self, round_number: int, lane: str, stream: Stream) -> Iterator[PartyRow]:
         size = self.scenario.cluster.cohort_size
+        withdrawn = self._num_withdrawn()
         for party in range(self.scenario.parties.count):
             asked = stream.num_requests(round_number, range(party, party + 1))
             gone = num_taken_back(stream, round_number, [party])
             if asked or gone:
                 left_out = self._left_out[lane, party] if self.scenario.overlap.detect != "none" else None
                 num_bytes = self._party_bytes[lane, party]
-                yield PartyRow(round_number, lane, party, party // size, asked, num_bytes, left_out, gone)
+                num_edits = asked - withdrawn[party]
+                yield PartyRow(round_number, lane, party, party // size, num_edits, num_bytes, left_out, gone)
 
     def _residual_rows(self, round_number: int) -> Iterator[ResidualRow]:
         places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
@@ -147,21 +158,39 @@ class Journal:
                 mean = found.shift / found.num_edits
                 yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, found.num_held)
 
+    def _num_withdrawn(self) -> Counter[int]:
+        """Party → number of its edits that were withdrawn."""
+        return Counter(party for (party, _), verdict in self._verdicts.items() if verdict.fate == "withdrawn")
 
-def _edit_rows(scenario: Scenario, round_number: int, stream: Stream, facts: FactSet) -> Iterator[EditRow]:
-    for party in range(scenario.parties.count):
-        for request in stream.requests(round_number, party):
-            edit = facts.edit(request.fact, request.variant)
-            yield EditRow(
-                round=round_number,
-                party=party,
-                index=request.index,
-                fact_id=edit.fact_id,
-                relation=edit.relation,
-                subject=edit.subject,
-                prompt=edit.prompt,
-                target_new=edit.target_new,
-                target_old=edit.target_old,
-                kind=request.kind,
-                retracted=stream.taken_back_in(request),
-            )
+    def _edit_rows(self, round_number: int, stream: Stream, facts: FactSet) -> Iterator[EditRow]:
+        settled = Settled(self._verdicts) if self.scenario.settles else None
+        for party in range(self.scenario.parties.count):
+            for request in stream.requests(round_number, party):
+                edit = facts.edit(request.fact, request.variant)
+                row = _edit_row(self.scenario, request, edit, settled)
+                yield replace(row, retracted=stream.taken_back_in(request))
+
+
+def _edit_row(scenario: Scenario, request: Request, edit: Edit, settled: Settled | None) -> EditRow:
+    asked = EditRow(
+        round=request.round,
+        party=request.party,
+        index=request.index,
+        fact_id=edit.fact_id,
+        relation=edit.relation,
+        subject=edit.subject,
+        prompt=edit.prompt,
+        target_new=edit.target_new,
+        target_old=edit.target_old,
+        kind=request.kind,
+    )
+    if settled is None:
+        return asked
+    verdict = settled.of(request.party, request.index)
+    return replace(
+        asked,
+        fate=verdict.fate,
+        num_asking=verdict.num_asking,
+        weight=weight_of(scenario.overlap, verdict),
+        num_augmented=len(augmented(scenario, request, verdict, lambda _: edit)),
+    )

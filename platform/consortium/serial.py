@@ -1,6 +1,7 @@
 """The serial twin: a whole run in one process, as plain loops. It is the oracle of the Ray runtime.
 
 for each round:
+    where doubles or contradictions are to be settled: slips of all cohorts, and what follows from them
     for each lane:
         for each step of the round: targets, then for each layer: collect, add up, merge
     evaluate every lane, and commit
@@ -12,6 +13,7 @@ from collections.abc import Hashable
 
 import torch
 
+from consortium.agreement.settlement import UNSETTLED, Settled, settle
 from consortium.editing.open import open_backend
 from consortium.editing.overlap import add_residuals
 from consortium.evaluation.metrics import add_sums
@@ -61,6 +63,8 @@ class _Run:
         self.lanes = open_lanes(scenario, self.base, directory.lane_states())
         self.cohorts = range(scenario.num_cohorts)
         self.optimised: set[Hashable] = set()
+        self.settled: list[Settled] = [UNSETTLED] * scenario.num_cohorts  # of the present round, by cohort
+        self.started: dict[str, Weights] = {}  # lane → its weights when the present round began
 
     def _measure_prior(self) -> Prior:
         if not self.worker.editor.uses_prior:
@@ -89,6 +93,9 @@ class _Run:
         if self.directory.committed_round is None:
             self._commit(0)
         for round_number in range(self.first_round, self.scenario.stream.rounds + 1):
+            if self.scenario.settles:
+                self._settle(round_number)
+            self.started = {lane.name: lane.snapshot() for lane in self.lanes}
             for lane in self.lanes:
                 self._edit(lane, round_number)
             if is_evaluated(self.scenario, round_number):
@@ -105,6 +112,14 @@ class _Run:
             rows = self.journal.close_round(round_number, self.worker.stream, self.facts, found)
             self.directory.commit(round_number, [lane.state(round_number) for lane in self.lanes], rows)
 
+    def _settle(self, round_number: int) -> None:
+        slips = []
+        for cohort in self.cohorts:
+            with self.journal.timed("announce", round_number):
+                slips.append(self.worker.slips(round_number, cohort))
+        self.settled = list(settle(slips, self.scenario.conflicts))
+        self.journal.settled(self.settled)
+
     def _edit(self, lane: Lane, round_number: int) -> None:
         """One round of one lane; every sum runs over cohorts in their order."""
         targets_at: dict[int, Weights] = {}
@@ -118,7 +133,7 @@ class _Run:
                 for cohort in self.cohorts:
                     with self.journal.timed("collect", round_number, lanes=[lane.name], layer=part.layer):
                         collected = self.worker.collect(
-                            lane.name, round_number, cohort, part, weights, targets_at, history
+                            lane.name, round_number, cohort, part, weights, targets_at, history, self.settled[cohort]
                         )
                     self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
                     parts.append(collected.contribution)
@@ -150,12 +165,12 @@ class _Run:
         found = []
         for cohort in self.cohorts:
             with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer) as event:
-                report = self.worker.targets(weights, round_number, cohort, layer)
+                report = self.worker.targets(weights, round_number, cohort, layer, self.settled[cohort])
                 event.detail = report.remark
             found.append(report.residuals)
             if not is_shared:
                 done = self.meter.skip if report.num_cached else self.meter.advance
-                done(report.num_edits, "targets")
+                done(units_of(self.scenario, self.worker.stream, "targets", round_number, cohort), "targets")
         self.journal.wanted(lane.name, layer, add_residuals(found))
 
     def _evaluate(self, lane: Lane, round_number: int) -> None:
@@ -165,7 +180,10 @@ class _Run:
         parts = []
         for cohort in self.cohorts:
             with self.journal.timed("evaluate", round_number, lanes=[lane.name]):
-                parts.append(self.worker.evaluate(lane.snapshot(), round_number, cohort, is_edited))
+                sums = self.worker.evaluate(
+                    lane.snapshot(), round_number, cohort, is_edited, self.settled[cohort], self.started.get(lane.name)
+                )
+                parts.append(sums)
             self._advance("evaluate", round_number, cohort)
         self.journal.measured(metric_rows(self.scenario, round_number, lane.name, add_sums(parts)))
 

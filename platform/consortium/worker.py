@@ -8,7 +8,7 @@ Shapes: E edits, K key width, V value width.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,12 +19,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consortium.agreement.accepted import Accepted, accepted
+from consortium.agreement.settlement import UNSETTLED, Place, Settled, Verdict, settle
+from consortium.agreement.slips import Slips, shared_key, slips_of
+from consortium.agreement.weighing import weighed
 from consortium.editing.backend import Answer, Backend, States, Targets, Tuning
 from consortium.editing.editors import registry as editors
 from consortium.editing.editors.editor import KeyMap
 from consortium.editing.overlap import Asked, Residuals, is_held, residual_sums
 from consortium.editing.target_cache import TargetCache
 from consortium.evaluation import knowedit
+from consortium.evaluation.conflicts import MAGNITUDE, Case, case_of, losing_nlls, magnitude
 from consortium.evaluation.harm import open_harm
 from consortium.evaluation.metrics import ProbeSums, Question, ask
 from consortium.facts.edit import Edit, FactSet
@@ -59,7 +64,7 @@ _STATE_BYTES = 512 * 2**20
 _ANSWER_TOKENS = 1 << 20
 
 #: Metrics whose probes are not those of an edit of the round.
-_QUESTIONS_OF_THEIR_OWN = {"retention", "conflict", "retracted", *knowedit.METRICS}
+_QUESTIONS_OF_THEIR_OWN = {"retention", "conflict", MAGNITUDE, "retracted", *knowedit.METRICS}
 
 BASE = "base"
 
@@ -193,6 +198,7 @@ class CohortWorker:
         self._solvers: Solvers | None = None
         self._map_keys: KeyMap | None = None
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
+        self._withdrawn: dict[int, frozenset[Place]] = {}
         self._first_target_layer = plan_round(scenario.editor, scenario.merge.exchange)[0].targets[0]
 
     @cached_property
@@ -221,12 +227,21 @@ class CohortWorker:
 
     # In a round
 
-    def edits(self, round_number: int, cohort: int) -> list[Edit]:
-        """The cohort's edits of a round, party after party."""
-        return [self._edit(request) for requests in self._requests(round_number, cohort) for request in requests]
+    def slips(self, round_number: int, cohort: int) -> Slips:
+        """What the cohort's parties announce of their edits: digests."""
+        asked = [(request.party, self._edit(request)) for request in self._requests(round_number, cohort)]
+        return slips_of(shared_key(self.scenario.seed), round_number, asked)
 
-    def _requests(self, round_number: int, cohort: int) -> list[tuple[Request, ...]]:
-        return [self.stream.requests(round_number, party) for party in self.scenario.cohort(cohort)]
+    def edits(self, round_number: int, cohort: int, settled: Settled = UNSETTLED) -> list[Edit]:
+        """The cohort's edits of a round that go into the merge, party after party."""
+        return [each.copy or self._edit(each.request) for each in self._accepted(round_number, cohort, settled)]
+
+    def _accepted(self, round_number: int, cohort: int, settled: Settled) -> list[Accepted]:
+        return accepted(self.scenario, settled, self._requests(round_number, cohort), self._edit)
+
+    def _requests(self, round_number: int, cohort: int) -> list[Request]:
+        parties = self.scenario.cohort(cohort)
+        return [request for party in parties for request in self.stream.requests(round_number, party)]
 
     def _edit(self, request: Request) -> Edit:
         return self.facts.edit(request.fact, request.variant)
@@ -237,14 +252,17 @@ class CohortWorker:
                 self.backend.load_weights({layer: weights.read(layer)})
                 self._loaded[layer] = version
 
-    def targets(self, weights: Weights, round_number: int, cohort: int, layer: int) -> TargetReport:
+    def targets(
+        self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled = UNSETTLED
+    ) -> TargetReport:
         """Optimise the cohort's targets at ``layer`` under ``weights``, or read them from disk, and keep them.
 
+        ``settled`` says what was settled about the cohort's edits.
         An editor that tunes weights does so here; its parties' tuned weights are kept in place of targets.
         """
         if self.editor.tunes_weights:
             return self._report(self._tuned(weights, round_number, cohort))
-        found = self._find_targets(weights, round_number, cohort, layer)
+        found = self._find_targets(weights, round_number, cohort, layer, settled)
         targets = found.targets
         stop_loss = self.scenario.editor.target.stop_loss
         return TargetReport(
@@ -253,11 +271,11 @@ class CohortWorker:
             loss=sum(targets.losses),
             num_finished=sum(loss < stop_loss for loss in targets.losses),
             num_cached=len(targets.losses) if found.is_cached else 0,
-            residuals=residual_sums(self._asked(round_number, cohort), targets.shifts, self.scenario.overlap),
+            residuals=residual_sums(self._asked(round_number, cohort, settled), targets.shifts, self.scenario.overlap),
         )
 
-    def _asked(self, round_number: int, cohort: int) -> list[Asked]:
-        requests = [request for group in self._requests(round_number, cohort) for request in group]
+    def _asked(self, round_number: int, cohort: int, settled: Settled) -> list[Asked]:
+        requests = [each.request for each in self._accepted(round_number, cohort, settled)]
         return [(request.kind, times_asked(self.stream, request)) for request in requests]
 
     def _report(self, tunings: Tunings) -> TargetReport:
@@ -275,25 +293,25 @@ class CohortWorker:
 
         def make() -> Tunings:
             self._load(weights)
-            groups = self._requests(round_number, cohort)
+            groups = [self.stream.requests(round_number, party) for party in self.scenario.cohort(cohort)]
             return tuple(self.backend.fine_tune([self._edit(request) for request in group]) for group in groups)
 
         return self._tunings.get((weights.key, round_number, cohort), make)
 
-    def _targets_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> Targets:
-        return self._find_targets(weights, round_number, cohort, layer).targets
+    def _targets_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> Targets:
+        return self._find_targets(weights, round_number, cohort, layer, settled).targets
 
-    def _find_targets(self, weights: Weights, round_number: int, cohort: int, layer: int) -> _Found:
+    def _find_targets(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> _Found:
         """A cohort's targets from memory, from disk, or made now, under the name of all that they depend on."""
 
         def make() -> _Found:
             self._load(weights)
-            return self._read_or_optimise(self.edits(round_number, cohort), layer)
+            return self._read_or_optimise(self.edits(round_number, cohort, settled), layer)
 
-        return self._targets.get((weights.key, round_number, cohort, layer), make)
+        return self._targets.get((weights.key, round_number, cohort, settled.key, layer), make)
 
     def _read_or_optimise(self, edits: Sequence[Edit], layer: int) -> _Found:
-        if not edits:  # all parties of the cohort have left
+        if not edits:  # all parties of the cohort have left, or all edits were withdrawn
             return _Found(Targets(layer, torch.zeros(0, self._shapes[layer][0]), (), (), ()), is_cached=False)
         fingerprint = self.backend.targets_fingerprint(edits, layer) if self._disk is not None else None
         if self._disk is None or fingerprint is None:
@@ -305,7 +323,7 @@ class CohortWorker:
         self._disk.store(fingerprint, targets)
         return _Found(targets, is_cached=False)
 
-    def collect(
+    def collect(  # noqa: PLR0913  (all that an answer depends on)
         self,
         lane: str,
         round_number: int,
@@ -314,6 +332,7 @@ class CohortWorker:
         weights: Weights,
         targets_at: Mapping[int, Weights],
         history: History,
+        settled: Settled = UNSETTLED,
     ) -> Collected:
         """The cohort's contribution to one layer.
 
@@ -325,16 +344,18 @@ class CohortWorker:
             weights: weights under which keys and residuals are taken.
             targets_at: layer → weights under which its targets were optimised, for all that were in this round.
             history: the lane's history, for methods whose parties solve.
+            settled: what was settled about the cohort's edits.
         """
         if self.editor.tunes_weights:
             return self._collect_tuned(lane, round_number, cohort, part.layer, targets_at[part.target_layer])
-        keys_KE, residuals_VE = self._missing(round_number, cohort, part, weights, targets_at[part.target_layer])
+        optimised_at = targets_at[part.target_layer]
+        keys_KE, residuals_VE = self._missing(round_number, cohort, part, weights, optimised_at, settled)
         method = self.methods[lane]
         solver = self._solver(part.layer, history) if method.needs_solver else None
         basis = Basis(lane, round_number, part.layer)
         shares = []
-        columns, num_left_out = self._columns(round_number, cohort), []
-        shifts = self._shifts(targets_at, round_number, cohort)
+        columns, num_left_out = self._columns(round_number, cohort, settled), []
+        shifts = self._shifts(targets_at, round_number, cohort, settled)
         for party, own in columns.items():
             wanting = own if shifts is None else self._wanting(own, shifts)
             num_left_out.append(own.stop - own.start - keys_KE[:, wanting].shape[1])
@@ -354,37 +375,42 @@ class CohortWorker:
             torch_generator(self.scenario.seed, f"drops{what}", *place),
         )
 
-    def _shifts(self, targets_at: Mapping[int, Weights], round_number: int, cohort: int) -> tuple[float, ...] | None:
+    def _shifts(
+        self, targets_at: Mapping[int, Weights], round_number: int, cohort: int, settled: Settled
+    ) -> tuple[float, ...] | None:
         """Relative residuals of the cohort's edits before anything of the round was merged; None if nobody looks."""
-        if self.scenario.overlap.detect == "none" or not self.edits(round_number, cohort):
+        if self.scenario.overlap.detect == "none":
             return None
         layer = self._first_target_layer
-        return self._targets_of(targets_at[layer], round_number, cohort, layer).shifts
+        return self._targets_of(targets_at[layer], round_number, cohort, layer, settled).shifts
 
     def _wanting(self, own: slice, shifts: Sequence[float]) -> list[int]:
         """A party's columns, but for those of edits that it leaves out."""
         return [place for place in range(own.start, own.stop) if not is_held(self.scenario.overlap, shifts[place])]
 
-    def _columns(self, round_number: int, cohort: int) -> dict[int, slice]:
+    def _columns(self, round_number: int, cohort: int, settled: Settled) -> dict[int, slice]:
         """Party → its columns in what is computed of a cohort's round; none for a party that has left."""
-        ends = list(accumulate((len(group) for group in self._requests(round_number, cohort)), initial=0))
-        own = (slice(*ends_of) for ends_of in pairwise(ends))
-        return dict(zip(self.scenario.cohort(cohort), own, strict=True))
+        parties = self.scenario.cohort(cohort)
+        counts = Counter(each.request.party for each in self._accepted(round_number, cohort, settled))
+        ends = accumulate((counts[party] for party in parties), initial=0)
+        return dict(zip(parties, (slice(*ends_of) for ends_of in pairwise(ends)), strict=True))
 
     def _missing(
-        self, round_number: int, cohort: int, part: Part, weights: Weights, targets_at: Weights
+        self, round_number: int, cohort: int, part: Part, weights: Weights, targets_at: Weights, settled: Settled
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys [K, E] and residuals [V, E], shared out, of all edits of a cohort's round, party after party."""
-        if not self.edits(round_number, cohort):
+        """Keys [K, E] and residuals [V, E], shared out and weighed, of all edits of a cohort's round, by parties."""
+        weights_E = [each.weight for each in self._accepted(round_number, cohort, settled)]
+        if not weights_E:
             value_width, key_width = self._shapes[part.layer]
             nothing = torch.zeros(key_width + value_width, 0, dtype=torch.float64)
             return nothing[:key_width], nothing[key_width:]
-        targets = self._targets_of(targets_at, round_number, cohort, part.target_layer)
-        states = self._states_of(weights, round_number, cohort, part.layer)
+        targets = self._targets_of(targets_at, round_number, cohort, part.target_layer, settled)
+        states = self._states_of(weights, round_number, cohort, part.layer, settled)
         self._load(weights)
         keys_KE, missing_VE = self.backend.keys_and_residuals(states, targets)
         assert self._map_keys is not None, "begin comes first"
-        return self._map_keys(part.layer, keys_KE), missing_VE / part.divisor
+        keys_KE = self._map_keys(part.layer, keys_KE)
+        return weighed(keys_KE, missing_VE / part.divisor, torch.tensor(weights_E, dtype=torch.float64))
 
     def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: Weights) -> Collected:
         """What the cohort's parties take back in a round at one layer, to be subtracted from the lane's live sum.
@@ -416,8 +442,9 @@ class CohortWorker:
         places = {party: self.stream.departures.places(round_number, party) for party in self.scenario.cohort(cohort)}
         pieces: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         for earlier in sorted({number for own in places.values() for number, _ in own}):
-            keys_KE, residuals_VE = self._missing(earlier, cohort, part, weights, weights)
-            for party, columns in self._columns(earlier, cohort).items():
+            # Rounds are not settled where edits can be taken back.
+            keys_KE, residuals_VE = self._missing(earlier, cohort, part, weights, weights, UNSETTLED)
+            for party, columns in self._columns(earlier, cohort, UNSETTLED).items():
                 chosen = [columns.start + index for number, index in places[party] if number == earlier]
                 if chosen:
                     pieces.setdefault(party, []).append((keys_KE[:, chosen], residuals_VE[:, chosen]))
@@ -437,20 +464,21 @@ class CohortWorker:
         sent = method.contribute(shares, self._solvers.get(layer))
         return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), (0,) * len(sent))
 
-    def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int) -> States:
+    def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.
 
         They depend on the edited layers before alone, so lanes share those at the first one.
         """
 
         def name(at: int) -> Hashable:
-            return round_number, cohort, at, tuple((below, version) for below, version in weights.key if below < at)
+            known = tuple((below, version) for below, version in weights.key if below < at)
+            return round_number, cohort, settled.key, at, known
 
         def make() -> States:
             kept = [self._states.peek(name(at)) for at in sorted(weights.versions) if at < layer]
             nearest = next((states for states in reversed(kept) if states is not None), None)
             self._load(weights)
-            return self.backend.states(self.edits(round_number, cohort), layer, nearest)
+            return self.backend.states(self.edits(round_number, cohort, settled), layer, nearest)
 
         return self._states.get(name(layer), make)
 
@@ -458,61 +486,99 @@ class CohortWorker:
         assert self._solvers is not None, "begin comes first"
         return self._solvers.get(layer, history.versions.get(layer), lambda: history.read(layer))
 
-    def evaluate(self, weights: Weights, round_number: int, cohort: int, retention: bool) -> ProbeSums:
+    def evaluate(
+        self,
+        weights: Weights,
+        round_number: int,
+        cohort: int,
+        retention: bool,
+        settled: Settled = UNSETTLED,
+        before: Weights | None = None,
+    ) -> ProbeSums:
         """Counts and sums of the cohort's own probes: this round's edits, and with ``retention`` earlier ones.
 
         With them come those of its part of the text and the general probe. Without ``retention`` the weights are the
         unedited ones, of which these are measured once.
+
+        Args:
+            weights: weights to evaluate.
+            round_number: the round.
+            cohort: the cohort.
+            retention: whether earlier rounds' edits are probed.
+            settled: what was settled about the cohort's edits; those withdrawn are not probed.
+            before: the round's first weights, against which the fall of losing answers is measured; None not to.
         """
-        own = self._own_answers(round_number, cohort)
+        requests = self._sampled(round_number, cohort, settled)
+        edits = [self._edit(request) for request, verdict in requests if verdict.fate != "withdrawn"]
+        cases = self._cases(requests) if MAGNITUDE in self.scenario.evaluate.metrics and before is not None else []
+        was = self._losing_before(cases, before)
+        own = self._own_answers(round_number, cohort, settled, edits)
         self._load(weights)
-        sums = ask(self.backend, self._questions(round_number, cohort, retention))
-        sums |= self._knowedit(round_number, cohort, own)
+        sums = ask(self.backend, self._questions(round_number, cohort, retention, settled))
+        sums |= self._knowedit(round_number, cohort, edits, own)
+        if cases:
+            sums |= magnitude(round_number, was, losing_nlls(self.backend, cases))
         if retention or is_first_evaluation(self.scenario, round_number):
             sums |= self._harm.measure(self.backend, cohort, self.scenario.num_cohorts)
         return sums
 
-    def _knowedit(self, round_number: int, cohort: int, own: knowedit.OwnAnswers) -> ProbeSums:
+    def _sampled(self, round_number: int, cohort: int, settled: Settled) -> list[tuple[Request, Verdict]]:
+        """The round's requests that are probed, and what was settled about each."""
+        requests = sampled_requests(self.scenario, self.stream, round_number, self.scenario.cohort(cohort))
+        return [(each, settled.of(each.party, each.index)) for each in requests]
+
+    def _cases(self, requests: Sequence[tuple[Request, Verdict]]) -> list[Case]:
+        found = [case_of(self.facts, request, verdict) for request, verdict in requests]
+        return [case for case in found if case is not None]
+
+    def _losing_before(self, cases: Sequence[Case], before: Weights | None) -> list[float]:
+        """Negative log likelihoods of the losing answers under the round's first weights."""
+        if not cases or before is None:
+            return []
+        self._load(before)
+        return losing_nlls(self.backend, cases)
+
+    def _knowedit(self, round_number: int, cohort: int, edits: Sequence[Edit], own: knowedit.OwnAnswers) -> ProbeSums:
         spec = self.scenario.evaluate
         if not set(knowedit.METRICS) & set(spec.metrics):
             return {}
         generator = torch_generator(self.scenario.seed, "fluency", round_number, cohort)
-        edits = self._sampled_edits(round_number, cohort)
         return knowedit.measure(self.backend, edits, round_number, spec, own, generator)
 
-    def _sampled_edits(self, round_number: int, cohort: int) -> list[Edit]:
-        parties = self.scenario.cohort(cohort)
-        return [self._edit(each) for each in sampled_requests(self.scenario, self.stream, round_number, parties)]
-
-    def _own_answers(self, round_number: int, cohort: int) -> knowedit.OwnAnswers:
+    def _own_answers(
+        self, round_number: int, cohort: int, settled: Settled, edits: Sequence[Edit]
+    ) -> knowedit.OwnAnswers:
         """What the unedited model says to the questions of ``locality``: the model is put back to be asked."""
 
         def answer(decoding: Decoding) -> tuple[Answer, ...]:
             self._load_base()
-            probes = knowedit.locality_probes(self._sampled_edits(round_number, cohort))
-            return tuple(self.backend.answer(probes, decoding))
+            return tuple(self.backend.answer(knowedit.locality_probes(edits), decoding))
 
         if "locality" not in self.scenario.evaluate.metrics:
             return {}
         decodings = self.scenario.evaluate.decoding
-        return self._answers.get((round_number, cohort), lambda: {each: answer(each) for each in decodings})
+        name = round_number, cohort, settled.key
+        return self._answers.get(name, lambda: {each: answer(each) for each in decodings})
 
     def _load_base(self) -> None:
         if any(version != BASE for version in self._loaded.values()):
             self.backend.load_weights(self.backend.base_weights())
             self._loaded = dict.fromkeys(self._loaded, BASE)
 
-    def _questions(self, round_number: int, cohort: int, retention: bool) -> list[Question]:
+    def _questions(
+        self, round_number: int, cohort: int, retention: bool, settled: Settled = UNSETTLED
+    ) -> list[Question]:
         parties = self.scenario.cohort(cohort)
         metrics = self.scenario.evaluate.metrics
+        shown = [metric for metric in metrics if metric not in _QUESTIONS_OF_THEIR_OWN]
         questions = []
         for of_round, request in self._probed_requests(round_number, parties):
-            edit = self._edit(request)
-            shown = [metric for metric in metrics if metric not in _QUESTIONS_OF_THEIR_OWN]
-            questions += [Question(metric, of_round, edit) for metric in shown]
-            if "conflict" in metrics and request.rival_variant is not None:
-                rival = self.facts.edit(request.fact, request.rival_variant).target_new
-                questions.append(Question("conflict", of_round, edit, rival))
+            verdict = (settled if of_round == round_number else UNSETTLED).of(request.party, request.index)
+            if verdict.fate != "withdrawn":
+                questions += [Question(metric, of_round, self._edit(request)) for metric in shown]
+            case = case_of(self.facts, request, verdict) if "conflict" in metrics else None
+            if case is not None:
+                questions.append(Question("conflict", of_round, case.chosen, case.losing))
         if retention and "retention" in metrics:
             questions += self._retention_questions(round_number, parties)
         if "retracted" in metrics:
@@ -533,14 +599,32 @@ class CohortWorker:
         return [*standing, *((round_number, request) for request in now)]
 
     def _standing_requests(self, rounds: range, round_number: int, parties: range) -> list[tuple[int, Request]]:
-        """Sampled requests of earlier rounds that none up to this round contradicted or took back."""
+        """Sampled requests of earlier rounds that were not withdrawn, and none up to now contradicted or took back."""
         last_contradicted = self._contradicted_until(round_number)
         return [
             (earlier, request)
             for earlier in rounds
             for request in sampled_requests(self.scenario, self.stream, earlier, parties)
-            if last_contradicted.get(request.fact, 0) <= earlier and self.stream.is_live(request, round_number)
+            if last_contradicted.get(request.fact, 0) <= earlier
+            and self.stream.is_live(request, round_number)
+            and (request.party, request.index) not in self._withdrawn_in(earlier)
         ]
+
+    def _withdrawn_in(self, round_number: int) -> frozenset[Place]:
+        """Requests of an earlier round that were withdrawn.
+
+        A party remembers what it withdrew. A host stands in for parties and may be new, so it settles that round again.
+        """
+        conflicts = self.scenario.conflicts
+        if conflicts.policy == "none":
+            return frozenset()
+        if round_number not in self._withdrawn:
+            groups = settle([self.slips(round_number, each) for each in range(self.scenario.num_cohorts)], conflicts)
+            found = [
+                place for each in groups for place, verdict in each.verdicts.items() if verdict.fate == "withdrawn"
+            ]
+            self._withdrawn[round_number] = frozenset(found)
+        return self._withdrawn[round_number]
 
     def _contradicted_until(self, round_number: int) -> dict[int, int]:
         """Fact → last round, up to this one, in which it was contradicted; goes on from where it was looked up last."""

@@ -102,6 +102,39 @@ class TestSameBits:
         directory, _ = run_locally(scenario, tmp_path / "run", losses={"collect": 0.1}, duplicates=0.2)
         assert difference(serial.lane_states(), directory.lane_states()) == []
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_when_edits_are_settled_and_hosts_are_lost(self, seed, tmp_path):
+        scenario = associative_scenario(
+            stream={"rounds": 3, "partners": 3},
+            overlap={"weigh": "once"},
+            conflicts={"policy": "majority", "augment": 2},
+            evaluate={"metrics": ["efficacy", "retention", "conflict", "conflict_magnitude"]},
+        )
+        serial = run_serially(scenario, tmp_path / "serial")
+        losses = {**EVERYWHERE, "slips": 0.3}
+        directory, pool = run_locally(scenario, tmp_path / "run", seed=seed, losses=losses, late=0.5, duplicates=0.3)
+        assert difference(serial.lane_states(), directory.lane_states()) == []
+        for table in ("edits", "parties", "metrics"):
+            assert directory.table(table).equals(serial.table(table)), table
+        assert len([call for _, call in pool.started if call.method == "slips"]) >= 3 * 4
+        fates = set(directory.table("edits")["fate"].to_pylist())
+        assert fates == {"alone", "shared", "won", "withdrawn"}
+
+    def test_when_a_language_models_edits_are_settled(self, pico, tmp_path):
+        scenario = pico_scenario(
+            pico["llama"],
+            stream={"rounds": 2, "overlap": 0.5, "conflict": {"party": 0.5}},
+            overlap={"weigh": "once"},
+            conflicts={"policy": "latest", "augment": 2},
+            evaluate={"metrics": ["efficacy", "conflict", "conflict_magnitude"]},
+            cluster={"cohort_size": 1},
+        )
+        serial = run_serially(scenario, tmp_path / "serial")
+        losses = {"slips": 0.2, "targets": 0.1, "collect": 0.1, "evaluate": 0.1}
+        directory, _ = run_locally(scenario, tmp_path / "run", seed=1, losses=losses, late=0.5, duplicates=0.2)
+        assert difference(serial.lane_states(), directory.lane_states()) == []
+        assert directory.table("metrics").equals(serial.table("metrics"))
+
     @pytest.mark.parametrize("size", [1, 3])
     def test_with_histories_of_few_edits(self, size, tmp_path):
         """Hosts extend what they solved in earlier rounds, or make it anew when they are new themselves."""

@@ -5,19 +5,23 @@ does send keys and residuals, and on planted secrets: a search that finds nothin
 """
 
 import dataclasses
+import hashlib
+import hmac
+import itertools
 import pickle
 from types import NoneType
 from typing import get_args
 
 import numpy as np
 import pytest
+from consortium.agreement.slips import DIGEST_BYTES, Slips, shared_key, slips_of
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.editors.registry import EDITORS
 from consortium.editing.overlap import Residuals
 from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.evaluation.knowedit import SUFFIXES
-from consortium.evaluation.metrics import ProbeSum
+from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
 from consortium.merging import registry
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.global_edit import OwnedEdits
@@ -34,6 +38,7 @@ from support.scenarios import associative_scenario, pico_scenario
 #: Every type that a message may be made of, with the fields that carry anything.
 DOCUMENTED = {
     Answer: {"incarnation", "value", "seconds"},
+    Slips: {"parties", "slots", "answers"},
     TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals"},
     Residuals: {"num_edits", "shift", "num_held"},
     Collected: {"contribution", "party_bytes", "num_left_out"},
@@ -45,13 +50,14 @@ DOCUMENTED = {
     FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
     ProbeSum: {"success", "strict", "num_edits", "num_probes"},
+    MagnitudeSum: {"fall", "num_edits"},
     FluencySum: {"bits", "num_edits", "num_probes"},
     TextSum: {"nll", "num_tokens"},
     ChoiceSum: {"num_right", "num_questions"},
     ModelFacts: {"base_weights", "prior_fingerprint", "prior_chunks"},
 }
-PLAIN = (int, float, str, bool, NoneType, np.ndarray)
-METRICS = ("efficacy", "paraphrase", "neighborhood", "retention", "conflict")
+PLAIN = (int, float, str, bytes, bool, NoneType, np.ndarray)
+METRICS = ("efficacy", "paraphrase", "neighborhood", "retention", "conflict", "conflict_magnitude")
 KNOWEDIT = ("edit_success", "locality", "fluency")
 HARM = ("perplexity", "general")
 PRIVATE_METHODS = [name for name in registry.known() if name != "global"]
@@ -160,9 +166,29 @@ def long(texts):
 
 
 SCENARIOS = (
-    *("associative-auto", "associative-dense", "llama", "associative-departing", "llama-departing"),
+    *(
+        "associative-auto",
+        "associative-dense",
+        "associative-settled",
+        "llama",
+        "associative-departing",
+        "llama-departing",
+    ),
     *("rome", "ft"),
 )
+
+
+def settled_scenario():
+    """With all that is announced, settled and asked again; four partners, so that cohorts of one have nothing alone."""
+    return associative_scenario(
+        parties={"edits_per_round": 6},
+        stream={"rounds": 2, "partners": 4},
+        overlap={"weigh": "once"},
+        conflicts={"policy": "majority", "augment": 2},
+        merge={"methods": PRIVATE_METHODS},
+        evaluate={"metrics": ["efficacy", "conflict", "conflict_magnitude"]},
+        cluster={"cohort_size": 1},
+    )
 
 
 @pytest.fixture(scope="module", params=SCENARIOS)
@@ -202,6 +228,8 @@ def recording(request, pico, tmp_path_factory):
             "exchange": "round",
         }
         scenario = associative_scenario(**changes)
+    elif request.param == "associative-settled":
+        scenario = settled_scenario()
     else:
         changes["merge"]["statistics"] = request.param.removeprefix("associative-")
         scenario = associative_scenario(**changes)
@@ -241,6 +269,65 @@ def test_no_message_holds_a_key_a_residual_or_a_target(recording):
     assert sum(map(len, recording.vectors.values())) > 50
     for method, message in recording.messages:
         assert revealed_vectors(pickle.loads(message), recording.vectors) == [], method
+
+
+def guesses(edits, keys):
+    """Digests that somebody without the parties' key could try: of known texts, one by one and strung together."""
+    for edit in edits:
+        texts = [edit.subject, edit.prompt, edit.target_new]
+        for number, glue in itertools.product((1, 2, 3), ("", " ", "\x1f", "|", "\0")):
+            for parts in itertools.permutations([*texts, edit.text], number):
+                message = glue.join(parts).encode()
+                yield from (hashlib.new(name, message).digest()[:DIGEST_BYTES] for name in ("md5", "sha1", "sha256"))
+                yield from (hmac.digest(key, message, "sha256")[:DIGEST_BYTES] for key in keys)
+
+
+class TestSlips:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def announced(tmp_path_factory):
+        """A run's slips, the edits that they are of, and all calls."""
+        scenario, calls, slips = settled_scenario(), [], []
+        facts = open_facts(scenario)
+
+        def observe(call, message):
+            calls.append(call)
+            if call.method == "slips":
+                slips.append(pickle.loads(message).value)
+
+        with RunDirectory.create(tmp_path_factory.mktemp("slips") / "run", scenario) as directory:
+            coordinator = run_on(LocalPool(scenario, facts, 2, observe=observe), directory)
+        requests = [
+            coordinator.stream.requests(number, party) for number in (1, 2) for party in range(scenario.parties.count)
+        ]
+        return slips, [facts.edit(each.fact, each.variant) for group in requests for each in group], calls
+
+    def test_no_digest_of_a_known_text_is_among_them(self, announced):
+        slips, edits, _ = announced
+        sent = {digest for each in slips for digest in (*each.slots, *each.answers)}
+        assert len(slips) == 2 * 7
+        assert {len(digest) for digest in sent} == {DIGEST_BYTES}
+        assert sent.isdisjoint(guesses(edits, [b"\0", b"3", b"consortium"]))
+
+    def test_the_key_is_what_hides_them(self, announced):
+        """With it, the same search finds every slip: a guess of the text is enough."""
+        slips, edits, _ = announced
+        guessed = [slips_of(shared_key(3), number, [(0, edit)]) for number in (1, 2) for edit in edits]
+        known = {digest for each in guessed for digest in (*each.slots, *each.answers)}
+        assert {digest for each in slips for digest in (*each.slots, *each.answers)} <= known
+
+    def test_what_is_settled_is_told_to_those_it_concerns_and_holds_no_digest(self, announced):
+        slips, _, calls = announced
+        sent = {digest for each in slips for digest in (*each.slots, *each.answers)}
+        told = [call for call in calls if call.method in ("targets", "collect", "evaluate")]
+        num_verdicts = 0
+        for call in told:
+            (settled,) = [each for each in call.arguments if type(each).__name__ == "Settled"]
+            assert {party for party, _ in settled.verdicts} <= {call.cohort}, "cohorts of one party"
+            num_verdicts += len(settled.verdicts)
+            message = pickle.dumps(settled)
+            assert not [digest for digest in sent if digest in message]
+        assert num_verdicts > 100
 
 
 class TestTheSearchFinds:

@@ -86,6 +86,24 @@ class TestRuns:
         assert all(row["detail"].startswith("ActorDiedError") for row in lost)
         assert len({row["host"] for row in events if row["host"]}) >= 4, "three were lost, and another one finished"
 
+    def test_hosts_that_are_killed_while_parties_announce_give_the_serial_bits(self, tmp_path):
+        scenario = associative_scenario(
+            stream={"rounds": 2, "partners": 3},
+            overlap={"weigh": "once"},
+            conflicts={"policy": "priority", "augment": 1},
+            evaluate={"metrics": ["efficacy", "retention", "conflict", "conflict_magnitude"]},
+            cluster={"cohort_size": 1, "hosts": {**HOSTS, "max": 2}},
+            faults=[{"round": number, "during": "announce"} for number in (1, 2)],
+        )
+        with no_actor_left():
+            directory = run_on_ray(scenario, tmp_path / "ray")
+        whole = run_serially(scenario, tmp_path / "serial")
+        assert difference(whole.lane_states(), directory.lane_states()) == []
+        for table in ("edits", "parties", "metrics"):
+            assert directory.table(table).equals(whole.table(table)), table
+        events = directory.table("events").to_pylist()
+        assert [row["round"] for row in events if row["kind"] == "host-lost"] == [1, 2]
+
     def test_a_coordinator_that_dies_is_told_and_the_run_goes_on_from_there(self, tmp_path):
         scenario = associative_scenario(stream={"rounds": 3}, cluster={"hosts": {**HOSTS, "max": 1}})
         path = tmp_path / "run"

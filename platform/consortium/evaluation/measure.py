@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
-from consortium.evaluation.metrics import ProbeSum
+from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
 
-Sums = ProbeSum | FluencySum | TextSum | ChoiceSum
+Sums = ProbeSum | MagnitudeSum | FluencySum | TextSum | ChoiceSum
 
 #: Largest exponent of a perplexity. A model whose numbers went bad has this one, and not infinity or NaN, which JSON
 #: does not know.
@@ -41,6 +41,8 @@ def measure_of(sums: Sums) -> Measure:
         return Measure(perplexity(sums), None, 0, sums.num_tokens, unit="1")
     if isinstance(sums, ChoiceSum):
         return Measure(100 * sums.num_right / sums.num_questions, None, 0, sums.num_questions)
+    if isinstance(sums, MagnitudeSum):
+        return Measure(100 * sums.fall / sums.num_edits, None, sums.num_edits, sums.num_edits)
     if isinstance(sums, FluencySum):
         return Measure(100 * sums.bits / sums.num_edits, None, sums.num_edits, sums.num_probes, unit="0.01 bit")
     success, strict = (100 * part / sums.num_edits for part in (sums.success, sums.strict))

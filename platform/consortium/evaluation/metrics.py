@@ -65,8 +65,24 @@ class ProbeSum:
         )
 
 
+@dataclass(frozen=True)
+class MagnitudeSum:
+    """Sums over conflicts of how far the losing answer's probability fell (:mod:`consortium.evaluation.conflicts`).
+
+    Attributes:
+        fall: Σ of the relative falls, from -num_edits to num_edits.
+        num_edits: conflicts.
+    """
+
+    fall: float = 0.0
+    num_edits: int = 0
+
+    def __add__(self, other: MagnitudeSum) -> MagnitudeSum:
+        return MagnitudeSum(self.fall + other.fall, self.num_edits + other.num_edits)
+
+
 #: (metric, of_round) → sums; round 0 stands for what is of no round's edits.
-ProbeSums = dict[tuple[str, int], ProbeSum | FluencySum | TextSum | ChoiceSum]
+ProbeSums = dict[tuple[str, int], ProbeSum | MagnitudeSum | FluencySum | TextSum | ChoiceSum]
 
 
 def probes_of(question: Question) -> list[Probe]:

@@ -5,6 +5,7 @@ One YAML file per relation in ``builtin_facts/``::
     relation: capital
     prompt: The capital of {} is
     paraphrases: [two or more other wordings with {}]
+    augmentations: [further wordings with {}, in which an edit may be asked for and by which it is never judged]
     facts: {France: Paris, …}          # subjects that may be edited, with their true objects
     neighbors: {Norway: Oslo, …}       # subjects that no relation edits, with their true objects
 
@@ -41,6 +42,7 @@ class Relation:
     name: str
     prompt: str
     paraphrases: tuple[str, ...]
+    augmentations: tuple[str, ...]
     facts: Mapping[str, str]
     neighbors: Mapping[str, str]
 
@@ -66,6 +68,7 @@ def _read(text: str) -> Relation:
         name=raw["relation"],
         prompt=raw["prompt"],
         paraphrases=tuple(raw["paraphrases"]),
+        augmentations=tuple(raw["augmentations"]),
         facts=raw["facts"],
         neighbors=raw["neighbors"],
     )
@@ -85,6 +88,7 @@ def _edit(relation: Relation, subject: str) -> Edit:
         target_old=target_old,
         paraphrases=tuple(paraphrase.format(subject) for paraphrase in relation.paraphrases),
         neighbors=_neighbors(relation, fact_id, target_old, target_new),
+        augmentations=relation.augmentations,
     )
 
 

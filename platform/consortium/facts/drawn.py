@@ -17,6 +17,8 @@ from consortium.seeds import numpy_generator
 
 NUM_PARAPHRASES = 2
 NUM_NEIGHBORS = 2
+#: Templates for asking an edit again; their numbers follow those of the paraphrases that judge it.
+NUM_AUGMENTATIONS = 8
 
 _PROMPT = re.compile(r"(?:paraphrase (?P<paraphrase>\d+): )?the r(?P<relation>\d+) of (?P<kind>[sn])(?P<number>\d+) is")
 _OBJECT = re.compile(r"o(\d+)")
@@ -41,6 +43,7 @@ class DrawnFacts:
         # With two objects only, variants alternate between them; with more, the old one is never asked for.
         self._num_variants = max(2, spec.num_objects - 1)
         self._offsets = numpy_generator(seed, "drawn-targets").integers(spec.num_objects - 1, size=count)
+        self._augmentations = [_augmentations(relation) for relation in range(spec.num_relations)]
         self._held_out_objects = numpy_generator(seed, "drawn-held-out").integers(
             spec.num_objects, size=self.num_held_out
         )
@@ -81,6 +84,7 @@ class DrawnFacts:
             target_old=f"o{old}",
             paraphrases=tuple(f"paraphrase {number}: {text}" for number in range(1, NUM_PARAPHRASES + 1)),
             neighbors=self._neighbors(fact, relation),
+            augmentations=self._augmentations[relation],
         )
 
     def known(self) -> tuple[list[Cue], list[int]]:
@@ -106,6 +110,11 @@ class DrawnFacts:
 
     def _held_out_relation(self, number: int) -> int:
         return number % self._spec.num_relations
+
+
+def _augmentations(relation: int) -> tuple[str, ...]:
+    numbers = range(NUM_PARAPHRASES + 1, NUM_PARAPHRASES + NUM_AUGMENTATIONS + 1)
+    return tuple(f"paraphrase {number}: the r{relation} of {{}} is" for number in numbers)
 
 
 def read_cue(prompt: str) -> Cue:

@@ -70,6 +70,8 @@ class Edit:
         generation_prompts: beginnings of texts about the subject; empty where the prompt itself serves.
         rivals: targets that contradict this one, each another than the one before; empty where objects of the
             same relation serve.
+        augmentations: further prompts with ``{}`` that ask the same, none of them among ``paraphrases``: an edit may
+            be asked for in these words too, and is never judged by them.
     """
 
     fact_id: str
@@ -84,6 +86,7 @@ class Edit:
     locality: tuple[LocalityProbe, ...] = ()
     generation_prompts: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
+    augmentations: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -16,6 +16,7 @@ field                   needed    meaning
 ``locality``            no        list of ``{"kind": …, "prompt": …, "target": …}``: the model's own answer must stay
 ``generation_prompts``  no        list of whole prompts that begin texts about the subject
 ``rivals``              no        list of targets that contradict this one
+``augmentations``       no        list of prompts with one ``{}``: further words to ask in, by which no edit is judged
 ======================  ========  ===========================================================================
 
 Unknown fields are refused, since a mistyped name would silently drop probes. A file that holds one JSON
@@ -32,7 +33,7 @@ from consortium.facts.record import Record
 
 _NEEDED = ("subject", "prompt", "target_new")
 _FIELDS = ("fact_id", "relation", *_NEEDED, "target_old", "paraphrases", "neighbors")
-_PROBE_FIELDS = ("portability", "locality", "generation_prompts", "rivals")
+_PROBE_FIELDS = ("portability", "locality", "generation_prompts", "rivals", "augmentations")
 _KINDS: dict[str, PortabilityKind] = {kind: kind for kind in get_args(PortabilityKind)}
 
 
@@ -63,6 +64,10 @@ def parse(record: Record) -> Edit:
         locality=tuple(_locality(part) for part in record.parts("locality")),
         generation_prompts=record.texts("generation_prompts"),
         rivals=_rivals(record, target_new),
+        augmentations=tuple(
+            record.check_template(f"augmentations[{place}]", prompt)
+            for place, prompt in enumerate(record.texts("augmentations"))
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from consortium.errors import FactsError
+from consortium.facts.augmentations import read_augmentations, with_augmentations
 from consortium.facts.builtin import builtin_edits
 from consortium.facts.edit import Edit, FactSet
 from consortium.facts.formats import Parsed, find_format
@@ -23,6 +24,8 @@ _HUB = "hub:"
 def load_facts(spec: FactsSpec, base_dir: Path | None = None) -> FactSet:
     """The facts that a scenario names, all read and checked; the first ``spec.limit`` of them count.
 
+    Templates of ``spec.augmentations`` are added to them.
+
     Args:
         spec: source, format, split and limit. ``auto`` stands for ``builtin`` here; facts that the associative
             model draws are made with that model, so ``drawn`` is refused.
@@ -33,13 +36,22 @@ def load_facts(spec: FactsSpec, base_dir: Path | None = None) -> FactSet:
     """
     if spec.source == "drawn":
         raise FactsError("facts.source: drawn", "a source of text for a language model", "use builtin or name a file")
+    edits = _read(spec, base_dir)
+    if spec.augmentations is not None:
+        edits = with_augmentations(
+            edits, read_augmentations(_find(spec.augmentations, base_dir, "facts.augmentations"))
+        )
+    return FactTable(edits, spec.limit)
+
+
+def _read(spec: FactsSpec, base_dir: Path | None) -> tuple[Edit, ...]:
     if spec.source in ("auto", "builtin"):
-        return FactTable(builtin_edits(), spec.limit)
+        return builtin_edits()
     if spec.source.startswith(_HUB):
         records = read_hub(_hub_name(spec.source.removeprefix(_HUB), base_dir), spec.split)
     else:
         records = read_file(_find(spec.source, base_dir))
-    return FactTable(parse_records(records, spec.format, spec.source), spec.limit)
+    return parse_records(records, spec.format, spec.source)
 
 
 def parse_records(records: Iterator[Record], format_name: str, source: str) -> tuple[Edit, ...]:
@@ -90,17 +102,20 @@ def _examples(reasons: list[str]) -> str:
     return "; ".join(reasons[:3]) + ("; …" if len(reasons) > 3 else "")
 
 
-def _find(source: str, base_dir: Path | None) -> Path:
-    """The file named by ``source``: beside the scenario if it is there, else from the working directory."""
+def _find(source: str, base_dir: Path | None, key: str = "facts.source") -> Path:
+    """The file named by ``source`` under a key: beside the scenario if it is there, else from the working directory."""
+    is_source = key == "facts.source"
     tried = _candidates(source, base_dir)
     for path in tried:
         if path.is_file():
             return path
     if any(path.is_dir() for path in tried):
-        raise FactsError(f"facts.source: {source} is a folder", "a file", "name a file in it, or write hub:FOLDER")
+        raise FactsError(
+            f"{key}: {source} is a folder", "a file", "name a file in it" + ", or write hub:FOLDER" * is_source
+        )
     raise FactsError(
-        f"facts.source: no file {source} (tried {', '.join(str(path) for path in tried)})",
-        "builtin, the path of a file, or hub:NAME",
+        f"{key}: no file {source} (tried {', '.join(str(path) for path in tried)})",
+        "builtin, the path of a file, or hub:NAME" if is_source else "the path of a JSON file",
         "correct the path; a relative one is tried beside the scenario file and in the working directory",
     )
 

@@ -74,6 +74,27 @@ class EditRow:
         default=None,
         metadata=_column("round at whose start the party takes it back, as the scenario says; null: never"),
     )
+    fate: str | None = field(
+        default=None,
+        metadata=_column(
+            "alone, shared (others ask for the same), contested (others want another answer), won or withdrawn; "
+            "null where nothing is settled"
+        ),
+    )
+    num_asking: int | None = field(
+        default=None,
+        metadata=_column(
+            "requests of the round for the same answer, this one included; null where nothing is settled", "edits"
+        ),
+    )
+    weight: float | None = field(
+        default=None,
+        metadata=_column("what the edit counts in the merge, 0 when withdrawn; null where nothing is settled", "1"),
+    )
+    num_augmented: int | None = field(
+        default=None,
+        metadata=_column("copies in other words merged beside it; null where nothing is settled", "edits"),
+    )
 
 
 @dataclass(frozen=True)
@@ -145,7 +166,8 @@ class EventRow:
     time_s: float = field(metadata=_column("when it was recorded (its end), since the run's start", "s"))
     kind: str = field(
         metadata=_column(
-            "open-model, prior, contexts, targets, collect, retract, merge, evaluate, commit, records, host-started, "
+            "open-model, prior, contexts, announce, targets, collect, retract, merge, evaluate, commit, records, "
+            "host-started, "
             "host-lost, resumed …"
         )
     )

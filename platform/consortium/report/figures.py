@@ -102,7 +102,10 @@ def percent_bars(values: Mapping[str, float], styles: Mapping[str, LaneStyle], u
     with rc_context(STYLE):
         figure, axes = _bar_figure(list(values))
         _draw_bars(axes, values, styles, unedited, 100.0, None)
-        axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
+        is_signed = min(values.values()) < 0  # of the metrics in percent, a conflict's magnitude alone
+        ticks = [-100, -50, 0, 50, 100] if is_signed else [0, 25, 50, 75, 100]
+        axes.set_xlim(-114 if is_signed else 0, 114)
+        axes.set_xticks(ticks, [*map(str, ticks[:-1]), "100 %"])
         return to_svg(figure)
 
 
@@ -223,7 +226,9 @@ def _draw_bars(
     for place, (lane, value) in enumerate(values.items()):
         length = min(value, widest)
         axes.barh(place, length, height=0.66, color=styles[lane].colour)
-        label = axes.text(length + 0.015 * widest, place, measured(value, unit), va="center", ha="left", zorder=4)
+        label = axes.text(
+            max(length, 0) + 0.015 * widest, place, measured(value, unit), va="center", ha="left", zorder=4
+        )
         label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     if unedited is not None:
         axes.axvline(min(unedited, widest), color=UNEDITED_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3)
@@ -258,7 +263,7 @@ def _percent_range(values: Sequence[float], unedited: float | None) -> tuple[flo
     """Limits of an axis that shows what differs: whole tens around all values, at least 30 points apart."""
     shown = [*values, *([] if unedited is None else [unedited])]
     low, high = 10 * math.floor(min(shown) / 10), 10 * math.ceil(max(shown) / 10)
-    low = max(0, min(low, high - 30))
+    low = low if low < 0 else max(0, min(low, high - 30))
     return low, min(100, max(high, low + 30))
 
 

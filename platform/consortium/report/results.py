@@ -19,6 +19,7 @@ _KINDS = ("portability_alias", "portability_reasoning", "portability_generalisat
 _KNOWEDIT = ("edit_success", "portability", *_KINDS, "locality", "fluency")
 METRICS = (
     *("harmonic_mean", "efficacy", "paraphrase", "neighborhood", "retention", "conflict"),
+    "conflict_magnitude",
     *(name + suffix for name in _KNOWEDIT for suffix in SUFFIXES.values()),
     *("perplexity", "general"),
 )

@@ -27,7 +27,8 @@ METRIC_MEANINGS = {
     "perplexity": "Between how many tokens the model wavers in a fixed text; less is better.",
     "general": "Share of questions of a general test set that are answered rightly: the harm that edits do.",
     "retention": "Share of edits of earlier rounds that still hold: what later rounds did not overwrite.",
-    "conflict": "Share of contradicted edits in which the answer that was asked for last (or first listed) holds.",
+    "conflict": "Share of contradictions in which the answer settled on, or else the later one, is the likelier.",
+    "conflict_magnitude": "How far the losing answer’s probability fell in a round: 100 to nothing, −100 from nothing.",
     "recall": "Share of keys for which the memory answers with the edit's object.",
     **_KNOWEDIT_MEANINGS,
     **{

@@ -18,6 +18,7 @@ from consortium.facts.edit import FactSet
 from consortium.merging.registry import create, known
 from consortium.models.open import ModelDescription
 from consortium.records.rows import UNEDITED
+from consortium.scenario.check_agreement import agreement_mistakes, templates_are_there
 from consortium.scenario.check_departures import anchor_mistakes, departure_mistakes
 from consortium.scenario.check_evaluation import evaluation_mistakes, mistakes_of_probes
 from consortium.scenario.check_harm import harm_mistakes
@@ -46,11 +47,12 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation, _hosts, _faults):
         mistakes += rule(scenario)
     mistakes += _sources(scenario, loaded.base_dir)
-    mistakes += harm_mistakes(scenario, loaded.base_dir)
+    mistakes += [*harm_mistakes(scenario, loaded.base_dir), *agreement_mistakes(scenario, loaded.base_dir)]
     if model is not None:
         mistakes += _fit_of_model(scenario, model)
     if facts is not None and not mistakes:
         mistakes += [*_fit_of_facts(scenario, facts), *mistakes_of_probes(scenario, facts)]
+        mistakes += templates_are_there(scenario, facts)
     refuse(mistakes, loaded.places)
 
 

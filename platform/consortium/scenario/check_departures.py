@@ -35,6 +35,10 @@ def _base_lane(scenario: Scenario, method: MethodSpec, path: KeyPath) -> Iterato
     if editor is not None and editor.merges is not None:
         found = f"{lane} with the editor {editor.name}: {editor.why_not_others}"
         yield Mistake(path, found, f"one of the editors {', '.join(n for n, e in EDITORS.items() if e.merges is None)}")
+    if scenario.settles and (scenario.stream.leave or scenario.stream.retract):
+        found = f"{lane}, edits are taken back, and doubles or contradictions of a round are settled"
+        allowed = "one of the two: what was settled would have to be settled anew without what is taken back"
+        yield Mistake(path, found, allowed, "set overlap.weigh: each and conflicts.policy: none")
     if scenario.overlap.detect != "none":
         found = f"{lane} with overlap.detect: {scenario.overlap.detect}"
         yield Mistake(path, found, "none: the unedited model, which residuals are taken against, never holds an edit")
@@ -47,6 +51,7 @@ def _base_lane(scenario: Scenario, method: MethodSpec, path: KeyPath) -> Iterato
 def departure_mistakes(scenario: Scenario) -> Iterator[Mistake]:
     """Everything wrong with who leaves and what is taken back."""
     yield from _lanes_can_take_back(scenario)
+    yield from _in_pairs(scenario)
     yield from _leave(scenario)
     yield from _retract(scenario)
 
@@ -58,6 +63,12 @@ def _lanes_can_take_back(scenario: Scenario) -> Iterator[Mistake]:
             found = f"edits are taken back, and lane {merged[0]!r} has anchor: merged"
             hint = "set merge.anchor: base and merge.exchange: round"
             yield Mistake(("stream", key), found, f"anchor: base in every lane: {_WITHOUT_BASE}", hint)
+
+
+def _in_pairs(scenario: Scenario) -> Iterator[Mistake]:
+    if scenario.stream.leave and scenario.stream.partners != 2:
+        found = f"parties leave, and {scenario.stream.partners} in a row share edits"
+        yield Mistake(("stream", "partners"), found, "2: of a pair it is clear what becomes of what they shared")
 
 
 def _leave(scenario: Scenario) -> Iterator[Mistake]:

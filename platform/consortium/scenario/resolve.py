@@ -33,6 +33,8 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
         editor = editor.model_copy(update=unnamed)
     if base_dir is not None:
         facts = facts.model_copy(update={"source": _anchored(facts.source, ("builtin", "drawn"), base_dir)})
+        if facts.augmentations is not None:
+            facts = facts.model_copy(update={"augmentations": _anchored(facts.augmentations, (), base_dir)})
         prior = editor.prior.model_copy(update={"source": _anchored(editor.prior.source, ("model",), base_dir)})
         editor = editor.model_copy(update={"prior": prior})
         evaluate = _anchored_harm(evaluate, base_dir)

@@ -70,6 +70,11 @@ class FactsSpec(Spec):
     ] = Field("auto", description="shape of the records (docs/data.md); auto looks at the first one")
     split: str = Field("train", description="split of a `hub:` dataset")
     limit: Positive | None = Field(None, description="use only the first so many facts; null for all")
+    augmentations: str | None = Field(
+        None,
+        description="a JSON file of more templates by relation, for conflicts.augment: {relation: [text with {}, …]}; "
+        "null for those that the source brings",
+    )
 
 
 class PartitionSpec(Spec):
@@ -155,11 +160,46 @@ class StreamSpec(Spec):
         "split evenly between the two (in round 1 all of it is between parties)",
     )
     repeat: Share = Field(0.0, description="share of a party's edits that repeats one of its earlier rounds")
+    partners: Annotated[int, Field(ge=2)] = Field(
+        2, description="how many parties in a row share edits: overlap and conflict of a round stay among them"
+    )
     phases: tuple[PhaseSpec, ...] = Field((), description="stretches of rounds with settings of their own")
     leave: tuple[LeaveSpec, ...] = Field(
         (), description="parties that leave and take their edits with them; needs merge.anchor: base"
     )
     retract: tuple[RetractSpec, ...] = Field((), description="edits that are taken back; needs merge.anchor: base")
+
+
+class OverlapSpec(Spec):
+    """What becomes of an edit that several parties ask for in one round, or that the model holds already."""
+
+    weigh: Literal["each", "once"] = Field(
+        "each", description="each: an edit that m parties ask for weighs m times; once: every copy weighs 1/m"
+    )
+    detect: Literal["none", "residual"] = Field(
+        "none",
+        description="residual: a party leaves out an edit whose residual is short before anything of the round is "
+        "merged; none: it sends all",
+    )
+    threshold: Annotated[float, Field(gt=0.0)] = Field(
+        0.1, description="length of a residual, relative to the hidden state's, under which an edit is held already"
+    )
+
+
+class ConflictsSpec(Spec):
+    """What becomes of edits of one round that want different answers to the same prompt."""
+
+    policy: Literal["none", "latest", "priority", "majority"] = Field(
+        "none",
+        description="whose answer is merged, the others' edits being withdrawn; none: all are merged; latest: the "
+        "last party's; priority: by conflicts.priorities; majority: most parties', the first party's of equals",
+    )
+    priorities: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="party numbers for `priority`, the strongest first; then all others, low numbers first"
+    )
+    augment: Annotated[int, Field(ge=0)] = Field(
+        0, description="edits with other templates that a party adds to an edit that won a conflict, at most"
+    )
 
 
 class TargetSpec(Spec):
@@ -346,25 +386,13 @@ class MergeSpec(Spec):
         return method.anchor or self.anchor
 
 
-class OverlapSpec(Spec):
-    """What becomes of edits that the model holds already."""
-
-    detect: Literal["none", "residual"] = Field(
-        "none",
-        description="residual: a party leaves out an edit whose residual is short before anything of the round is "
-        "merged; none: it sends all",
-    )
-    threshold: Annotated[float, Field(gt=0.0)] = Field(
-        0.1, description="length of a residual, relative to the hidden state's, under which an edit is held already"
-    )
-
-
 Metric = Literal[
     "efficacy",
     "paraphrase",
     "neighborhood",
     "retention",
     "conflict",
+    "conflict_magnitude",
     "retracted",
     "edit_success",
     "portability",
@@ -437,7 +465,7 @@ class FaultSpec(Spec):
     """Something that breaks, on purpose."""
 
     round: Positive = Field(description="the round in which it happens")
-    during: Literal["targets", "collect", "evaluate"] = Field(description="the phase in which it happens")
+    during: Literal["announce", "targets", "collect", "evaluate"] = Field(description="the phase in which it happens")
     kill: Literal["host"] = Field("host", description="what breaks")
 
 
@@ -451,12 +479,20 @@ class Scenario(Spec):
     facts: FactsSpec = Field(FactsSpec(), description="where edits come from")
     parties: PartiesSpec = Field(PartiesSpec(), description="who asks for edits")
     stream: StreamSpec = Field(StreamSpec(), description="what is asked for in which round")
+    overlap: OverlapSpec = Field(
+        OverlapSpec(), description="what becomes of an edit that several parties ask for or that the model holds"
+    )
+    conflicts: ConflictsSpec = Field(ConflictsSpec(), description="what becomes of edits that contradict each other")
     editor: EditorSpec = Field(EditorSpec(), description="how edits become statistics")
     merge: MergeSpec = Field(MergeSpec(), description="how statistics become one update")
-    overlap: OverlapSpec = Field(OverlapSpec(), description="what becomes of edits that the model holds already")
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
     faults: tuple[FaultSpec, ...] = Field((), description="what breaks, on purpose")
+
+    @property
+    def settles(self) -> bool:
+        """Whether parties announce their edits before a round, for doubles and contradictions to be settled."""
+        return self.overlap.weigh == "once" or self.conflicts.policy != "none"
 
     @property
     def num_cohorts(self) -> int:

@@ -15,10 +15,10 @@ def facts_needed(scenario: Scenario) -> int:
         ScenarioError: overlap, conflict and repeat of a round add up to more than 1.
     """
     leader, follower = draws_per_party(plan(scenario.parties, scenario.stream))
-    num_followers = scenario.parties.count // 2
-    return leader * (scenario.parties.count - num_followers) + follower * num_followers
+    num_leaders = -(-scenario.parties.count // scenario.stream.partners)
+    return leader * num_leaders + follower * (scenario.parties.count - num_leaders)
 
 
 def draws_per_party(plans: Sequence[RoundCounts]) -> tuple[int, int]:
-    """Fresh facts that a leader (a party of even number) and a follower (odd) draw over all rounds."""
+    """Fresh facts that a leader (the first of its partners) and a follower draw over all rounds."""
     return sum(counts.num_new for counts in plans), sum(counts.num_fresh_of_follower for counts in plans)

@@ -30,8 +30,8 @@ class RoundShares:
 class RoundCounts:
     """How many edits of each kind a party asks for in one round.
 
-    Parties 2k and 2k+1 are partners: the leader and the follower. ``overlap`` and ``conflict_party`` are
-    facts that the follower takes over from the leader, so they are fresh facts of the leader's.
+    Of partners the first is the leader, the others are followers. ``overlap`` and ``conflict_party`` are
+    facts that followers take over from the leader, so they are fresh facts of the leader's.
     """
 
     num_edits: int
@@ -42,7 +42,7 @@ class RoundCounts:
 
     @property
     def num_shared(self) -> int:
-        """Facts that both partners ask for in this round."""
+        """Facts that all partners ask for in this round."""
         return self.overlap + self.conflict_party
 
     @property

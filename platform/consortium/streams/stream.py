@@ -2,6 +2,7 @@
 
 Parties 2k and 2k+1 are partners, the leader and the follower. Within a round the follower takes facts over from the
 leader, with the same target (overlap) or another one (conflict). ``docs/streams.md`` says why it is done in pairs.
+With ``stream.partners: G``, parties G·k to G·k + G - 1 are partners: one leader, and followers that all do the same.
 
 Shapes: P parties, L leaders, F followers, E edits of a party's round, N facts new to a party,
 A all facts it had in earlier rounds.
@@ -36,6 +37,7 @@ class _Round:
     """
 
     counts: RoundCounts
+    num_partners: int
     facts_PE: Numbers
     variants_PE: Numbers
     present_P: Numbers
@@ -44,7 +46,8 @@ class _Round:
     def kinds(self, party: int) -> list[Kind]:
         """The kinds of a party's requests, in the order in which they stand in the tables."""
         counts = self.counts
-        shared = (counts.overlap, counts.conflict_party) if party % 2 and party not in self.alone else (0, 0)
+        shares = party % self.num_partners and party not in self.alone
+        shared = (counts.overlap, counts.conflict_party) if shares else (0, 0)
         amounts: dict[Kind, int] = {
             "fresh": counts.num_new - sum(shared),
             "overlap": shared[0],
@@ -74,12 +77,16 @@ class Stream:
         self._num_parties = parties.count
         plans = plan(parties, stream)
         per_leader, per_follower = draws_per_party(plans)
-        hand_sizes = [per_follower if party % 2 else per_leader for party in range(parties.count)]
+        is_follower_P = np.arange(parties.count) % stream.partners > 0
+        hand_sizes = [per_follower if follows else per_leader for follows in is_follower_P.tolist()]
         hands = deal(seed, parties.partition, relations, hand_sizes)
-        leaders_LN = np.array(hands[0::2], dtype=np.int32)
-        followers_FN = np.array(hands[1::2], dtype=np.int32).reshape(parties.count // 2, per_follower)
+        leaders, followers = (
+            [hands[party] for party in np.flatnonzero(mask)] for mask in (~is_follower_P, is_follower_P)
+        )
+        leaders_LN = np.array(leaders, dtype=np.int32)
+        followers_FN = np.array(followers, dtype=np.int32).reshape(len(followers), per_follower)
         self.departures = departures(seed, stream, [counts.num_edits for counts in plans])
-        self._rounds = _build_rounds(seed, plans, leaders_LN, followers_FN, self.departures)
+        self._rounds = _build_rounds(seed, plans, stream.partners, leaders_LN, followers_FN, self.departures)
 
     @property
     def num_rounds(self) -> int:
@@ -139,66 +146,84 @@ class Stream:
 
 
 def _build_rounds(
-    seed: int, plans: Sequence[RoundCounts], leaders_LN: Numbers, followers_FN: Numbers, gone: Departures
+    seed: int,
+    plans: Sequence[RoundCounts],
+    num_partners: int,
+    leaders_LN: Numbers,
+    followers_FN: Numbers,
+    gone: Departures,
 ) -> tuple[_Round, ...]:
     """Lay the dealt facts out over the rounds, all parties at once; those that have left keep what was dealt to them.
 
     So a party that leaves changes nobody else's draws. What its follower would have shared with it is fresh instead.
     """
     num_parties = len(leaders_LN) + len(followers_FN)
+    places_P = np.arange(num_parties) % num_partners
     had_facts_PA = np.empty((num_parties, 0), np.int32)
     had_variants_PA = np.empty((num_parties, 0), np.int32)
-    had_shared_A = np.empty(0, np.bool_)
+    is_avoided_PA = np.empty((num_parties, 0), np.bool_)
     rounds = []
     leader_at = follower_at = 0
     for number, counts in enumerate(plans, start=1):
         alone = frozenset(party + 1 for party in gone.left if party % 2 == 0 and not gone.takes_part(number, party))
         new_facts_PN, new_variants_PN = _new_facts(
             counts,
+            places_P,
             alone,
             leaders_LN[:, leader_at : leader_at + counts.num_new],
             followers_FN[:, follower_at : follower_at + counts.num_fresh_of_follower],
         )
         leader_at, follower_at = leader_at + counts.num_new, follower_at + counts.num_fresh_of_follower
 
-        places_PE = _revisited_places(seed, number, num_parties, counts.num_revisits, had_shared_A)
+        places_PE = _revisited_places(seed, number, counts.num_revisits, is_avoided_PA)
         again_PE = np.take_along_axis(had_variants_PA, places_PE, axis=1)
         again_PE[:, : counts.conflict_round] += 1
         np.put_along_axis(had_variants_PA, places_PE, again_PE, axis=1)
         facts_PE = np.hstack([new_facts_PN, np.take_along_axis(had_facts_PA, places_PE, axis=1)])
         present = [party for party in range(num_parties) if gone.takes_part(number, party)]
         variants_PE = np.hstack([new_variants_PN, again_PE])
-        rounds.append(_Round(counts, facts_PE, variants_PE, np.array(present, np.int32), alone))
+        rounds.append(_Round(counts, num_partners, facts_PE, variants_PE, np.array(present, np.int32), alone))
 
         had_facts_PA = np.hstack([had_facts_PA, new_facts_PN])
         had_variants_PA = np.hstack([had_variants_PA, new_variants_PN])
-        had_shared_A = np.hstack([had_shared_A, np.arange(counts.num_new) < counts.num_shared])
+        is_avoided_PA = np.hstack([is_avoided_PA, _to_avoid(counts, places_P)])
     return tuple(rounds)
 
 
 def _new_facts(
-    counts: RoundCounts, alone: frozenset[int], leaders_LN: Numbers, fresh_FN: Numbers
+    counts: RoundCounts,
+    places_P: NDArray[np.int64],
+    alone: frozenset[int],
+    leaders_LN: Numbers,
+    fresh_FN: Numbers,
 ) -> tuple[Numbers, Numbers]:
-    """Facts that each party had not had before, and their variants; the leader's first ones are the shared ones."""
-    num_parties = len(leaders_LN) + len(fresh_FN)
-    facts_PN = np.empty((num_parties, counts.num_new), np.int32)
-    facts_PN[0::2] = leaders_LN
-    facts_PN[1::2] = np.hstack([fresh_FN, leaders_LN[: len(fresh_FN), : counts.num_shared]])
+    """Facts that each party had not had before, and their variants; a leader's first ones are the shared ones."""
+    facts_PN = np.empty((len(places_P), counts.num_new), np.int32)
+    facts_PN[places_P == 0] = leaders_LN
+    leader_of_F = np.cumsum(places_P == 0)[places_P > 0] - 1
+    facts_PN[places_P > 0] = np.hstack([fresh_FN, leaders_LN[leader_of_F, : counts.num_shared]])
     variants_PN = np.zeros_like(facts_PN)
-    variants_PN[1::2, counts.num_new - counts.conflict_party :] = 1
-    variants_PN[sorted(party for party in alone if party < num_parties)] = 0  # with nobody to contradict
+    variants_PN[places_P > 0, counts.num_new - counts.conflict_party :] = 1
+    variants_PN[sorted(party for party in alone if party < len(places_P))] = 0  # with nobody to contradict
     return facts_PN, variants_PN
 
 
-def _revisited_places(
-    seed: int, number: int, num_parties: int, num_revisits: int, had_shared_A: NDArray[np.bool_]
-) -> NDArray[np.int64]:
+def _to_avoid(counts: RoundCounts, places_P: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which new facts [P, N] a party comes back to only when it has no others: shared ones, but for one follower's.
+
+    Else partners could come back to one fact in the same round, and so overlap or contradict each other beyond what was
+    asked. Shared facts stand first with a leader and last with a follower.
+    """
+    place_N = np.arange(counts.num_new)
+    is_leaders_N, is_followers_N = place_N < counts.num_shared, place_N >= counts.num_new - counts.num_shared
+    return np.where(places_P[:, None] == 0, is_leaders_N, is_followers_N & (places_P[:, None] > 1))
+
+
+def _revisited_places(seed: int, number: int, num_revisits: int, is_avoided_PA: NDArray[np.bool_]) -> NDArray[np.int64]:
     """For each party the places, among the facts it had, of those that it asks for again: a draw without repetition."""
     if num_revisits == 0:
-        return np.empty((num_parties, 0), np.int64)
+        return np.empty((len(is_avoided_PA), 0), np.int64)
     # Row after row from one generator: a party added at the end gets the next row and changes no other.
-    lots_PA = numpy_generator(seed, "revisit", number).random((num_parties, len(had_shared_A)))
-    # Leaders come back to facts they share only when they have no others. Else both partners could come back to one
-    # fact in the same round, and so overlap or contradict each other beyond what was asked.
-    lots_PA[0::2, had_shared_A] += 1.0
+    lots_PA = numpy_generator(seed, "revisit", number).random(is_avoided_PA.shape)
+    lots_PA[is_avoided_PA] += 1.0
     return np.argsort(lots_PA, axis=1, kind="stable")[:, :num_revisits]

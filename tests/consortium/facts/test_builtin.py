@@ -51,13 +51,20 @@ def test_neighbors_are_about_subjects_that_no_relation_edits():
 
 @BY_RELATION
 def test_templates_have_one_place_for_the_subject_and_end_where_the_target_begins(relation):
-    templates = (relation.prompt, *relation.paraphrases)
+    templates = (relation.prompt, *relation.paraphrases, *relation.augmentations)
     assert len(set(templates)) == len(templates) >= 3
     for template in templates:
         assert template.count("{}") == 1
         assert not re.search(r"[{}]", template.replace("{}", ""))
         assert template == template.strip()
         assert not template.endswith((".", "?", ":", "{}"))
+
+
+@BY_RELATION
+def test_no_edit_is_asked_for_in_the_words_that_judge_it(relation):
+    judged = {template.casefold() for template in (relation.prompt, *relation.paraphrases)}
+    assert len(relation.augmentations) >= 4
+    assert judged.isdisjoint(template.casefold() for template in relation.augmentations)
 
 
 @BY_RELATION

@@ -26,6 +26,14 @@ def test_an_edit_reads_as_what_it_asks() -> None:
     assert edit.target_new != edit.target_old
 
 
+def test_other_words_to_ask_in_are_cues_of_their_own() -> None:
+    edit = drawn().edit(17)
+    asked = [read_cue(template.replace("{}", edit.subject)) for template in edit.augmentations]
+    assert [cue.paraphrase for cue in asked] == list(range(3, 11))
+    assert {cue.subject for cue in asked} == {34}
+    assert not {read_cue(text) for text in edit.paraphrases} & set(asked)
+
+
 def test_prompts_and_targets_are_read_back_to_their_numbers() -> None:
     assert read_cue("the r3 of s17 is") == Cue(subject=34, relation=3, paraphrase=0)
     assert read_cue("paraphrase 2: the r3 of n17 is") == Cue(subject=35, relation=3, paraphrase=2)

@@ -16,6 +16,7 @@ FULL = {
     "locality": [{"kind": "near", "prompt": "France lies in", "target": "Europe"}],
     "generation_prompts": ["In France, the government"],
     "rivals": ["Lyon"],
+    "augmentations": ["{} is governed from"],
 }
 
 
@@ -24,7 +25,7 @@ def test_needed_fields_alone_make_an_edit():
 
 
 def test_null_stands_for_an_absent_field():
-    absent = dict.fromkeys(("fact_id", "relation", "target_old", "paraphrases", "neighbors"))
+    absent = dict.fromkeys(("fact_id", "relation", "target_old", "paraphrases", "neighbors", "augmentations"))
     assert parse(Record({**MINIMAL, **absent}, "f", 3)) == parse(Record(MINIMAL, "f", 3))
 
 
@@ -36,6 +37,7 @@ def test_all_fields_and_braces_in_whole_prompts():
     assert edit.portability == (PortabilityProbe("alias", "The capital of Gaul is", ("Rome", "Roma")),)
     assert edit.locality == (LocalityProbe("near", "France lies in", "Europe"),)
     assert (edit.generation_prompts, edit.rivals) == (("In France, the government",), ("Lyon",))
+    assert edit.augmentations == ("{} is governed from",)
 
 
 def test_white_space_at_the_ends_is_removed():
@@ -56,6 +58,7 @@ def test_white_space_at_the_ends_is_removed():
         ({"relation": ["capital"]}, r"field `relation`: a list, \['capital'\]\nExpected: text"),
         ({"fact_id": True}, "field `fact_id`: true or false, True"),
         ({"prompt": "The capital is"}, r"field `prompt`: 0 times \{\} in 'The capital is'"),
+        ({"augmentations": ["{} is", "no place"]}, r"field `augmentations\[1\]`: 0 times \{\}"),
         ({"prompt": "{} and {} are"}, r"field `prompt`: 2 times \{\}"),
         ({"prompt": "{} in {2} is"}, "field `prompt`: stray braces in"),
         ({"prompt": "{{}} is"}, "field `prompt`: stray braces in"),

@@ -7,6 +7,7 @@ import pytest
 from consortium.errors import ScenarioError
 from consortium.facts.builtin import builtin_edits
 from consortium.facts.drawn import DrawnFacts
+from consortium.facts.edit import Edit
 from consortium.facts.table import FactTable
 from consortium.models.open import ModelDescription
 from consortium.scenario.check import check_scenario
@@ -48,6 +49,8 @@ def check(tmp_path):
         {"model": {"name": "associative"}, "facts": {"source": "drawn"}},
         {"stream": {"rounds": 5}, "evaluate": {"every": 3}, "faults": [{"round": 5, "during": "evaluate"}]},
         {"model": {"device": "cuda"}, "cluster": {"hosts": {"gpus": 0.5}}},
+        {"conflicts": {"policy": "priority", "priorities": [3, 0], "augment": 2}},
+        {"overlap": {"weigh": "once"}, "faults": [{"round": 1, "during": "announce"}]},
     ],
 )
 def test_what_can_run_is_accepted(check, sections):
@@ -114,6 +117,32 @@ def test_what_can_run_is_accepted(check, sections):
             {"stream": {"rounds": 5}, "evaluate": {"every": 3}, "faults": [{"round": 4, "during": "evaluate"}]},
             r"faults.0.round.*found 4\n.*a multiple of evaluate.every \(3\)",
         ),
+        (
+            {"faults": [{"round": 1, "during": "announce"}]},
+            r"faults.0.during.*'announce', where nothing is settled\n.*overlap.weigh: once or a policy",
+        ),
+        (
+            {"conflicts": {"priorities": [1]}},
+            r"conflicts.priorities.*\[1\] with conflicts.policy: none\n.*policy: priority",
+        ),
+        (
+            {"conflicts": {"policy": "priority", "priorities": [4]}},
+            r"conflicts.priorities.*no party 4\n.*from 0 to 3 \(parties.count\)",
+        ),
+        ({"conflicts": {"policy": "priority", "priorities": [1, 1]}}, r"conflicts.priorities.*\n.*each party once"),
+        (
+            {"overlap": {"weigh": "once"}, "editor": {"method": "rome"}, "merge": {"methods": ["ties"]}},
+            r"editor.method.*settled with the editor rome.*\n.*memit, alphaedit, emmet",
+        ),
+        (
+            {"conflicts": {"augment": 2}},
+            r"conflicts.augment.*found 2 with conflicts.policy: none.*\n.*latest, priority",
+        ),
+        ({"facts": {"augmentations": "no.json"}}, r"facts.augmentations.*no file 'no.json'"),
+        (
+            {"model": {"name": "associative"}, "facts": {"augmentations": "no.json"}},
+            r"facts.augmentations.*'no.json' with the associative model\n.*bring their own",
+        ),
         ({"facts": {"source": "drawn"}}, r"facts.source.*'drawn' with a language model"),
         ({"facts": {"source": "no/such.jsonl"}}, r"facts.source.*no file 'no/such.jsonl'"),
         ({"editor": {"prior": {"source": "no.txt"}}}, r"editor.prior.source.*no file 'no.txt'.*\n.*model, the path"),
@@ -158,6 +187,14 @@ def test_more_edits_than_facts_are_refused_with_the_numbers_to_lower(check):
     with pytest.raises(ScenarioError, match=message + r"[^\n]*\n.*at most 23"):
         check(facts, parties={"count": 3, "edits_per_round": 2}, stream={"rounds": 4})
     check(facts, parties={"count": 3, "edits_per_round": 2}, stream={"rounds": 3})
+
+
+def test_asking_again_needs_other_words(check):
+    facts = FactTable((Edit("1", "r", "France", "{} is", "x"),) * 16)
+    wish = {"conflicts": {"policy": "latest", "augment": 2}}
+    with pytest.raises(ScenarioError, match=r"conflicts.augment.*no fact of builtin has.*\n.*\n.*facts.augmentations"):
+        check(facts, **wish)
+    check(FactTable(builtin_edits()), **wish)
 
 
 def test_a_file_of_facts_is_looked_for_beside_the_scenario(check, tmp_path):

@@ -54,6 +54,11 @@ def test_what_can_run_is_accepted(check, sections):
             {"merge": {**BASE, "methods": ["global"]}, "editor": {"method": "rome"}},
             "'global' has anchor: base with the editor rome(.|\n)*memit, alphaedit, emmet",
         ),
+        (
+            {"stream": {"rounds": 3, "leave": LEAVE}, "merge": BASE, "overlap": {"weigh": "once"}},
+            "edits are taken back, and doubles or contradictions of a round are settled",
+        ),
+        ({"stream": {"rounds": 3, "leave": LEAVE, "partners": 3}, "merge": BASE}, "stream.partners .*3 in a row share"),
         ({"merge": BASE, "overlap": {"detect": "residual"}}, "'collabedit' has anchor: base with overlap.detect"),
         (
             {"merge": {**BASE, "methods": ["collabedit", "simple_average"]}},

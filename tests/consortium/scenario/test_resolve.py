@@ -27,18 +27,20 @@ def test_an_associative_model_is_edited_in_all_its_layers_unless_some_are_named(
 def test_files_and_folders_beside_the_scenario_become_absolute(tmp_path):
     (tmp_path / "f.jsonl").write_text("")
     (tmp_path / "t.txt").write_text("")
+    (tmp_path / "more.json").write_text("{}")
     (tmp_path / "model").mkdir()
     scenario = Scenario.model_validate(
         {
             "name": "a",
             "model": {"name": "model"},
-            "facts": FactsSpec(source="f.jsonl"),
+            "facts": FactsSpec(source="f.jsonl", augmentations="more.json"),
             "editor": EditorSpec(prior=PriorSpec(source="t.txt")),
         }
     )
     resolved = resolve(scenario, tmp_path)
     places = (resolved.model.name, resolved.facts.source, resolved.editor.prior.source)
     assert places == tuple(str(tmp_path / name) for name in ("model", "f.jsonl", "t.txt"))
+    assert resolved.facts.augmentations == str(tmp_path / "more.json")
 
 
 def test_texts_and_questions_beside_the_scenario_become_absolute(tmp_path):

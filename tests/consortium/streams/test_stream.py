@@ -38,7 +38,8 @@ def settings_of_streams(draw: st.DrawFn) -> Setting:
     kind = draw(st.sampled_from(["iid", "dirichlet"]))
     partition = PartitionSpec(kind=kind, alpha=0.5)
     parties = PartiesSpec(count=draw(st.integers(1, 7)), edits_per_round=draw(st.integers(1, 12)), partition=partition)
-    stream = StreamSpec(rounds=draw(st.integers(1, 5)), overlap=shares[0], conflict=conflict, repeat=shares[3])
+    partners, rounds = draw(st.sampled_from([2, 2, 3, 5])), draw(st.integers(1, 5))
+    stream = StreamSpec(rounds=rounds, overlap=shares[0], conflict=conflict, repeat=shares[3], partners=partners)
     return Setting(parties, stream)
 
 
@@ -91,7 +92,8 @@ def test_every_kind_means_what_it_says(setting: Setting) -> None:
     stream = setting.open()
     for number in range(1, setting.stream.rounds + 1):
         for party in range(setting.parties.count):
-            partner = {each.fact: each.variant for each in stream.requests(number, party - 1)} if party % 2 else {}
+            leader = party - party % setting.stream.partners
+            partner = {each.fact: each.variant for each in stream.requests(number, leader)} if party > leader else {}
             for index, request in enumerate(stream.requests(number, party)):
                 assert (request.round, request.party, request.index) == (number, party, index)
                 before = latest.get((party, request.fact))
@@ -145,6 +147,23 @@ def test_shares_count_both_sides_and_come_out_exactly_for_every_party() -> None:
 def test_the_last_of_an_odd_number_of_parties_has_no_partner() -> None:
     setting = Setting(PartiesSpec(count=3, edits_per_round=10), StreamSpec(overlap=0.3))
     assert shares_of_a_round(setting.open(), 1, 3)["same"] == pytest.approx([0.3, 0.3, 0.0])
+
+
+def test_all_partners_of_a_group_ask_for_what_their_leader_shares() -> None:
+    """Groups of four, the last of them two: 3 of 10 edits are asked for by the whole group, 2 contradicted by all."""
+    stream = StreamSpec(rounds=3, overlap=0.3, conflict=ConflictSpec(party=0.2, round=0.1), repeat=0.1, partners=4)
+    opened = Setting(PartiesSpec(count=10, edits_per_round=10), stream).open()
+    for number in (1, 2, 3):
+        variants: dict[int, list[tuple[int, int]]] = {}
+        for party in range(10):
+            for each in opened.requests(number, party):
+                variants.setdefault(each.fact, []).append((party, each.variant))
+        shared = [tuple(asked) for asked in variants.values() if len(asked) > 1]
+        assert {tuple(party for party, _ in asked) for asked in shared} == {(0, 1, 2, 3), (4, 5, 6, 7), (8, 9)}
+        same = [asked for asked in shared if len({variant for _, variant in asked}) == 1]
+        assert (len(same), len(shared)) == (3 * 3, 3 * 5)
+        for asked in set(shared) - set(same):
+            assert [variant for _, variant in asked] == [0] + [1] * (len(asked) - 1)
 
 
 def test_a_party_alone_can_contradict_and_repeat_itself_only() -> None:

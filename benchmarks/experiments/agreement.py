@@ -1,0 +1,113 @@
+"""What it does to settle doubles and contradictions, against not to: a scenario under one setting after the other.
+
+    python -m benchmarks.experiments.agreement overlap --settings each,once --seeds 0,1,2
+    python -m benchmarks.experiments.agreement conflict --settings none,latest,priority,majority,majority+3
+
+A setting is ``each`` or ``once`` (``overlap.weigh``), or a policy of ``conflicts``, with ``+N`` for ``augment: N``.
+Each seed runs serially under each setting; further keys are changed with ``--set``. Prints a Markdown table: for each
+setting, lane and round the means over seeds of every metric, and how far the weights moved, all in percent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from consortium import serial
+from consortium.errors import ConsortiumError
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import UNEDITED, MetricRow, headline
+from consortium.report.results import METRICS
+from consortium.scenario.prepare import Prepared, prepare
+
+#: (setting, lane, round) → metric → one value for each seed.
+Measures = dict[tuple[str, str, int], dict[str, list[float]]]
+
+
+def overrides_of(setting: str) -> list[str]:
+    """A setting as ``--set`` arguments."""
+    if setting in ("each", "once"):
+        return [f"overlap.weigh={setting}"]
+    policy, _, augment = setting.partition("+")
+    return [f"conflicts.policy={policy}", f"conflicts.augment={augment or 0}"]
+
+
+def measures(name: str, settings: Sequence[str], seeds: Sequence[str], overrides: Sequence[str]) -> Measures:
+    """Run every seed under every setting; all are checked before the first."""
+    work = [
+        (setting, prepare(name, [*overrides, *overrides_of(setting), f"seed={seed}"]))
+        for setting in settings
+        for seed in seeds
+    ]
+    found: Measures = {}
+    for setting, prepared in work:
+        _tell(f"{setting}, seed {prepared.scenario.seed}")
+        for lane, round_number, metric, value in _run(prepared):
+            found.setdefault((setting, lane, round_number), {}).setdefault(metric, []).append(value)
+    return found
+
+
+def _run(prepared: Prepared) -> Iterator[tuple[str, int, str, float]]:
+    """Lane, round, metric and value of everything that a run measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        with RunDirectory.create(Path(folder) / "run", prepared.scenario) as directory:
+            serial.run(prepared.scenario, directory, prepared.facts, lambda progress: None)
+        rows = [MetricRow(**row) for row in directory.table("metrics").to_pylist()]
+        for (round_number, lane, metric), row in headline(rows).items():
+            if lane != UNEDITED:
+                yield lane, round_number, metric, row.success
+        for row in directory.table("rounds").to_pylist():
+            yield row["lane"], row["round"], "update_norm", 100 * row["update_norm"]
+
+
+def table(found: Measures) -> str:
+    """The means as Markdown; a dash where nothing was measured."""
+    names = [each for each in (*METRICS, "update_norm") if any(each in values for values in found.values())]
+    titles = ["setting", "lane", "round", *(each.replace("_", " ") for each in names)]
+    lines = ["| " + " | ".join(titles) + " |", "|---|---|--:|" + "--:|" * len(names)]
+    for (setting, lane, round_number), values in found.items():
+        cells = [f"{fmean(values[name]):.2f}" if name in values else "–" for name in names]
+        lines.append("| " + " | ".join([setting, lane, str(round_number), *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.experiments.agreement", description="What it does to settle doubles and contradictions."
+    )
+    add = parser.add_argument
+    add("scenario", metavar="NAME-OR-FILE", help="a scenario")
+    add("--settings", type=_words, required=True, metavar="S,S…", help="each, once, or policies, with +N to ask again")
+    add("--seeds", type=_words, default=("0",), metavar="N,N…", help="draws (default: 0)")
+    add("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="change the scenario")
+    return parser
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    args = build_parser().parse_args(argv)
+    try:
+        sys.stdout.write(table(measures(args.scenario, args.settings, args.seeds, args.overrides)))
+    except ConsortiumError as error:
+        _tell(str(error))
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How parties settle doubles and contradictions within a round without anyone seeing another's edits."""

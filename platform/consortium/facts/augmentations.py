@@ -1,0 +1,59 @@
+"""More templates for facts, by relation, from a file: words in which an edit may be asked for once more.
+
+The file is one JSON object, relation → list of prompts with one ``{}`` for the subject::
+
+    {"P69": ["{} is an alumnus of", "{} studied at"], "P276": ["{} can be found in"]}
+
+as in the round-edit sets of Li et al. 2024 (arXiv 2310.02129). They come on top of those that a source brings itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from consortium.errors import FactsError
+from consortium.facts.edit import Edit
+from consortium.facts.record import Record
+
+_SHAPE = 'one JSON object, {"RELATION": ["text with {} for the subject", …], …}'
+
+
+def read_augmentations(path: Path) -> dict[str, tuple[str, ...]]:
+    """Relation → templates of a file; FactsError where it cannot be read or has another shape."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise FactsError(f"facts.augmentations: {path} cannot be read: {error}", _SHAPE, "correct the file") from error
+    if not isinstance(content, dict):
+        raise FactsError(f"facts.augmentations: {path} holds no object", _SHAPE, "correct the file")
+    return {relation: _templates(Record(content, str(path), 1), relation) for relation in content}
+
+
+def _templates(record: Record, relation: str) -> tuple[str, ...]:
+    texts = record.texts(relation)
+    return tuple(record.check_template(f"{relation}[{place}]", text) for place, text in enumerate(texts))
+
+
+def with_augmentations(edits: Sequence[Edit], by_relation: Mapping[str, Sequence[str]]) -> tuple[Edit, ...]:
+    """The edits with their relation's templates added to their own."""
+    return tuple(_added(edit, by_relation.get(edit.relation, ())) for edit in edits)
+
+
+def _added(edit: Edit, templates: Sequence[str]) -> Edit:
+    together: Any = dict.fromkeys([*edit.augmentations, *templates])
+    return replace(edit, augmentations=tuple(together)) if templates else edit
+
+
+def asked_again(edit: Edit, most: int) -> tuple[Edit, ...]:
+    """The edit in other words, ``most`` times at most: same subject and target, other templates, no probes.
+
+    A template that says what the edit itself or one of its paraphrases says is left out: nothing is trained on what it
+    is judged by.
+    """
+    judged = {edit.text, *edit.paraphrases}
+    chosen = [template for template in edit.augmentations if template.replace("{}", edit.subject, 1) not in judged]
+    return tuple(replace(edit, prompt=template, paraphrases=(), neighbors=()) for template in chosen[:most])

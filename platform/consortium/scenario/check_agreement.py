@@ -1,0 +1,76 @@
+"""Rules for ``overlap`` and ``conflicts``: what becomes of edits that several parties ask for, or that contradict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from consortium.editing.editors.registry import EDITORS
+from consortium.facts.edit import FactSet
+from consortium.scenario.mistakes import Mistake, shown
+from consortium.scenario.resolve import find_file
+from consortium.scenario.schema import AssociativeModelSpec, Scenario
+
+
+def agreement_mistakes(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
+    """Every mistake of ``conflicts`` and of what belongs to it."""
+    yield from _priorities(scenario)
+    yield from _augment(scenario)
+    yield from _augmentations(scenario, base_dir)
+    yield from _faults(scenario)
+    yield from _suits_the_editor(scenario)
+
+
+def _priorities(scenario: Scenario) -> Iterator[Mistake]:
+    path, conflicts = ("conflicts", "priorities"), scenario.conflicts
+    last, listed = scenario.parties.count - 1, conflicts.priorities
+    if listed and conflicts.policy != "priority":
+        found = f"found {shown(listed)} with conflicts.policy: {conflicts.policy}"
+        yield Mistake(path, found, "no priorities, or conflicts.policy: priority")
+    outside = [party for party in listed if party > last]
+    if outside:
+        yield Mistake(path, f"no party {outside[0]}", f"numbers of parties, from 0 to {last} (parties.count)")
+    if len(set(listed)) < len(listed):
+        yield Mistake(path, f"found {shown(listed)}", "each party once")
+
+
+def _augment(scenario: Scenario) -> Iterator[Mistake]:
+    conflicts = scenario.conflicts
+    if conflicts.augment and conflicts.policy == "none":
+        found = f"found {conflicts.augment} with conflicts.policy: none, by which no edit wins"
+        yield Mistake(("conflicts", "augment"), found, "0, or a policy: latest, priority or majority")
+
+
+def _augmentations(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
+    path, file = ("facts", "augmentations"), scenario.facts.augmentations
+    if file is None:
+        return
+    if isinstance(scenario.model, AssociativeModelSpec):
+        yield Mistake(path, f"found {file!r} with the associative model", "null: its facts bring their own")
+    elif find_file(file, base_dir) is None:
+        found = f"no file {file!r}, neither in {base_dir} nor in the working directory"
+        yield Mistake(path, found, "the path of a JSON file, or null")
+
+
+def _faults(scenario: Scenario) -> Iterator[Mistake]:
+    for index, fault in enumerate(scenario.faults):
+        if fault.during == "announce" and not scenario.settles:
+            allowed = "targets, collect or evaluate; parties announce their edits with overlap.weigh: once or a policy"
+            yield Mistake(("faults", index, "during"), "found 'announce', where nothing is settled", allowed)
+
+
+def _suits_the_editor(scenario: Scenario) -> Iterator[Mistake]:
+    editor = EDITORS.get(scenario.editor.method)
+    if scenario.settles and editor is not None and editor.merges is not None:
+        found = f"doubles or contradictions are settled with the editor {editor.name}, whose edits have no weights"
+        able = ", ".join(name for name, each in EDITORS.items() if each.merges is None)
+        yield Mistake(("editor", "method"), found, f"one of the editors {able}, or overlap.weigh: each and no policy")
+
+
+def templates_are_there(scenario: Scenario, facts: FactSet) -> Iterator[Mistake]:
+    """Asking an edit again needs other words for at least one fact."""
+    if scenario.conflicts.augment and not any(facts.edit(fact).augmentations for fact in range(len(facts))):
+        found = f"found {scenario.conflicts.augment}, and no fact of {scenario.facts.source} has further templates"
+        allowed = "0, or facts with augmentations"
+        hint = "name a file of templates by relation in facts.augmentations"
+        yield Mistake(("conflicts", "augment"), found, allowed, hint)

@@ -1,0 +1,293 @@
+"""Whole runs in which doubles and contradictions are settled: counted once, one side each, the same bits everywhere."""
+
+import numpy as np
+import pytest
+from consortium import serial
+from consortium.agreement.settlement import UNSETTLED, Settled, Verdict, settle
+from consortium.merging.method import sum_in_order
+from consortium.records.directory import RunDirectory
+from consortium.report.page import build_report
+from consortium.rounds import Part
+from consortium.scenario.prepare import open_facts, prepare
+from consortium.worker import CohortWorker, History, Weights
+from support.pico import pico_folder
+from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
+
+ALL_OF_IT = {
+    "stream": {"rounds": 3, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25, "partners": 3},
+    "overlap": {"weigh": "once"},
+    "conflicts": {"policy": "majority", "augment": 2},
+    "evaluate": {"metrics": ["efficacy", "retention", "conflict", "conflict_magnitude"]},
+}
+SHARED = {"rounds": 2, "overlap": 0.5, "conflict": 0, "repeat": 0, "partners": 4}
+CONTRADICTED = {"rounds": 2, "overlap": 0, "conflict": {"party": 0.5}, "repeat": 0}
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONSORTIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield pico_folder(tmp_path_factory.mktemp("llama"), "llama", num_layers=4)
+
+
+def update_of(directory, lane):
+    """ΔW of a lane over all layers, against the unedited weights; the associative model's are known."""
+    scenario = directory.scenario
+    base = serial.open_backend(scenario, open_facts(scenario)).base_weights()
+    weights = directory.lane_states()[lane].weights
+    return np.concatenate([(weights[layer].astype(np.float64) - base[layer]).ravel() for layer in sorted(base)])
+
+
+def apart(left, right, lane):
+    """‖ΔW - ΔW'‖ / ‖ΔW'‖."""
+    update = update_of(right, lane)
+    return np.linalg.norm(update_of(left, lane) - update) / np.linalg.norm(update)
+
+
+def leave_to_the_first(slips, conflicts):
+    """As if of all who ask for the same the first had asked alone."""
+    asked, found = set(), []
+    for group, settled in zip(slips, settle(slips, conflicts), strict=True):
+        answers = dict(zip(_places(group), group.answers, strict=True))
+        copies = [place for place in sorted(settled.verdicts) if answers[place] in asked or asked.add(answers[place])]
+        found.append(Settled(dict.fromkeys(copies, Verdict(1, "withdrawn"))))
+    return tuple(found)
+
+
+def _places(group):
+    return [(party, group.parties[:place].count(party)) for place, party in enumerate(group.parties)]
+
+
+class TestWeighing:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def runs(tmp_path_factory):
+        """The same requests, weighed m times, once, and asked for by one party only."""
+        path = tmp_path_factory.mktemp("weighing")
+        each, once = (
+            associative_scenario(stream=SHARED, overlap={"weigh": weigh}, merge={"methods": ALL_METHODS})
+            for weigh in ("each", "once")
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(serial, "settle", leave_to_the_first)
+            alone = run_serially(once, path / "alone")
+        return {"each": run_serially(each, path / "each"), "once": run_serially(once, path / "once"), "alone": alone}
+
+    @pytest.mark.parametrize("lane", ["global", "collabedit"])
+    def test_weighed_once_a_merge_is_that_of_one_party_asking(self, runs, lane):
+        """What is left is the rounding of weights to float32; the history holds each edit once as well."""
+        assert runs["alone"].table("edits")["weight"].to_pylist().count(0.0) == 2 * (3 * 2 + 2 * 2)
+        assert apart(runs["once"], runs["alone"], lane) < 1e-6
+        history, other = (runs[name].lane_states()[lane].history[1].base_KK for name in ("once", "alone"))
+        np.testing.assert_allclose(history, other, rtol=1e-5, atol=1e-9)
+
+    def test_weighed_once_statistics_are_those_of_one_party_asking(self):
+        """Before anything is rounded to float32: gram and cross of everybody, in float64."""
+        scenario = associative_scenario(
+            stream=SHARED, overlap={"weigh": "once"}, merge={"methods": ["collabedit"], "statistics": "dense"}
+        )
+        facts = open_facts(scenario)
+        worker = CohortWorker(scenario, facts, serial.open_backend(scenario, facts))
+        base = worker.backend.base_weights()
+        worker.begin(("{}",), {layer: np.eye(weight.shape[1]) for layer, weight in base.items()}, 1)
+        weights = Weights(dict.fromkeys(base, "base"), base.__getitem__)
+        slips = [worker.slips(1, cohort) for cohort in range(scenario.num_cohorts)]
+
+        def statistics(settled):
+            found = [
+                worker.collect("collabedit", 1, cohort, Part(1, 2, 2), weights, {2: weights}, History({}, {}.get), each)
+                for cohort, each in enumerate(settled)
+            ]
+            return sum_in_order([each.contribution for each in found])
+
+        once = statistics(settle(slips, scenario.conflicts))
+        alone = statistics(leave_to_the_first(slips, scenario.conflicts))
+        each = statistics([UNSETTLED] * scenario.num_cohorts)
+        np.testing.assert_allclose(once.gram_KK, alone.gram_KK, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(once.cross_VK, alone.cross_VK, rtol=1e-12, atol=1e-14)
+        assert np.trace(each.gram_KK) > 1.5 * np.trace(alone.gram_KK)
+
+    @pytest.mark.parametrize("lane", ["global", "collabedit"])
+    def test_weighed_each_it_is_not(self, runs, lane):
+        assert apart(runs["each"], runs["alone"], lane) > 1e-2
+
+    def test_the_table_of_edits_says_what_each_weighed(self, runs):
+        rows = runs["once"].table("edits").to_pylist()
+        shared = [row for row in rows if row["fate"] == "shared"]
+        assert {(row["party"] < 4, row["num_asking"], row["weight"]) for row in shared} == {
+            (True, 4, 1 / 4),
+            (False, 3, 1 / 3),
+        }
+        assert len(shared) == 2 * 7 * 2
+        assert {(row["fate"], row["weight"]) for row in rows if row not in shared} == {("alone", 1.0)}
+        assert {row["fate"] for row in runs["each"].table("edits").to_pylist()} == {None}, "nothing was announced"
+
+
+class TestPolicies:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def runs(tmp_path_factory):
+        path = tmp_path_factory.mktemp("policies")
+        metrics = ["efficacy", "conflict", "conflict_magnitude", "retention"]
+        common = {
+            "parties": {"count": 6},
+            "stream": CONTRADICTED,
+            "merge": {"methods": ["collabedit"]},
+            "evaluate": {"sample": None, "metrics": metrics},
+        }
+        policies = ("none", "latest", "priority")
+        made = {each: associative_scenario(**common, conflicts={"policy": each}) for each in policies}
+        return {policy: run_serially(scenario, path / policy) for policy, scenario in made.items()}
+
+    def measures(self, directory, metric, round_number=1):
+        rows = directory.table("metrics").to_pylist()
+        return [r for r in rows if (r["round"], r["lane"], r["metric"]) == (round_number, "collabedit", metric)]
+
+    def test_one_side_of_each_conflict_is_withdrawn(self, runs):
+        """Leaders are even, followers odd; half of the four edits of each."""
+        for policy, loser in (("latest", 0), ("priority", 1)):
+            rows = runs[policy].table("edits").to_pylist()
+            withdrawn = [row for row in rows if row["fate"] == "withdrawn"]
+            assert {row["party"] % 2 for row in withdrawn} == {loser}
+            assert len(withdrawn) == len([row for row in rows if row["fate"] == "won"]) == 2 * 3 * 2
+            assert [row["num_edits"] for row in runs[policy].table("rounds").to_pylist()] == [24 - 6, 24 - 6]
+            parties = {(row["party"] % 2, row["num_edits"]) for row in runs[policy].table("parties").to_pylist()}
+            assert parties == {(loser, 2), (1 - loser, 4)}
+
+    def test_the_side_that_was_settled_on_holds_and_without_a_policy_nobody_does(self, runs):
+        for policy in ("latest", "priority"):
+            (score,) = self.measures(runs[policy], "conflict")
+            assert (score["success"], score["strict"], score["num_edits"]) == (100.0, 100.0, 6)
+        (undecided,) = self.measures(runs["none"], "conflict")
+        assert undecided["strict"] < 100.0
+
+    def test_the_losing_answer_rises_where_nothing_is_settled_and_not_where_it_is(self, runs):
+        found = {policy: self.measures(runs[policy], "conflict_magnitude")[0] for policy in runs}
+        assert found["none"]["success"] < -90
+        assert min(found["latest"]["success"], found["priority"]["success"]) > found["none"]["success"] + 50
+        assert {row["strict"] for row in found.values()} == {None}
+        assert all(-100 <= row["success"] <= 100 for row in found.values())
+
+    def test_withdrawn_edits_are_not_probed_then_or_later(self, runs):
+        for policy, num_edits in (("none", 24), ("latest", 18)):
+            (efficacy,) = self.measures(runs[policy], "efficacy")
+            (kept,) = [each for each in self.measures(runs[policy], "retention", 2) if each["of_round"] == 1]
+            assert (efficacy["num_edits"], kept["num_edits"]) == (num_edits, num_edits)
+
+    def test_the_unedited_model_has_no_magnitude(self, runs):
+        rows = runs["latest"].table("metrics").to_pylist()
+        assert {row["metric"] for row in rows if row["lane"] == "unedited"} == {"efficacy", "conflict"}
+
+
+def overruling(path, augment, **changes):
+    """What is measured of contradicted earlier answers after the second round."""
+    scenario = associative_scenario(
+        stream={"rounds": 2, "overlap": 0, "conflict": {"round": 0.5}, "repeat": 0},
+        conflicts={"policy": "latest", "augment": augment},
+        merge={"methods": ["collabedit"]},
+        evaluate={"sample": None, "metrics": ["conflict", "conflict_magnitude"]},
+        **changes,
+    )
+    directory = run_serially(scenario, path)
+    rows = directory.table("metrics").to_pylist()
+    assert {row["round"] for row in rows if row["lane"] == "collabedit"} == {2}
+    return directory, {row["metric"]: row["success"] for row in rows if row["lane"] == "collabedit"}
+
+
+def test_an_answer_of_an_earlier_round_falls_when_it_is_overruled(tmp_path):
+    """Round 1 taught it, so nearly all of its probability is there to be lost: the magnitude of Li et al."""
+    _, found = overruling(tmp_path / "run", 0, model={"key_width": 96})
+    assert found["conflict"] == 100.0
+    assert 90 < found["conflict_magnitude"] < 100
+
+
+def test_asked_again_in_other_words_an_edit_overrules_what_the_history_holds(tmp_path):
+    """28 edits a round are more than a memory with keys of width 24 has room for, and the history defends the first."""
+    plain, once = overruling(tmp_path / "plain", 0)
+    augmented, again = overruling(tmp_path / "augmented", 3)
+    assert once["conflict"] < 75 < again["conflict"]
+    assert once["conflict_magnitude"] < 75 < again["conflict_magnitude"]
+    kinds = {(row["kind"], row["fate"], row["num_augmented"]) for row in augmented.table("edits").to_pylist()}
+    assert kinds == {("fresh", "alone", 0), ("conflict-round", "alone", 3)}
+    assert {row["num_augmented"] for row in plain.table("edits").to_pylist()} == {0}
+    sent = [sum(run.table("rounds")["bytes_sent"].to_pylist()) for run in (plain, augmented)]
+    assert sent[1] > sent[0]
+
+
+class _EnoughError(Exception):
+    pass
+
+
+class TestSameBits:
+    @pytest.mark.parametrize(("phase", "round_number"), [("targets", 1), ("targets", 2), ("evaluate", 3)])
+    def test_killed_and_resumed(self, phase, round_number, tmp_path):
+        scenario = associative_scenario(**ALL_OF_IT)
+        whole = run_serially(scenario, tmp_path / "whole")
+
+        def watch(progress):
+            if (progress.phase, progress.round) == (phase, round_number) and progress.done:
+                raise _EnoughError
+
+        with RunDirectory.create(tmp_path / "run", scenario) as directory, pytest.raises(_EnoughError):
+            serial.run(scenario, directory, open_facts(scenario), watch)
+        with RunDirectory.open(tmp_path / "run") as directory:
+            serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        again = RunDirectory.open(tmp_path / "run")
+        assert difference(whole.lane_states(), again.lane_states()) == []
+        for table in ("edits", "parties", "metrics"):
+            assert again.table(table).equals(whole.table(table)), table
+
+    def test_cohorts_do_not_matter(self, tmp_path):
+        """Nor does a cohort whose edits were all withdrawn: with cohorts of one, each leader's are."""
+        changes = {
+            **ALL_OF_IT,
+            "stream": {"rounds": 2, "overlap": 0, "conflict": {"party": 1.0}, "repeat": 0},
+            "conflicts": {"policy": "latest"},
+        }
+        together, apart_ = (
+            run_serially(associative_scenario(**changes, cluster={"cohort_size": size}), tmp_path / str(size))
+            for size in (7, 1)
+        )
+        assert {row["num_edits"] for row in apart_.table("parties").to_pylist()} == {0, 4}
+        for lane in ALL_METHODS:
+            assert apart(apart_, together, lane) < 1e-6, lane
+
+    def test_progress_never_says_more_than_all(self, tmp_path):
+        told = []
+        scenario = associative_scenario(**ALL_OF_IT)
+        with RunDirectory.create(tmp_path / "run", scenario) as directory:
+            serial.run(scenario, directory, open_facts(scenario), told.append)
+        assert all(progress.done <= progress.total for progress in told)
+        assert told[-1].share_done == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("cohort_size", [1, 3])
+def test_a_language_model_leaves_out_what_was_withdrawn(cohort_size, pico, tmp_path):
+    """All of both partners' edits contradict each other, and the third party has nobody to contradict."""
+    scenario = pico_scenario(
+        pico,
+        stream={"rounds": 2, "conflict": {"party": 1.0}},
+        conflicts={"policy": "priority", "priorities": [1], "augment": 2},
+        merge={"methods": ALL_METHODS},
+        evaluate={"metrics": ["efficacy", "conflict", "conflict_magnitude"]},
+        cluster={"cohort_size": cohort_size},
+    )
+    directory = run_serially(scenario, tmp_path / "run")
+    parties = [(row["party"], row["num_edits"]) for row in directory.table("parties").to_pylist()]
+    assert set(parties) == {(0, 0), (1, 2), (2, 2)}
+    assert {row["num_augmented"] for row in directory.table("edits").to_pylist() if row["party"] == 1} == {2}
+    measured = {row["metric"] for row in directory.table("metrics").to_pylist() if row["lane"] == "ties"}
+    assert measured == {"efficacy", "conflict", "conflict_magnitude"}
+
+
+@pytest.mark.parametrize("name", ["overlap", "conflict"])
+def test_the_shipped_scenarios_run_end_to_end_on_a_small_memory(name, tmp_path):
+    """As they are but for the model and its layers; a language model takes minutes for them."""
+    small = ["model={name: associative, key_width: 96, value_width: 24, num_objects: 24}"]
+    small += ["editor={layers: [0, 1], prior_weight: 20}", "facts={}"]
+    prepared = prepare(name, small)
+    directory = run_serially(prepared.scenario, tmp_path / "run")
+    fates = {row["fate"] for row in directory.table("edits").to_pylist()}
+    assert fates == ({"alone", "shared"} if name == "overlap" else {"alone", "won", "withdrawn"})
+    text = build_report(directory).read_text(encoding="utf-8")
+    assert "What was settled" in text
