@@ -177,7 +177,7 @@ class Rounds:
     def naive(self, num_edits: int) -> Done:
         """The same round with naive twins alone."""
         worker = self._worker(num_edits, NaiveBackend)
-        edits, base = worker.edits(1, 0), worker.backend.base_weights()
+        edits, base = worker.private.edits(1, 0), worker.backend.base_weights()
         weights = dict(base)
         targets: dict[int, Targets] = {}
         for step in plan_round(worker.scenario.editor, worker.scenario.merge.exchange):

@@ -17,7 +17,8 @@ from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import FactSet
 from consortium.rounds import Part
 from consortium.scenario.schema import Scenario
-from consortium.worker import CohortWorker, Collected, History, TargetReport, Weights
+from consortium.shard import Weights
+from consortium.worker import CohortWorker, Collected, History, TargetReport
 from numpy.typing import NDArray
 
 from consortium_ray.messages import Answer, ArrayRefs, ModelFacts

@@ -17,9 +17,10 @@ from consortium.records.rows import UNEDITED
 from consortium.retractions import cohorts_taking_back, num_taken_back
 from consortium.rounds import Distances, Step, distances, is_evaluated, merge_layer, num_probed, plan_round
 from consortium.scenario.schema import MethodSpec, Scenario
+from consortium.shard import BASE, Weights
 from consortium.state import LaneState
 from consortium.streams.stream import Stream
-from consortium.worker import BASE, History, Weights
+from consortium.worker import History
 
 FloatWeights = Mapping[int, NDArray[np.float32]]
 

@@ -26,8 +26,9 @@ from consortium.records.directory import RunDirectory
 from consortium.retractions import cohorts_taking_back
 from consortium.rounds import Part, is_evaluated, metric_rows, num_probed
 from consortium.scenario.schema import Scenario
+from consortium.shard import Weights
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior, unmeasured
-from consortium.worker import CohortWorker, Weights
+from consortium.worker import CohortWorker
 
 
 def run(scenario: Scenario, directory: RunDirectory, facts: FactSet, report_progress: ReportProgress) -> None:

@@ -87,7 +87,7 @@ def merge_centrally(scenario, contexts):
         for number, cohort in itertools.product(range(1, scenario.stream.rounds + 1), range(scenario.num_cohorts)):
             requests = [each for party in scenario.cohort(cohort) for each in stream.requests(number, party)]
             if requests:
-                edits = worker.edits(number, cohort)
+                edits = worker.private.edits(number, cohort)
                 targets = model.targets(edits, part.target_layer)
                 stands = [stream.is_live(request, scenario.stream.rounds) for request in requests]
                 pair = model.keys_and_residuals(model.states(edits, part.layer, None), targets)

@@ -122,7 +122,7 @@ def solve_centrally(scenario, contexts):
         prior = add_chunk(prior, model.prior_sum(chunk))
     model.set_contexts(contexts)
     # Cohort by cohort, since a language model's own rounding depends on what is computed together.
-    groups = [worker.edits(1, cohort) for cohort in range(scenario.num_cohorts)]
+    groups = [worker.private.edits(1, cohort) for cohort in range(scenario.num_cohorts)]
     weights, targets = model.base_weights(), {}
     for step in plan_round(scenario.editor, scenario.merge.exchange):
         for layer in step.targets:

@@ -9,7 +9,8 @@ from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report
 from consortium.rounds import Part
 from consortium.scenario.prepare import open_facts, prepare
-from consortium.worker import CohortWorker, History, Weights
+from consortium.shard import Weights
+from consortium.worker import CohortWorker, History
 from support.pico import pico_folder
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
 

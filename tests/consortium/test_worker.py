@@ -14,8 +14,9 @@ from consortium.merging.history import GramHistory
 from consortium.rounds import Part, superseded
 from consortium.scenario.prepare import open_facts
 from consortium.seeds import derive
+from consortium.shard import Weights
 from consortium.start import add_chunk
-from consortium.worker import CohortWorker, History, Weights
+from consortium.worker import CohortWorker, History
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, pico_scenario
 
@@ -93,7 +94,7 @@ def test_locality_is_measured_by_the_unedited_model_whatever_is_loaded(monkeypat
         before, after = unedited[name, 1], edited[name, 1]
         assert before.success == before.num_edits == after.num_edits > 0
         assert after.success < after.num_edits
-    monkeypatch.setattr(worker_module, "_ANSWER_TOKENS", 0)
+    monkeypatch.setattr("consortium.probing._ANSWER_TOKENS", 0)
     forgetful = opened(scenario)
     for cohort in (0, 1, 0, 1):
         last = forgetful.evaluate(others(forgetful), 1, cohort, True)
@@ -209,7 +210,7 @@ def test_a_cohort_is_its_parties_edits_and_no_others(scenario, worker):
     assert [each.contribution.num_parties for each in collected] == [2, 2, 2, 1]
     assert [len(each.party_bytes) for each in collected] == [2, 2, 2, 1]
     keys_KE = np.hstack([block for each in collected for block in each.contribution.keys])
-    wanted = [worker._edit(request) for party in range(7) for request in worker.stream.requests(2, party)]
+    wanted = [worker.private.edit(request) for party in range(7) for request in worker.stream.requests(2, party)]
     states, targets = worker.backend.states(wanted, 1, None), worker.backend.targets(wanted, 2)
     np.testing.assert_allclose(keys_KE, worker.backend.keys_and_residuals(states, targets)[0])
 
@@ -255,18 +256,19 @@ def test_cohorts_ask_every_sampled_question_once(scenario):
     stream = {"rounds": 3, "overlap": 0, "repeat": 0}
     one = opened(associative_scenario(stream=stream, cluster={"cohort_size": 99}))
     many = opened(associative_scenario(stream=stream))
-    parts = [question for cohort in range(4) for question in many._questions(3, cohort, True)]
-    whole = one._questions(3, 0, True)
+    parts = [question for cohort in range(4) for question in many.prober.questions(3, cohort, True)]
+    whole = one.prober.questions(3, 0, True)
     assert sorted(map(repr, parts)) == sorted(map(repr, whole))
     assert len({repr(question) for question in whole}) == len(whole)
     assert {question.metric for question in whole} >= {"efficacy", "retention", "conflict"}
 
 
-def test_retention_leaves_out_what_was_contradicted(scenario, worker):
-    worker.scenario = associative_scenario(
+def test_retention_leaves_out_what_was_contradicted():
+    scenario = associative_scenario(
         stream={"rounds": 3, "conflict": {"round": 0.25}}, evaluate={"sample": None, "metrics": ["retention"]}
     )
-    asked = [question for cohort in range(4) for question in worker._questions(3, cohort, True)]
+    worker = opened(scenario)
+    asked = [question for cohort in range(4) for question in worker.prober.questions(3, cohort, True)]
     last = superseded(worker.stream, scenario, range(1, 4))
     assert last  # the scenario does contradict
     kept = [
@@ -285,11 +287,11 @@ def test_contradictions_are_looked_up_once_a_round(worker, monkeypatch):
     asked = []
     requests = worker.stream.requests
     monkeypatch.setattr(worker.stream, "requests", lambda r, p: asked.append((r, p)) or requests(r, p))
-    first = [worker._contradicted_until(2) for _ in range(4)]
+    first = [worker.private.contradicted_until(2) for _ in range(4)]
     assert len(asked) == 2 * 7
-    worker._contradicted_until(3)
+    worker.private.contradicted_until(3)
     assert len(asked) == 3 * 7
-    assert worker._contradicted_until(2) == first[0]
+    assert worker.private.contradicted_until(2) == first[0]
 
 
 def test_the_unedited_model_retains_nothing(worker):
