@@ -17,11 +17,7 @@ from support.scenarios import associative_scenario, difference, few_edits_scenar
 BOTH = [(exchange, sharing) for exchange in ("layer", "round") for sharing in ("memit", "boundary")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _own_cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CONSORTIUM_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
