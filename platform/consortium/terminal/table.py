@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Iterable, Sequence
+from typing import Literal, TextIO
 
 from rich import box
 from rich.console import Console
@@ -18,6 +18,7 @@ from consortium.terminal.progress import duration
 from consortium.terminal.streams import fitting, takes_unicode
 
 PLAIN_WIDTH = 120
+_PADDING = 3  # a blank on either side of a column, and a line beside it
 DISTANCE_MEANING = "How far the weights are from those of global edit, relative to their length; 0 is the same model."
 
 
@@ -28,7 +29,9 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
     scenario = directory.scenario
     edits, parties = count(found["num_edits"], "edit"), count(scenario.parties.count, "party")
     title = f"{scenario.name}: {edits} of {parties} in {count(found['rounds'], 'round')}; percent unless said otherwise"
-    _write_table(stream, title, text.columns, text.rows)
+    for number, (places, widths) in enumerate(_side_by_side(text.columns, text.rows, _width(stream))):
+        rows = [[row[place] for place in places] for row in text.rows]
+        _write_table(stream, "" if number else title, [text.columns[place] for place in places], rows, widths)
     for column in text.columns[1:]:
         meaning = _MEANINGS.get(column, DISTANCE_MEANING if column.startswith("distance") else "")
         stream.write(fitting(f"  {column}: {meaning}\n", stream))
@@ -55,13 +58,61 @@ def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
 _MEANINGS = {metric_name(metric): meaning for metric, meaning in METRIC_MEANINGS.items()}
 
 
-def _write_table(stream: TextIO, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table drawn with lines on a terminal that has them, and with plain characters elsewhere."""
-    is_terminal = stream.isatty()
-    style = box.SIMPLE_HEAD if is_terminal and takes_unicode(stream) else box.ASCII2
+def _width(stream: TextIO) -> int:
+    """Characters in a line: as many as a terminal has, and :data:`PLAIN_WIDTH` elsewhere."""
+    return Console(file=stream).width if stream.isatty() else PLAIN_WIDTH
+
+
+def _side_by_side(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[tuple[list[int], list[int]]]:
+    """Tables as places of their columns and these columns' widths; the first column is in each.
+
+    No word of a heading and no number is broken, so that it may take several tables; headings have one line where
+    there is room.
+    """
+    cells = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+    least = [max(cell, *map(len, name.split())) for name, cell in zip(columns, cells, strict=True)]
+    least[0] = min(least[0], width // 3)  # names of lanes may be of any length
+    tables = [[0]]
+    for place in range(1, len(columns)):
+        if len(tables[-1]) > 1 and _drawn(least[each] for each in [*tables[-1], place]) > width:
+            tables.append([0])
+        tables[-1].append(place)
+    return [(places, _widened(places, columns, least, width)) for places in tables]
+
+
+def _widened(places: Sequence[int], columns: Sequence[str], least: Sequence[int], width: int) -> list[int]:
+    """Widths of a table's columns: what is left of the line goes to headings that need it, from the left."""
+    widths = [least[place] for place in places]
+    for number, place in enumerate(places):
+        left = width - _drawn(widths)
+        widths[number] += max(0, min(left, len(columns[place]) - widths[number]))
+    return widths
+
+
+def _drawn(widths: Iterable[int]) -> int:
+    """Width of a table with its lines and blanks."""
+    return 1 + sum(width + _PADDING for width in widths)
+
+
+def _write_table(
+    stream: TextIO,
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int] | None = None,
+) -> None:
+    """A table drawn with lines on a terminal that has them, and with plain characters elsewhere.
+
+    ``widths`` are those of a table of numbers, which stand to the right.
+    """
+    style = box.SIMPLE_HEAD if stream.isatty() and takes_unicode(stream) else box.ASCII2
     table = Table(title=escape(title) or None, title_justify="left", box=style)
     for place, column in enumerate(columns):
-        table.add_column(escape(column), justify="right" if title and place else "left", overflow="fold")
+        width = widths[place] if widths else None
+        justify: Literal["left", "right"] = "right" if widths and place else "left"
+        table.add_column(escape(column), justify=justify, overflow="fold", width=width)
     for row in rows:
         table.add_row(*(escape(fitting(cell, stream)) for cell in row))
-    Console(file=stream, width=None if is_terminal else PLAIN_WIDTH).print(table)
+    Console(file=stream, width=_width(stream)).print(table)

@@ -1,0 +1,52 @@
+"""Tables that commands print: as many as it takes for every word and number to stay whole."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import UNEDITED, MetricRow, RoundRow, Rows
+from consortium.report.summary import result_table, summary
+from consortium.scenario.schema import Scenario
+from consortium.state import LaneState
+from consortium.terminal.table import PLAIN_WIDTH, write_results
+
+MANY = (
+    *("harmonic_mean", "efficacy", "paraphrase", "neighborhood", "retention", "conflict", "edit_success"),
+    *("edit_success_greedy", "portability", "portability_greedy", "locality", "locality_greedy", "fluency"),
+)
+
+
+def run_with(path, metrics):
+    scenario = Scenario.model_validate({"name": "wide", "merge": {"methods": ("global", "simple_average")}})
+    run = RunDirectory.create(path, scenario)
+    run.commit(0, [LaneState(lane, 0, {}, {}) for lane in ("global", "simple_average")], Rows())
+    rows = Rows(
+        rounds=[
+            RoundRow(1, lane, 4, 16, 1000, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.1) for lane in ("global", "simple_average")
+        ],
+        metrics=[
+            MetricRow(1, lane, metric, 1, 100.0 - place, None, 16, 16)
+            for lane in ("global", "simple_average", UNEDITED)
+            for place, metric in enumerate(metrics)
+        ],
+    )
+    run.commit(1, [LaneState(lane, 1, {}, {}) for lane in ("global", "simple_average")], rows)
+    return run
+
+
+@pytest.mark.parametrize(("metrics", "num_tables"), [(MANY[:4], 1), (MANY, 2)])
+def test_no_word_and_no_number_is_broken(metrics, num_tables, tmp_path):
+    run, stream = run_with(tmp_path / "run", metrics), io.StringIO()
+    write_results(run, stream)
+    lines = stream.getvalue().splitlines()
+    drawn = [line for line in lines if line.startswith("|")]
+    cells = [cell.strip() for line in drawn for cell in line.strip("|").split("|")]
+    table = result_table(summary(run))
+    assert sum(line.split("|")[1].strip() == "global" for line in drawn) == num_tables
+    assert max(map(len, drawn)) <= PLAIN_WIDTH
+    words = {word for cell in cells for word in cell.split()}
+    assert words >= {word for heading in table.columns for word in heading.split()}
+    assert {cell.replace("–", "-") for row in table.rows for cell in row} <= set(cells)
+    assert sum(line.startswith("wide: ") for line in lines) == 1
