@@ -44,9 +44,9 @@ def percent_curves(
 
 
 def distance_curves(curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle]) -> str:
-    """Distances over rounds on a logarithmic axis; zeros stand at its foot."""
-    positive = [value for curve in curves.values() for _, value in curve if value > 0]
-    foot = min(positive, default=1e-9) / 3
+    """Distances over rounds on a logarithmic axis; zeros, which it has no place for, stand at its foot, marked 0."""
+    values = [value for curve in curves.values() for _, value in curve]
+    foot = min((value for value in values if value > 0), default=1e-9) / 3
     shown = {lane: [(round, max(value, foot)) for round, value in curve] for lane, curve in curves.items()}
     with rc_context(STYLE):
         figure, axes = new_figure(2.5)
@@ -54,7 +54,12 @@ def distance_curves(curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle]
         _draw_curves(axes, shown, styles)
         axes.yaxis.set_major_locator(LogLocator(numticks=6))
         axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power(value)))
+        if 0 in values:
+            low, high = axes.get_ylim()
+            powers = [value for value in axes.get_yticks() if 2 * foot < value <= high]
+            axes.set_yticks([foot, *powers])
+            axes.set_ylim(max(low, foot / 2), max(high, 10 * foot))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value <= foot else _power(value)))
         axes.set_xlabel("after round")
         return to_svg(figure)
 

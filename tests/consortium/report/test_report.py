@@ -346,5 +346,14 @@ def test_a_metric_that_is_no_percentage_is_not_drawn_as_one() -> None:
     assert "%" in _words(figures.percent_curves({"a": [(1, 50.0), (2, 60.0)]}, styles, None))
 
 
+@pytest.mark.parametrize("others", [{}, {"b": [(1, 0.25), (2, 30.0)]}])
+def test_a_distance_of_zero_is_marked_zero_on_a_logarithmic_axis(others) -> None:
+    styles = lane_styles([("a", "collabedit"), ("b", "ties")])
+    marks = _words(figures.distance_curves({"a": [(1, 0.0), (2, 0.0)], **others}, styles)).split()
+    assert "0" in marks
+    assert ("10" in marks) == bool(others)
+    assert "0" not in _words(figures.distance_curves({"a": [(1, 1e-9), (2, 0.25)]}, styles)).split()
+
+
 def _words(svg: str) -> str:
     return " ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
