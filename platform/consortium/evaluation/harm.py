@@ -124,14 +124,17 @@ def read_text(name: str) -> str:
     """The built-in text, or that of a file.
 
     Raises:
-        FactsError: it is no readable file of text in UTF-8.
+        FactsError: it is no readable file of text in UTF-8, or there is nothing in it.
     """
     path = _BUILTIN_TEXT if name == BUILTIN else Path(name)
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise FactsError(
             f"the text {name} for the perplexity cannot be read: {error}",
             "`builtin`, or a file of text in UTF-8",
             "correct evaluate.text",
         ) from None
+    if not text.strip():
+        raise FactsError(f"the text {name} for the perplexity is empty", "some hundred words", "correct evaluate.text")
+    return text

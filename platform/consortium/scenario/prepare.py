@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from consortium.evaluation.harm import open_harm
 from consortium.facts.drawn import DrawnFacts
 from consortium.facts.edit import FactSet
 from consortium.facts.load import load_facts
@@ -32,17 +33,18 @@ class Prepared:
 
 
 def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
-    """Load and check a scenario, its facts and its model's measures; no weights are read.
+    """Load and check a scenario, its facts, what it measures harm on and its model's measures; no weights are read.
 
     Raises:
         ScenarioError: a mistake in the scenario.
-        FactsError: a source of facts that is missing or malformed.
+        FactsError: a source of facts, a text or a file of questions that is missing or malformed.
         ModelError: a model that does not exist or is of an unknown architecture.
     """
     loaded = load_scenario(name_or_file, overrides)
     check_scenario(loaded)
     scenario = resolve(loaded.scenario, loaded.base_dir)
     facts = open_facts(scenario)
+    open_harm(scenario.evaluate, scenario.seed)
     check_scenario(loaded, facts, describe(scenario.model))
     return Prepared(scenario, facts, loaded.origin)
 

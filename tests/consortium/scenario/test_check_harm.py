@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from consortium.errors import ScenarioError
+from consortium.errors import FactsError, ScenarioError
 from consortium.scenario import check_harm
 from consortium.scenario.catalog import scenario_names, scenario_path
 from consortium.scenario.check import check_scenario
 from consortium.scenario.load import load_scenario
+from consortium.scenario.prepare import prepare
 
 
 def check(folder, **sections):
@@ -64,6 +65,21 @@ def test_what_cannot_be_is_refused(sections, message, tmp_path, monkeypatch):
     monkeypatch.setattr(check_harm, "package_folder", lambda: None)
     with pytest.raises(ScenarioError, match=message):
         check(tmp_path, **sections)
+
+
+@pytest.mark.parametrize(
+    ("key", "content", "message"),
+    [
+        ("text", "\n", "is empty"),
+        ("general", "", "no questions"),
+        ("general", '{"prompt": "a"}', "line 1: no choices"),
+    ],
+)
+def test_what_cannot_be_measured_on_is_refused_before_a_run(key, content, message, tmp_path):
+    (tmp_path / "file").write_text(content)
+    (tmp_path / "s.yaml").write_text(json.dumps({"name": "a", "evaluate": {key: "file"}}))
+    with pytest.raises(FactsError, match=message):
+        prepare(str(tmp_path / "s.yaml"))
 
 
 def test_scenarios_of_subfolders_have_their_folders_name():
