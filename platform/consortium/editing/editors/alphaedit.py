@@ -81,10 +81,22 @@ def preserved_directions(mean_KK: torch.Tensor, settings: AlphaEditSpec, place: 
     else:
         num_free = int((values_K < settings.threshold).sum())
     if num_free == 0:
-        raise StatisticsError(
-            f"no direction of {place} is free: the least eigenvalue of E[kkᵀ] is {float(values_K[0]):.3g}",
-            "an editor.alphaedit.threshold above it, or a share of at least one direction",
-            "raise editor.alphaedit.threshold, or remove it to take a share of the directions",
-        )
+        raise _nothing_free(values_K, settings, place)
     basis_KM: torch.Tensor = vectors_KK[:, num_free:].contiguous()
     return basis_KM
+
+
+def _nothing_free(values_K: torch.Tensor, settings: AlphaEditSpec, place: str) -> StatisticsError:
+    """What to say where all eigenvalues are large, or the share of a direction is less than one."""
+    if settings.threshold is None:
+        num = len(values_K)
+        return StatisticsError(
+            f"no direction of {place} is free: editor.alphaedit.share {settings.share:g} of {num} is less than one",
+            f"a share of at least 1/{num}",
+            "raise editor.alphaedit.share",
+        )
+    return StatisticsError(
+        f"no direction of {place} is free: the least eigenvalue of E[kkᵀ] is {float(values_K[0]):.3g}",
+        f"an editor.alphaedit.threshold above it (found {settings.threshold:g})",
+        "raise editor.alphaedit.threshold, or remove it to take a share of the directions",
+    )

@@ -98,10 +98,13 @@ def test_the_threshold_is_in_units_of_one_key():
     torch.testing.assert_close(twice, once, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("settings", [{"threshold": 1e-9}, {"share": 0.01}])
-def test_where_nothing_is_free_nothing_can_be_edited(settings):
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [({"threshold": 1e-9}, "raise editor.alphaedit.threshold, or remove it"), ({"share": 0.01}, "alphaedit.share$")],
+)
+def test_where_nothing_is_free_nothing_can_be_edited(settings, remedy):
     _, gram_KK = prior_sum()
-    with pytest.raises(StatisticsError, match="no direction of layer 5 is free"):
+    with pytest.raises(StatisticsError, match=rf"no direction of layer 5 is free(.|\n)*{remedy}"):
         editor(**settings).key_map({5: gram_KK}, TOKENS)(5, gaussian(K, E))
 
 
