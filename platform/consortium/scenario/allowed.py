@@ -96,12 +96,13 @@ def _branch_words(node: Node) -> str:
 
 
 def _bounds(node: Node) -> list[str]:
-    low, high = node.get("minimum"), node.get("maximum")
+    low, above, high = node.get("minimum"), node.get("exclusiveMinimum"), node.get("maximum")
     if low is not None and high is not None:
         return [f"from {low:g} to {high:g}"]
+    if above is not None and high is not None:
+        return [f"above {above:g} and at most {high:g}"]
     if low is not None:
         return [f"of at least {low:g}"]
-    above = node.get("exclusiveMinimum")
     return [f"above {above:g}"] if above is not None else []
 
 

@@ -79,6 +79,7 @@ def test_a_folder_is_refused(tmp_path):
         ("name: a\nstream: {overlap: 1.5}", ["found 1.5", "a number from 0 to 1"]),
         ("name: a\nstream: {overlap: .inf}", ["found Infinity", "a number from 0 to 1"]),
         ("name: a\neditor: {prior_weight: 0}", ["found 0", "a number above 0"]),
+        ("name: a\neditor: {alphaedit: {share: 1.5}}", ["found 1.5", "a number above 0 and at most 1"]),
         ("name: a\neditor: {layers: []}", ["editor.layers", "found []", "a list of at least 1 item"]),
         ("name: a\neditor: {layers: [-1, 3]}", ["editor.layers.0", "found -1"]),
         ("name: a\neditor: {sharing: bondary}", ["one of memit, boundary", "did you mean 'boundary'?"]),
