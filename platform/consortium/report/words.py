@@ -200,8 +200,9 @@ def _best(results: Results) -> str | None:
     metric = main_metric(results)
     if metric is None:
         return None
+    sign = 1 if metric in LESS_IS_BETTER else -1
     ranked = sorted(
-        (lane for lane in results.lanes if metric in lane.final), key=lambda lane: -lane.final[metric].success
+        (lane for lane in results.lanes if metric in lane.final), key=lambda lane: sign * lane.final[metric].success
     )
     name = metric_name(metric)
     scores = [f"{lane.lane} {lane.final[metric].success:.1f}" for lane in ranked]

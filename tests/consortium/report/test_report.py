@@ -220,6 +220,8 @@ def test_a_perplexity_is_no_percentage_and_less_of_it_is_better(invent, rounds):
     expected = f"40.0 before any edit: collabedit {40 + rounds:.1f}, ties {rounds:.1f} × 10⁶."
     assert f"Perplexity of a fixed text, {expected}" in text
     assert result_table(summary(run)).rows[1][1] == f"{rounds:.1f} × 10⁶"
+    ruined = f"collabedit {40.0 + rounds}, ties {rounds}000000.0"
+    assert f"By perplexity, best first: {ruined} (unedited model 40.0)." in text
 
 
 def test_what_holds_of_each_round_is_a_map_of_its_numbers(finished):
