@@ -308,6 +308,13 @@ class TestReport:
             )
             assert f'<td class="n">{value:.1f}</td>' in section
         assert "keys taken once per round from the unedited model" in page
+        assert "was not measured" not in section
+
+    def test_it_says_so_where_the_metric_is_not_asked_for(self, tmp_path):
+        directory = run_serially(departing_scenario(evaluate={"metrics": ["efficacy"]}), tmp_path / "run")
+        page = build_report(directory).read_text(encoding="utf-8")
+        section = page.partition("<h2>What was taken back</h2>")[2].partition("<h2>")[0]
+        assert "was not measured: the metric retracted in evaluate.metrics does" in section
 
     def test_what_was_taken_back_is_not_ranked_with_the_rest(self, departed):
         found = summary(departed)

@@ -15,6 +15,11 @@ from consortium.report.results import Results
 from consortium.report.style import LaneStyle
 from consortium.scenario.schema import StreamSpec
 
+_MEASURED = (
+    "Percent of them whose new answer the model finds likelier than the old one, those left out whose fact is still "
+    "asked for: what is taken back falls to about what the unedited model says, as far as others’ edits leave it there."
+)
+_NOT_MEASURED = "Whether they are gone was not measured: the metric retracted in evaluate.metrics does."
 _HEADINGS = ("who", "edits", "merge method", "before", "after", "at the end", "unedited model")
 
 
@@ -49,9 +54,8 @@ def taken_back(directory: RunDirectory, results: Results, styles: Mapping[str, L
         f'<th scope="col"{"" if name in ("who", "merge method") else " class=n"}>{name}</th>' for name in _HEADINGS
     )
     return (
-        "<h2>What was taken back</h2><p>Statistics were subtracted, so that the model is as if these edits had never "
-        "been made. Percent of them whose new answer the model finds likelier than the old one, those left out whose "
-        "fact is still asked for: what is taken back falls to what the unedited model says.</p>"
+        "<h2>What was taken back</h2><p>The model was merged again without these edits, as if they had never been "
+        f"made. {_MEASURED if 'retracted' in directory.scenario.evaluate.metrics else _NOT_MEASURED}</p>"
         f"{pieces.table(header, ''.join(rows))}"
     )
 
