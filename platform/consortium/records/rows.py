@@ -118,8 +118,8 @@ class PartyRow:
 class MetricRow:
     """One measure of one lane after one round."""
 
-    round: int = field(metadata=_column("round after which was measured; 0 is the unedited model"))
-    lane: str = field(metadata=_column("lane; `unedited` at round 0"))
+    round: int = field(metadata=_column("round after which was measured"))
+    lane: str = field(metadata=_column("lane; `unedited` for what the unedited model says of the same edits"))
     metric: str = field(
         metadata=_column(
             "efficacy, paraphrase, neighborhood, harmonic_mean, retention, conflict, retracted, perplexity …"
@@ -141,7 +141,9 @@ class MetricRow:
     num_probes: int = field(metadata=_column("probes or questions asked; tokens read for perplexity", "probes"))
     unit: str | None = field(
         default=None,
-        metadata=_column("unit of `success` where it is not percent: `1` for perplexity; null for percent"),
+        metadata=_column(
+            "unit of `success` where it is not percent: `1` for perplexity, `0.01 bit` for fluency; null for percent"
+        ),
     )
 
 

@@ -54,7 +54,7 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
 def result_table(found: dict[str, Any]) -> ResultTable:
     """A summary as the papers' table: a method a row, score first; metrics in percent but for those with a unit.
 
-    Left out are :data:`DETAILS` and what less is better of.
+    Left out are :data:`DETAILS` and :data:`ON_THEIR_OWN`.
     """
     lanes: dict[str, dict[str, Any]] = found["lanes"]
     measured = [set(found[UNEDITED]), *(set(lane["metrics"]) for lane in lanes.values())]
