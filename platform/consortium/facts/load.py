@@ -83,7 +83,9 @@ def parse_records(records: Iterator[Record], format_name: str, source: str) -> t
         total = len(edits) + len(skipped)
         _log.warning("%s: %d of %d records left out (%s)", source, len(skipped), total, _examples(skipped))
     if skipped_probes:
-        _log.warning("%s: %d questions left out (%s)", source, len(skipped_probes), _examples(skipped_probes))
+        number = len(skipped_probes)
+        noun = "question" if number == 1 else "questions"
+        _log.warning("%s: %d %s left out (%s)", source, number, noun, _examples(skipped_probes))
     return tuple(edits.values())
 
 

@@ -198,7 +198,7 @@ def test_a_file_that_is_one_object_is_one_record_and_may_give_several_edits(tmp_
     path = save(tmp_path / "sanitation.json", json.dumps(SANITATION, indent=indent))
     with caplog.at_level(logging.WARNING):
         assert [edit.fact_id for edit in load(path)] == ["sanitation-1", "sanitation-2"]
-    assert "1 questions left out (record 1: no answer to 'Why?')" in caplog.text
+    assert "1 question left out (record 1: no answer to 'Why?')" in caplog.text
 
 
 def test_knowedits_and_the_conflict_formats_are_told_apart(tmp_path):
