@@ -29,9 +29,10 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
     scenario = directory.scenario
     edits, parties = count(found["num_edits"], "edit"), count(scenario.parties.count, "party")
     title = f"{scenario.name}: {edits} of {parties} in {count(found['rounds'], 'round')}; percent unless said otherwise"
-    for number, (places, widths) in enumerate(_side_by_side(text.columns, text.rows, _width(stream))):
+    stream.write(fitting(f"{title}\n", stream))
+    for places, widths in _side_by_side(text.columns, text.rows, _width(stream)):
         rows = [[row[place] for place in places] for row in text.rows]
-        _write_table(stream, "" if number else title, [text.columns[place] for place in places], rows, widths)
+        _write_table(stream, [text.columns[place] for place in places], rows, widths)
     for column in text.columns[1:]:
         meaning = _MEANINGS.get(column, DISTANCE_MEANING if column.startswith("distance") else "")
         stream.write(fitting(f"  {column}: {meaning}\n", stream))
@@ -52,7 +53,7 @@ def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
         )
         for run in runs
     ]
-    _write_table(stream, "", columns, rows)
+    _write_table(stream, columns, rows)
 
 
 _MEANINGS = {metric_name(metric): meaning for metric, meaning in METRIC_MEANINGS.items()}
@@ -98,7 +99,6 @@ def _drawn(widths: Iterable[int]) -> int:
 
 def _write_table(
     stream: TextIO,
-    title: str,
     columns: Sequence[str],
     rows: Sequence[Sequence[str]],
     widths: Sequence[int] | None = None,
@@ -108,7 +108,7 @@ def _write_table(
     ``widths`` are those of a table of numbers, which stand to the right.
     """
     style = box.SIMPLE_HEAD if stream.isatty() and takes_unicode(stream) else box.ASCII2
-    table = Table(title=escape(title) or None, title_justify="left", box=style)
+    table = Table(box=style)
     for place, column in enumerate(columns):
         width = widths[place] if widths else None
         justify: Literal["left", "right"] = "right" if widths and place else "left"
