@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from consortium.agreement.settlement import UNSETTLED, Settled, Verdict
 from consortium.editing.backend import Answer
@@ -65,13 +65,15 @@ class Prober:
             before: the round's first weights, against which the fall of losing answers is measured; None not to.
         """
         requests = self._sampled(round_number, cohort, settled)
-        edits = [self._private.edit(request) for request, verdict in requests if verdict.fate != "withdrawn"]
+        probed = self._probed_edits(round_number, cohort, settled)
         cases = self._cases(requests) if MAGNITUDE in self._scenario.evaluate.metrics and before is not None else []
         was = self._losing_before(cases, before)
-        own = self._own_answers(round_number, cohort, settled, edits)
+        name = round_number, cohort, settled.key
+        own = {of_round: self._own_answers((*name, of_round), edits) for of_round, edits in probed.items()}
         self._shard.load(weights)
         sums = ask(self._shard.backend, self.questions(round_number, cohort, retention, settled))
-        sums |= self._knowedit(round_number, cohort, edits, own)
+        for of_round, edits in probed.items():
+            sums |= self._knowedit(of_round, cohort, edits, own[of_round])
         if cases:
             sums |= magnitude(round_number, was, losing_nlls(self._shard.backend, cases))
         if retention or is_first_evaluation(self._scenario, round_number):
@@ -94,16 +96,26 @@ class Prober:
         self._shard.load(before)
         return losing_nlls(self._shard.backend, cases)
 
-    def _knowedit(self, round_number: int, cohort: int, edits: Sequence[Edit], own: knowedit.OwnAnswers) -> ProbeSums:
-        spec = self._scenario.evaluate
-        if not set(knowedit.METRICS) & set(spec.metrics):
+    def _probed_edits(self, round_number: int, cohort: int, settled: Settled) -> dict[int, list[Edit]]:
+        """Round → its edits that are probed for KnowEdit's metrics."""
+        if not set(knowedit.METRICS) & set(self._scenario.evaluate.metrics):
             return {}
-        generator = torch_generator(self._scenario.seed, "fluency", round_number, cohort)
-        return knowedit.measure(self._shard.backend, edits, round_number, spec, own, generator)
+        found: dict[int, list[Edit]] = {}
+        for of_round, request in self._probed_requests(round_number, self._scenario.cohort(cohort)):
+            if self._verdict(of_round, round_number, request, settled).fate != "withdrawn":
+                found.setdefault(of_round, []).append(self._private.edit(request))
+        return found
 
-    def _own_answers(
-        self, round_number: int, cohort: int, settled: Settled, edits: Sequence[Edit]
-    ) -> knowedit.OwnAnswers:
+    @staticmethod
+    def _verdict(of_round: int, round_number: int, request: Request, settled: Settled) -> Verdict:
+        """What was settled about a request of this round; of earlier ones, those withdrawn are left out before."""
+        return (settled if of_round == round_number else UNSETTLED).of(request.party, request.index)
+
+    def _knowedit(self, of_round: int, cohort: int, edits: Sequence[Edit], own: knowedit.OwnAnswers) -> ProbeSums:
+        generator = torch_generator(self._scenario.seed, "fluency", of_round, cohort)
+        return knowedit.measure(self._shard.backend, edits, of_round, self._scenario.evaluate, own, generator)
+
+    def _own_answers(self, name: Hashable, edits: Sequence[Edit]) -> knowedit.OwnAnswers:
         """What the unedited model says to the questions of ``locality``: the model is put back to be asked."""
 
         def answer(decoding: Decoding) -> tuple[Answer, ...]:
@@ -113,7 +125,6 @@ class Prober:
         if "locality" not in self._scenario.evaluate.metrics:
             return {}
         decodings = self._scenario.evaluate.decoding
-        name = round_number, cohort, settled.key
         return self._answers.get(name, lambda: {each: answer(each) for each in decodings})
 
     def questions(
@@ -125,7 +136,7 @@ class Prober:
         shown = [metric for metric in metrics if metric not in _QUESTIONS_OF_THEIR_OWN]
         questions = []
         for of_round, request in self._probed_requests(round_number, parties):
-            verdict = (settled if of_round == round_number else UNSETTLED).of(request.party, request.index)
+            verdict = self._verdict(of_round, round_number, request, settled)
             if verdict.fate != "withdrawn":
                 questions += [Question(metric, of_round, self._private.edit(request)) for metric in shown]
             case = case_of(self._private.facts, request, verdict) if "conflict" in metrics else None

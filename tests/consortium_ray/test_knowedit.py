@@ -108,6 +108,21 @@ def test_every_metric_has_its_rows(serial_run):
             assert 0 <= row["success"] <= (300 if row["metric"].startswith("fluency") else 100)
 
 
+def test_edits_of_all_rounds_are_asked_and_summed(scenario, serial_run, tmp_path):
+    """Six edits a round, of which none of round 2 contradicts one of round 1."""
+    every = scenario.model_copy(update={"evaluate": scenario.evaluate.model_copy(update={"edits": "all"})})
+    rows = run_serially(every, tmp_path / "run").table("metrics").to_pylist()
+    after = {(row["metric"], row["of_round"]): row for row in rows if (row["round"], row["lane"]) == (2, "collabedit")}
+    alone = [row for row in serial_run.table("metrics").to_pylist() if (row["round"], row["lane"]) == (2, "collabedit")]
+    for metric in ("edit_success", "portability", "locality", "fluency", "fluency_greedy"):
+        first, second, both = (after[metric, of_round] for of_round in (1, 2, None))
+        assert 0 < first["num_edits"] <= 6
+        assert both["num_edits"] == first["num_edits"] + second["num_edits"]
+        weighed = sum(row["success"] * row["num_edits"] for row in (first, second)) / both["num_edits"]
+        assert both["success"] == pytest.approx(weighed)
+        assert second["success"] == next(row["success"] for row in alone if row["metric"] == metric)
+
+
 def test_the_unedited_model_keeps_its_own_answers_and_edited_ones_do_not_all(serial_run):
     rows = [row for row in serial_run.table("metrics").to_pylist() if row["metric"].startswith("locality")]
     assert {row["success"] for row in rows if row["lane"] == "unedited"} == {100.0}

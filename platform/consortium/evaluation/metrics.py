@@ -125,12 +125,13 @@ def add_sums(parts: Sequence[ProbeSums]) -> ProbeSums:
     return total
 
 
-def over_rounds(sums: ProbeSums) -> dict[str, ProbeSum]:
+def over_rounds(sums: ProbeSums) -> dict[str, ProbeSum | FluencySum]:
     """Metric → sums over the edits of all rounds that were probed, but for retention, which is of earlier ones."""
-    total: dict[str, ProbeSum] = {}
+    total: dict[str, ProbeSum | FluencySum] = {}
     for (metric, _), value in sorted(sums.items()):
-        if isinstance(value, ProbeSum) and metric != "retention":
-            total[metric] = total.get(metric, ProbeSum()) + value
+        if isinstance(value, ProbeSum | FluencySum) and metric != "retention":
+            before: Any = total.get(metric)  # of the same type, since the metric is the same
+            total[metric] = value if before is None else before + value
     return total
 
 

@@ -94,14 +94,16 @@ def _all_at_once(scenario: Scenario, editor: type[Editor]) -> Iterator[Mistake]:
 
 
 def _lanes(scenario: Scenario) -> Iterator[Mistake]:
-    counts = Counter(method.lane for method in scenario.merge.methods)
+    # On some disks `A` and `a` would be one file.
+    counts = Counter(method.lane.lower() for method in scenario.merge.methods)
     for index, method in enumerate(scenario.merge.methods):
         path = ("merge", "methods", index)
         if method.lane == UNEDITED:
             yield Mistake(path, f"lane {method.lane!r}", "another name: this one is the unedited model's row")
-        elif counts[method.lane] > 1:
+        elif counts[method.lane.lower()] > 1:
             hint = f"give each a label of its own, for example {{name: {method.name}, label: {method.name}-{index}}}"
-            yield Mistake(path, f"lane {method.lane!r} is there {counts[method.lane]} times", "each lane once", hint)
+            times = counts[method.lane.lower()]
+            yield Mistake(path, f"lane {method.lane!r} is there {times} times", "each lane once, capitals aside", hint)
 
 
 def _methods(scenario: Scenario) -> Iterator[Mistake]:
@@ -174,6 +176,11 @@ def _fit_of_model(scenario: Scenario, model: ModelDescription) -> Iterator[Mista
         # Nothing attends to the subject above the last layer, so no target there could change what follows it.
         allowed = f"layers from 0 to {last - 1}: what the last one ({last}) says of a subject reaches no later token"
         yield Mistake(("editor", "layers"), f"layer {last} is the model's last", allowed)
+    alphaedit = scenario.editor.alphaedit
+    uses_share = scenario.editor.method == "alphaedit" and alphaedit.threshold is None
+    if uses_share and int(alphaedit.share * model.key_width) == 0:
+        found = f"found {alphaedit.share:g}, by which none of {model.key_width} directions is free"
+        yield Mistake(("editor", "alphaedit", "share"), found, f"at least {1 / model.key_width:.2g}")
     tokens, least = scenario.editor.prior.tokens, 2 * model.key_width
     if tokens is not None and tokens < least:
         allowed = f"at least {least}, twice the width K = {model.key_width} of a key (or null for ten times K)"

@@ -89,6 +89,10 @@ def test_what_can_run_is_accepted(check, sections):
             {"editor": {"method": "memitt"}},
             r"editor.method.*unknown editor 'memitt'\n.*one of memit, .*\n.*did you mean",
         ),
+        (
+            {"merge": {"methods": [{"name": "ties", "label": "a"}, {"name": "ties", "label": "A"}]}},
+            r"lane 'A' is there 2 times\n.*capitals aside",
+        ),
         ({"merge": {"methods": ["ties", "ties"]}}, r"lane 'ties' is there 2 times\n.*\n.*label"),
         ({"merge": {"methods": [{"name": "ties", "label": "unedited"}]}}, r"lane 'unedited'\n.*unedited model's row"),
         (
