@@ -170,6 +170,14 @@ def test_all_mistakes_are_reported_at_once(check):
         check(editor={"layers": [9, 5]}, facts={"source": "drawn"}, cluster={"hosts": {"min": 2, "max": 1}})
 
 
+def test_alphaedit_needs_a_free_direction(check):
+    with pytest.raises(
+        ScenarioError, match=r"alphaedit.share.*found 0.03, by which none of 32 directions is free\n.*0.031"
+    ):
+        check(None, MODEL, editor={"method": "alphaedit", "alphaedit": {"share": 0.03}})
+    check(None, MODEL, editor={"method": "alphaedit", "alphaedit": {"share": 0.04}})
+
+
 def test_layers_must_be_layers_of_the_model(check):
     with pytest.raises(ScenarioError, match=r"layer 11 is the model's last\n.*layers from 0 to 10"):
         check(None, MODEL, editor={"layers": [5, 11]})
