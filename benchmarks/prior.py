@@ -16,7 +16,7 @@ import torch
 from consortium.editing.naive_prior import prior_sum_naively
 from consortium.editing.prior import measure_chunk, num_chunks, prior_tokens, sum_over_texts
 from consortium.editing.prior_text import TEXT_TOKENS
-from consortium.scenario.schema import PriorSpec
+from consortium.scenario.editor_schema import PriorSpec
 from consortium.seeds import torch_generator
 from numpy.typing import NDArray
 

@@ -28,17 +28,8 @@ from consortium.merging.naive import merge_naively
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import prior_matrix
 from consortium.rounds import Part, plan_round
-from consortium.scenario.schema import (
-    ClusterSpec,
-    ContextsSpec,
-    EditorSpec,
-    EvaluateSpec,
-    MergeSpec,
-    MethodSpec,
-    Metric,
-    PartiesSpec,
-    Scenario,
-)
+from consortium.scenario.editor_schema import ContextsSpec, EditorSpec
+from consortium.scenario.schema import ClusterSpec, EvaluateSpec, MergeSpec, MethodSpec, Metric, PartiesSpec, Scenario
 from consortium.start import Prior
 from consortium.worker import CohortWorker
 from numpy.typing import NDArray

@@ -14,7 +14,8 @@ from consortium.facts.edit import Edit
 from consortium.models.device import find_device
 from consortium.models.language import LanguageModel
 from consortium.models.open import open_model
-from consortium.scenario.schema import LanguageModelSpec, TargetSpec
+from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.schema import LanguageModelSpec
 
 from benchmarks.harness.case import Product
 from benchmarks.harness.measure import Tell

@@ -23,7 +23,8 @@ from consortium.merging.history import GramHistory, grown
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
 from consortium.records.rows import MetricRow
-from consortium.scenario.schema import EditorSpec, Scenario
+from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.schema import Scenario
 from consortium.seeds import numpy_generator
 from consortium.state import LaneState
 from consortium.streams.request import Request

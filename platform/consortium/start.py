@@ -13,7 +13,8 @@ from consortium.editing.prior import PriorCache
 from consortium.merging.history import GramHistory
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
-from consortium.scenario.schema import EditorSpec, Scenario
+from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.schema import Scenario
 
 LayerSums = Mapping[int, NDArray[np.float64]]
 LayerWeights = Mapping[int, NDArray[np.float32]]

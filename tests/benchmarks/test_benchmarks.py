@@ -9,7 +9,7 @@ import torch
 from consortium.editing.backend import Targets
 from consortium.editing.targets import rows_of
 from consortium.errors import RunError
-from consortium.scenario.schema import TargetSpec
+from consortium.scenario.editor_schema import TargetSpec
 from support.pico import pico_folder
 
 from benchmarks import startup, targets

@@ -22,7 +22,7 @@ from consortium.rounds import (
     sampled_requests,
     superseded,
 )
-from consortium.scenario.schema import EditorSpec
+from consortium.scenario.editor_schema import EditorSpec
 from consortium.state import LaneState
 from consortium.statistics import Basis, DenseStatistics
 from consortium.streams.stream import Stream

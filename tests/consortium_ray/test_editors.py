@@ -19,7 +19,7 @@ def make_scenario(model, pico, name, methods=ALL_METHODS, **changes):
     return associative_scenario(**changes) if model == "associative" else pico_scenario(pico[model], **changes)
 
 
-def same(found, whole):
+def assert_same(found, whole):
     assert difference(whole.lane_states(), found.lane_states()) == []
     for table in ("edits", "parties", "metrics"):
         assert found.table(table).equals(whole.table(table)), table
@@ -32,7 +32,7 @@ def test_hosts_that_are_lost_leave_no_trace(name, model, pico, tmp_path):
     whole = run_serially(scenario, tmp_path / "serial")
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), size=3, seed=1, **TROUBLE), directory)
-    same(RunDirectory.open(tmp_path / "run"), whole)
+    assert_same(RunDirectory.open(tmp_path / "run"), whole)
 
 
 class _EnoughError(Exception):
@@ -54,7 +54,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(name, tmp_path):
     directory.close()
     with RunDirectory.open(tmp_path / "run") as again:
         serial.run(again.scenario, again, open_facts(again.scenario), lambda progress: None)
-    same(RunDirectory.open(tmp_path / "run"), run_serially(scenario, tmp_path / "whole"))
+    assert_same(RunDirectory.open(tmp_path / "run"), run_serially(scenario, tmp_path / "whole"))
 
 
 @pytest.mark.usefixtures("ray_here")
@@ -67,4 +67,4 @@ def test_on_ray_as_serially(name, methods, tmp_path):
     scenario = make_scenario("associative", None, name, methods, stream={"rounds": 2}, cluster=cluster)
     with RunDirectory.create(tmp_path / "ray", scenario) as directory:
         runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
-    same(RunDirectory.open(tmp_path / "ray"), run_serially(scenario, tmp_path / "serial"))
+    assert_same(RunDirectory.open(tmp_path / "ray"), run_serially(scenario, tmp_path / "serial"))

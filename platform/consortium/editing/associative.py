@@ -25,7 +25,8 @@ from consortium.facts.drawn import DrawnFacts, read_cue, read_object
 from consortium.facts.edit import Edit
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory, Cue
 from consortium.models.device import find_device
-from consortium.scenario.schema import AssociativeModelSpec, Decoding, EditorSpec
+from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.schema import AssociativeModelSpec, Decoding
 
 PRIOR_CHUNK = 1024
 """Tokens of a chunk of the prior's text; fixed, so that sums are the same wherever they are made."""

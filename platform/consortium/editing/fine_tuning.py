@@ -24,7 +24,7 @@ from consortium.models.language import LanguageModel
 from consortium.models.packing import Packing, pack
 from consortium.models.running import PassOn, attention_mask_of, blocks_replaced, hooked
 from consortium.models.tokens import subject_last_token, target_ids
-from consortium.scenario.schema import FineTuningSpec
+from consortium.scenario.editor_schema import FineTuningSpec
 
 #: Layer → Δ [V, K].
 Deltas = Mapping[int, torch.Tensor]

@@ -22,7 +22,8 @@ from consortium.models.language import LanguageModel
 from consortium.models.likelihood import continuation_nll, text_nll
 from consortium.models.scoring import score_probes
 from consortium.models.writing import write_texts
-from consortium.scenario.schema import Decoding, EditorSpec
+from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.schema import Decoding
 
 
 class LanguageBackend:

@@ -16,7 +16,7 @@ from consortium.editing.backend import Targets
 from consortium.editing.targets import rows_of
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.scenario.schema import TargetSpec
+from consortium.scenario.editor_schema import TargetSpec
 
 
 def optimise_targets_naively(

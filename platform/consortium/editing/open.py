@@ -11,7 +11,8 @@ from consortium.facts.edit import FactSet
 from consortium.models.language import LanguageModel
 from consortium.models.llama_trunk import FAMILY, is_llama_like
 from consortium.models.open import open_model
-from consortium.scenario.schema import AssociativeModelSpec, Scenario, TargetSpec
+from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.schema import AssociativeModelSpec, Scenario
 
 
 def open_backend(scenario: Scenario, facts: FactSet) -> Backend:

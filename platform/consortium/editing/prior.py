@@ -34,7 +34,7 @@ from consortium.models.bottom import run_bottom
 from consortium.models.language import LanguageModel
 from consortium.models.packing import pack
 from consortium.models.sampling import OPENERS
-from consortium.scenario.schema import PriorSpec
+from consortium.scenario.editor_schema import PriorSpec
 
 #: Texts of one chunk: with more rows, sampling multiplies larger matrices; with fewer, more hosts can share the work.
 CHUNK_TEXTS = 120

@@ -13,7 +13,7 @@ from consortium.errors import InputError
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import OPENERS, sample_tokens
 from consortium.models.tokens import encode
-from consortium.scenario.schema import PriorSpec
+from consortium.scenario.editor_schema import PriorSpec
 from consortium.seeds import numpy_generator, torch_generator
 
 #: Tokens of one text.

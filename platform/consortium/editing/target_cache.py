@@ -26,7 +26,7 @@ from consortium.editing.identity import algorithm_version, arithmetic_identity, 
 from consortium.facts.edit import Edit
 from consortium.files import cache_folder, read_arrays, write_arrays
 from consortium.models.language import LanguageModel
-from consortium.scenario.schema import TargetSpec
+from consortium.scenario.editor_schema import TargetSpec
 
 #: Raised when entries are laid out otherwise.
 LAYOUT_VERSION = 2

@@ -25,7 +25,7 @@ from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import subject_last_token, target_ids
 from consortium.models.trunk import trunk_above
-from consortium.scenario.schema import TargetSpec
+from consortium.scenario.editor_schema import TargetSpec
 
 #: The prompt whose next word must stay likely: it says what kind of thing the subject is (MEMIT).
 ESSENCE = "{} is a"

@@ -14,7 +14,8 @@ from consortium.errors import ModelError, ScenarioError
 from consortium.facts.drawn import DrawnFacts, read_cue, read_object
 from consortium.facts.edit import Edit
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
-from consortium.scenario.schema import AssociativeModelSpec, EditorSpec, PriorSpec
+from consortium.scenario.editor_schema import EditorSpec, PriorSpec
+from consortium.scenario.schema import AssociativeModelSpec
 
 SPEC = AssociativeModelSpec(
     name="associative", device="cpu", num_layers=3, key_width=96, value_width=48, num_objects=20, num_relations=4

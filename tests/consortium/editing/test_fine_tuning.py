@@ -13,7 +13,8 @@ from consortium.facts.drawn import DrawnFacts, read_cue, read_object
 from consortium.facts.edit import Edit
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
 from consortium.models.tokens import subject_last_token, target_ids
-from consortium.scenario.schema import AssociativeModelSpec, EditorSpec, FineTuningSpec
+from consortium.scenario.editor_schema import EditorSpec, FineTuningSpec
+from consortium.scenario.schema import AssociativeModelSpec
 from support.pico import PICO_TYPES, pico_model
 
 SPEC = AssociativeModelSpec(

@@ -11,7 +11,7 @@ from consortium.editing.prior import PriorCache
 from consortium.errors import ModelError, ScenarioError
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.scenario.schema import ContextsSpec, EditorSpec, PriorSpec, TargetSpec
+from consortium.scenario.editor_schema import ContextsSpec, EditorSpec, PriorSpec, TargetSpec
 from support.pico import KEY_WIDTH, pico_model
 
 EDITOR = EditorSpec(

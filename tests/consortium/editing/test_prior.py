@@ -26,7 +26,8 @@ from consortium.editing.prior import (
 from consortium.errors import InputError, ScenarioError
 from consortium.models.language import LanguageModel
 from consortium.models.open import open_model
-from consortium.scenario.schema import LanguageModelSpec, PriorSpec
+from consortium.scenario.editor_schema import PriorSpec
+from consortium.scenario.schema import LanguageModelSpec
 from consortium.seeds import torch_generator
 from support.pico import KEY_WIDTH, SENTENCES, VOCABULARY, pico_folder, pico_model
 

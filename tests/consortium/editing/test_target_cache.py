@@ -22,7 +22,7 @@ from consortium.editing.language import LanguageBackend
 from consortium.editing.target_cache import TargetCache
 from consortium.facts.edit import Edit, Neighbor
 from consortium.models.language import LanguageModel, language_model
-from consortium.scenario.schema import ContextsSpec, EditorSpec, TargetSpec
+from consortium.scenario.editor_schema import ContextsSpec, EditorSpec, TargetSpec
 from support.pico import pico_model, pico_tokenizer
 
 EDITOR = EditorSpec(layers=(0, 1), sharing="memit", contexts=ContextsSpec(count=2), target=TargetSpec(steps=3))

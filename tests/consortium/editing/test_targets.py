@@ -16,7 +16,7 @@ from consortium.facts.builtin import builtin_edits
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import subject_last_token, target_ids
-from consortium.scenario.schema import TargetSpec
+from consortium.scenario.editor_schema import TargetSpec
 from support.pico import PICO_TYPES, pico_model
 
 #: Subject at the start, in the middle and at the end; of one token and of many; of letters outside ASCII.

@@ -14,7 +14,8 @@ from consortium.evaluation.knowedit import brings, locality_probes, measure, num
 from consortium.evaluation.metrics import ProbeSum
 from consortium.facts.edit import Edit, LocalityProbe, Neighbor, PortabilityProbe
 from consortium.models.naive_answering import answer_probes_naively, write_naively
-from consortium.scenario.schema import EditorSpec, EvaluateSpec
+from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.schema import EvaluateSpec
 from consortium.seeds import torch_generator
 from support.pico import pico_model
 

@@ -1,16 +1,8 @@
 """Defaults that depend on other keys."""
 
+from consortium.scenario.editor_schema import EditorSpec, PriorSpec
 from consortium.scenario.resolve import resolve
-from consortium.scenario.schema import (
-    AssociativeModelSpec,
-    EditorSpec,
-    EvaluateSpec,
-    FactsSpec,
-    PartiesSpec,
-    PriorSpec,
-    Scenario,
-    StreamSpec,
-)
+from consortium.scenario.schema import AssociativeModelSpec, EvaluateSpec, FactsSpec, PartiesSpec, Scenario, StreamSpec
 
 
 def test_facts_follow_from_the_kind_of_model():

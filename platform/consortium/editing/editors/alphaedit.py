@@ -33,7 +33,7 @@ from consortium.arrays import Array, tensor_of
 from consortium.editing.editors.editor import Editor, KeyMap
 from consortium.errors import StatisticsError
 from consortium.merging.solvers import Solvers, prior_matrix
-from consortium.scenario.schema import AlphaEditSpec
+from consortium.scenario.editor_schema import AlphaEditSpec
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from consortium.editing.editors.ft import FineTuning
 from consortium.editing.editors.memit import Memit
 from consortium.editing.editors.rome import Rome
 from consortium.errors import ScenarioError
-from consortium.scenario.schema import EditorSpec
+from consortium.scenario.editor_schema import EditorSpec
 
 EDITORS: dict[str, type[Editor]] = {
     "memit": Memit,

@@ -9,7 +9,7 @@ from consortium.errors import StatisticsError
 from consortium.merging import registry
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.scenario.schema import AlphaEditSpec, EditorSpec
+from consortium.scenario.editor_schema import AlphaEditSpec, EditorSpec
 from consortium.seeds import torch_generator
 from consortium.statistics import Basis
 

@@ -7,7 +7,7 @@ from consortium.editing.editors.registry import create
 from consortium.merging import registry
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.scenario.schema import EditorSpec, EmmetSpec
+from consortium.scenario.editor_schema import EditorSpec, EmmetSpec
 from consortium.seeds import torch_generator
 from consortium.statistics import Basis
 

@@ -7,8 +7,8 @@ from consortium.editing.editors.registry import EDITORS, create, known
 from consortium.errors import ScenarioError
 from consortium.merging import registry as methods
 from consortium.scenario.check import check_scenario
+from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.load import load_scenario
-from consortium.scenario.schema import EditorSpec
 
 
 def check(folder, **sections):

@@ -5,7 +5,7 @@ import torch
 from consortium.editing.editors.registry import create
 from consortium.merging import registry
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.scenario.schema import EditorSpec
+from consortium.scenario.editor_schema import EditorSpec
 from consortium.seeds import torch_generator
 from consortium.statistics import Basis
 
