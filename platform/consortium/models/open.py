@@ -1,4 +1,4 @@
-"""Opening a causal language model: by hub id, local folder, or the bundled name ``smollm2-135m``."""
+"""Opening a causal language model: by hub id, local folder, GGUF file, or the bundled name ``smollm2-135m``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from consortium.errors import ModelError
 from consortium.models.bundled import BUNDLED_NAME, bundled_folder
 from consortium.models.device import find_device
+from consortium.models.gguf import SUFFIX, gguf_folder
 from consortium.models.language import LanguageModel, language_model
 from consortium.models.layouts import Layout, layout_of
 from consortium.scenario.schema import LanguageModelSpec
@@ -45,12 +46,14 @@ _BUNDLED = ModelDescription("llama", num_layers=30, key_width=1536, value_width=
 def describe_model(spec: LanguageModelSpec) -> ModelDescription:
     """Sizes of a model from its config alone; no weights are read and the bundled model is not unpacked.
 
+    A GGUF file is unpacked, if it has not been before: reading its config alone takes about as long.
+
     Raises:
         ModelError: there is no such model, or its architecture is not known.
     """
     if spec.name == BUNDLED_NAME:
         return _BUNDLED
-    place = _place(spec.name)
+    place = _place(spec)
     layout = _layout(spec.name, place)
     with _refused(spec.name, "a config.json that transformers reads"):
         config = AutoConfig.from_pretrained(place)
@@ -69,13 +72,14 @@ def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> Langua
 
     Args:
         spec: name, device and dtype.
-        cache_dir: where the bundled model is unpacked; by default ``$CONSORTIUM_CACHE`` or ``~/.cache/consortium``.
+        cache_dir: where the bundled model or a GGUF file is unpacked; by default ``$CONSORTIUM_CACHE`` or
+            ``~/.cache/consortium``.
 
     Raises:
         ModelError: no such model, an unknown architecture, a file missing or damaged, or no such device.
     """
     device = find_device(spec.device)
-    place = str(bundled_folder(spec.dtype, cache_dir)) if spec.name == BUNDLED_NAME else _place(spec.name)
+    place = str(bundled_folder(spec.dtype, cache_dir)) if spec.name == BUNDLED_NAME else _place(spec, cache_dir)
     layout = _layout(spec.name, place)
     transformers_logging.disable_progress_bar()
     with _refused(spec.name, "a tokenizer beside the model (tokenizer.json and tokenizer_config.json)"):
@@ -96,15 +100,19 @@ def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> Langua
     return language_model(model.to(device), tokenizer)
 
 
-def _place(name: str) -> str:
+def _place(spec: LanguageModelSpec, cache_dir: Path | None = None) -> str:
     """The folder a name stands for, or the name itself where it can only be a hub id."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return str(folder)
+    name = spec.name
+    place = Path(name).expanduser()
+    if place.is_dir():
+        return str(place)
+    if place.is_file() and place.suffix == SUFFIX:
+        return str(gguf_folder(place, spec.dtype, cache_dir))
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise ModelError(
-            f"there is no folder {name!r}",
-            f"`{BUNDLED_NAME}`, a folder with config.json, model.safetensors and tokenizer.json, or a hub id",
+            f"there is no folder {name!r}" + (", and as a file it is not GGUF" if place.is_file() else ""),
+            f"`{BUNDLED_NAME}`, a folder with config.json, model.safetensors and tokenizer.json, a file *{SUFFIX}, "
+            "or a hub id",
             "correct model.name; a relative folder is looked up from where the command is run",
         )
     return name

@@ -17,7 +17,7 @@ from consortium.scenario.spec import Positive, Share, Spec
 class LanguageModelSpec(Spec):
     """A causal language model opened with transformers."""
 
-    name: str = Field("smollm2-135m", description="`smollm2-135m` (bundled), a local folder, or a hub id")
+    name: str = Field("smollm2-135m", description="`smollm2-135m` (bundled), a local folder, a GGUF file, or a hub id")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="type of the model's numbers")
 

