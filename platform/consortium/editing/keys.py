@@ -87,7 +87,8 @@ def keys_and_residuals(
     """Keys [K, E] and residuals [V, E] at the layer of ``states``, as :func:`mean_keys` and :func:`residuals` say."""
     found = _run_on(model, states.bare, len(states.edits), states.layer, targets.layer)
     missing_EV = targets.vectors_EV.double() - found.hidden_NV
-    return _mean_keys(model, states, found.keys_NK), (missing_EV / found.scale_NV).T.contiguous()
+    change_EV = model.output_change(states.layer, found.outputs_NV, missing_EV)
+    return _mean_keys(model, states, found.keys_NK), change_EV.T.contiguous()
 
 
 def mean_keys(
@@ -107,7 +108,7 @@ def residuals(model: LanguageModel, edits: Sequence[Edit], targets: Targets, lay
     """What the bare prompts' hidden states lack to be their targets, as a change [V, E] of ``layer``'s output.
 
     float64 on the CPU. Where a block norms the projection's output before adding it (Gemma), the change is taken
-    back through that norm (see :meth:`LanguageModel.output_scale`).
+    back through that norm (see :meth:`LanguageModel.output_change`).
     """
     return keys_and_residuals(model, hidden_states(model, edits, (BARE,), layer), targets)[1]
 
@@ -140,12 +141,12 @@ class _Found:
 
     Attributes:
         keys_NK: keys at the layer.
-        scale_NV: what the layer's block multiplies the projection's outputs by.
+        outputs_NV: outputs of the layer's projection where a norm stands behind it, else zeros.
         hidden_NV: hidden states after the last block that ran.
     """
 
     keys_NK: torch.Tensor
-    scale_NV: torch.Tensor
+    outputs_NV: torch.Tensor
     hidden_NV: torch.Tensor
 
 
@@ -153,7 +154,7 @@ def _run_on(model: LanguageModel, batches: Sequence[_Batch], num_prompts: int, l
     """Run blocks ``layer`` … ``last_layer`` over prompts whose states at the input of ``layer`` are known."""
     assert last_layer >= layer, "residuals are measured after the layer that they are for, or a later one"
     hidden_NV = torch.empty(num_prompts, model.hidden_width, dtype=torch.float64)
-    found = _Found(hidden_NV.new_empty(num_prompts, model.key_width(layer)), torch.ones_like(hidden_NV), hidden_NV)
+    found = _Found(hidden_NV.new_empty(num_prompts, model.key_width(layer)), torch.zeros_like(hidden_NV), hidden_NV)
     for batch in batches:
         numbers, ends, seen = list(batch.prompts.numbers), batch.prompts.ends(), dict[int, torch.Tensor]()
         blocks = range(layer, last_layer + 1)
@@ -162,6 +163,5 @@ def _run_on(model: LanguageModel, batches: Sequence[_Batch], num_prompts: int, l
         found.keys_NK[numbers] = seen[layer].double().cpu()
         if model.layout.output_norm is not None:
             # The projection runs after the model has: to run it within its own hook would call that hook again.
-            outputs = model.projection(layer)(seen[layer])
-            found.scale_NV[numbers] = model.output_scale(layer, outputs).double().cpu()
+            found.outputs_NV[numbers] = model.projection(layer)(seen[layer]).double().cpu()
     return found

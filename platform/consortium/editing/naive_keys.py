@@ -55,8 +55,8 @@ def naive_residuals(model: LanguageModel, edits: Sequence[Edit], targets: Target
     residuals_VE = torch.zeros(model.hidden_width, len(edits), dtype=torch.float64)
     for place, edit in enumerate(edits):
         seen = _run(model, edit, BARE, {layer, targets.layer})
-        scale_V = model.output_scale(layer, seen.outputs[layer][None])[0]
-        residuals_VE[:, place] = (targets.vectors_EV[place].double() - seen.hidden[targets.layer]) / scale_V
+        missing_V = targets.vectors_EV[place].double() - seen.hidden[targets.layer]
+        residuals_VE[:, place] = model.output_change(layer, seen.outputs[layer][None], missing_V[None])[0]
     return residuals_VE
 
 

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from consortium.errors import ModelError
 from consortium.models.layouts import Layout, layout_of
+from consortium.models.output_norm import change_before_norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,22 +128,23 @@ class LanguageModel:
         cap: float | None = getattr(self.text_config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def output_scale(self, layer: int, outputs_EV: torch.Tensor) -> torch.Tensor:
-        """What the block multiplies the projection's outputs by before adding them to the residual stream.
+    def output_change(self, layer: int, outputs_EV: torch.Tensor, wanted_EV: torch.Tensor) -> torch.Tensor:
+        """The change [E, V] of the projection's output that gives a change wanted of the residual stream; float64.
 
-        Ones where they are added as they are. Where they pass an RMS norm first (Gemma), g / rms(output), per
-        edit and component. A change r wanted at the hidden state then asks for the change r / scale of the
-        projection's output: the normed output gets the wanted direction, while its length stays bound by the
-        norm, so a large residual is reached in part only and is best shared over several layers.
+        The same change, where outputs are added as they are. Where they pass an RMS norm first (Gemma), the one that
+        comes nearest: a large change is reached in part only, and is best shared over several layers.
+
+        Args:
+            layer: the layer.
+            outputs_EV: the projection's outputs as they are now.
+            wanted_EV: the change wanted after the block's addition; float64 on the CPU.
         """
         if self.layout.output_norm is None:
-            return torch.ones_like(outputs_EV)
+            return wanted_EV
         norm = self.blocks[layer].get_submodule(self.layout.output_norm)
         # A norm of ones is its gain g, however the architecture stores it (Gemma keeps g - 1).
-        gain_V = norm(torch.ones(outputs_EV.shape[-1], dtype=self.dtype, device=self.device)).to(outputs_EV)
-        mean_square_E1 = outputs_EV.square().mean(-1, keepdim=True)
-        scale_EV: torch.Tensor = gain_V / (mean_square_E1 + self.text_config.rms_norm_eps).sqrt()
-        return scale_EV
+        gain_V = norm(torch.ones(outputs_EV.shape[-1], dtype=self.dtype, device=self.device)).double().cpu()
+        return change_before_norm(outputs_EV.double().cpu(), wanted_EV, gain_V, self.text_config.rms_norm_eps)
 
     def weights_hash(self) -> str:
         """SHA-256 over the names and bytes of all parameters: equal hashes mean an unchanged model."""

@@ -26,7 +26,7 @@ class Layout:
         transposed: the projection stores its weight as [K, V] (GPT-2's Conv1D) instead of [V, K].
         output_norm: within a block, a norm that the MLP's output passes before it is added to the residual
             stream; None where the output is added as it is. With such a norm a residual of the hidden state
-            is not one of the projection's output: see ``LanguageModel.output_scale``.
+            is not one of the projection's output: see ``LanguageModel.output_change``.
         parallel: attention and MLP read the same normed input, so a block's keys do not see its own attention.
         returns_tuple: a block returns a tuple that begins with the hidden states, instead of those alone.
         attention: the attention implementation of transformers that computes this architecture correctly.

@@ -13,6 +13,7 @@ from consortium.editing.naive_keys import naive_keys, naive_residuals
 from consortium.facts.edit import Edit
 from consortium.models import trees
 from consortium.models.language import LanguageModel
+from consortium.models.output_norm import change_before_norm
 from consortium.models.tokens import subject_last_token
 from support.pico import HIDDEN_WIDTH, KEY_WIDTH, PICO_TYPES, pico_model
 
@@ -86,15 +87,15 @@ def test_residuals_are_what_the_hidden_state_lacks(model_type: str, layer: int) 
 @pytest.mark.parametrize("layer", [0, 2])
 @pytest.mark.parametrize("model_type", NORMED)
 def test_where_outputs_are_normed_residuals_are_taken_back_through_the_norm(model_type: str, layer: int) -> None:
-    """r = (z - h) / (g / √(mean(output²) + ε)), with the gain g = 1 + weight of the layer's own norm."""
+    """What is missing after the targets' layer becomes a change of the output before its own layer's norm."""
     model, targets = pico_model(model_type), drawn_targets(2)
     gain_V = 1 + model.blocks[layer].post_feedforward_layernorm.weight.double()
     found_VE = residuals(model, EDITS, targets, layer)
     for place, edit in enumerate(EDITS):
         output_V = seen_by_hand(model, edit, layer)["output"]
-        scale_V = gain_V / (output_V.square().mean() + 1e-6).sqrt()
         missing_V = targets.vectors_EV[place].double() - seen_by_hand(model, edit, 2)["hidden"]
-        torch.testing.assert_close(found_VE[:, place], missing_V / scale_V, atol=5e-6, rtol=1e-4)
+        expected_EV = change_before_norm(output_V[None], missing_V[None], gain_V, 1e-6)
+        torch.testing.assert_close(found_VE[:, place], expected_EV[0], atol=5e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("model_type", [name for name in PICO_TYPES if name not in NORMED])

@@ -95,13 +95,20 @@ def test_a_written_update_changes_the_block_as_by_hand(model: LanguageModel) -> 
     assert (after["logits_TN"] - before["logits_TN"]).abs().max() > 1e-3
 
 
-def test_output_scale_is_the_norms_factor(model: LanguageModel) -> None:
-    """Projection's output × scale is what the block adds to the residual stream after any norm."""
+def test_a_change_of_what_the_block_adds_is_taken_back_to_the_projection(model: LanguageModel) -> None:
+    """A change that a norm can give, or any where there is none, arrives in full."""
     outputs_EV = trace(model)["outputs_TV"].clone()
-    added_EV = outputs_EV
-    if model.layout.output_norm is not None:
-        added_EV = model.blocks[LAYER].get_submodule(model.layout.output_norm)(outputs_EV)
-    torch.testing.assert_close(outputs_EV * model.output_scale(LAYER, outputs_EV), added_EV, rtol=1e-4, atol=1e-5)
+
+    def added(outputs_EV: torch.Tensor) -> torch.Tensor:
+        if model.layout.output_norm is None:
+            return outputs_EV
+        found: torch.Tensor = model.blocks[LAYER].get_submodule(model.layout.output_norm)(outputs_EV)
+        return found
+
+    wanted_EV = (added(outputs_EV.flip(0)) - added(outputs_EV)).double()
+    change_EV = model.output_change(LAYER, outputs_EV, wanted_EV)
+    reached_EV = added((outputs_EV.double() + change_EV).float())
+    torch.testing.assert_close(reached_EV, added(outputs_EV.flip(0)), rtol=1e-4, atol=1e-4)
 
 
 def test_an_unknown_architecture_is_refused_with_the_list() -> None:
