@@ -58,5 +58,4 @@ def _nearest_on_sphere(reach_EV: torch.Tensor, target_EV: torch.Tensor) -> torch
         is_long_E1 = (pull_EV / (stiffness_EV + middle_E1)).norm(dim=1, keepdim=True) > 1
         low_E1 = torch.where(is_long_E1, middle_E1, low_E1)
         high_E1 = torch.where(is_long_E1, high_E1, middle_E1)
-    direction_EV = pull_EV / (stiffness_EV + high_E1)
-    return direction_EV / direction_EV.norm(dim=1, keepdim=True)
+    return torch.nn.functional.normalize(pull_EV / (stiffness_EV + high_E1), dim=1)
