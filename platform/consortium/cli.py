@@ -199,10 +199,14 @@ def _finish(args: argparse.Namespace, directory: RunDirectory) -> int:
 def _report(args: argparse.Namespace) -> int:
     from consortium.records.directory import RunDirectory
     from consortium.report.page import build_report
+    from consortium.report.pictures import write_pictures
 
     directory = RunDirectory.open(args.directory)
     build_report(directory)
     print(f"Report: {directory.report_path}")
+    if args.pictures is not None:
+        for path in write_pictures(directory, Path(args.pictures)):
+            print(f"Picture: {path}")
     return 0
 
 

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from consortium.report.style import FAINT, GRID, INK
 
-_FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 WIDTH_IN = 3.7
 STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, searchable, and in the page's font
@@ -61,7 +61,7 @@ def to_svg(figure: Figure) -> str:
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     element = re.sub(r' xmlns(:\w+)?="[^"]*"', "", element, count=2)
     element = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*pt"', r"\1", element, count=2)
-    element = element.replace("'DejaVu Sans'", _FONTS).replace("xlink:href", "href")
+    element = element.replace("'DejaVu Sans'", FONTS).replace("xlink:href", "href")
     return element.strip()
 
 

@@ -60,6 +60,7 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_where(resume)
     report = command("report", "write a run's report again")
     report.add_argument("directory", metavar="DIR", help="the run directory")
+    report.add_argument("--pictures", metavar="FOLDER", help="write its pictures as files, too, each with a legend")
     validate = command("validate", "check scenarios without running them")
     validate.add_argument("files", metavar="FILE", nargs="+", help="scenario files, or names of shipped scenarios")
     validate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=_SET_HELP)
