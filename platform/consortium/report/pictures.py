@@ -82,16 +82,16 @@ def _write(folder: Path, picture: _Picture, styles: Mapping[str, LaneStyle]) -> 
         data = picture.element.partition("base64,")[2].partition('"')[0]
         write_bytes(folder / f"{picture.name}.png", base64.b64decode(data))
         return folder / f"{picture.name}.png"
-    drawn = {lane: style for lane, style in styles.items() if _needs_legend(picture, lane, style)}
-    element = _with_legend(picture, float(box[1]), float(box[2]), drawn)
+    element = _with_legend(picture, float(box[1]), float(box[2]), styles if _needs_legend(picture, styles) else {})
     write_text(folder / f"{picture.name}.svg", element + "\n")
     return folder / f"{picture.name}.svg"
 
 
-def _needs_legend(picture: _Picture, lane: str, style: LaneStyle) -> bool:
-    """Whether a lane's colour is in the picture, and its name is not."""
-    is_drawn, is_named = style.colour.lower() in picture.element.lower(), f">{escape(lane)}<" in picture.element
-    return is_drawn and not is_named
+def _needs_legend(picture: _Picture, styles: Mapping[str, LaneStyle]) -> bool:
+    """Whether lanes are drawn, and nothing says which is which: most of their colours are seen, none of their names."""
+    colours = {style.colour.lower() for style in styles.values()}
+    num_seen = sum(colour in picture.element.lower() for colour in colours)
+    return 2 * num_seen > len(colours) and not any(f">{escape(lane)}<" in picture.element for lane in styles)
 
 
 def _with_legend(picture: _Picture, width: float, height: float, styles: Mapping[str, LaneStyle]) -> str:
