@@ -146,7 +146,7 @@ class Journal:
             asked = stream.num_requests(round_number, range(party, party + 1))
             gone = num_taken_back(stream, round_number, [party])
             if asked or gone:
-                left_out = self._left_out[lane, party] if self.scenario.overlap.detect != "none" else None
+                left_out = self._left_out[lane, party] if lane in self.scenario.lanes_that_look else None
                 num_bytes = self._party_bytes[lane, party]
                 num_edits = asked - withdrawn[party]
                 yield PartyRow(round_number, lane, party, party // size, num_edits, num_bytes, left_out, gone)
@@ -156,7 +156,8 @@ class Journal:
         for lane, layer, sums in sorted(self._residuals, key=lambda each: places[each[0]]):
             for (kind, asked_before), found in sorted(sums.items()):
                 mean = found.shift / found.num_edits
-                yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, found.num_held)
+                num_held = found.num_held if lane in self.scenario.lanes_that_look else 0
+                yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, num_held)
 
     def _num_withdrawn(self) -> Counter[int]:
         """Party → number of its edits that were withdrawn."""

@@ -271,7 +271,8 @@ class CohortWorker:
         basis = Basis(lane, round_number, part.layer)
         shares = []
         columns, num_left_out = self.private.columns(round_number, cohort, settled), []
-        shifts = self._shifts(targets_at, round_number, cohort, settled)
+        looks = lane in self.scenario.lanes_that_look
+        shifts = self._shifts(targets_at, round_number, cohort, settled) if looks else None
         for party, own in columns.items():
             wanting = own if shifts is None else self._wanting(own, shifts)
             num_left_out.append(own.stop - own.start - keys_KE[:, wanting].shape[1])
@@ -293,10 +294,8 @@ class CohortWorker:
 
     def _shifts(
         self, targets_at: Mapping[int, Weights], round_number: int, cohort: int, settled: Settled
-    ) -> tuple[float, ...] | None:
-        """Relative residuals of the cohort's edits before anything of the round was merged; None if nobody looks."""
-        if self.scenario.overlap.detect == "none":
-            return None
+    ) -> tuple[float, ...]:
+        """Relative residuals of the cohort's edits before anything of the round was merged."""
         layer = self._first_target_layer
         return self._targets_of(targets_at[layer], round_number, cohort, layer, settled).shifts
 

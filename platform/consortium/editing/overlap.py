@@ -3,8 +3,8 @@
 The residual of an edit, z - h, is what the model is still wanting of it. Where a fact is held already, the loss is
 low from the start and the residual short: its length is the signal of overlap of CollabEdit (arXiv 2410.09508,
 section 4.1). Here it is taken relative to the hidden state's, so that one threshold serves all subjects and layers
-(:attr:`consortium.editing.backend.Targets.shifts`). A party that sees an edit under the threshold leaves it out:
-``overlap: {detect: residual}``. Only counts and sums leave a party.
+(:attr:`consortium.editing.backend.Targets.shifts`). A party that sees an edit under the threshold leaves it out, in
+lanes with ``detect: residual``. Only counts and sums leave a party.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Residuals:
     Attributes:
         num_edits: edits.
         shift: Σ ‖z - h‖ / ‖h‖.
-        num_held: edits that the model is taken to hold already.
+        num_held: edits under the threshold, which the model is taken to hold already; lanes that share targets share
+            this number, whether their parties leave such edits out or not.
     """
 
     num_edits: int = 0
@@ -37,8 +38,8 @@ class Residuals:
 
 
 def is_held(overlap: OverlapSpec, shift: float) -> bool:
-    """Whether a party takes an edit with this relative residual for held, and leaves it out."""
-    return overlap.detect == "residual" and shift < overlap.threshold
+    """Whether a party that looks takes an edit with this relative residual for held."""
+    return shift < overlap.threshold
 
 
 def residual_sums(asked: Sequence[Asked], shifts: Sequence[float], overlap: OverlapSpec) -> dict[Asked, Residuals]:

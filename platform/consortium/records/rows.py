@@ -158,7 +158,7 @@ class ResidualRow:
     asked_before: int = field(metadata=_column("earlier rounds in which the same party asked for the same", "rounds"))
     num_edits: int = field(metadata=_column("such edits", "edits"))
     residual: float = field(metadata=_column("mean of ‖z − h‖ / ‖h‖, h the hidden state and z the target", "1"))
-    num_held: int = field(metadata=_column("of them taken for held, by overlap.threshold", "edits"))
+    num_held: int = field(metadata=_column("of them taken for held, by overlap.threshold, and left out", "edits"))
 
 
 @dataclass(frozen=True)

@@ -163,13 +163,16 @@ class StreamSpec(Spec):
     retract: tuple[RetractSpec, ...] = Field((), description="edits that are taken back; needs merge.anchor: base")
 
 
+Detect = Literal["none", "residual"]
+
+
 class OverlapSpec(Spec):
     """What becomes of an edit that several parties ask for in one round, or that the model holds already."""
 
     weigh: Literal["each", "once"] = Field(
         "each", description="each: an edit that m parties ask for weighs m times; once: every copy weighs 1/m"
     )
-    detect: Literal["none", "residual"] = Field(
+    detect: Detect = Field(
         "none",
         description="residual: a party leaves out an edit whose residual is short before anything of the round is "
         "merged; none: it sends all",
@@ -218,6 +221,7 @@ class MethodSpec(BaseModel):
     exchange: Exchange | None = Field(None, description="this lane's own `merge.exchange`; null for the common one")
     anchor: Anchor | None = Field(None, description="this lane's own `merge.anchor`; null for the common one")
     history_weight: HistoryWeight | None = Field(None, description="h of this lane; null for merge.history_weight")
+    detect: Detect | None = Field(None, description="this lane's own `overlap.detect`; null for the common one")
 
     @property
     def lane(self) -> str:
@@ -376,6 +380,15 @@ class Scenario(Spec):
     def settles(self) -> bool:
         """Whether parties announce their edits before a round, for doubles and contradictions to be settled."""
         return self.overlap.weigh == "once" or self.conflicts.policy != "none"
+
+    def detect_of(self, method: MethodSpec) -> Detect:
+        """Whether parties leave out what the model of a method's lane holds already."""
+        return method.detect or self.overlap.detect
+
+    @property
+    def lanes_that_look(self) -> frozenset[str]:
+        """Lanes whose parties leave out what the lane's model holds already."""
+        return frozenset(each.lane for each in self.merge.methods if self.detect_of(each) != "none")
 
     @property
     def num_cohorts(self) -> int:
