@@ -36,6 +36,9 @@ def _priorities(scenario: Scenario) -> Iterator[Mistake]:
 
 def _augment(scenario: Scenario) -> Iterator[Mistake]:
     conflicts = scenario.conflicts
+    if conflicts.span == "run" and conflicts.policy == "none":
+        found = "found 'run' with conflicts.policy: none, by which nothing is settled"
+        yield Mistake(("conflicts", "span"), found, "round, or a policy: latest, priority or majority")
     if conflicts.augment and conflicts.policy == "none":
         found = f"found {conflicts.augment} with conflicts.policy: none, by which no edit wins"
         yield Mistake(("conflicts", "augment"), found, "0, or a policy: latest, priority or majority")

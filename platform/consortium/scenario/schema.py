@@ -183,12 +183,17 @@ class OverlapSpec(Spec):
 
 
 class ConflictsSpec(Spec):
-    """What becomes of edits of one round that want different answers to the same prompt."""
+    """What becomes of edits that want different answers to the same prompt."""
 
     policy: Literal["none", "latest", "priority", "majority"] = Field(
         "none",
         description="whose answer is merged, the others' edits being withdrawn; none: all are merged; latest: the "
         "last party's; priority: by conflicts.priorities; majority: most parties', the first party's of equals",
+    )
+    span: Literal["round", "run"] = Field(
+        "round",
+        description="round: each round is settled by itself, and a later one overrules an earlier one; run: the policy "
+        "is over the requests of all rounds so far, so that a later one may have to be withdrawn",
     )
     priorities: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="party numbers for `priority`, the strongest first; then all others, low numbers first"

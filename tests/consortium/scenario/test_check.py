@@ -89,6 +89,7 @@ def test_what_can_run_is_accepted(check, sections):
             },
             r"merge.methods.0.detect .*'residual' with the editor ft, which has no residuals",
         ),
+        ({"conflicts": {"span": "run"}}, r"conflicts.span .*'run' with conflicts.policy: none(.|\n)*latest, priority"),
         ({"editor": {"layers": [9, 5]}}, r"editor.layers.*found \[9, 5\]\n.*first critical layer, then the last"),
         ({"editor": {"layers": [5, 9, 7]}}, r"found \[5, 9, 7\]\n.*ascending order\n.*write \[5, 7, 9\]"),
         ({"editor": {"layers": [5, 7, 7]}}, r"each layer once.*\n.*write \[5, 7\]"),
