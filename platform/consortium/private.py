@@ -34,6 +34,7 @@ class PrivateEdits:
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
         self._withdrawn: dict[int, frozenset[Place]] = {}
         self._standing = Standing(scenario.conflicts)
+        self._taught: tuple[int, dict[int, frozenset[str]]] = (1, {})
 
     def requests(self, round_number: int, cohort: int) -> list[Request]:
         """What a cohort's parties ask for in a round, party after party."""
@@ -114,6 +115,24 @@ class PrivateEdits:
                 ]
                 self._withdrawn[number] = frozenset(found)
         return self._withdrawn[round_number]
+
+    def contradicts_earlier(self, request: Request) -> bool:
+        """Whether another answer was merged in the last earlier round in which anybody's about the same fact was."""
+        before = self._taught_before(request.round).get(request.fact, frozenset())
+        return bool(before - {self.edit(request).target_new})
+
+    def _taught_before(self, round_number: int) -> dict[int, frozenset[str]]:
+        """Fact → answers that were merged in the last of the rounds before in which any was; goes on as it did last."""
+        known_until, known = self._taught if self._taught[0] <= round_number else (1, {})
+        for number in range(known_until, round_number):
+            asked = [each for cohort in range(self.scenario.num_cohorts) for each in self.requests(number, cohort)]
+            merged = [each for each in asked if (each.party, each.index) not in self.withdrawn_in(number)]
+            taught: dict[int, frozenset[str]] = {}
+            for each in merged:
+                taught[each.fact] = taught.get(each.fact, frozenset()) | {self.edit(each).target_new}
+            known = known | taught
+        self._taught = (round_number, known)
+        return known
 
     def contradicted_until(self, round_number: int) -> dict[int, int]:
         """Fact → last round, up to this one, in which it was contradicted; goes on from where it was looked up last."""

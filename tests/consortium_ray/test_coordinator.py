@@ -103,6 +103,24 @@ class TestSameBits:
         directory, _ = run_locally(scenario, tmp_path / "run", losses={"collect": 0.1}, duplicates=0.2)
         assert difference(serial.lane_states(), directory.lane_states()) == []
 
+    def test_when_parties_yield_to_what_others_taught(self, tmp_path):
+        scenario = associative_scenario(
+            model={"key_width": 96},
+            stream={"rounds": 3, "repeat": 0, "conflict": {"party": 0, "round": 0.5}},
+            conflicts={"detect": "answer", "on_detect": "yield"},
+            editor={"sharing": "boundary"},
+        )
+        whole = run_serially(scenario, tmp_path / "serial")
+        directory, _ = run_locally(scenario, tmp_path / "run", **TROUBLE)
+        assert difference(whole.lane_states(), directory.lane_states()) == []
+        for table in ("parties", "residuals", "metrics"):
+            assert directory.table(table).equals(whole.table(table)), table
+        rows = whole.table("residuals").to_pylist()
+        assert sum(row["num_found"] or 0 for row in rows) > 20
+        assert {row["layer"] for row in rows if row["num_found"] is None} == {2}, (
+            "looked at before the first merge only"
+        )
+
     def test_when_policies_reach_over_rounds(self, tmp_path):
         """Hosts are lost, and the run is stopped in round 3 and resumed: earlier rounds are settled again."""
         scenario, alone = (

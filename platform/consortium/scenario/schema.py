@@ -198,6 +198,16 @@ class ConflictsSpec(Spec):
     priorities: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="party numbers for `priority`, the strongest first; then all others, low numbers first"
     )
+    detect: Literal["none", "answer"] = Field(
+        "none",
+        description="answer: before it sends an edit, a party asks the model for its answer to it, and so finds that "
+        "somebody taught something else in an earlier round; none: nobody asks",
+    )
+    on_detect: Literal["count", "yield"] = Field(
+        "count",
+        description="what becomes of an edit that its party finds contradicted: count: it is sent all the same; yield: "
+        "it is left out, and the earlier answer stays",
+    )
     augment: Annotated[int, Field(ge=0)] = Field(
         0, description="edits with other templates that a party adds to an edit that won a conflict, at most"
     )
@@ -394,6 +404,12 @@ class Scenario(Spec):
     def lanes_that_look(self) -> frozenset[str]:
         """Lanes whose parties leave out what the lane's model holds already."""
         return frozenset(each.lane for each in self.merge.methods if self.detect_of(each) != "none")
+
+    @property
+    def lanes_that_leave_out(self) -> frozenset[str]:
+        """Lanes whose parties leave out edits, held already or contradicted."""
+        is_yielding = self.conflicts.detect != "none" and self.conflicts.on_detect == "yield"
+        return frozenset(each.lane for each in self.merge.methods) if is_yielding else self.lanes_that_look
 
     @property
     def num_cohorts(self) -> int:

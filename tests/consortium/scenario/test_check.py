@@ -89,6 +89,19 @@ def test_what_can_run_is_accepted(check, sections):
             },
             r"merge.methods.0.detect .*'residual' with the editor ft, which has no residuals",
         ),
+        ({"conflicts": {"on_detect": "yield"}}, r"conflicts.on_detect .*'yield' with conflicts.detect: none"),
+        (
+            {"conflicts": {"detect": "answer"}, "merge": {"anchor": "base", "exchange": "round"}},
+            r"conflicts.detect .*lane 'global' has anchor: base",
+        ),
+        (
+            {
+                "conflicts": {"detect": "answer"},
+                "editor": {"method": "ft", "layers": [9]},
+                "merge": {"methods": ["ties"]},
+            },
+            r"conflicts.detect .*editor ft, which has no residuals",
+        ),
         ({"conflicts": {"span": "run"}}, r"conflicts.span .*'run' with conflicts.policy: none(.|\n)*latest, priority"),
         ({"editor": {"layers": [9, 5]}}, r"editor.layers.*found \[9, 5\]\n.*first critical layer, then the last"),
         ({"editor": {"layers": [5, 9, 7]}}, r"found \[5, 9, 7\]\n.*ascending order\n.*write \[5, 7, 9\]"),
