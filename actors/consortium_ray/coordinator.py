@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consortium.agreement.standing import Standing
 from consortium.editing.editors.registry import create
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
@@ -27,7 +28,7 @@ from consortium.worker import TargetReport
 from consortium_ray.batches import Batch
 from consortium_ray.dispatcher import Dispatcher
 from consortium_ray.faults import Faults
-from consortium_ray.lane_work import Ready, RoundWork, Work, all_done, side_by_side
+from consortium_ray.lane_work import Ready, RoundWork, Work, all_done, side_by_side, slips_of_round
 from consortium_ray.messages import Answer, Call, ModelFacts
 from consortium_ray.pool import Answered, Pool
 
@@ -58,6 +59,7 @@ class Coordinator:
         self.pool = pool
         self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
         self.journal = Journal(scenario, lambda: directory.worked_s)  # of the present round
+        self.standing = Standing(scenario.conflicts)
         self._round = self._probed = self._num_edited = 0
         self._first_round = (directory.committed_round or 0) + 1
         self._told: list[Progress] = []
@@ -121,6 +123,8 @@ class Coordinator:
         yield from self._share(written, prior)
         lanes = open_lanes(self.scenario, known.base_weights, self.directory.lane_states())
         done = self._end_round(lanes) if is_new else None
+        if self.scenario.settles and not is_new:
+            yield from self._settle_earlier_rounds()
         for round_number in range(self._first_round, self.scenario.stream.rounds + 1):
             if round_number > self._round:
                 self._begin_round(round_number)
@@ -139,6 +143,12 @@ class Coordinator:
             done = self._end_round(lanes)
         if done is not None:
             self._commit(done, lanes, known)
+
+    def _settle_earlier_rounds(self) -> Work:
+        """What committed rounds settled follows from their slips; nothing where each round is settled by itself."""
+        for number in self.standing.missing(self._first_round)[:-1]:
+            slips = yield from slips_of_round(self.scenario.num_cohorts, number, self.dispatcher.add)
+            self.standing.settle(number, slips)
 
     def _begin_round(self, number: int) -> None:
         self._round, self._probed, self._num_edited = number, 0, 0
@@ -205,7 +215,9 @@ class Coordinator:
     def _one_round(self, lanes: Sequence[Lane], known: ModelFacts, prior: Prior) -> Work:
         add, put, hand_out = self.dispatcher.add, self.pool.put, self.dispatcher.hand_out
         taking_back = cohorts_taking_back(self.scenario, self.stream, self._round)
-        work = RoundWork(self.scenario, self._round, prior, self.journal, add, put, hand_out, taking_back)
+        work = RoundWork(
+            self.scenario, self._round, prior, self.journal, add, put, hand_out, self.standing, taking_back
+        )
         if self.scenario.settles:
             yield from work.announce()
         num_edits = self.stream.num_requests(self._round)

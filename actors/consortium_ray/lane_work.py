@@ -9,8 +9,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consortium.agreement.settlement import UNSETTLED, Settled, settle
+from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
+from consortium.agreement.standing import Standing
 from consortium.editing.overlap import Asked, Residuals, add_residuals
 from consortium.evaluation.conflicts import MAGNITUDE
 from consortium.evaluation.metrics import ProbeSums, add_sums
@@ -42,6 +43,7 @@ class RoundWork:
         add: has a batch worked on.
         put: makes a reference to an array.
         hand_out: gives every idle host what there is to do, before this process is busy for a while.
+        standing: what the rounds before settled.
         taking_back: cohorts of which some party takes something back in this round.
     """
 
@@ -52,6 +54,7 @@ class RoundWork:
     add: Callable[[Batch], None]
     put: Callable[[Any], Any]
     hand_out: Callable[[], None]
+    standing: Standing
     taking_back: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -63,15 +66,8 @@ class RoundWork:
 
     def announce(self) -> Work:
         """Slips of all parties, and what follows from them; comes before any lane's edits."""
-        calls = [
-            Call(("slips", self.round, cohort), "slips", (self.round, cohort), cohort)
-            for cohort in range(self.scenario.num_cohorts)
-        ]
-        slips: list[Slips] = []
-        batch = Batch("announce", calls, lambda _, each: slips.append(each.value))
-        self.add(batch)
-        yield all_done([batch])
-        self._settled = settle(slips, self.scenario.conflicts)
+        slips = yield from slips_of_round(self.scenario.num_cohorts, self.round, self.add)
+        self._settled = self.standing.settle(self.round, slips)
         self.journal.settled(self._settled)
 
     def edit(self, lane: Lane) -> Work:
@@ -212,6 +208,20 @@ class _Sum:
     def total(self) -> Contribution:
         """The sum, once the batch is done."""
         return self._sum.total()
+
+
+def slips_of_round(
+    num_cohorts: int, round_number: int, add: Callable[[Batch], None]
+) -> Generator[Ready, None, list[Slips]]:
+    """What all cohorts announce of a round."""
+    calls = [
+        Call(("slips", round_number, cohort), "slips", (round_number, cohort), cohort) for cohort in range(num_cohorts)
+    ]
+    slips: list[Slips] = []
+    batch = Batch("announce", calls, lambda _, each: slips.append(each.value))
+    add(batch)
+    yield all_done([batch])
+    return slips
 
 
 def all_done(batches: Sequence[Batch]) -> Ready:

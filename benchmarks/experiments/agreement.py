@@ -3,7 +3,8 @@
     python -m benchmarks.experiments.agreement overlap --settings each,once --seeds 0,1,2
     python -m benchmarks.experiments.agreement conflict --settings none,latest,priority,majority,majority+3
 
-A setting is ``each`` or ``once`` (``overlap.weigh``), or a policy of ``conflicts``, with ``+N`` for ``augment: N``.
+A setting is ``each`` or ``once`` (``overlap.weigh``), or a policy of ``conflicts``, with ``/run`` for ``span: run`` and
+``+N`` for ``augment: N``.
 Each seed runs serially under each setting; further keys are changed with ``--set``. Prints a Markdown table: for each
 setting, lane and round the means over seeds of every metric, and how far the weights moved, all in percent.
 """
@@ -33,8 +34,10 @@ def overrides_of(setting: str) -> list[str]:
     """A setting as ``--set`` arguments."""
     if setting in ("each", "once"):
         return [f"overlap.weigh={setting}"]
-    policy, _, augment = setting.partition("+")
-    return [f"conflicts.policy={policy}", f"conflicts.augment={augment or 0}"]
+    reach, _, augment = setting.partition("+")
+    policy, _, span = reach.partition("/")
+    reaches = [f"conflicts.span={span}"] if span else []
+    return [f"conflicts.policy={policy}", f"conflicts.augment={augment or 0}", *reaches]
 
 
 def measures(name: str, settings: Sequence[str], seeds: Sequence[str], overrides: Sequence[str]) -> Measures:
@@ -83,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("scenario", metavar="NAME-OR-FILE", help="a scenario")
-    add("--settings", type=_words, required=True, metavar="S,S…", help="each, once, or policies, with +N to ask again")
+    add("--settings", type=_words, required=True, metavar="S,S…", help="each, once, or policies, with /run and +N")
     add("--seeds", type=_words, default=("0",), metavar="N,N…", help="draws (default: 0)")
     add("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="change the scenario")
     return parser

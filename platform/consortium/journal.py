@@ -14,7 +14,7 @@ from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
 from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
 from consortium.retractions import num_taken_back
-from consortium.rounds import Distances
+from consortium.rounds import Distances, plan_round
 from consortium.scenario.schema import Scenario
 from consortium.streams.request import Request
 from consortium.streams.stream import Stream
@@ -146,17 +146,21 @@ class Journal:
             asked = stream.num_requests(round_number, range(party, party + 1))
             gone = num_taken_back(stream, round_number, [party])
             if asked or gone:
-                left_out = self._left_out[lane, party] if self.scenario.overlap.detect != "none" else None
+                left_out = self._left_out[lane, party] if lane in self.scenario.lanes_that_leave_out else None
                 num_bytes = self._party_bytes[lane, party]
                 num_edits = asked - withdrawn[party]
                 yield PartyRow(round_number, lane, party, party // size, num_edits, num_bytes, left_out, gone)
 
     def _residual_rows(self, round_number: int) -> Iterator[ResidualRow]:
         places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
+        first = plan_round(self.scenario.editor, self.scenario.merge.exchange)[0].targets[0]
+        looked_at = first if self.scenario.conflicts.detect == "answer" else None
         for lane, layer, sums in sorted(self._residuals, key=lambda each: places[each[0]]):
             for (kind, asked_before), found in sorted(sums.items()):
                 mean = found.shift / found.num_edits
-                yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, found.num_held)
+                num_held = found.num_held if lane in self.scenario.lanes_that_look else 0
+                seen = (found.num_contradicting, found.num_found, found.num_right) if layer == looked_at else ()
+                yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, num_held, *seen)
 
     def _num_withdrawn(self) -> Counter[int]:
         """Party → number of its edits that were withdrawn."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from consortium.agreement.accepted import Accepted, accepted
-from consortium.agreement.settlement import UNSETTLED, Place, Settled, settle
+from consortium.agreement.settlement import UNSETTLED, Place, Settled
 from consortium.agreement.slips import Slips, shared_key, slips_of
+from consortium.agreement.standing import Standing
 from consortium.editing.overlap import Asked
 from consortium.facts.edit import Edit, FactSet
 from consortium.rounds import sampled_requests, superseded
@@ -31,6 +33,8 @@ class PrivateEdits:
         self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
         self._withdrawn: dict[int, frozenset[Place]] = {}
+        self._standing = Standing(scenario.conflicts)
+        self._taught: tuple[int, dict[int, frozenset[str]]] = (1, {})
 
     def requests(self, round_number: int, cohort: int) -> list[Request]:
         """What a cohort's parties ask for in a round, party after party."""
@@ -44,7 +48,11 @@ class PrivateEdits:
     def slips(self, round_number: int, cohort: int) -> Slips:
         """What a cohort's parties announce of their edits: digests."""
         asked = [(request.party, self.edit(request)) for request in self.requests(round_number, cohort)]
-        return slips_of(shared_key(self.scenario.seed), round_number, asked)
+        return self._slips_of(round_number, asked)
+
+    def _slips_of(self, round_number: int, asked: Sequence[tuple[int, Edit]]) -> Slips:
+        is_comparable = self.scenario.conflicts.span == "run"
+        return slips_of(shared_key(self.scenario.seed), None if is_comparable else round_number, asked)
 
     def accepted(self, round_number: int, cohort: int, settled: Settled) -> list[Accepted]:
         """What of a cohort's round goes into the merge, party after party."""
@@ -68,31 +76,63 @@ class PrivateEdits:
 
     def standing(self, rounds: range, round_number: int, parties: range) -> list[tuple[int, Request]]:
         """Sampled requests of earlier rounds that were not withdrawn, and none up to now contradicted or took back."""
-        last_contradicted = self.contradicted_until(round_number)
         return [
             (earlier, request)
             for earlier in rounds
             for request in sampled_requests(self.scenario, self.stream, earlier, parties)
-            if last_contradicted.get(request.fact, 0) <= earlier
+            if not self._is_overruled(request, round_number)
             and self.stream.is_live(request, round_number)
             and (request.party, request.index) not in self.withdrawn_in(earlier)
         ]
+
+    def _is_overruled(self, request: Request, round_number: int) -> bool:
+        """Whether another answer than an earlier request's stands after a round."""
+        if self.scenario.conflicts.span == "run":
+            return not self.stands(self.edit(request), round_number)
+        return self.contradicted_until(round_number).get(request.fact, 0) > request.round
+
+    def stands(self, edit: Edit, round_number: int) -> bool:
+        """Whether an edit's answer is the one that stands after a round; where policies reach over rounds."""
+        if self._standing.round > round_number:
+            self._standing, self._withdrawn = Standing(self.scenario.conflicts), {}
+        self.withdrawn_in(round_number)
+        own = self._slips_of(round_number, [(0, edit)])
+        return self._standing.answer(own.slots[0]) == own.answers[0]
 
     def withdrawn_in(self, round_number: int) -> frozenset[Place]:
         """Requests of an earlier round that were withdrawn.
 
         A party remembers what it withdrew. A host stands in for parties and may be new, so it settles that round again.
         """
-        conflicts = self.scenario.conflicts
-        if conflicts.policy == "none":
+        if self.scenario.conflicts.policy == "none":
             return frozenset()
         if round_number not in self._withdrawn:
-            groups = settle([self.slips(round_number, each) for each in range(self.scenario.num_cohorts)], conflicts)
-            found = [
-                place for each in groups for place, verdict in each.verdicts.items() if verdict.fate == "withdrawn"
-            ]
-            self._withdrawn[round_number] = frozenset(found)
+            for number in self._standing.missing(round_number):
+                slips = [self.slips(number, each) for each in range(self.scenario.num_cohorts)]
+                groups = self._standing.settle(number, slips)
+                found = [
+                    place for each in groups for place, verdict in each.verdicts.items() if verdict.fate == "withdrawn"
+                ]
+                self._withdrawn[number] = frozenset(found)
         return self._withdrawn[round_number]
+
+    def contradicts_earlier(self, request: Request) -> bool:
+        """Whether another answer was merged in the last earlier round in which anybody's about the same fact was."""
+        before = self._taught_before(request.round).get(request.fact, frozenset())
+        return bool(before - {self.edit(request).target_new})
+
+    def _taught_before(self, round_number: int) -> dict[int, frozenset[str]]:
+        """Fact → answers that were merged in the last of the rounds before in which any was; goes on as it did last."""
+        known_until, known = self._taught if self._taught[0] <= round_number else (1, {})
+        for number in range(known_until, round_number):
+            asked = [each for cohort in range(self.scenario.num_cohorts) for each in self.requests(number, cohort)]
+            merged = [each for each in asked if (each.party, each.index) not in self.withdrawn_in(number)]
+            taught: dict[int, frozenset[str]] = {}
+            for each in merged:
+                taught[each.fact] = taught.get(each.fact, frozenset()) | {self.edit(each).target_new}
+            known = known | taught
+        self._taught = (round_number, known)
+        return known
 
     def contradicted_until(self, round_number: int) -> dict[int, int]:
         """Fact → last round, up to this one, in which it was contradicted; goes on from where it was looked up last."""

@@ -86,8 +86,17 @@ class Prober:
         return [(each, settled.of(each.party, each.index)) for each in requests]
 
     def _cases(self, requests: Sequence[tuple[Request, Verdict]]) -> list[Case]:
-        found = [case_of(self._private.facts, request, verdict) for request, verdict in requests]
+        found = [self._case(request, verdict) for request, verdict in requests]
         return [case for case in found if case is not None]
+
+    def _case(self, request: Request, verdict: Verdict) -> Case | None:
+        """The conflict that a request brought up; withdrawn, it may have lost against its party's earlier answer."""
+        may_stand = self._scenario.conflicts.span == "run" and verdict.fate == "withdrawn"
+        rival_stands = False
+        if may_stand and request.rival_variant is not None:
+            rival = self._private.facts.edit(request.fact, request.rival_variant)
+            rival_stands = self._private.stands(rival, request.round)
+        return case_of(self._private.facts, request, verdict, rival_stands)
 
     def _losing_before(self, cases: Sequence[Case], before: Weights | None) -> list[float]:
         """Negative log likelihoods of the losing answers under the round's first weights."""
@@ -139,7 +148,7 @@ class Prober:
             verdict = self._verdict(of_round, round_number, request, settled)
             if verdict.fate != "withdrawn":
                 questions += [Question(metric, of_round, self._private.edit(request)) for metric in shown]
-            case = case_of(self._private.facts, request, verdict) if "conflict" in metrics else None
+            case = self._case(request, verdict) if "conflict" in metrics else None
             if case is not None:
                 questions.append(Question("conflict", of_round, case.chosen, case.losing))
         if retention and "retention" in metrics:

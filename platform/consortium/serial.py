@@ -13,7 +13,8 @@ from collections.abc import Hashable
 
 import torch
 
-from consortium.agreement.settlement import UNSETTLED, Settled, settle
+from consortium.agreement.settlement import UNSETTLED, Settled
+from consortium.agreement.standing import Standing
 from consortium.editing.open import open_backend
 from consortium.editing.overlap import add_residuals
 from consortium.evaluation.metrics import add_sums
@@ -65,6 +66,7 @@ class _Run:
         self.cohorts = range(scenario.num_cohorts)
         self.optimised: set[Hashable] = set()
         self.settled: list[Settled] = [UNSETTLED] * scenario.num_cohorts  # of the present round, by cohort
+        self.standing = Standing(scenario.conflicts)
         self.started: dict[str, Weights] = {}  # lane → its weights when the present round began
 
     def _measure_prior(self) -> Prior:
@@ -114,11 +116,12 @@ class _Run:
             self.directory.commit(round_number, [lane.state(round_number) for lane in self.lanes], rows)
 
     def _settle(self, round_number: int) -> None:
-        slips = []
-        for cohort in self.cohorts:
-            with self.journal.timed("announce", round_number):
-                slips.append(self.worker.slips(round_number, cohort))
-        self.settled = list(settle(slips, self.scenario.conflicts))
+        for number in self.standing.missing(round_number):  # after a resume there may be several
+            slips = []
+            for cohort in self.cohorts:
+                with self.journal.timed("announce", round_number):
+                    slips.append(self.worker.slips(number, cohort))
+            self.settled = list(self.standing.settle(number, slips))
         self.journal.settled(self.settled)
 
     def _edit(self, lane: Lane, round_number: int) -> None:

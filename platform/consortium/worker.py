@@ -21,7 +21,7 @@ from consortium.agreement.weighing import weighed
 from consortium.editing.backend import Backend, States, Targets, Tuning
 from consortium.editing.editors import registry as editors
 from consortium.editing.editors.editor import KeyMap
-from consortium.editing.overlap import Asked, Residuals, is_held, residual_sums
+from consortium.editing.overlap import Asked, Noticed, Residuals, is_held, residual_sums
 from consortium.editing.target_cache import TargetCache
 from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import Edit, FactSet
@@ -31,6 +31,7 @@ from consortium.merging.history import GramHistory
 from consortium.merging.method import Contribution, PartyShare, sum_in_order
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
+from consortium.noticing import Noticer
 from consortium.private import PrivateEdits
 from consortium.probing import Prober
 from consortium.rounds import Part, plan_round
@@ -124,6 +125,7 @@ class CohortWorker:
         self.private = PrivateEdits(scenario, facts)
         self.stream = self.private.stream
         self.prober = Prober(self.private, self.shard)
+        self.noticer = Noticer(self.private, self.shard)
         self.editor = editors.create(scenario.editor)
         methods = {spec.lane: registry.create(spec.name, spec.parameters) for spec in scenario.merge.methods}
         self.methods = {lane: self.editor.merge_method(method) for lane, method in methods.items()}
@@ -185,13 +187,17 @@ class CohortWorker:
         targets = found.targets
         stop_loss = self.scenario.editor.target.stop_loss
         asked = self.private.asked(round_number, cohort, settled)
+        noticed: Sequence[Noticed] = ()
+        if layer == self._first_target_layer and self.scenario.conflicts.detect == "answer":
+            contradicted = self.noticer.contradicted(weights, round_number, cohort, settled, targets.shifts)
+            noticed = self.noticer.noticed(round_number, cohort, settled, contradicted)
         return TargetReport(
             num_edits=len(targets.losses),
             num_steps=sum(targets.num_steps),
             loss=sum(targets.losses),
             num_finished=sum(loss < stop_loss for loss in targets.losses),
             num_cached=len(targets.losses) if found.is_cached else 0,
-            residuals=residual_sums(asked, targets.shifts, self.scenario.overlap),
+            residuals=residual_sums(asked, targets.shifts, self.scenario.overlap, noticed),
         )
 
     def _report(self, tunings: Tunings) -> TargetReport:
@@ -271,9 +277,9 @@ class CohortWorker:
         basis = Basis(lane, round_number, part.layer)
         shares = []
         columns, num_left_out = self.private.columns(round_number, cohort, settled), []
-        shifts = self._shifts(targets_at, round_number, cohort, settled)
+        left_out = self._left_out(lane, targets_at, round_number, cohort, settled)
         for party, own in columns.items():
-            wanting = own if shifts is None else self._wanting(own, shifts)
+            wanting = [place for place in range(own.start, own.stop) if not left_out[place]] if any(left_out) else own
             num_left_out.append(own.stop - own.start - keys_KE[:, wanting].shape[1])
             generators = self._generators(lane, round_number, part.layer, party)
             form = self.scenario.merge.statistics
@@ -291,18 +297,22 @@ class CohortWorker:
             torch_generator(self.scenario.seed, f"drops{what}", *place),
         )
 
-    def _shifts(
-        self, targets_at: Mapping[int, Weights], round_number: int, cohort: int, settled: Settled
-    ) -> tuple[float, ...] | None:
-        """Relative residuals of the cohort's edits before anything of the round was merged; None if nobody looks."""
-        if self.scenario.overlap.detect == "none":
-            return None
+    def _left_out(
+        self, lane: str, targets_at: Mapping[int, Weights], round_number: int, cohort: int, settled: Settled
+    ) -> list[bool]:
+        """Which of the cohort's edits their parties leave out, by what they saw before anything was merged."""
+        num_edits = len(self.private.accepted(round_number, cohort, settled))
+        if lane not in self.scenario.lanes_that_leave_out:
+            return [False] * num_edits
         layer = self._first_target_layer
-        return self._targets_of(targets_at[layer], round_number, cohort, layer, settled).shifts
-
-    def _wanting(self, own: slice, shifts: Sequence[float]) -> list[int]:
-        """A party's columns, but for those of edits that it leaves out."""
-        return [place for place in range(own.start, own.stop) if not is_held(self.scenario.overlap, shifts[place])]
+        shifts = self._targets_of(targets_at[layer], round_number, cohort, layer, settled).shifts
+        found = [False] * num_edits
+        if lane in self.scenario.lanes_that_look:
+            found = [is_held(self.scenario.overlap, shift) for shift in shifts]
+        if self.scenario.conflicts.detect == "answer" and self.scenario.conflicts.on_detect == "yield":
+            contradicted = self.noticer.contradicted(targets_at[layer], round_number, cohort, settled, shifts)
+            found = [held or other for held, other in zip(found, contradicted, strict=True)]
+        return found
 
     def _missing(
         self, round_number: int, cohort: int, part: Part, weights: Weights, targets_at: Weights, settled: Settled

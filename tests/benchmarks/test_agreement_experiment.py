@@ -16,6 +16,7 @@ def test_settings_are_overrides():
     assert overrides_of("once") == ["overlap.weigh=once"]
     assert overrides_of("latest") == ["conflicts.policy=latest", "conflicts.augment=0"]
     assert overrides_of("majority+3") == ["conflicts.policy=majority", "conflicts.augment=3"]
+    assert overrides_of("majority/run+3") == [*overrides_of("majority+3"), "conflicts.span=run"]
 
 
 def test_every_setting_is_measured_with_every_seed():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from consortium import serial
+from consortium.agreement import standing
 from consortium.agreement.settlement import UNSETTLED, Settled, Verdict, settle
 from consortium.merging.method import sum_in_order
 from consortium.records.directory import RunDirectory
@@ -70,7 +71,7 @@ class TestWeighing:
             for weigh in ("each", "once")
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(serial, "settle", leave_to_the_first)
+            patch.setattr(standing, "settle", leave_to_the_first)
             alone = run_serially(once, path / "alone")
         return {"each": run_serially(each, path / "each"), "once": run_serially(once, path / "once"), "alone": alone}
 

@@ -11,7 +11,8 @@ majority    the answer that most parties want; of equals, the one that was annou
 ==========  =====================================================================================================
 
 All are functions of the slips alone and do not depend on how parties are grouped into cohorts. One round's slips are
-held at a time, and forgotten when they are answered.
+held at a time, and forgotten when they are answered. :mod:`consortium.agreement.standing` has the same policies over
+all rounds.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Verdict:
     Attributes:
         num_asking: requests of this round for the same answer, this one included.
         fate: ``alone`` (nobody else asks about this), ``shared`` (others ask for the same and nobody for something
-            else), ``contested`` (others want another answer, and all are merged), ``won`` or ``withdrawn``.
+            else), ``contested`` (others want another answer, and all are merged), ``won`` or ``withdrawn``. Where
+            policies reach over rounds, one may win or be withdrawn against an answer of an earlier round.
     """
 
     num_asking: int = 1
@@ -74,7 +76,8 @@ class _Request:
     party: int
 
 
-_Answers = Mapping[bytes, Sequence[_Request]]
+#: Answer → the requests for it, both as they were announced.
+Answers = Mapping[bytes, Sequence[_Request]]
 
 
 def settle(slips: Sequence[Slips], conflicts: ConflictsSpec) -> tuple[Settled, ...]:
@@ -84,17 +87,24 @@ def settle(slips: Sequence[Slips], conflicts: ConflictsSpec) -> tuple[Settled, .
         slips: the groups' slips, in the order of their parties.
         conflicts: the policy.
     """
+    asked = asked_for(slips)
+    winners = {slot: _winner(answers, conflicts) for slot, answers in asked.items() if len(answers) > 1}
+    return tuple(verdicts(group, asked, winners) for group in slips)
+
+
+def asked_for(slips: Sequence[Slips]) -> Mapping[bytes, Answers]:
+    """Slot → what is asked for about it."""
     asked: dict[bytes, dict[bytes, list[_Request]]] = {}
     number = 0
     for group in slips:
         for party, slot, answer in zip(group.parties, group.slots, group.answers, strict=True):
             asked.setdefault(slot, {}).setdefault(answer, []).append(_Request(number, party))
             number += 1
-    winners = {slot: _winner(answers, conflicts) for slot, answers in asked.items() if len(answers) > 1}
-    return tuple(_verdicts(group, asked, winners) for group in slips)
+    return asked
 
 
-def _verdicts(group: Slips, asked: Mapping[bytes, _Answers], winners: Mapping[bytes, bytes | None]) -> Settled:
+def verdicts(group: Slips, asked: Mapping[bytes, Answers], winners: Mapping[bytes, bytes | None]) -> Settled:
+    """What each request of a group is told; ``winners`` has the slots for which several answers are wanted."""
     found: dict[Place, Verdict] = {}
     index, last_party = 0, -1
     for party, slot, answer in zip(group.parties, group.slots, group.answers, strict=True):
@@ -114,7 +124,7 @@ def _fate(answer: bytes, winner: bytes | None) -> Fate:
     return "won" if answer == winner else "withdrawn"
 
 
-def _winner(answers: _Answers, conflicts: ConflictsSpec) -> bytes | None:
+def _winner(answers: Answers, conflicts: ConflictsSpec) -> bytes | None:
     """The answer that is merged; None where all are. Answers and their requests stand as they were announced."""
     if conflicts.policy == "none":
         return None
@@ -122,11 +132,12 @@ def _winner(answers: _Answers, conflicts: ConflictsSpec) -> bytes | None:
         return max(answers, key=lambda answer: answers[answer][-1].number)
     if conflicts.policy == "majority":
         return max(answers, key=lambda answer: len({request.party for request in answers[answer]}))
-    rank = _ranks(conflicts.priorities)
+    rank = ranks(conflicts.priorities)
     # A party that contradicts itself means what it asked for last.
     return min(answers, key=lambda answer: min((rank(each.party), -each.number) for each in answers[answer]))
 
 
-def _ranks(priorities: Sequence[int]) -> Callable[[int], tuple[int, int]]:
+def ranks(priorities: Sequence[int]) -> Callable[[int], tuple[int, int]]:
+    """Party → its rank, the lowest for the strongest: by its place in a list, or else by its number after all these."""
     listed = {party: place for place, party in enumerate(priorities)}
     return lambda party: (listed.get(party, len(listed)), party)

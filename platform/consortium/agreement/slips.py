@@ -6,7 +6,8 @@ For each request a party sends two keyed digests (HMAC-SHA256, RFC 2104, cut to 
 
 Equal slots ask about the same, equal answers ask for the same. The parties share the key and the coordinator does not
 have it, so it sees who coincides and never in what; the round is in the digest, so slips of two rounds have nothing in
-common. In the simulation the key follows from the seed; real parties would agree on one among themselves.
+common. Where policies reach over rounds (``conflicts.span: run``) no round is in it. In the simulation the key follows
+from the seed; real parties would agree on one among themselves.
 
 ``docs/agreement.md`` says what this hides and what not.
 """
@@ -48,8 +49,8 @@ def shared_key(seed: int) -> bytes:
     return hashlib.sha256(f"consortium/slips/{seed}".encode()).digest()
 
 
-def slips_of(key: bytes, round_number: int, edits: Sequence[tuple[int, Edit]]) -> Slips:
-    """The slips of (party, edit) pairs."""
+def slips_of(key: bytes, round_number: int | None, edits: Sequence[tuple[int, Edit]]) -> Slips:
+    """The slips of (party, edit) pairs; a round of None makes slips that can be compared with those of any round."""
     return Slips(
         parties=tuple(party for party, _ in edits),
         slots=tuple(_digest(key, round_number, edit.subject, edit.prompt) for _, edit in edits),
@@ -57,8 +58,8 @@ def slips_of(key: bytes, round_number: int, edits: Sequence[tuple[int, Edit]]) -
     )
 
 
-def _digest(key: bytes, round_number: int, *texts: str) -> bytes:
-    parts = [str(round_number), *map(_plain, texts)]
+def _digest(key: bytes, round_number: int | None, *texts: str) -> bytes:
+    parts = ["" if round_number is None else str(round_number), *map(_plain, texts)]
     # Each part with its length before it, so that no two lists of parts make the same message.
     message = b"".join(len(part).to_bytes(4, "big") + part for part in (each.encode() for each in parts))
     return hmac.digest(key, message, "sha256")[:DIGEST_BYTES]

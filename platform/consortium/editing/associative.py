@@ -154,17 +154,21 @@ class AssociativeBackend:
         """The object that the model answers with, as one token; there is none before it to be forced."""
         said = self._said([probe.prompt for probe in probes])
         wanted = _objects([probe.target for probe in probes]).tolist()
-        return [Answer((one,), (other,), one == other) for one, other in zip(said, wanted, strict=True)]
+        pairs = zip(said, wanted, strict=True)
+        return [Answer((one,), (other,), one == other, (chance,)) for (one, chance), other in pairs]
 
     def write(self, prompts: Sequence[str], writing: Writing) -> list[str]:
         """The object that each prompt is answered with: this model writes one word and no more."""
-        return [f"o{number}" for number in self._said(prompts)]
+        return [f"o{number}" for number, _ in self._said(prompts)]
 
-    def _said(self, prompts: Sequence[str]) -> list[int]:
-        """Numbers of the likeliest objects, read in batches as scores are."""
-        said: list[int] = []
+    def _said(self, prompts: Sequence[str]) -> list[tuple[int, float]]:
+        """Numbers of the likeliest objects and their probabilities, read in batches as scores are."""
+        said: list[tuple[int, float]] = []
         for start in range(0, len(prompts), SCORE_BATCH):
-            said += self._nll_after(prompts[start : start + SCORE_BATCH]).argmin(dim=1).tolist()
+            nll_EO = self._nll_after(prompts[start : start + SCORE_BATCH])
+            best_E = nll_EO.argmin(dim=1)
+            chance_E = nll_EO[torch.arange(len(best_E)), best_E.cpu()].neg().exp()
+            said += zip(best_E.tolist(), chance_E.tolist(), strict=True)
         return said
 
     def prior_chunks(self) -> int:

@@ -6,7 +6,7 @@ Shapes: E edits, K key width, V value width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -109,11 +109,13 @@ class Answer:
         said: the model's tokens.
         wanted: the target's tokens.
         is_target: the two are the same, as tokens or, where the model wrote by itself, as text.
+        chances: probability of each of the model's tokens in its place, by teacher forcing; else empty.
     """
 
     said: tuple[int, ...]
     wanted: tuple[int, ...]
     is_target: bool
+    chances: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

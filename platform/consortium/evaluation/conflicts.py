@@ -40,19 +40,25 @@ class Case:
     losing: str
 
 
-def case_of(facts: FactSet, request: Request, verdict: Verdict) -> Case | None:
+def case_of(facts: FactSet, request: Request, verdict: Verdict, rival_stands: bool = False) -> Case | None:
     """The conflict that a request brought up; None where it contradicts nobody.
 
     The chosen answer is the one that was settled on. Where nothing was settled, it is that of the request that
     contradicts: of two parties the later one, of two rounds the later one, as if the last writer had won.
+
+    Args:
+        facts: the facts.
+        request: the request.
+        verdict: what was settled about it.
+        rival_stands: whether the answer of an earlier round that it contradicts is the one that was settled on.
     """
     if request.rival_variant is None:
         return None
     own, rival = facts.edit(request.fact, request.variant), facts.edit(request.fact, request.rival_variant)
     if verdict.fate != "withdrawn":
         return Case(own, rival.target_new)
-    # Withdrawn against others of this round: between it and what its party once asked for, nothing was chosen.
-    return Case(rival, own.target_new) if request.kind == "conflict-party" else None
+    # Withdrawn against others, and what its party once asked for does not stand: between the two nothing was chosen.
+    return Case(rival, own.target_new) if request.kind == "conflict-party" or rival_stands else None
 
 
 def losing_nlls(backend: Backend, cases: Sequence[Case]) -> list[float]:

@@ -10,6 +10,7 @@ Source: EasyEdit's evaluation (KnowEdit, arXiv 2401.01286), which compares such 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -28,19 +29,22 @@ def answer_probes(model: LanguageModel, probes: Sequence[Probe], decoding: Decod
     Batches depend on the probes alone, so equal calls give equal answers.
     """
     asked = {probe: asked_of(model.tokenizer, probe)[0] for probe in dict.fromkeys(probes)}
-    said = _forced(model, list(dict.fromkeys(asked.values())))
+    said, chances = _forced(model, list(dict.fromkeys(asked.values())))
     if decoding == "greedy":
-        said = _written(model, said)
-    answers = {probe: Answer(said[one], one[1], said[one] == one[1]) for probe, one in asked.items()}
+        said, chances = _written(model, said), {}
+    answers = {
+        probe: Answer(said[one], one[1], said[one] == one[1], chances.get(one, ())) for probe, one in asked.items()
+    }
     if decoding == "greedy":
         answers = {probe: _compared_as_text(model, probe, answer) for probe, answer in answers.items()}
     return [answers[probe] for probe in probes]
 
 
-def _forced(model: LanguageModel, asked: Sequence[Asked]) -> dict[Asked, Tokens]:
-    """Arg-max in the place of each token of a continuation."""
+def _forced(model: LanguageModel, asked: Sequence[Asked]) -> tuple[dict[Asked, Tokens], dict[Asked, tuple[float, ...]]]:
+    """Arg-max in the place of each token of a continuation, and its probability there."""
     read = read_continuations(model, asked)
-    return {one: tuple(best for _, best in read[one]) for one in asked}
+    chances = {one: tuple(math.exp(likelihood) for _, _, likelihood in read[one]) for one in asked}
+    return {one: tuple(best for _, best, _ in read[one]) for one in asked}, chances
 
 
 def _written(model: LanguageModel, forced: dict[Asked, Tokens]) -> dict[Asked, Tokens]:

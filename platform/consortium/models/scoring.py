@@ -30,8 +30,8 @@ Asked = tuple[Tokens, Tokens]
 #: Row and column of the column that a token is read from, and the token.
 _Place = tuple[int, int]
 _Spoken = tuple[_Place, int]
-#: Log likelihood of a token, and the arg-max in its place.
-Read = tuple[float, int]
+#: Log likelihood of a token, the arg-max in its place, and the log likelihood of that.
+Read = tuple[float, int, float]
 #: Mean negative log likelihood of a continuation, and whether each of its tokens is the arg-max.
 _Summed = tuple[float, bool]
 
@@ -54,7 +54,7 @@ def score_probes(model: LanguageModel, probes: Sequence[Probe]) -> list[Score]:
 def nll_sums(model: LanguageModel, asked: Sequence[Asked]) -> list[float]:
     """Σ of negative log likelihoods, in nats, over each continuation; as with probes, equal calls give equal bits."""
     answers = read_continuations(model, dict.fromkeys(asked))
-    return [-sum(likelihood for likelihood, _ in answers[one]) for one in asked]
+    return [-sum(likelihood for likelihood, _, _ in answers[one]) for one in asked]
 
 
 @lru_cache(maxsize=1 << 14)  # lanes and rounds ask the same again
@@ -75,8 +75,8 @@ def _score(answers: Mapping[Asked, _Summed], target: Asked, rival: Asked | None)
 
 
 def _summed(asked: Asked, read: Sequence[Read]) -> _Summed:
-    nll = -sum(likelihood for likelihood, _ in read) / len(read)
-    return nll, all(best == token for (_, best), token in zip(read, asked[1], strict=True))
+    nll = -sum(likelihood for likelihood, _, _ in read) / len(read)
+    return nll, all(best == token for (_, best, _), token in zip(read, asked[1], strict=True))
 
 
 def read_continuations(model: LanguageModel, continuations: Iterable[Asked]) -> dict[Asked, list[Read]]:
@@ -126,7 +126,7 @@ def _read(logits_MN: torch.Tensor, tokens_of: Sequence[tuple[_Place, Sequence[in
     asked = [(number, place, token) for number, (place, tokens) in enumerate(tokens_of) for token in tokens]
     number, token = (torch.tensor(part, device=logits_MN.device) for part in list(zip(*asked, strict=True))[::2])
     # Not the logit less logsumexp: that would round at the size of the logits, which is far above a small nll.
-    likelihood = logits_MN.log_softmax(-1)[number, token]
+    likelihood_MN = logits_MN.log_softmax(-1)
     best = logits_MN.argmax(-1)[number]
-    pairs = zip(likelihood.tolist(), best.tolist(), strict=True)
-    return {(place, token): pair for (_, place, token), pair in zip(asked, pairs, strict=True)}
+    found = likelihood_MN[number, token].tolist(), best.tolist(), likelihood_MN[number, best].tolist()
+    return {(place, token): read for (_, place, token), read in zip(asked, zip(*found, strict=True), strict=True)}

@@ -109,7 +109,9 @@ class PartyRow:
     bytes_sent: int = field(metadata=_column("what the party sent for the merge", "bytes"))
     num_left_out: int | None = field(
         default=None,
-        metadata=_column("edits it left out, the model holding them already; null where nobody looked", "edits"),
+        metadata=_column(
+            "edits it left out, the model holding them already or something else; null where nobody looked", "edits"
+        ),
     )
     num_retracted: int = field(default=0, metadata=_column("edits of earlier rounds that it took back", "edits"))
 
@@ -158,7 +160,16 @@ class ResidualRow:
     asked_before: int = field(metadata=_column("earlier rounds in which the same party asked for the same", "rounds"))
     num_edits: int = field(metadata=_column("such edits", "edits"))
     residual: float = field(metadata=_column("mean of ‖z − h‖ / ‖h‖, h the hidden state and z the target", "1"))
-    num_held: int = field(metadata=_column("of them taken for held, by overlap.threshold", "edits"))
+    num_held: int = field(metadata=_column("of them taken for held, by overlap.threshold, and left out", "edits"))
+    num_contradicting: int | None = field(
+        default=None,
+        metadata=_column("of them contradicting an earlier round, in truth; null where nobody looked", "edits"),
+    )
+    num_found: int | None = field(
+        default=None,
+        metadata=_column("of them found so by their party (conflicts.detect); null where nobody looked", "edits"),
+    )
+    num_right: int | None = field(default=None, metadata=_column("of them both; null where nobody looked", "edits"))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ FATE_MEANINGS = {
     "alone": "Nobody else asked about this in the same round.",
     "shared": "Others asked for the same.",
     "contested": "Others asked for another answer, and all were merged.",
-    "won": "Others asked for another answer, and this one was settled on.",
+    "won": "Another answer was asked for too, and this one was settled on.",
     "withdrawn": "Another answer was settled on; this edit was not merged.",
 }
 """Fate of a request → what it means."""
@@ -105,9 +105,10 @@ def _policy(directory: RunDirectory) -> str:
     again = f"; an edit that prevails is asked again in up to {conflicts.augment} other wordings" * bool(
         conflicts.augment
     )
+    reach = ", over the requests of all rounds so far" * (conflicts.span == "run")
     return (
         "Before each round parties announced their edits as keyed digests, which show who coincides and not in what. "
-        f"An edit that several parties ask for {weigh}; {sides}{again}."
+        f"An edit that several parties ask for {weigh}; {sides}{reach}{again}."
     )
 
 

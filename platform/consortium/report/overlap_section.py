@@ -7,7 +7,7 @@ from html import escape
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import ResidualRow
-from consortium.report import figures, pieces, words
+from consortium.report import figures, pieces, spared, words
 from consortium.report.figures import Curve
 from consortium.report.results import Results
 from consortium.report.style import LaneStyle
@@ -31,8 +31,7 @@ def _residual_charts(directory: RunDirectory, styles: Styles) -> list[str]:
     curves = residual_curves([ResidualRow(**row) for row in directory.table("residuals").to_pylist()])
     if not any(len(curve) > 1 for curve in curves.values()):
         return []
-    scenario = directory.scenario.overlap
-    threshold = scenario.threshold if scenario.detect == "residual" else None
+    threshold = directory.scenario.overlap.threshold if directory.scenario.lanes_that_look else None
     meaning = (
         "Length of the residual, relative to the hidden state’s, by how often its party asked for the same before; "
         "it is short where the model holds the fact."
@@ -73,18 +72,18 @@ def _meeting_charts(results: Results, styles: Styles) -> list[str]:
 
 
 def _left_out(directory: RunDirectory, results: Results, styles: Styles) -> str:
-    if directory.scenario.overlap.detect == "none":
+    looking = directory.scenario.lanes_that_look
+    if not looking:
         return ""
     shapes = directory.manifest.layer_shapes.values()
     edit_bytes = sum(_FLOAT64_BYTES * (key_width + value_width) for value_width, key_width in shapes)
-    parties = directory.table("parties").group_by("lane").aggregate([("num_edits", "sum"), ("num_left_out", "sum")])
-    counts = {row["lane"]: (row["num_edits_sum"], row["num_left_out_sum"] or 0) for row in parties.to_pylist()}
+    counts = spared.edits_of(directory)
     rows = "".join(
         f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{escape(lane.lane)}</th>'
         f'<td class="n">{counts[lane.lane][0]:,}</td><td class="n">{counts[lane.lane][1]:,}</td>'
         f'<td class="n">{words.size(counts[lane.lane][1] * edit_bytes)}</td></tr>'
         for lane in results.lanes
-        if lane.lane in counts
+        if lane.lane in looking & counts.keys()
     )
     header = '<th scope="col">lane</th>' + "".join(
         f'<th scope="col" class="n">{name}</th>' for name in ("edits asked for", "left out", "not sent")
@@ -93,4 +92,4 @@ def _left_out(directory: RunDirectory, results: Results, styles: Styles) -> str:
         "A party leaves out an edit whose residual is under the threshold before anything of the round is merged. "
         "Not sent: what these edits would weigh as factors."
     )
-    return f"<p>{remark}</p>{pieces.table(header, rows)}"
+    return f"<p>{remark}</p>{pieces.table(header, rows)}{spared.comparison(directory, results)}"

@@ -9,7 +9,15 @@ from pathlib import Path
 from consortium.files import write_text
 from consortium.merging.registry import METHODS
 from consortium.records.directory import RunDirectory
-from consortium.report import agreement, departure_section, overlap_section, result_sections, retention, work_sections
+from consortium.report import (
+    agreement,
+    departure_section,
+    noticed_section,
+    overlap_section,
+    result_sections,
+    retention,
+    work_sections,
+)
 from consortium.report.results import read_results
 from consortium.report.style import CSS, lane_styles
 from consortium.scenario.schema import Scenario
@@ -41,6 +49,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             retention.section(results),
             result_sections.requests(results),
             agreement.settled(directory, results, styles),
+            noticed_section.noticed(directory, results, styles),
             overlap_section.overlap(directory, results, styles),
             departure_section.taken_back(directory, results, styles),
             work_sections.time_spent(results),

@@ -91,6 +91,10 @@ def _all_at_once(scenario: Scenario, editor: type[Editor]) -> Iterator[Mistake]:
     if scenario.overlap.detect != "none":
         found = f"found {scenario.overlap.detect!r} with the editor {editor.name}, which has no residuals"
         yield Mistake(("overlap", "detect"), found, "none")
+    for index, method in enumerate(scenario.merge.methods):
+        if method.detect not in (None, "none"):
+            found = f"found {method.detect!r} with the editor {editor.name}, which has no residuals"
+            yield Mistake(("merge", "methods", index, "detect"), found, "none, or null")
 
 
 def _lanes(scenario: Scenario) -> Iterator[Mistake]:

@@ -18,6 +18,7 @@ def agreement_mistakes(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
     yield from _augment(scenario)
     yield from _augmentations(scenario, base_dir)
     yield from _faults(scenario)
+    yield from _detection(scenario)
     yield from _suits_the_editor(scenario)
 
 
@@ -36,6 +37,9 @@ def _priorities(scenario: Scenario) -> Iterator[Mistake]:
 
 def _augment(scenario: Scenario) -> Iterator[Mistake]:
     conflicts = scenario.conflicts
+    if conflicts.span == "run" and conflicts.policy == "none":
+        found = "found 'run' with conflicts.policy: none, by which nothing is settled"
+        yield Mistake(("conflicts", "span"), found, "round, or a policy: latest, priority or majority")
     if conflicts.augment and conflicts.policy == "none":
         found = f"found {conflicts.augment} with conflicts.policy: none, by which no edit wins"
         yield Mistake(("conflicts", "augment"), found, "0, or a policy: latest, priority or majority")
@@ -57,6 +61,22 @@ def _faults(scenario: Scenario) -> Iterator[Mistake]:
         if fault.during == "announce" and not scenario.settles:
             allowed = "targets, collect or evaluate; parties announce their edits with overlap.weigh: once or a policy"
             yield Mistake(("faults", index, "during"), "found 'announce', where nothing is settled", allowed)
+
+
+def _detection(scenario: Scenario) -> Iterator[Mistake]:
+    conflicts, path = scenario.conflicts, ("conflicts", "detect")
+    if conflicts.detect == "none":
+        if conflicts.on_detect != "count":
+            found = f"found {conflicts.on_detect!r} with conflicts.detect: none, by which nothing is found"
+            yield Mistake(("conflicts", "on_detect"), found, "count, or conflicts.detect: answer")
+        return
+    editor = EDITORS.get(scenario.editor.method)
+    if editor is not None and editor.tunes_weights:
+        yield Mistake(path, f"found 'answer' with the editor {editor.name}, which has no residuals", "none")
+    based = [each.lane for each in scenario.merge.methods if scenario.merge.anchor_of(each) == "base"]
+    if based:
+        found = f"found 'answer', and lane {based[0]!r} has anchor: base"
+        yield Mistake(path, found, "none: the unedited model, which parties of such a lane look at, was taught nothing")
 
 
 def _suits_the_editor(scenario: Scenario) -> Iterator[Mistake]:

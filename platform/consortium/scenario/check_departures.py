@@ -39,8 +39,8 @@ def _base_lane(scenario: Scenario, method: MethodSpec, path: KeyPath) -> Iterato
         found = f"{lane}, edits are taken back, and doubles or contradictions of a round are settled"
         allowed = "one of the two: what was settled would have to be settled anew without what is taken back"
         yield Mistake(path, found, allowed, "set overlap.weigh: each and conflicts.policy: none")
-    if scenario.overlap.detect != "none":
-        found = f"{lane} with overlap.detect: {scenario.overlap.detect}"
+    if scenario.detect_of(method) != "none":
+        found = f"{lane} with {'overlap.detect' if method.detect is None else 'detect'}: {scenario.detect_of(method)}"
         yield Mistake(path, found, "none: the unedited model, which residuals are taken against, never holds an edit")
     if method.name in METHODS and not METHODS[method.name].retractable:
         able = ", ".join(name for name, each in METHODS.items() if each.retractable)

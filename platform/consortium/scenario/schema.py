@@ -163,13 +163,16 @@ class StreamSpec(Spec):
     retract: tuple[RetractSpec, ...] = Field((), description="edits that are taken back; needs merge.anchor: base")
 
 
+Detect = Literal["none", "residual"]
+
+
 class OverlapSpec(Spec):
     """What becomes of an edit that several parties ask for in one round, or that the model holds already."""
 
     weigh: Literal["each", "once"] = Field(
         "each", description="each: an edit that m parties ask for weighs m times; once: every copy weighs 1/m"
     )
-    detect: Literal["none", "residual"] = Field(
+    detect: Detect = Field(
         "none",
         description="residual: a party leaves out an edit whose residual is short before anything of the round is "
         "merged; none: it sends all",
@@ -180,15 +183,30 @@ class OverlapSpec(Spec):
 
 
 class ConflictsSpec(Spec):
-    """What becomes of edits of one round that want different answers to the same prompt."""
+    """What becomes of edits that want different answers to the same prompt."""
 
     policy: Literal["none", "latest", "priority", "majority"] = Field(
         "none",
         description="whose answer is merged, the others' edits being withdrawn; none: all are merged; latest: the "
         "last party's; priority: by conflicts.priorities; majority: most parties', the first party's of equals",
     )
+    span: Literal["round", "run"] = Field(
+        "round",
+        description="round: each round is settled by itself, and a later one overrules an earlier one; run: the policy "
+        "is over the requests of all rounds so far, so that a later one may have to be withdrawn",
+    )
     priorities: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="party numbers for `priority`, the strongest first; then all others, low numbers first"
+    )
+    detect: Literal["none", "answer"] = Field(
+        "none",
+        description="answer: before it sends an edit, a party asks the model for its answer to it, and so finds that "
+        "somebody taught something else in an earlier round; none: nobody asks",
+    )
+    on_detect: Literal["count", "yield"] = Field(
+        "count",
+        description="what becomes of an edit that its party finds contradicted: count: it is sent all the same; yield: "
+        "it is left out, and the earlier answer stays",
     )
     augment: Annotated[int, Field(ge=0)] = Field(
         0, description="edits with other templates that a party adds to an edit that won a conflict, at most"
@@ -218,6 +236,7 @@ class MethodSpec(BaseModel):
     exchange: Exchange | None = Field(None, description="this lane's own `merge.exchange`; null for the common one")
     anchor: Anchor | None = Field(None, description="this lane's own `merge.anchor`; null for the common one")
     history_weight: HistoryWeight | None = Field(None, description="h of this lane; null for merge.history_weight")
+    detect: Detect | None = Field(None, description="this lane's own `overlap.detect`; null for the common one")
 
     @property
     def lane(self) -> str:
@@ -376,6 +395,21 @@ class Scenario(Spec):
     def settles(self) -> bool:
         """Whether parties announce their edits before a round, for doubles and contradictions to be settled."""
         return self.overlap.weigh == "once" or self.conflicts.policy != "none"
+
+    def detect_of(self, method: MethodSpec) -> Detect:
+        """Whether parties leave out what the model of a method's lane holds already."""
+        return method.detect or self.overlap.detect
+
+    @property
+    def lanes_that_look(self) -> frozenset[str]:
+        """Lanes whose parties leave out what the lane's model holds already."""
+        return frozenset(each.lane for each in self.merge.methods if self.detect_of(each) != "none")
+
+    @property
+    def lanes_that_leave_out(self) -> frozenset[str]:
+        """Lanes whose parties leave out edits, held already or contradicted."""
+        is_yielding = self.conflicts.detect != "none" and self.conflicts.on_detect == "yield"
+        return frozenset(each.lane for each in self.merge.methods) if is_yielding else self.lanes_that_look
 
     @property
     def num_cohorts(self) -> int:

@@ -53,3 +53,10 @@ def test_a_digest_is_short_and_needs_the_key():
     message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
     assert slot == hmac.new(KEY, message, "sha256").digest()[:DIGEST_BYTES]
     assert slot != hashlib.sha256(message).digest()[:DIGEST_BYTES]
+
+
+def test_slips_of_different_rounds_can_be_compared_only_without_a_round():
+    edit = Edit("f", "r", "Paris", "{} is in", "Oslo")
+    first, second, comparable = (slips_of(b"key", number, [(0, edit)]) for number in (1, 2, None))
+    assert len({first.slots, second.slots, comparable.slots}) == 3
+    assert comparable == slips_of(b"key", None, [(0, edit)])

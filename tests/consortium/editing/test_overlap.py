@@ -32,11 +32,10 @@ def rows(run: RunDirectory, table: str, **wanted: Any) -> list[dict[str, Any]]:
     return [row for row in found if all(row[key] == value for key, value in wanted.items())]
 
 
-def test_an_edit_is_held_when_its_residual_is_short_and_somebody_looks() -> None:
+def test_an_edit_is_held_when_its_residual_is_short() -> None:
     looks = OverlapSpec(detect="residual", threshold=0.2)
     assert is_held(looks, 0.19)
     assert not is_held(looks, 0.2)
-    assert not is_held(OverlapSpec(), 0.0)
 
 
 def test_sums_are_kept_by_how_an_edit_was_asked_for() -> None:
@@ -93,3 +92,18 @@ def test_where_nobody_looks_nothing_changes(tmp_path: Path) -> None:
     plain = run_serially(repeating(), tmp_path / "plain")
     looked = run_serially(repeating(overlap={"detect": "residual", "threshold": 1e-12}), tmp_path / "looked")
     assert difference(plain.lane_states(), looked.lane_states()) == []
+
+
+def test_lanes_of_one_run_look_or_do_not(tmp_path: Path) -> None:
+    """Each lane ends with the bits that it has in a run in which all lanes do as it does."""
+    methods = ["collabedit", {"name": "collabedit", "label": "sends-all", "detect": "none"}]
+    common = [{key: each[key] for key in ("name", "label")} if isinstance(each, dict) else each for each in methods]
+    mixed = run_serially(repeating(overlap=LOOKS, merge={"methods": methods}), tmp_path / "mixed")
+    looking = run_serially(repeating(overlap=LOOKS, merge={"methods": common}), tmp_path / "looking")
+    plain = run_serially(repeating(merge={"methods": common}), tmp_path / "plain")
+    for lane, other in (("collabedit", looking), ("sends-all", plain)):
+        assert difference({lane: mixed.lane_states()[lane]}, {lane: other.lane_states()[lane]}) == []
+        for table in ("parties", "residuals", "metrics"):
+            assert rows(mixed, table, lane=lane) == rows(other, table, lane=lane), table
+    assert {row["num_left_out"] for row in rows(mixed, "parties", lane="sends-all")} == {None}
+    assert sum(row["num_left_out"] for row in rows(mixed, "parties", lane="collabedit")) == 42

@@ -82,6 +82,27 @@ def test_what_can_run_is_accepted(check, sections):
         ({"parties": {"count": 1}, "stream": {"conflict": 0.1}}, r"stream.conflict.*one party: .*nobody to contradict"),
         ({"stream": {"repeat": 0.1}}, r"stream.repeat.*found 0.1 in a single round\n.*stream.rounds of at least 2"),
         ({"stream": {"conflict": {"round": 0.1}}}, r"stream.conflict.round.*in a single round"),
+        (
+            {
+                "editor": {"method": "ft", "layers": [9]},
+                "merge": {"methods": [{"name": "ties", "detect": "residual"}]},
+            },
+            r"merge.methods.0.detect .*'residual' with the editor ft, which has no residuals",
+        ),
+        ({"conflicts": {"on_detect": "yield"}}, r"conflicts.on_detect .*'yield' with conflicts.detect: none"),
+        (
+            {"conflicts": {"detect": "answer"}, "merge": {"anchor": "base", "exchange": "round"}},
+            r"conflicts.detect .*lane 'global' has anchor: base",
+        ),
+        (
+            {
+                "conflicts": {"detect": "answer"},
+                "editor": {"method": "ft", "layers": [9]},
+                "merge": {"methods": ["ties"]},
+            },
+            r"conflicts.detect .*editor ft, which has no residuals",
+        ),
+        ({"conflicts": {"span": "run"}}, r"conflicts.span .*'run' with conflicts.policy: none(.|\n)*latest, priority"),
         ({"editor": {"layers": [9, 5]}}, r"editor.layers.*found \[9, 5\]\n.*first critical layer, then the last"),
         ({"editor": {"layers": [5, 9, 7]}}, r"found \[5, 9, 7\]\n.*ascending order\n.*write \[5, 7, 9\]"),
         ({"editor": {"layers": [5, 7, 7]}}, r"each layer once.*\n.*write \[5, 7\]"),

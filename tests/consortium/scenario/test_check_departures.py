@@ -60,6 +60,7 @@ def test_what_can_run_is_accepted(check, sections):
         ),
         ({"stream": {"rounds": 3, "leave": LEAVE, "partners": 3}, "merge": BASE}, "stream.partners .*3 in a row share"),
         ({"merge": BASE, "overlap": {"detect": "residual"}}, "'collabedit' has anchor: base with overlap.detect"),
+        ({"merge": {"methods": [{"name": "collabedit", "detect": "residual", **BASE}]}}, "base with detect: residual"),
         (
             {"merge": {**BASE, "methods": ["collabedit", "simple_average"]}},
             "merge.methods.1 .*simple_average makes its update from local ones(.|\n)*global, collabedit",
