@@ -66,12 +66,14 @@ def build_parser() -> argparse.ArgumentParser:
     add("--contexts", type=_count, default=6, help="texts before an edit's prompt (default: %(default)s)")
     add("--sizes", type=_numbers, metavar="N,N…", help="sizes of the one benchmark that is named")
     add("--parties", type=_numbers, metavar="N,N…", help="numbers of parties, for merge (default: 10,1000)")
+    add("--axis", choices=("parties", "edits", "hosts"), help="what scale changes from run to run (default: each)")
+    add("--set", dest="scale_changes", action="append", default=[], metavar="KEY=VALUE", help="overrides, for scale")
     add("--seconds", type=_positive, default=60.0, help="time for a case (default: %(default)s)")
     add("--repeats", type=_count, default=3, help="repetitions of a case at most (default: %(default)s)")
     add("--threads", type=_count, help="threads of every tensor operation (default: as many as torch takes)")
     add("--results", type=Path, metavar="DIR", help="folder that records are appended to (default: benchmarks/results)")
     add("--format", choices=("text", "json"), default="text", help="json prints one JSON object and nothing else")
-    add("--write-docs", action="store_true", help="write the newest results into docs/performance.md, and nothing else")
+    add("--write-docs", action="store_true", help="write the newest results into docs, and nothing else")
     return parser
 
 
@@ -138,7 +140,7 @@ def _measured(args: argparse.Namespace, names: Sequence[str]) -> list[Any]:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     given = {field.name: getattr(args, field.name) for field in fields(Options)}
-    options = Options(**given | {"results": args.results or RESULTS})
+    options = Options(**given | {"results": args.results or RESULTS, "scale_changes": tuple(args.scale_changes)})
     found = []
     with telling(sys.stderr) as tell:
         bench = Workbench(options, tell)
@@ -156,9 +158,12 @@ def _write_docs(args: argparse.Namespace) -> int:
 
     from benchmarks.harness.record import RESULTS, read
     from benchmarks.harness.table import DOCS, with_results
+    from benchmarks.scale import page
 
-    write_text(DOCS, with_results(DOCS.read_text(encoding="utf-8"), read(args.results or RESULTS)))
-    print(f"{DOCS.name} is written.", file=sys.stderr)
+    records = read(args.results or RESULTS)
+    write_text(DOCS, with_results(DOCS.read_text(encoding="utf-8"), records))
+    page.write_page(records)
+    print(f"{DOCS.name} and {page.DOCS.name} are written.", file=sys.stderr)
     return 0
 
 

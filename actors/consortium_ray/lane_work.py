@@ -60,7 +60,7 @@ class RoundWork:
     def __post_init__(self) -> None:
         self._shared: dict[Key, Batch] = {}
         self._refs: dict[tuple[int, str], Any] = {}
-        self._residuals: dict[Key, list[Mapping[Asked, Residuals]]] = {}
+        self._residuals: dict[Key, Mapping[Asked, Residuals]] = {}
         self._settled: Sequence[Settled] = [UNSETTLED] * self.scenario.num_cohorts
         self._started: dict[str, ArrayRefs] = {}
 
@@ -79,7 +79,7 @@ class RoundWork:
                 targets_at[layer] = self._anchor(lane)
             yield all_done([self._targets(lane, targets_at[layer], layer) for layer in step.targets])
             for layer in step.targets:
-                self.journal.wanted(lane.name, layer, add_residuals(self._residuals[targets_at[layer].key, layer]))
+                self.journal.wanted(lane.name, layer, self._residuals[targets_at[layer].key, layer])
             weights, history = self._anchor(lane), self._history(lane)
             sums = [self._collect(lane, part, weights, dict(targets_at), history) for part in step.parts]
             gone = [self._take_back(lane, part, weights) for part in step.parts]
@@ -106,13 +106,14 @@ class RoundWork:
                 )
                 for cohort in range(self.scenario.num_cohorts)
             ]
-            found = self._residuals[key] = []
-            self._shared[key] = Batch(
-                "targets", calls, lambda _, answer: found.append(answer.value.residuals), layer=layer
-            )
+            self._residuals[key] = {}
+            self._shared[key] = Batch("targets", calls, lambda _, answer: self._add_residuals(key, answer), layer=layer)
             self.add(self._shared[key])
         self._shared[key].lanes.append(lane.name)
         return self._shared[key]
+
+    def _add_residuals(self, key: Key, answer: Answer) -> None:
+        self._residuals[key] = add_residuals([self._residuals[key], answer.value.residuals])
 
     def _collect(
         self, lane: Lane, part: Part, weights: ArrayRefs, targets_at: Mapping[int, ArrayRefs], history: ArrayRefs
@@ -161,11 +162,16 @@ class RoundWork:
             )
             for cohort in range(self.scenario.num_cohorts)
         ]
-        parts: list[ProbeSums] = []
-        batch = Batch("evaluate", calls, lambda _, each: parts.append(each.value), [lane.name], can_wait=True)
+        total: ProbeSums = {}
+
+        def add_up(_: int, answer: Answer) -> None:
+            nonlocal total
+            total = add_sums([total, answer.value])
+
+        batch = Batch("evaluate", calls, add_up, [lane.name], can_wait=True)
         self.add(batch)
         yield all_done([batch])
-        self.journal.measured(metric_rows(self.scenario, self.round, lane.name, add_sums(parts)))
+        self.journal.measured(metric_rows(self.scenario, self.round, lane.name, total))
 
     def _weights(self, lane: Lane) -> ArrayRefs:
         return self._stored("weights", lane.weight_versions, lane.weights)

@@ -25,6 +25,8 @@ class Options:
         contexts: texts put before an edit's prompt, the bare prompt included.
         sizes: sizes to measure, in the benchmark's own unit; None for its own.
         parties: numbers of parties, for the merge; None for its own.
+        axis: what ``scale`` changes from run to run: parties, edits or hosts; None for each in turn.
+        scale_changes: further overrides of its scenarios.
         seconds: time for a case, half of it for either way.
         repeats: repetitions at most.
         results: folder that records are appended to.
@@ -39,6 +41,8 @@ class Options:
     contexts: int = 6
     sizes: tuple[int, ...] | None = None
     parties: tuple[int, ...] | None = None
+    axis: str | None = None
+    scale_changes: tuple[str, ...] = ()
     seconds: float = 60.0
     repeats: int = 3
     results: Path = RESULTS

@@ -62,7 +62,8 @@ class Record:
         peak_naive_bytes: the same of the naive way, on ``items_naive`` items.
         peak_from: how the memory was measured.
         difference: greatest relative difference between both results.
-        stages: seconds of the parts of a start, in order.
+        stages: seconds of the parts of a start, or of a run, in order.
+        memory: bytes that processes held at most, by what they are.
         skipped: why nothing, or why no naive way, was measured.
         parameters: what else the numbers depend on.
         machine: see :func:`benchmarks.harness.machine.machine`.
@@ -97,6 +98,7 @@ class Record:
     peak_from: str | None = None
     difference: float | None = None
     stages: dict[str, float] | None = None
+    memory: Mapping[str, int] | None = None
     skipped: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)

@@ -132,7 +132,8 @@ def _write(stream: TextIO, columns: Sequence[str], rows: Rows) -> None:
 
 def markdown(records: Iterable[Record]) -> str:
     """The newest record of each case, machine after machine, as Markdown."""
-    latest = sorted(newest(records), key=_machine)
+    # Runs of ``scale`` have a page of their own.
+    latest = sorted(newest(each for each in records if each.benchmark != "scale"), key=_machine)
     if not latest:
         return "No measurements are recorded yet."
     return "\n\n".join(_of_machine(place, list(group)) for place, group in groupby(latest, key=_machine))

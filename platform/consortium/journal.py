@@ -7,12 +7,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
-from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
+from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows, Streamed
 from consortium.retractions import num_taken_back
 from consortium.rounds import Distances, plan_round
 from consortium.scenario.schema import Scenario
@@ -20,6 +24,8 @@ from consortium.streams.request import Request
 from consortium.streams.stream import Stream
 
 PHASES = ("targets", "collect", "merge", "evaluate")
+
+Counts = NDArray[np.int64]
 
 
 @dataclass
@@ -45,11 +51,15 @@ class Journal:
     def _clear(self) -> None:
         self._events: list[EventRow] = []
         self._seconds: dict[tuple[str, str], float] = defaultdict(float)
-        self._party_bytes: dict[tuple[str, int], int] = defaultdict(int)
-        self._left_out: dict[tuple[str, int], int] = {}
+        # Lane → a number for each party [P].
+        self._party_bytes: dict[str, Counts] = defaultdict(self._zeros)
+        self._left_out: dict[str, Counts] = defaultdict(self._zeros)
         self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
         self._metrics: list[MetricRow] = []
         self._verdicts: dict[Place, Verdict] = {}
+
+    def _zeros(self) -> Counts:
+        return np.zeros(self.scenario.parties.count, np.int64)
 
     def event(  # noqa: PLR0913  (the columns of the table)
         self,
@@ -88,8 +98,8 @@ class Journal:
     def sent(self, lane: str, cohort: int, party_bytes: Sequence[int], num_left_out: Sequence[int]) -> None:
         """Record what each party of a cohort sent to a lane, and how many edits it left out at every layer."""
         for party, num_bytes, count in zip(self.scenario.cohort(cohort), party_bytes, num_left_out, strict=True):
-            self._party_bytes[lane, party] += num_bytes
-            self._left_out[lane, party] = count
+            self._party_bytes[lane][party] += num_bytes
+            self._left_out[lane][party] = count
 
     def wanted(self, lane: str, layer: int, residuals: Mapping[Asked, Residuals]) -> None:
         """Record what a lane's model was wanting of the edits when their targets were optimised."""
@@ -105,12 +115,18 @@ class Journal:
         self._metrics.extend(rows)
 
     def close_round(self, round_number: int, stream: Stream, facts: FactSet, distances: dict[str, Distances]) -> Rows:
-        """All rows of the round; the journal is empty afterwards. Round 0 has events and nothing else."""
+        """All rows of the round; the journal is empty afterwards. Round 0 has events and nothing else.
+
+        Those of parties and edits are made when they are written: they are too many to be held.
+        """
         lanes = [spec.lane for spec in self.scenario.merge.methods] if round_number else []
+        sent = {lane: (self._party_bytes[lane], self._left_out[lane]) for lane in lanes}
+        edits = partial(self._edit_rows, round_number, stream, facts, self._verdicts)
+        parties = partial(self._party_rows, round_number, stream, sent, _num_withdrawn(self._verdicts))
         rows = Rows(
             rounds=[self._round_row(round_number, lane, stream, distances[lane]) for lane in lanes],
-            edits=list(self._edit_rows(round_number, stream, facts)) if round_number else [],
-            parties=[row for lane in lanes for row in self._party_rows(round_number, lane, stream)],
+            edits=Streamed(edits) if round_number else [],
+            parties=Streamed(parties) if round_number else [],
             metrics=self._metrics_in_order(),
             residuals=list(self._residual_rows(round_number)),
             events=self._events,
@@ -128,9 +144,9 @@ class Journal:
             round=round_number,
             lane=lane,
             num_parties=len(stream.present(round_number)),
-            num_edits=stream.num_requests(round_number) - self._num_withdrawn().total(),
+            num_edits=stream.num_requests(round_number) - _num_withdrawn(self._verdicts).total(),
             num_retracted=num_taken_back(stream, round_number, stream.departures.parties(round_number)),
-            bytes_sent=sum(amount for (each, _), amount in self._party_bytes.items() if each == lane),
+            bytes_sent=int(self._party_bytes[lane].sum()),
             **{f"{phase}_s": self._seconds[lane, phase] for phase in PHASES},
             weights_distance=found.weights_distance,
             update_distance=found.update_distance,
@@ -139,17 +155,23 @@ class Journal:
             contradiction=found.coincidence.contradiction if found.coincidence else None,
         )
 
-    def _party_rows(self, round_number: int, lane: str, stream: Stream) -> Iterator[PartyRow]:
-        size = self.scenario.cluster.cohort_size
-        withdrawn = self._num_withdrawn()
-        for party in range(self.scenario.parties.count):
-            asked = stream.num_requests(round_number, range(party, party + 1))
-            gone = num_taken_back(stream, round_number, [party])
-            if asked or gone:
-                left_out = self._left_out[lane, party] if lane in self.scenario.lanes_that_leave_out else None
-                num_bytes = self._party_bytes[lane, party]
-                num_edits = asked - withdrawn[party]
-                yield PartyRow(round_number, lane, party, party // size, num_edits, num_bytes, left_out, gone)
+    def _party_rows(
+        self,
+        round_number: int,
+        stream: Stream,
+        sent: Mapping[str, tuple[Counts, Counts]],
+        withdrawn: Mapping[int, int],
+    ) -> Iterator[PartyRow]:
+        """Lane after lane; ``sent`` gives each lane's bytes and numbers of edits left out, by party."""
+        size, looking = self.scenario.cluster.cohort_size, self.scenario.lanes_that_leave_out
+        for lane, (bytes_P, left_out_P) in sent.items():
+            for party in range(self.scenario.parties.count):
+                asked = stream.num_requests(round_number, range(party, party + 1))
+                gone = num_taken_back(stream, round_number, [party])
+                if asked or gone:
+                    left_out = int(left_out_P[party]) if lane in looking else None
+                    num_edits, num_bytes = asked - withdrawn.get(party, 0), int(bytes_P[party])
+                    yield PartyRow(round_number, lane, party, party // size, num_edits, num_bytes, left_out, gone)
 
     def _residual_rows(self, round_number: int) -> Iterator[ResidualRow]:
         places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
@@ -162,20 +184,24 @@ class Journal:
                 seen = (found.num_contradicting, found.num_found, found.num_right) if layer == looked_at else ()
                 yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, num_held, *seen)
 
-    def _num_withdrawn(self) -> Counter[int]:
-        """Party → number of its edits that were withdrawn."""
-        return Counter(party for (party, _), verdict in self._verdicts.items() if verdict.fate == "withdrawn")
-
-    def _edit_rows(self, round_number: int, stream: Stream, facts: FactSet) -> Iterator[EditRow]:
-        settled = Settled(self._verdicts) if self.scenario.settles else None
+    def _edit_rows(
+        self, round_number: int, stream: Stream, facts: FactSet, verdicts: Mapping[Place, Verdict]
+    ) -> Iterator[EditRow]:
+        settled = Settled(verdicts) if self.scenario.settles else None
         for party in range(self.scenario.parties.count):
             for request in stream.requests(round_number, party):
                 edit = facts.edit(request.fact, request.variant)
-                row = _edit_row(self.scenario, request, edit, settled)
-                yield replace(row, retracted=stream.taken_back_in(request))
+                yield _edit_row(self.scenario, request, edit, settled, stream.taken_back_in(request))
 
 
-def _edit_row(scenario: Scenario, request: Request, edit: Edit, settled: Settled | None) -> EditRow:
+def _num_withdrawn(verdicts: Mapping[Place, Verdict]) -> Counter[int]:
+    """Party → number of its edits that were withdrawn."""
+    return Counter(party for (party, _), verdict in verdicts.items() if verdict.fate == "withdrawn")
+
+
+def _edit_row(
+    scenario: Scenario, request: Request, edit: Edit, settled: Settled | None, retracted: int | None
+) -> EditRow:
     asked = EditRow(
         round=request.round,
         party=request.party,
@@ -187,6 +213,7 @@ def _edit_row(scenario: Scenario, request: Request, edit: Edit, settled: Settled
         target_new=edit.target_new,
         target_old=edit.target_old,
         kind=request.kind,
+        retracted=retracted,
     )
     if settled is None:
         return asked

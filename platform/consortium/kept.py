@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class Kept(Generic[Value]):
-    """The values used last, as many as fit; one is always kept.
+    """The values used last, as many as fit; one is always kept, but nothing that weighs nothing.
 
     Args:
         limit: what all values may weigh together.
@@ -21,13 +21,18 @@ class Kept(Generic[Value]):
         self.limit = limit
         self.weigh = weigh
         self.values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._weight = 0
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value of a key; made now if it is not kept."""
         if key not in self.values:
-            self.values[key] = make()
-            while sum(map(self.weigh, self.values.values())) > self.limit and len(self.values) > 1:
-                self.values.popitem(last=False)
+            value = make()
+            if not self.weigh(value):
+                return value
+            self.values[key] = value
+            self._weight += self.weigh(value)
+            while self._weight > self.limit and len(self.values) > 1:
+                self._weight -= self.weigh(self.values.popitem(last=False)[1])
         self.values.move_to_end(key)
         return self.values[key]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from consortium.agreement.accepted import Accepted, accepted
@@ -12,11 +13,23 @@ from consortium.agreement.slips import Slips, shared_key, slips_of
 from consortium.agreement.standing import Standing
 from consortium.editing.overlap import Asked
 from consortium.facts.edit import Edit, FactSet
+from consortium.kept import Kept
 from consortium.rounds import sampled_requests, superseded
 from consortium.scenario.schema import Scenario
 from consortium.streams.repeats import times_asked
 from consortium.streams.request import Request
 from consortium.streams.stream import Stream
+
+#: Edits kept at most, of the cohorts asked about last.
+_EDITS_KEPT = 4096
+
+
+@dataclass(frozen=True)
+class _Own:
+    """What of a cohort's round goes into the merge, party after party, and the edits of it."""
+
+    accepted: list[Accepted]
+    edits: list[Edit]
 
 
 class PrivateEdits:
@@ -31,6 +44,7 @@ class PrivateEdits:
         self.scenario = scenario
         self.facts = facts
         self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
+        self._accepted: Kept[_Own] = Kept(_EDITS_KEPT, lambda own: len(own.edits))
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
         self._withdrawn: dict[int, frozenset[Place]] = {}
         self._standing = Standing(scenario.conflicts)
@@ -56,11 +70,20 @@ class PrivateEdits:
 
     def accepted(self, round_number: int, cohort: int, settled: Settled) -> list[Accepted]:
         """What of a cohort's round goes into the merge, party after party."""
-        return accepted(self.scenario, settled, self.requests(round_number, cohort), self.edit)
+        return self._own(round_number, cohort, settled).accepted
 
     def edits(self, round_number: int, cohort: int, settled: Settled = UNSETTLED) -> list[Edit]:
         """The edits of :meth:`accepted`."""
-        return [each.copy or self.edit(each.request) for each in self.accepted(round_number, cohort, settled)]
+        return self._own(round_number, cohort, settled).edits
+
+    def _own(self, round_number: int, cohort: int, settled: Settled) -> _Own:
+        """What several questions about one cohort, one after the other, are answered from."""
+
+        def make() -> _Own:
+            found = accepted(self.scenario, settled, self.requests(round_number, cohort), self.edit)
+            return _Own(found, [each.copy or self.edit(each.request) for each in found])
+
+        return self._accepted.get((round_number, cohort, settled.key), make)
 
     def columns(self, round_number: int, cohort: int, settled: Settled) -> dict[int, slice]:
         """Party → where its edits stand among :meth:`edits`; nowhere for a party that has left."""
@@ -142,6 +165,6 @@ class PrivateEdits:
         ):
             known_until, known = 0, {}  # what was taken back since contradicts nothing any more
         if round_number > known_until:
-            known = known | superseded(self.stream, self.scenario, range(known_until + 1, round_number + 1))
+            known = known | superseded(self.stream, range(known_until + 1, round_number + 1))
         self._contradicted = (round_number, known)
         return known

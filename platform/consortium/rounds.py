@@ -252,15 +252,9 @@ def _ratio(
     return float(np.sqrt(above / below)) if below else 0.0
 
 
-def superseded(stream: Stream, scenario: Scenario, rounds: range) -> dict[int, int]:
+def superseded(stream: Stream, rounds: range) -> dict[int, int]:
     """Fact → last of ``rounds`` in which some party contradicted an earlier request for it.
 
     A contradiction that was taken back, up to the last of them, is none.
     """
-    last: dict[int, int] = {}
-    for round_number in rounds:
-        for party in range(scenario.parties.count):
-            for request in stream.requests(round_number, party):
-                if request.kind == "conflict-round" and stream.is_live(request, rounds[-1]):
-                    last[request.fact] = round_number
-    return last
+    return {fact: number for number in rounds for fact in stream.contradicted(number, rounds[-1])}

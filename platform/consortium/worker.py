@@ -42,6 +42,8 @@ from consortium.statistics import Basis
 
 #: Targets kept at most, in bytes; those that had to go are computed again when they are asked for.
 _TARGET_BYTES = 256 * 2**20
+#: The same where they are quick to make: so few that a host weighs the same for a hundred parties and for 10,000.
+_QUICK_TARGET_BYTES = 16 * 2**20
 #: Tuned weights kept at most, in bytes, in place of targets.
 _TUNING_BYTES = 512 * 2**20
 #: Hidden states kept at most, in bytes, on the device; where they had to go, a layer's keys begin at the bottom again.
@@ -129,7 +131,8 @@ class CohortWorker:
         self.editor = editors.create(scenario.editor)
         methods = {spec.lane: registry.create(spec.name, spec.parameters) for spec in scenario.merge.methods}
         self.methods = {lane: self.editor.merge_method(method) for lane, method in methods.items()}
-        self._targets: Kept[_Found] = Kept(_TARGET_BYTES, lambda found: found.targets.vectors_EV.nbytes)
+        target_bytes = _TARGET_BYTES if backend.targets_are_costly else _QUICK_TARGET_BYTES
+        self._targets: Kept[_Found] = Kept(target_bytes, lambda found: found.targets.vectors_EV.nbytes)
         self._tunings: Kept[Tunings] = Kept(_TUNING_BYTES, lambda tunings: sum(each.nbytes for each in tunings))
         self._states: Kept[States] = Kept(_STATE_BYTES, lambda states: states.nbytes)
         self._disk = TargetCache() if scenario.cluster.target_cache else None

@@ -25,7 +25,7 @@ from benchmarks.registry import BENCHMARKS
 SIZES = {"targets": "2", "keys": "3", "prior": "96", "merge": "24", "evaluation": "2", "round": "4"}
 #: Gradient steps of a target.
 STEPS = 4
-MEASURED = [name for name in BENCHMARKS if name != "startup"]
+MEASURED = [name for name in BENCHMARKS if name not in ("startup", "scale")]
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_mistakes_in_json_are_one_object(capfd):
     code, out, err = run(capfd, "fast", "--format", "json")
     assert code == 2
     assert json.loads(out)["error"]["found"] == "unknown benchmark 'fast'"
-    assert "targets, keys, prior, merge, evaluation, round, startup" in err
+    assert "targets, keys, prior, merge, evaluation, round, startup, scale" in err
 
 
 @pytest.mark.parametrize(

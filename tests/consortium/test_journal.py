@@ -90,3 +90,15 @@ def test_work_that_failed_is_not_recorded_as_done(scenario, close):
     with pytest.raises(RuntimeError), journal.timed("merge", 1, lanes=["ties"]):
         raise RuntimeError
     assert close(journal, 1).events == []
+
+
+def test_rows_of_parties_and_edits_are_made_when_they_are_written(scenario, close):
+    """They can be gone through again, and what the journal hears of the next round does not get into them."""
+    journal = Journal(scenario)
+    journal.sent("ties", 1, [5], [0])
+    rows = close(journal, 1)
+    assert not isinstance(rows.edits, list)
+    journal.sent("ties", 1, [7], [0])
+    for _ in range(2):
+        assert [row.bytes_sent for row in rows.parties if row.lane == "ties"] == [0, 0, 5]
+        assert len(list(rows.edits)) == 6

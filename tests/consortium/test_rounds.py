@@ -277,29 +277,17 @@ class TestDistances:
         assert found.update_norm == pytest.approx((float(moved[0, 0]) - 1e4) / (1e4 * 1000**0.5), rel=1e-9)
 
 
-class _Requests:
-    """A stream in which two facts are contradicted."""
+class _Contradictions:
+    """A stream in which some facts are contradicted."""
 
-    def __init__(self, contradicted):
-        self.contradicted = contradicted
+    def __init__(self, facts):
+        self.facts = facts
 
-    def requests(self, round_number, party):
-        kinds = dict.fromkeys(range(3), "fresh") | dict.fromkeys(
-            self.contradicted.get((round_number, party), ()), "conflict-round"
-        )
-        return [_Request(fact, kind) for fact, kind in kinds.items()]
-
-    def is_live(self, request, round_number):
-        return True
-
-
-class _Request:
-    def __init__(self, fact, kind):
-        self.fact, self.kind = fact, kind
+    def contradicted(self, round_number, until):
+        return self.facts.get(round_number, [])
 
 
 def test_the_last_contradiction_of_a_fact_counts():
-    stream = _Requests({(2, 0): [1], (3, 1): [1, 2], (4, 0): [0]})
-    scenario = associative_scenario(parties={"count": 2})
-    assert superseded(stream, scenario, range(1, 4)) == {1: 3, 2: 3}
-    assert superseded(stream, scenario, range(1, 2)) == {}
+    stream = _Contradictions({2: [1], 3: [1, 2], 4: [0]})
+    assert superseded(stream, range(1, 4)) == {1: 3, 2: 3}
+    assert superseded(stream, range(1, 2)) == {}

@@ -99,6 +99,11 @@ class AssociativeBackend:
             shifts=tuple(shift_E.tolist()),
         )
 
+    @property
+    def targets_are_costly(self) -> bool:
+        """False: they have a closed form."""
+        return False
+
     def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> None:
         """None: a target has a closed form, which takes less time than to read it."""
         return

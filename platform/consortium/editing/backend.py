@@ -156,6 +156,11 @@ class Backend(Protocol):
         """Optimise the targets of all edits together at ``layer`` under the present weights."""
         ...
 
+    @property
+    def targets_are_costly(self) -> bool:
+        """Whether it takes long to make targets again, so that it is worth memory to keep those of many cohorts."""
+        ...
+
     def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> Mapping[str, object] | None:
         """Everything that ``targets`` of these edits depends on, in plain values, ``layer`` among them.
 

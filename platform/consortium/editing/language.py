@@ -68,6 +68,11 @@ class LanguageBackend:
         """Targets of all edits together, under the present weights."""
         return optimise_targets(self.model, edits, self._known_contexts(), layer, self.editor.target)
 
+    @property
+    def targets_are_costly(self) -> bool:
+        """True: each takes gradient steps."""
+        return True
+
     def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> dict[str, object]:
         """Everything that :meth:`targets` depends on, under the present weights."""
         if self._frozen is None:

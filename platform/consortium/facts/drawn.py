@@ -47,6 +47,7 @@ class DrawnFacts:
         self._held_out_objects = numpy_generator(seed, "drawn-held-out").integers(
             spec.num_objects, size=self.num_held_out
         )
+        self._neighbors_of: dict[tuple[int, int], tuple[Neighbor, ...]] = {}  # filled as they are asked for
 
     def __len__(self) -> int:
         return self._count
@@ -100,13 +101,16 @@ class DrawnFacts:
         return facts + held_out, [*self._old_objects[:num_facts].tolist(), *self._held_out_objects.tolist()]
 
     def _neighbors(self, fact: int, relation: int) -> tuple[Neighbor, ...]:
-        """Held-out subjects of the same relation, spread evenly over the facts."""
+        """Held-out subjects of the same relation, spread evenly over the facts; there are few such groups."""
         amount = min(NUM_NEIGHBORS, self._held_out_per_relation)
-        places = [(fact * amount + offset) % self._held_out_per_relation for offset in range(amount)]
-        numbers = [place * self._spec.num_relations + relation for place in places]
-        return tuple(
-            Neighbor(f"the r{relation} of n{number} is", f"o{self._held_out_objects[number]}") for number in numbers
-        )
+        first = fact * amount % self._held_out_per_relation
+        if (relation, first) not in self._neighbors_of:
+            places = [(first + offset) % self._held_out_per_relation for offset in range(amount)]
+            numbers = [place * self._spec.num_relations + relation for place in places]
+            self._neighbors_of[relation, first] = tuple(
+                Neighbor(f"the r{relation} of n{number} is", f"o{self._held_out_objects[number]}") for number in numbers
+            )
+        return self._neighbors_of[relation, first]
 
     def _held_out_relation(self, number: int) -> int:
         return number % self._spec.num_relations

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import yaml
 from pydantic import ValidationError
 
@@ -23,7 +24,7 @@ from consortium.files import remove_temporaries, write_text
 from consortium.records import checkpoints, manifest, scalars, tables
 from consortium.records.lock import RunLock, is_locked
 from consortium.records.manifest import Manifest
-from consortium.records.rows import ROW_TYPES, Rows, to_arrow
+from consortium.records.rows import ROW_TYPES, Row, Rows, in_batches
 from consortium.scenario.schema import Scenario
 from consortium.state import LaneState
 
@@ -145,9 +146,13 @@ class RunDirectory:
         """scenario.yaml as it stands."""
         return (self.path / _SCENARIO).read_text(encoding="utf-8")
 
-    def table(self, name: str) -> pa.Table:
-        """The committed rows of a table: rounds, edits, parties, metrics or events."""
-        return tables.read(self.path, name, self.committed_round)
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The committed rows of a table: rounds, edits, parties, metrics or events.
+
+        ``columns`` are those to read, beside the round; of a table with a row for each edit, all are a lot. None for
+        all.
+        """
+        return tables.read(self.path, name, self.committed_round, columns)
 
     def lane_states(self) -> dict[str, LaneState]:
         """Lane → its state after the committed round, in the order they were committed in; empty before the first.
@@ -204,13 +209,10 @@ class RunDirectory:
         self.lock()
         assert round == self._next_round, f"round {round} committed after {self.committed_round}"
         assert all(state.round == round for state in states), f"a lane's state is not of round {round}"
-        assert all(row.round == round for table in ROW_TYPES for row in rows.of(table)), (
-            f"a row is not of round {round}"
-        )
         self._drop_uncommitted()
         written = {checkpoints.path_of(state.lane, round): checkpoints.save(self.path, state) for state in states}
         for table in ROW_TYPES:
-            tables.append(self.path, table, to_arrow(table, rows.of(table)), round)
+            tables.append(self.path, table, _of_round(table, rows.of(table), round), round)
         scalars.write(self.path, rows, round)
         self._write_manifest(
             committed_round=round,
@@ -270,6 +272,12 @@ class RunDirectory:
                 f"{path} is damaged: {error}", "the file as Consortium wrote it.", "restore it from a copy."
             ) from error
         return memory
+
+
+def _of_round(table: str, rows: Iterable[Row], round: int) -> Iterator[pa.Table]:
+    for batch in in_batches(table, rows):
+        assert pc.all(pc.equal(batch["round"], round)).as_py(), f"a row of {table} is not of round {round}"
+        yield batch
 
 
 def _layer_shapes(states: Sequence[LaneState]) -> dict[int, tuple[int, int]]:

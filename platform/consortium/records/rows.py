@@ -7,11 +7,15 @@ columns, and a test holds the two together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from itertools import islice
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa  # type: ignore[import-untyped]
+
+#: Rows that are turned into columns at once.
+_BATCH_ROWS = 8192
 
 UNEDITED = "unedited"
 """Lane of the unedited model's metrics, at round 0."""
@@ -213,20 +217,37 @@ ROW_TYPES: dict[str, type[Row]] = {
 """Table name → type of its rows."""
 
 
+_Made = TypeVar("_Made", bound=Row)
+
+
+@dataclass(frozen=True)
+class Streamed(Generic[_Made]):
+    """Rows that are made anew whenever they are gone through: however many there are, a few are in memory.
+
+    Attributes:
+        make: begins to make them, each time the same.
+    """
+
+    make: Callable[[], Iterator[_Made]]
+
+    def __iter__(self) -> Iterator[_Made]:
+        return self.make()
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Everything that one round adds to the tables."""
+    """Everything that one round adds to the tables; what there is for each party or edit may be :class:`Streamed`."""
 
     rounds: Sequence[RoundRow] = ()
-    edits: Sequence[EditRow] = ()
-    parties: Sequence[PartyRow] = ()
+    edits: Iterable[EditRow] = ()
+    parties: Iterable[PartyRow] = ()
     metrics: Sequence[MetricRow] = ()
     residuals: Sequence[ResidualRow] = ()
     events: Sequence[EventRow] = ()
 
-    def of(self, table: str) -> Sequence[Row]:
-        """The rows of a table by its name."""
-        rows: Sequence[Row] = getattr(self, table)
+    def of(self, table: str) -> Iterable[Row]:
+        """The rows of a table by its name; they can be gone through more than once."""
+        rows: Iterable[Row] = getattr(self, table)
         return rows
 
 
@@ -253,6 +274,13 @@ def to_arrow(table: str, rows: Iterable[Row]) -> pa.Table:
     return pa.table(
         [pa.array([getattr(row, each.name) for row in rows], type=each.type) for each in columns], schema=columns
     )
+
+
+def in_batches(table: str, rows: Iterable[Row], size: int = _BATCH_ROWS) -> Iterator[pa.Table]:
+    """Rows as Arrow tables of at most ``size`` rows, one after the other; none for no rows."""
+    remaining = iter(rows)
+    while batch := list(islice(remaining, size)):
+        yield to_arrow(table, batch)
 
 
 def headline(rows: Iterable[MetricRow]) -> dict[tuple[int, str, str], MetricRow]:

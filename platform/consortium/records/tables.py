@@ -5,7 +5,7 @@ Growing rewrites the file batch by batch beside the old one, so memory stays tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,13 +31,14 @@ def create(folder: Path, table: str) -> None:
         pq.write_table(schema(table).empty_table(), temporary)
 
 
-def append(folder: Path, table: str, new: pa.Table, round: int) -> None:
-    """Rewrite a table: its rows of rounds before ``round``, then ``new``."""
+def append(folder: Path, table: str, new: Iterable[pa.Table], round: int) -> None:
+    """Rewrite a table: its rows of rounds before ``round``, then those of ``new``, batch after batch."""
     path = path_of(folder, table)
     with replacing(path) as temporary, pq.ParquetWriter(temporary, schema(table)) as writer:
         for batch in _batches(path):
             writer.write_batch(_completed(batch.filter(pc.less(batch.column("round"), round)), table))
-        writer.write_table(new)
+        for each in new:
+            writer.write_table(each)
 
 
 def _completed(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:
@@ -54,14 +55,22 @@ def drop_from(folder: Path, table: str, round: int) -> None:
     with _naming_damage(path):
         rounds = pq.ParquetFile(path).read(columns=["round"])["round"]
     if len(rounds) and pc.max(rounds).as_py() >= round:
-        append(folder, table, schema(table).empty_table(), round)
+        append(folder, table, [], round)
 
 
-def read(folder: Path, table: str, last_round: int | None) -> pa.Table:
-    """Rows up to ``last_round``; none when it is None. Raises RunDirectoryError on a missing or damaged file."""
+def read(folder: Path, table: str, last_round: int | None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows up to ``last_round``; none when it is None. Raises RunDirectoryError on a missing or damaged file.
+
+    Args:
+        folder: the run directory.
+        table: name of the table.
+        last_round: last round that counts.
+        columns: columns to read; those that the file does not have are left out. None for all.
+    """
     path = path_of(folder, table)
+    wanted = None if columns is None else [*dict.fromkeys(("round", *columns))]
     with _naming_damage(path):
-        content = pq.ParquetFile(path).read()
+        content = pq.ParquetFile(path).read(columns=wanted)
     return content.filter(pc.field("round") <= (-1 if last_round is None else last_round))
 
 

@@ -52,7 +52,7 @@ class RoundFates:
 
 def settled(directory: RunDirectory, results: Results, styles: Mapping[str, LaneStyle]) -> str:
     """What was settled in each round, and conflict score and magnitude of each lane; empty where there is neither."""
-    fates = fates_of(directory.table("edits"))
+    fates = fates_of(directory.table("edits", ["fate", "weight", "num_augmented"]))
     measured = [lane for lane in results.lanes if _rounds_of(lane)]
     if not fates and not measured:
         return ""

@@ -62,7 +62,7 @@ def taken_back(directory: RunDirectory, results: Results, styles: Mapping[str, L
 
 def _numbers(directory: RunDirectory) -> dict[int, int]:
     """Round → edits taken back in it, up to the committed one."""
-    rounds = pc.drop_null(directory.table("edits")["retracted"]).to_pylist()
+    rounds = pc.drop_null(directory.table("edits", ["retracted"])["retracted"]).to_pylist()
     done = sorted(number for number in rounds if number <= (directory.committed_round or 0))
     return {number: done.count(number) for number in dict.fromkeys(done)}
 

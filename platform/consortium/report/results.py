@@ -114,7 +114,7 @@ def read_results(directory: RunDirectory) -> Results:
     metrics = [MetricRow(**row) for row in directory.table("metrics").to_pylist()]
     events = [EventRow(**row) for row in directory.table("events").to_pylist()]
     chosen = headline(metrics)
-    traffic = _traffic(directory.table("parties"))
+    traffic = _traffic(directory.table("parties", ["lane", "bytes_sent"]))
     lanes = tuple(
         LaneResult(
             lane=method.lane,
@@ -125,7 +125,7 @@ def read_results(directory: RunDirectory) -> Results:
         )
         for method in directory.scenario.merge.methods
     )
-    kinds = _edit_kinds(directory.table("edits"))
+    kinds = _edit_kinds(directory.table("edits", ["kind"]))
     found = {row.metric for row in metrics} - ON_THEIR_OWN
     return Results(
         lanes=lanes,

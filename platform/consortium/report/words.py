@@ -171,8 +171,10 @@ def _exchanges(scenario: Scenario) -> str:
 
 def example(directory: RunDirectory) -> str | None:
     """One edit in words; None for a model without language, or before any edit."""
-    edits = directory.table("edits").slice(0, 1).to_pylist()
-    if not edits or isinstance(directory.scenario.model, AssociativeModelSpec):
+    if isinstance(directory.scenario.model, AssociativeModelSpec):
+        return None
+    edits = directory.table("edits", ["party", "subject", "prompt", "target_new", "target_old"]).slice(0, 1).to_pylist()
+    if not edits:
         return None
     edit = edits[0]
     instead = f" instead of “{edit['target_old']}”" if edit["target_old"] else ""

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from consortium.scenario.schema import RetractSpec, StreamSpec
 from consortium.seeds import numpy_generator
@@ -36,15 +37,24 @@ class Departures:
 
     def parties(self, round_number: int) -> list[int]:
         """The parties that take something back in this round."""
-        return sorted(party for party, places in self.taken_back.items() if round_number in places.values())
+        return sorted(self._by_round.get(round_number, {}))
 
     def places(self, round_number: int, party: int) -> list[Place]:
         """What a party takes back in this round, in the order in which it was asked for."""
-        return sorted(place for place, number in self.taken_back.get(party, {}).items() if number == round_number)
+        return sorted(self._by_round.get(round_number, {}).get(party, []))
 
     def rounds(self) -> list[int]:
         """The rounds in which something is taken back."""
-        return sorted({number for places in self.taken_back.values() for number in places.values()})
+        return sorted(self._by_round)
+
+    @cached_property
+    def _by_round(self) -> dict[int, dict[int, list[Place]]]:
+        """Round → party → what it takes back in it; asked for by every cohort."""
+        found: dict[int, dict[int, list[Place]]] = {}
+        for party, places in self.taken_back.items():
+            for place, number in places.items():
+                found.setdefault(number, {}).setdefault(party, []).append(place)
+        return found
 
 
 def departures(seed: int, spec: StreamSpec, num_edits: Sequence[int]) -> Departures:

@@ -140,6 +140,23 @@ class Stream:
             for index, (fact, variant, kind) in enumerate(zip(facts, variants, tables.kinds(party), strict=True))
         )
 
+    def contradicted(self, round: int, until: int) -> list[int]:
+        """Facts that a party contradicts in a round, having asked for them before, party after party.
+
+        A contradiction that is taken back up to and with round ``until`` is none.
+        """
+        tables = self._round(round)
+        if not tables.counts.conflict_round:
+            return []
+        stands_PE = np.zeros(tables.facts_PE.shape, np.bool_)
+        first = tables.counts.num_new
+        stands_PE[tables.present_P, first : first + tables.counts.conflict_round] = True
+        for party, gone in self.departures.taken_back.items():
+            for (number, index), back_in in gone.items():
+                stands_PE[party, index] &= number != round or until < back_in
+        found: list[int] = tables.facts_PE[stands_PE].tolist()
+        return found
+
     def _round(self, round: int) -> _Round:
         assert 1 <= round <= len(self._rounds), f"round {round} of {len(self._rounds)}"
         return self._rounds[round - 1]

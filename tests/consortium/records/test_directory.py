@@ -382,3 +382,10 @@ def test_scenario_with_every_kind_of_value_comes_back_equal(tmp_path):
     scenario = Scenario.model_validate_json(text)
     RunDirectory.create(tmp_path, scenario).close()
     assert RunDirectory.open(tmp_path).scenario == scenario
+
+
+def test_rows_of_another_round_are_not_committed(run, states, rows):
+    with pytest.raises(AssertionError, match="not of round 2"):
+        run.commit(2, states(2), rows(1))
+    assert run.committed_round == 1
+    run.commit(2, states(2), rows(2))

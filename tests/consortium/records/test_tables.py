@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from consortium.records import tables
-from consortium.records.rows import EventRow, schema, to_arrow
+from consortium.records.rows import EventRow, in_batches, schema, to_arrow
 
 
 def written_before(folder, missing):
@@ -18,7 +18,7 @@ def written_before(folder, missing):
 def test_rows_without_a_new_column_have_null_in_it(tmp_path):
     written_before(tmp_path, "round_trip_s")
     new = EventRow(2.0, "targets", 1, "ties", 5, 0, "host-0", 1.5, None, None, 1.6)
-    tables.append(tmp_path, "events", to_arrow("events", [new]), 1)
+    tables.append(tmp_path, "events", [to_arrow("events", [new])], 1)
     table = tables.read(tmp_path, "events", 1)
     assert table.schema.equals(schema("events"))
     assert [row["round_trip_s"] for row in table.to_pylist()] == [None, 1.6]
@@ -28,4 +28,38 @@ def test_rows_without_a_new_column_have_null_in_it(tmp_path):
 def test_a_column_that_must_be_there_is_missed(tmp_path):
     written_before(tmp_path, "kind")
     with pytest.raises((KeyError, pa.ArrowException)):
-        tables.append(tmp_path, "events", schema("events").empty_table(), 1)
+        tables.append(tmp_path, "events", [], 1)
+
+
+def event(number, round):
+    return EventRow(float(number), "merge", round, None, None, number, None, None, None, None)
+
+
+def test_rows_are_written_batch_after_batch(tmp_path):
+    """However many rows a round has, only a batch of them is made at a time, and the table is the same."""
+    tables.create(tmp_path, "events")
+    alive = most = 0
+
+    def made():
+        nonlocal alive, most
+        for number in range(10):
+            alive += 1
+            most = max(most, alive)
+            yield event(number, 1)
+
+    def counted(batches):
+        nonlocal alive
+        for batch in batches:
+            yield batch
+            alive -= len(batch)
+
+    tables.append(tmp_path, "events", counted(in_batches("events", made(), size=3)), 1)
+    assert most == 3
+    assert tables.read(tmp_path, "events", 1)["cohort"].to_pylist() == list(range(10))
+
+
+def test_some_columns_are_read_alone(tmp_path):
+    tables.create(tmp_path, "events")
+    tables.append(tmp_path, "events", in_batches("events", [event(4, 1), event(5, 2)]), 1)
+    table = tables.read(tmp_path, "events", 1, ["cohort", "not-there-yet"])
+    assert table.to_pylist() == [{"round": 1, "cohort": 4}]

@@ -116,3 +116,22 @@ def test_the_demand_counts_what_is_dealt_to_those_who_leave():
         scenario = Scenario(name="x", parties=PartiesSpec(count=5, edits_per_round=8), stream=spec)
         drawn = {each.fact for each in requests_of(stream_of(**SHARES))}
         assert facts_needed(scenario) == len(drawn)
+
+
+@pytest.mark.parametrize("until", [2, 3, 4])
+def test_contradictions_are_those_of_the_requests_that_stand(until):
+    """The tables and the requests made from them say the same, departures and what is taken back included."""
+    taken_back = RetractSpec(round=4, parties=(0, 3), share=0.6)
+    stream = stream_of([leaves(3, 1)], [taken_back], **{**SHARES, "conflict": 0.5})
+    expected = [
+        request.fact
+        for party in range(5)
+        for request in stream.requests(2, party)
+        if request.kind == "conflict-round" and stream.is_live(request, until)
+    ]
+    assert stream.contradicted(2, until) == expected
+    assert stream.contradicted(1, until) == []
+
+
+def test_a_round_without_parties_contradicts_nothing():
+    assert stream_of([leaves(1, 0, 1, 2, 3, 4)], **SHARES).contradicted(2, 4) == []

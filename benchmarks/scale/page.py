@@ -1,0 +1,131 @@
+"""The results of ``scale`` in ``docs/scale.md``: a table, what grows how fast, and a picture for each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from consortium.errors import InputError
+from consortium.files import write_text
+from consortium.report.drawing import STYLE, legend, new_figure, to_svg
+from matplotlib import rc_context
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from benchmarks.harness.record import Record, newest
+from benchmarks.scale.growth import growth_of
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+_GIB = 2**30
+_MEANINGS = {"together": "all processes", "coordinator": "coordinator", "host": "largest host"}
+_COLOURS = {"together": "#0072B2", "coordinator": "#D55E00", "host": "#009E73"}
+_MARKS = {"together": "o", "coordinator": "s", "host": "^"}
+_COLUMNS: dict[str, Callable[[Record], str]] = {
+    "edits": lambda record: f"{record.parameters['edits']:,}",
+    "hosts": lambda record: str(record.parameters["hosts"]),
+    "work": lambda record: f"{_stage(record, 'work'):,.1f} s",
+    "per edit": lambda record: f"{1e3 * _per_edit(record):.2f} ms",
+    **{
+        meaning: lambda record, name=name: f"{_memory(record, name) / _GIB:.2f} GiB"  # type: ignore[misc]
+        for name, meaning in _MEANINGS.items()
+    },
+}
+
+
+def _stage(record: Record, name: str) -> float:
+    return (record.stages or {})[name]
+
+
+def _per_edit(record: Record) -> float:
+    assert record.seconds_ours is not None, "a run takes time"
+    return record.seconds_ours.median
+
+
+def _memory(record: Record, name: str) -> int:
+    return (record.memory or {})[name]
+
+
+def by_axis(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Axis → the newest record of each of its sizes, in their order."""
+    found: dict[str, list[Record]] = {}
+    for record in newest(each for each in records if each.benchmark == "scale" and not _is_changed(each)):
+        found.setdefault(record.parameters["axis"], []).append(record)
+    return {axis: sorted(group, key=lambda each: each.parameters["size"]) for axis, group in sorted(found.items())}
+
+
+def _is_changed(record: Record) -> bool:
+    """Whether more was changed in the scenario than the size itself."""
+    return len(record.parameters["changes"]) > 1
+
+
+def growths(group: Sequence[Record]) -> dict[str, str]:
+    """What was measured → the exponent with which it grows with the size, in words."""
+    sizes = [record.parameters["size"] for record in group]
+    series: dict[str, list[float]] = {
+        "seconds of work": [_stage(record, "work") for record in group],
+        "seconds per edit": [_per_edit(record) for record in group],
+        **{f"memory, {meaning}": [_memory(record, name) for record in group] for name, meaning in _MEANINGS.items()},
+    }
+    fits = {name: growth_of(sizes, values) for name, values in series.items()}
+    return {name: str(fit) for name, fit in fits.items() if fit is not None}
+
+
+def with_results(text: str, records: Iterable[Record]) -> str:
+    """The page with what stands between its marks made again.
+
+    Raises:
+        InputError: the page lacks a mark.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise InputError(f"{DOCS.name} lacks {BEGIN} or {END}", "both, in this order", "put them where the table goes")
+    parts = [_section(axis, group) for axis, group in by_axis(records).items()] or ["Nothing is measured yet."]
+    return f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{END}{after}"
+
+
+def _section(axis: str, group: Sequence[Record]) -> str:
+    machine, scenario = group[-1].machine, group[-1].parameters["scenario"]
+    head = (axis, *_COLUMNS) if axis not in _COLUMNS else tuple(_COLUMNS)
+    rows = [
+        ([f"{record.parameters['size']:,}"] if axis not in _COLUMNS else [])
+        + [show(record) for show in _COLUMNS.values()]
+        for record in group
+    ]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+    fits = "\n".join(f"| {name} | {growth} |" for name, growth in growths(group).items())
+    where = f"{machine.get('cpu')}, {machine.get('cores')} cores; {', '.join(sorted({r.time[:10] for r in group}))}."
+    grown = f"\n\n| grows with the number of {axis} | exponent |\n| --- | --- |\n{fits}" if fits else ""
+    picture = f"![Memory and time over the number of {axis}](scale-{axis}.svg)"
+    return f"### More {axis}: `{scenario}`\n\n{where}\n\n{table}{grown}\n\n{picture}"
+
+
+def picture(axis: str, group: Sequence[Record]) -> str:
+    """Memory of processes over the size, and milliseconds for an edit under it, as an SVG file."""
+    sizes = [record.parameters["size"] for record in group]
+    with rc_context(STYLE):
+        figure, above = new_figure(4.4)
+        figure.delaxes(above)
+        above, below = figure.subplots(2, 1, sharex=True)
+        for name, colour in _COLOURS.items():
+            values = [_memory(record, name) / _GIB for record in group]
+            above.plot(sizes, values, color=colour, marker=_MARKS[name], linewidth=1.4, markersize=4)
+        below.plot(sizes, [1e3 * _per_edit(record) for record in group], color="#444444", marker="o", markersize=4)
+        above.set_ylim(bottom=0)
+        below.set_ylim(bottom=0)
+        above.set_ylabel("GiB at most")
+        below.set_ylabel("ms of work per edit")
+        below.set_xscale("log")
+        below.set_xlabel(f"number of {axis}")
+        below.set_xticks(sizes)
+        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        below.xaxis.set_minor_formatter(NullFormatter())
+        legend(figure, {_MEANINGS[name]: colour for name, colour in _COLOURS.items()})
+        return to_svg(figure).replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + "\n"
+
+
+def write_page(records: Sequence[Record], docs: Path = DOCS) -> None:
+    """Write the page and its pictures."""
+    for axis, group in by_axis(records).items():
+        write_text(docs.with_name(f"scale-{axis}.svg"), picture(axis, group))
+    write_text(docs, with_results(docs.read_text(encoding="utf-8"), records))
