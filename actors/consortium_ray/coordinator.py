@@ -114,6 +114,8 @@ class Coordinator:
         is_new = self.directory.committed_round is None
         if not is_new:
             self._begin_round(self._first_round)
+        self.journal.notes(self.directory.manifest.untold, self._round)
+        if not is_new:
             self.journal.event("resumed", self._round, detail=f"after round {self.directory.committed_round}")
         known = yield from self._ask_model()
         written = self._write_contexts()

@@ -151,6 +151,9 @@ def _resume(args: argparse.Namespace) -> int:
     from consortium.scenario.prepare import open_facts
 
     with RunDirectory.open(args.directory) as directory:
+        damage = directory.repair()
+        if damage is not None:
+            print(f"{damage}.", file=sys.stderr)
         if directory.status == "done":
             print(f"{directory.path} is done already; nothing is left to do.", file=sys.stderr)
             return _finish(args, directory)

@@ -12,6 +12,7 @@ from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
+from consortium.records.manifest import Note
 from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
 from consortium.retractions import num_taken_back
 from consortium.rounds import Distances
@@ -73,6 +74,11 @@ class Journal:
         phase = "collect" if kind == "retract" else kind  # the same work, on edits of earlier rounds
         for each in lanes:
             self._seconds[each, phase] += (seconds or 0.0) / len(lanes)
+
+    def notes(self, notes: Sequence[Note], round_number: int) -> None:
+        """Tell of what befell the run while no round was worked on."""
+        for note in notes:
+            self.event(note.kind, round_number, detail=note.detail)
 
     @contextmanager
     def timed(

@@ -52,6 +52,7 @@ class _Run:
         self.first_round = (directory.committed_round or 0) + 1
         # What happens before the first round is written with the first commit, that of round 0 in a new run.
         starting = 0 if directory.committed_round is None else self.first_round
+        self.journal.notes(directory.manifest.untold, starting)
         if starting:
             self.journal.event("resumed", starting, detail=f"after round {directory.committed_round}")
         with self.journal.timed("open-model", starting):

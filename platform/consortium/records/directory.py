@@ -22,8 +22,8 @@ from consortium.errors import RunDirectoryError
 from consortium.files import remove_temporaries, write_text
 from consortium.records import checkpoints, manifest, scalars, tables
 from consortium.records.lock import RunLock, is_locked
-from consortium.records.manifest import Manifest
-from consortium.records.rows import ROW_TYPES, Rows, to_arrow
+from consortium.records.manifest import Manifest, Note
+from consortium.records.rows import ROW_TYPES, Rows, schema, to_arrow
 from consortium.scenario.schema import Scenario
 from consortium.state import LaneState
 
@@ -51,6 +51,7 @@ class RunDirectory:
         self._working_since: float | None = None
         self._worked_before_s = manifest.worked_s
         self._is_new = False
+        self._sound_round: int | None = None  # whose checkpoints were found to be as they were written
 
     @classmethod
     def create(
@@ -78,6 +79,7 @@ class RunDirectory:
             seed=scenario.seed,
             started=manifest.now(),
             keep_all=keep_all,
+            tables=tuple(ROW_TYPES),
             versions=manifest.versions(),
             machine=manifest.machine(),
             extras=dict(extras or {}),
@@ -146,8 +148,14 @@ class RunDirectory:
         return (self.path / _SCENARIO).read_text(encoding="utf-8")
 
     def table(self, name: str) -> pa.Table:
-        """The committed rows of a table: rounds, edits, parties, metrics or events."""
+        """The committed rows of a table by its name; none where the run is older than the table."""
+        if name not in self.manifest.tables:
+            return schema(name).empty_table()
         return tables.read(self.path, name, self.committed_round)
+
+    def damage(self) -> str | None:
+        """What is wrong with a checkpoint of the committed round, in words; None where all are as they were written."""
+        return self._damage_of(self.committed_round)
 
     def lane_states(self) -> dict[str, LaneState]:
         """Lane → its state after the committed round, in the order they were committed in; empty before the first.
@@ -157,9 +165,8 @@ class RunDirectory:
         """
         if self.committed_round is None:
             return {}
-        folder = checkpoints.folder_of(self.committed_round) + "/"
-        kept = self.manifest.checkpoints
-        states = [checkpoints.load(self.path / each, kept[each]) for each in kept if each.startswith(folder)]
+        kept = self._checkpoints_of(self.committed_round)
+        states = [checkpoints.load(self.path / path, digest) for path, digest in kept.items()]
         return {state.lane: state for state in states}
 
     def recall(self, key: str, default: Any = None) -> Any:
@@ -180,8 +187,7 @@ class RunDirectory:
         try:
             self.manifest = manifest.read(self.path)
             self._drop_uncommitted()
-            for table in ROW_TYPES:
-                tables.drop_from(self.path, table, self._next_round)
+            self._drop_rows()
         except BaseException:
             self._lock.release()
             raise
@@ -209,13 +215,14 @@ class RunDirectory:
         )
         self._drop_uncommitted()
         written = {checkpoints.path_of(state.lane, round): checkpoints.save(self.path, state) for state in states}
-        for table in ROW_TYPES:
+        for table in self.manifest.tables:
             tables.append(self.path, table, to_arrow(table, rows.of(table)), round)
         scalars.write(self.path, rows, round)
         self._write_manifest(
             committed_round=round,
             checkpoints=self._kept_checkpoints(round) | written,
             layer_shapes=_layer_shapes(states) or self.manifest.layer_shapes,
+            untold=(),
         )
         self._drop_uncommitted()
 
@@ -224,9 +231,47 @@ class RunDirectory:
         self.lock()
         write_text(self.path / _MEMORY, json.dumps(self._memory() | {key: value}, ensure_ascii=False, indent=1) + "\n")
 
+    def note(self, kind: str, detail: str) -> None:
+        """Have the next commit tell of something as an event, whoever makes it."""
+        self.lock()
+        self._write_manifest(untold=(*self.manifest.untold, Note(kind=kind, detail=detail)))
+
+    def repair(self) -> str | None:
+        """Go back to the newest round of which every checkpoint is as it was written; what was done says it in words.
+
+        Checkpoints of the newest two rounds are kept (or all), so this is one round. From the unedited model, round 0,
+        there is a way back to before the first commit. The manifest goes back in one step; tables and TensorBoard
+        follow it, as after an interrupted commit.
+
+        Returns:
+            What was wrong, and where the run is now; None where nothing was.
+
+        Raises:
+            RunDirectoryError: no round that is kept has all its checkpoints.
+        """
+        what = self.damage()
+        if what is None or self.committed_round is None:
+            return None
+        self.lock()
+        target = self._newest_sound_round(what)
+        place = "before its first commit" if target is None else f"after round {target}"
+        words = f"{what}; the run goes back to where it was {place}"
+        self._write_manifest(
+            status="running",
+            error=None,
+            finished=None,
+            committed_round=target,
+            checkpoints={path: digest for path, digest in self.manifest.checkpoints.items() if _is_until(path, target)},
+            untold=(*self.manifest.untold, Note(kind="went-back", detail=words)),
+        )
+        self._drop_uncommitted()
+        self._drop_rows()
+        return words
+
     def mark_running(self) -> None:
         """Say that work goes on; on a run directory that was opened, that it was resumed."""
         self.lock()
+        self.repair()
         resumed = self.manifest.resumed if self._is_new else (*self.manifest.resumed, manifest.now())
         self._write_manifest(status="running", error=None, finished=None, resumed=resumed)
 
@@ -251,6 +296,44 @@ class RunDirectory:
         kept = {checkpoints.folder_of(each) for each in range(round - _ROUNDS_KEPT + 1, round)}
         return {path: digest for path, digest in self.manifest.checkpoints.items() if str(Path(path).parent) in kept}
 
+    def _damage_of(self, round: int | None) -> str | None:
+        if round is None or round == self._sound_round:
+            return None
+        for path, digest in self._checkpoints_of(round).items():
+            what = checkpoints.damage(self.path / path, digest)
+            if what is not None:
+                return f"{path} {what}"
+        self._sound_round = round
+        return None
+
+    def _checkpoints_of(self, round: int) -> dict[str, str]:
+        folder = checkpoints.folder_of(round)
+        return {path: digest for path, digest in self.manifest.checkpoints.items() if str(Path(path).parent) == folder}
+
+    def _newest_sound_round(self, what: str) -> int | None:
+        """The newest round before the committed one to go back to; ``what`` is wrong with that one."""
+        assert self.committed_round is not None
+        found = [what]
+        for round in range(self.committed_round - 1, -1, -1):
+            if not self._checkpoints_of(round):
+                break
+            other = self._damage_of(round)
+            if other is None:
+                return round
+            found.append(other)
+        if self.committed_round == 0:
+            return None
+        raise RunDirectoryError(
+            f"No checkpoint to go on from is left in {self.path}: {'; '.join(found)}.",
+            "all checkpoints of the committed round, or of the round before it, as Consortium wrote them.",
+            "restore them from a copy, or run the scenario again into another folder (the same seed gives the same "
+            "run).",
+        )
+
+    def _drop_rows(self) -> None:
+        for table in self.manifest.tables:
+            tables.drop_from(self.path, table, self._next_round)
+
     def _drop_uncommitted(self) -> None:
         remove_temporaries(self.path)
         checkpoints.keep_only(self.path, self.manifest.checkpoints)
@@ -270,6 +353,11 @@ class RunDirectory:
                 f"{path} is damaged: {error}", "the file as Consortium wrote it.", "restore it from a copy."
             ) from error
         return memory
+
+
+def _is_until(path: str, round: int | None) -> bool:
+    """Whether a checkpoint is of a round or of one before it; None comes before all."""
+    return round is not None and int(Path(path).parent.name.rpartition("-")[2]) <= round
 
 
 def _layer_shapes(states: Sequence[LaneState]) -> dict[int, tuple[int, int]]:

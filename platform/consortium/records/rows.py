@@ -201,6 +201,9 @@ ROW_TYPES: dict[str, type[Row]] = {
 }
 """Table name → type of its rows."""
 
+FIRST_TABLES = ("rounds", "edits", "parties", "metrics", "residuals", "events")
+"""The tables of runs whose manifest does not name any."""
+
 
 @dataclass(frozen=True)
 class Rows:
