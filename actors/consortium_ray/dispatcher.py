@@ -84,6 +84,7 @@ class Dispatcher:
             batch = self._batch_of(event.call)
             if batch is not None and event.call is not None:
                 batch.give_back(event.call)
+                self._journal.asked_again(event.call.key)
         else:
             self._started.add(event.incarnation)
             self._journal.event("host-started", self._round, host=f"host-{event.incarnation}")
@@ -94,6 +95,7 @@ class Dispatcher:
         handed_s = self._handed_s(event)
         batch = self._batch_of(call)
         if batch is None or answer.incarnation in self._lost or not batch.receive(call, answer):
+            self._journal.dropped(call.key)
             return
         if call.holds is not None:
             self._holders[call.holds] = answer.incarnation

@@ -17,6 +17,7 @@ from consortium.evaluation.metrics import ProbeSums, add_sums
 from consortium.journal import Journal
 from consortium.lanes import Lane
 from consortium.merging.method import Contribution, RunningSum
+from consortium.receipts import Receipt
 from consortium.rounds import Part, metric_rows
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior
@@ -95,6 +96,9 @@ class RoundWork:
                     if back is not None:
                         lane.take_back(back.total())
                     lane.merge(each.total(), solver)
+                for kind, merged in (("retract", back), ("merge", each)):
+                    if merged is not None:
+                        self.journal.merged(kind, lane.name, part.layer, merged.receipts, merged.hosts)
 
     def _targets(self, lane: Lane, weights: ArrayRefs, layer: int) -> Batch:
         """Targets under some weights; lanes whose weights are the same share them."""
@@ -200,6 +204,8 @@ class _Sum:
         self._journal, self._lane = journal, lane
         self._cohorts = [call.cohort for call in calls]
         self._sum = RunningSum()
+        self.receipts: list[Receipt] = []
+        self.hosts: list[str] = []
         self.batch = Batch(phase, calls, self._take, [lane], layer)
 
     def _take(self, number: int, answer: Answer) -> None:
@@ -208,6 +214,8 @@ class _Sum:
         contribution.check(f"cohort {cohort}")
         self._journal.sent(self._lane, cohort, answer.value.party_bytes, answer.value.num_left_out)
         self._sum.add(contribution)
+        self.receipts.append(answer.value.receipt)
+        self.hosts.append(f"host-{answer.incarnation}")
 
     def total(self) -> Contribution:
         """The sum, once the batch is done."""

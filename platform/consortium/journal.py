@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,8 +12,9 @@ from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
+from consortium.receipts import Receipt
 from consortium.records.manifest import Note
-from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
+from consortium.records.rows import EditRow, EventRow, LedgerRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
 from consortium.retractions import num_taken_back
 from consortium.rounds import Distances
 from consortium.scenario.schema import Scenario
@@ -51,6 +52,9 @@ class Journal:
         self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
         self._metrics: list[MetricRow] = []
         self._verdicts: dict[Place, Verdict] = {}
+        self._merged: list[tuple[str, str, int, Receipt, str | None]] = []
+        self._lost_calls: Counter[Hashable] = Counter()
+        self._dropped: Counter[Hashable] = Counter()
 
     def event(  # noqa: PLR0913  (the columns of the table)
         self,
@@ -106,6 +110,21 @@ class Journal:
         for each in groups:
             self._verdicts.update(each.verdicts)
 
+    def merged(
+        self, kind: str, lane: str, layer: int, receipts: Iterable[Receipt], hosts: Iterable[str | None]
+    ) -> None:
+        """Record that the sum of some cohorts' answers, each from a host, went into (or out of) a lane's layer."""
+        for receipt, host in zip(receipts, hosts, strict=True):
+            self._merged.append((kind, lane, layer, receipt, host))
+
+    def asked_again(self, key: Hashable) -> None:
+        """Record that a call's host was lost, or its answer refused; the key of a call names kind, lane and cohort."""
+        self._lost_calls[key] += 1
+
+    def dropped(self, key: Hashable) -> None:
+        """Record that an answer to a call came twice, or too late, and was dropped."""
+        self._dropped[key] += 1
+
     def measured(self, rows: Sequence[MetricRow]) -> None:
         """Record metrics."""
         self._metrics.extend(rows)
@@ -119,6 +138,7 @@ class Journal:
             parties=[row for lane in lanes for row in self._party_rows(round_number, lane, stream)],
             metrics=self._metrics_in_order(),
             residuals=list(self._residual_rows(round_number)),
+            ledger=list(self._ledger_rows(round_number)),
             events=self._events,
         )
         self._clear()
@@ -163,6 +183,26 @@ class Journal:
             for (kind, asked_before), found in sorted(sums.items()):
                 mean = found.shift / found.num_edits
                 yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, found.num_held)
+
+    def _ledger_rows(self, round_number: int) -> Iterator[LedgerRow]:
+        """Lane after lane, layer after layer, whichever was merged first."""
+        places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
+        order = sorted(self._merged, key=lambda each: (places[each[1]], each[2], each[0], each[3].cohort))
+        for kind, lane, layer, receipt, host in order:
+            key = ("collect" if kind == "merge" else kind, lane, round_number, layer, receipt.cohort)
+            yield LedgerRow(
+                round=round_number,
+                lane=lane,
+                layer=layer,
+                cohort=receipt.cohort,
+                kind=kind,
+                num_edits=receipt.num_edits,
+                num_summed=receipt.num_summed,
+                digest=receipt.digest,
+                host=host,
+                num_attempts=1 + self._lost_calls[key],
+                num_dropped=self._dropped[key],
+            )
 
     def _num_withdrawn(self) -> Counter[int]:
         """Party → number of its edits that were withdrawn."""

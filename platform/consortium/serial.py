@@ -20,7 +20,7 @@ from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
-from consortium.merging.method import Contribution, sum_in_order
+from consortium.merging.method import sum_in_order
 from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.retractions import cohorts_taking_back
@@ -28,7 +28,7 @@ from consortium.rounds import Part, is_evaluated, metric_rows, num_probed
 from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior, unmeasured
-from consortium.worker import CohortWorker
+from consortium.worker import CohortWorker, Collected
 
 
 def run(scenario: Scenario, directory: RunDirectory, facts: FactSet, report_progress: ReportProgress) -> None:
@@ -138,23 +138,26 @@ class _Run:
                             lane.name, round_number, cohort, part, weights, targets_at, history, self.settled[cohort]
                         )
                     self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
-                    parts.append(collected.contribution)
+                    parts.append(collected)
                     self._advance("collect", round_number, cohort)
                 gone = self._taken_back(lane, round_number, part, weights)
                 with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
                     if gone:
-                        lane.take_back(sum_in_order(gone))
-                    lane.merge(sum_in_order(parts), solver)
+                        lane.take_back(sum_in_order(each.contribution for each in gone))
+                    lane.merge(sum_in_order(each.contribution for each in parts), solver)
+                for kind, merged in (("retract", gone), ("merge", parts)):
+                    receipts = [each.receipt for each in merged]
+                    self.journal.merged(kind, lane.name, part.layer, receipts, [None] * len(receipts))
 
-    def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Contribution]:
+    def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Collected]:
         """What is taken back in a round at one layer, cohort after cohort."""
         parts = []
         for cohort in cohorts_taking_back(self.scenario, self.worker.stream, round_number):
             with self.journal.timed("retract", round_number, lanes=[lane.name], layer=part.layer):
                 collected = self.worker.take_back(lane.name, round_number, cohort, part, weights)
             self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
-            parts.append(collected.contribution)
+            parts.append(collected)
             self._advance("retract", round_number, cohort)
         return parts
 

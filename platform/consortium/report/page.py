@@ -9,7 +9,15 @@ from pathlib import Path
 from consortium.files import write_text
 from consortium.merging.registry import METHODS
 from consortium.records.directory import RunDirectory
-from consortium.report import agreement, departure_section, overlap_section, result_sections, retention, work_sections
+from consortium.report import (
+    agreement,
+    departure_section,
+    ledger_section,
+    overlap_section,
+    result_sections,
+    retention,
+    work_sections,
+)
 from consortium.report.results import read_results
 from consortium.report.style import CSS, lane_styles
 from consortium.scenario.schema import Scenario
@@ -46,6 +54,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             work_sections.time_spent(results),
             work_sections.traffic(directory, results, styles),
             work_sections.incidents(directory, results),
+            ledger_section.ledger(directory),
             work_sections.details(directory, results, titles),
         ]
     )
