@@ -44,6 +44,7 @@ class RoundWork:
         put: makes a reference to an array.
         hand_out: gives every idle host what there is to do, before this process is busy for a while.
         taking_back: cohorts of which some party takes something back in this round.
+        at_merge: told of each lane and layer before it is merged; something may break there on purpose.
     """
 
     scenario: Scenario
@@ -54,6 +55,7 @@ class RoundWork:
     put: Callable[[Any], Any]
     hand_out: Callable[[], None]
     taking_back: Sequence[int] = ()
+    at_merge: Callable[[str, int], None] = lambda lane, layer: None
 
     def __post_init__(self) -> None:
         self._shared: dict[Key, Batch] = {}
@@ -91,6 +93,7 @@ class RoundWork:
             yield all_done([each.batch for each in (*sums, *gone) if each is not None])
             for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
+                self.at_merge(lane.name, part.layer)
                 with self.journal.timed("merge", self.round, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
                     if back is not None:

@@ -178,7 +178,7 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
 
                 run(directory.scenario, directory, facts, report_progress, address=args.address)
     except Exception as error:
-        with suppress(RunDirectoryError):  # another process holds the run: the error itself says more
+        with suppress(RunDirectoryError, OSError):  # in another's hands, or on a full disk: the error itself says more
             directory.mark_failed(error)
         raise
     return _finish(args, directory)

@@ -9,11 +9,13 @@ for each round:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable
 
 import torch
 
 from consortium.agreement.settlement import UNSETTLED, Settled, settle
+from consortium.committing import Commit
 from consortium.editing.open import open_backend
 from consortium.editing.overlap import add_residuals
 from consortium.evaluation.metrics import add_sums
@@ -112,7 +114,12 @@ class _Run:
             event.detail = f"of round {round_number}"
             found = all_distances(self.lanes, self.base, round_number)
             rows = self.journal.close_round(round_number, self.worker.stream, self.facts, found)
-            self.directory.commit(round_number, [lane.state(round_number) for lane in self.lanes], rows)
+            states = [lane.state(round_number) for lane in self.lanes]
+            policy = self.scenario.cluster.on_failure
+            commit = Commit(self.directory, round_number, states, rows, policy, lambda stage: None)
+            while (wait_s := commit.attempt()) is not None:
+                self.journal.event("disk-full", round_number + 1, detail=f"round {round_number} is written again")
+                time.sleep(wait_s)
 
     def _settle(self, round_number: int) -> None:
         slips = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +30,9 @@ from consortium.state import LaneState
 _SCENARIO = "scenario.yaml"
 _MEMORY = f"{checkpoints.FOLDER}/memory.json"
 _ROUNDS_KEPT = 2
+
+#: The stages of a commit, in their order.
+STAGES = ("checkpoints", "tables", "tensorboard", "manifest")
 
 
 class RunDirectory:
@@ -199,13 +202,20 @@ class RunDirectory:
         self._lock.release()
         self._working_since = None
 
-    def commit(self, round: int, states: Sequence[LaneState], rows: Rows) -> None:
+    def commit(
+        self,
+        round: int,
+        states: Sequence[LaneState],
+        rows: Rows,
+        reached: Callable[[str], None] = lambda stage: None,
+    ) -> None:
         """Make a round count: all of it, or after an interruption nothing of it.
 
         Args:
             round: the round after the committed one; 0 (the unedited model) for the first commit.
             states: the state of every lane after the round.
             rows: what the round adds to the tables; each row is of this round.
+            reached: told of each of :data:`STAGES` before it begins.
         """
         self.lock()
         assert round == self._next_round, f"round {round} committed after {self.committed_round}"
@@ -214,10 +224,14 @@ class RunDirectory:
             f"a row is not of round {round}"
         )
         self._drop_uncommitted()
+        reached("checkpoints")
         written = {checkpoints.path_of(state.lane, round): checkpoints.save(self.path, state) for state in states}
+        reached("tables")
         for table in self.manifest.tables:
             tables.append(self.path, table, to_arrow(table, rows.of(table)), round)
+        reached("tensorboard")
         scalars.write(self.path, rows, round)
+        reached("manifest")
         self._write_manifest(
             committed_round=round,
             checkpoints=self._kept_checkpoints(round) | written,

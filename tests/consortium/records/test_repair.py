@@ -141,10 +141,10 @@ def test_the_unedited_model_alone_goes_back_to_the_beginning(tmp_path):
 
 
 def _only_round_0(commit):
-    def until(self, round, states, rows):
+    def until(self, round, states, rows, reached):
         if round:
             raise KeyboardInterrupt
-        commit(self, round, states, rows)
+        commit(self, round, states, rows, reached)
 
     return until
 
