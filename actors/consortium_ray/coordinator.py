@@ -6,11 +6,14 @@ allow. Within a round the lanes run side by side; a round is committed when ever
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from consortium.agreement.standing import Standing
+from consortium.committing import Commit
 from consortium.editing.editors.registry import create
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
@@ -31,6 +34,9 @@ from consortium_ray.faults import Faults
 from consortium_ray.lane_work import Ready, RoundWork, Work, all_done, side_by_side, slips_of_round
 from consortium_ray.messages import Answer, Call, ModelFacts
 from consortium_ray.pool import Answered, Pool
+
+#: How long a step waits for a disk at once.
+_NAP_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ class Coordinator:
         self._told: list[Progress] = []
         work = expected_work(scenario, self.stream, self._first_round)
         self.meter = Meter(scenario.stream.rounds, work, self._told.append)
-        self.dispatcher = Dispatcher(pool, Faults(scenario.faults), self.journal, self._advance)
+        self.faults = Faults(scenario, directory.recall, directory.remember)
+        self.dispatcher = Dispatcher(pool, self.faults, self.journal, self._advance)
+        self._awaits_disk = False
         self._main = self._whole_run()
         self._ready: Ready | None = next(self._main)
 
@@ -89,7 +97,7 @@ class Coordinator:
             # What was done just now may have been a merge, and hosts have answered meanwhile.
             self._listen(0.0)
         self.dispatcher.hand_out()
-        self.meter.show(self.dispatcher.waiting_for())
+        self.meter.show("space on the disk" if self._awaits_disk else self.dispatcher.waiting_for())
         told, self._told[:] = list(self._told), []
         return told
 
@@ -116,6 +124,8 @@ class Coordinator:
         is_new = self.directory.committed_round is None
         if not is_new:
             self._begin_round(self._first_round)
+        self.journal.notes(self.directory.manifest.untold, self._round)
+        if not is_new:
             self.journal.event("resumed", self._round, detail=f"after round {self.directory.committed_round}")
         known = yield from self._ask_model()
         written = self._write_contexts()
@@ -137,12 +147,12 @@ class Coordinator:
             if done is not None:
                 # Hosts go on with the next round while the one before is written down.
                 yield self.dispatcher.is_loaded
-                self._commit(done, lanes, known)
+                yield from self._commit(done, lanes, known)
             yield first
             yield from work
             done = self._end_round(lanes)
         if done is not None:
-            self._commit(done, lanes, known)
+            yield from self._commit(done, lanes, known)
 
     def _settle_earlier_rounds(self) -> Work:
         """What committed rounds settled follows from their slips; nothing where each round is settled by itself."""
@@ -216,7 +226,16 @@ class Coordinator:
         add, put, hand_out = self.dispatcher.add, self.pool.put, self.dispatcher.hand_out
         taking_back = cohorts_taking_back(self.scenario, self.stream, self._round)
         work = RoundWork(
-            self.scenario, self._round, prior, self.journal, add, put, hand_out, self.standing, taking_back
+            self.scenario,
+            self._round,
+            prior,
+            self.journal,
+            add,
+            put,
+            hand_out,
+            self.standing,
+            taking_back,
+            self._at_merge,
         )
         if self.scenario.settles:
             yield from work.announce()
@@ -242,10 +261,34 @@ class Coordinator:
         self.journal.event("commit", self._round)
         return _Done(self._round, self.journal, [lane.state(self._round) for lane in lanes])
 
-    def _commit(self, done: _Done, lanes: Sequence[Lane], known: ModelFacts) -> None:
+    def _at_merge(self, lane: str, layer: int) -> None:
+        self.dispatcher.strike(self.faults.at_merge(self._round, lane, layer))
+
+    def _commit(self, done: _Done, lanes: Sequence[Lane], known: ModelFacts) -> Work:
         # Told among the next round's events: by then it is known how long this one's records took.
         with self.journal.timed("records", done.round + 1) as event:
             event.detail = f"of round {done.round}"
             found = all_distances(lanes, known.base_weights, done.round)
             rows = done.journal.close_round(done.round, self.stream, self.facts, found)
-            self.directory.commit(done.round, done.states, rows)
+            policy = self.scenario.cluster.on_failure
+            commit = Commit(self.directory, done.round, done.states, rows, policy, partial(self._reached, done.round))
+            while (wait_s := commit.attempt()) is not None:
+                self.journal.event("disk-full", done.round + 1, detail=f"round {done.round} is written again")
+                self._awaits_disk = True
+                yield _after(wait_s)
+                self._awaits_disk = False
+
+    def _reached(self, round_number: int, stage: str) -> None:
+        """A stage of a commit is about to begin; something may break there on purpose."""
+        self.dispatcher.strike(self.faults.at_commit(round_number, stage))
+
+
+def _after(wait_s: float) -> Ready:
+    """Ready after so many seconds; sleeps a little whenever it is asked, since hosts may have nothing to say."""
+    until = time.monotonic() + wait_s
+
+    def ready() -> bool:
+        time.sleep(max(0.0, min(_NAP_S, until - time.monotonic())))
+        return time.monotonic() >= until
+
+    return ready

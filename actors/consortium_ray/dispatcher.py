@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable
+from functools import partial
 from itertools import chain
 
 from consortium.journal import Journal
+from consortium.scenario.fault_schema import FaultSpec
 
 from consortium_ray.batches import Batch
-from consortium_ray.faults import Faults
+from consortium_ray.faults import Faults, trouble_of
 from consortium_ray.messages import Call
-from consortium_ray.pool import Answered, Lost, Pool, PoolEvent
+from consortium_ray.pool import Answered, Lost, Pool, PoolEvent, Refused
 
 
 class Dispatcher:
@@ -59,9 +63,29 @@ class Dispatcher:
             found = ((batch, batch.choose(self._suits(host))) for batch in batches)
             batch, call = next(((batch, call) for batch, call in found if call is not None), (None, None))
             if batch is not None and call is not None:
+                fault = self._faults.at_call(
+                    batch.phase, self._round, call.key, partial(self._pool.can_lose_node, host)
+                )
                 self._handed[host] = call, self._journal.clock()
-                self._pool.start(host, call)
-                self._faults.started(self._pool, host, batch.phase, self._round)
+                self._pool.start(host, call, trouble_of(fault))
+                self.strike(fault, host)
+
+    def strike(self, fault: FaultSpec | None, host: int | None = None) -> None:
+        """Have a fault happen: to a host, or to the first one that is there when none is named.
+
+        Raises:
+            OSError: the fault is a full disk.
+        """
+        if fault is None:
+            return
+        host = min(self._started, default=None) if host is None else host
+        self._journal.event("fault", self._round, host=None if host is None else f"host-{host}", detail=fault.words)
+        if fault.fill is not None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if fault.kill == "coordinator":
+            self._pool.kill_coordinator()
+        elif fault.kill == "host" and host is not None:
+            self._pool.kill(host)
 
     def _suits(self, host: int) -> Callable[[Call], bool]:
         """A call goes to the host that holds what it wants, as long as that host lives."""
@@ -79,14 +103,21 @@ class Dispatcher:
         elif isinstance(event, Lost):
             self._lost.add(event.incarnation)
             self._started.discard(event.incarnation)
-            self._handed.pop(event.incarnation, None)
-            self._journal.event("host-lost", self._round, host=f"host-{event.incarnation}", detail=event.reason)
-            batch = self._batch_of(event.call)
-            if batch is not None and event.call is not None:
-                batch.give_back(event.call)
+            self._ask_again("host-lost", event)
+        elif isinstance(event, Refused):
+            self._ask_again("answer-refused", event)
         else:
             self._started.add(event.incarnation)
             self._journal.event("host-started", self._round, host=f"host-{event.incarnation}")
+
+    def _ask_again(self, kind: str, event: Lost | Refused) -> None:
+        """A call has no answer: it waits for another host."""
+        self._handed.pop(event.incarnation, None)
+        self._journal.event(kind, self._round, host=f"host-{event.incarnation}", detail=event.reason)
+        batch = self._batch_of(event.call)
+        if batch is not None and event.call is not None:
+            batch.give_back(event.call)
+            self._journal.asked_again(event.call.key)
 
     def _take(self, event: Answered) -> None:
         """An answer counts once, and only if its host was not lost before."""
@@ -94,6 +125,7 @@ class Dispatcher:
         handed_s = self._handed_s(event)
         batch = self._batch_of(call)
         if batch is None or answer.incarnation in self._lost or not batch.receive(call, answer):
+            self._journal.dropped(call.key)
             return
         if call.holds is not None:
             self._holders[call.holds] = answer.incarnation

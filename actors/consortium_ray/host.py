@@ -21,7 +21,9 @@ from consortium.shard import Weights
 from consortium.worker import CohortWorker, Collected, History, TargetReport
 from numpy.typing import NDArray
 
-from consortium_ray.messages import Answer, ArrayRefs, ModelFacts
+from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, ModelFacts, Trouble
+from consortium_ray.nodes import end_node
+from consortium_ray.sealed import Sealed, damaged, seal
 
 
 class Host:
@@ -51,6 +53,19 @@ class Host:
         start, self._reading_s = time.monotonic(), 0.0
         value = getattr(self, method)(*arguments)
         return Answer(self.incarnation, value, time.monotonic() - start - self._reading_s)
+
+    def answer(self, method: str, arguments: Sequence[Any], trouble: Trouble = NO_TROUBLE) -> Sealed:
+        """Do a piece of work, and seal the answer; ``trouble`` is what goes wrong with it on purpose."""
+        if trouble.ends_node:
+            end_node()
+        sealed = seal(self.call(method, arguments))
+        if trouble.delay_s:
+            time.sleep(trouble.delay_s)
+        return damaged(sealed) if trouble.is_damaged else sealed
+
+    def node(self) -> str:
+        """The name of the node on which this host runs."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def fetch(self, ref: Any) -> Any:
         """The array or history behind a reference."""

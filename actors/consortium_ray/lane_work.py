@@ -18,6 +18,7 @@ from consortium.evaluation.metrics import ProbeSums, add_sums
 from consortium.journal import Journal
 from consortium.lanes import Lane
 from consortium.merging.method import Contribution, RunningSum
+from consortium.receipts import Receipt
 from consortium.rounds import Part, metric_rows
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior
@@ -45,6 +46,7 @@ class RoundWork:
         hand_out: gives every idle host what there is to do, before this process is busy for a while.
         standing: what the rounds before settled.
         taking_back: cohorts of which some party takes something back in this round.
+        at_merge: told of each lane and layer before it is merged; something may break there on purpose.
     """
 
     scenario: Scenario
@@ -56,6 +58,7 @@ class RoundWork:
     hand_out: Callable[[], None]
     standing: Standing
     taking_back: Sequence[int] = ()
+    at_merge: Callable[[str, int], None] = lambda lane, layer: None
 
     def __post_init__(self) -> None:
         self._shared: dict[Key, Batch] = {}
@@ -86,11 +89,15 @@ class RoundWork:
             yield all_done([each.batch for each in (*sums, *gone) if each is not None])
             for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
+                self.at_merge(lane.name, part.layer)
                 with self.journal.timed("merge", self.round, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
                     if back is not None:
                         lane.take_back(back.total())
                     lane.merge(each.total(), solver)
+                for kind, merged in (("retract", back), ("merge", each)):
+                    if merged is not None:
+                        self.journal.merged(kind, lane.name, part.layer, merged.receipts, merged.hosts)
 
     def _targets(self, lane: Lane, weights: ArrayRefs, layer: int) -> Batch:
         """Targets under some weights; lanes whose weights are the same share them."""
@@ -202,6 +209,8 @@ class _Sum:
         self._journal, self._lane = journal, lane
         self._cohorts = [call.cohort for call in calls]
         self._sum = RunningSum()
+        self.receipts: list[Receipt] = []
+        self.hosts: list[str] = []
         self.batch = Batch(phase, calls, self._take, [lane], layer)
 
     def _take(self, number: int, answer: Answer) -> None:
@@ -210,6 +219,8 @@ class _Sum:
         contribution.check(f"cohort {cohort}")
         self._journal.sent(self._lane, cohort, answer.value.party_bytes, answer.value.num_left_out)
         self._sum.add(contribution)
+        self.receipts.append(answer.value.receipt)
+        self.hosts.append(f"host-{answer.incarnation}")
 
     def total(self) -> Contribution:
         """The sum, once the batch is done."""

@@ -60,6 +60,25 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """What a host does wrong with a call, because the scenario says so.
+
+    Attributes:
+        delay_s: seconds by which the answer is late.
+        is_damaged: the answer arrives with a bit flipped.
+        ends_node: the host's node ends, and the host with it.
+    """
+
+    delay_s: float = 0.0
+    is_damaged: bool = False
+    ends_node: bool = False
+
+
+#: What befalls nearly every call.
+NO_TROUBLE = Trouble()
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a host answers.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,11 +11,18 @@ from typing import Any, Protocol
 import ray
 from consortium.errors import ConsortiumError, RunError
 from consortium.facts.edit import FactSet
+from consortium.failures import replaces_host
+from consortium.scenario.fault_schema import OnFailureSpec
 from consortium.scenario.schema import HostsSpec, Scenario
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 
 from consortium_ray.host import Host
-from consortium_ray.messages import Answer, Call
+from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
+from consortium_ray.nodes import expendable
+from consortium_ray.sealed import opened
+
+#: Why an answer is refused.
+DAMAGED = "its answer arrived damaged: the checksum differs"
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,16 @@ class Started:
     incarnation: int
 
 
-PoolEvent = Answered | Lost | Started
+@dataclass(frozen=True)
+class Refused:
+    """A host's answer arrived damaged; the host is there and waits for a call."""
+
+    incarnation: int
+    call: Call
+    reason: str
+
+
+PoolEvent = Answered | Lost | Started | Refused
 
 
 class Pool(Protocol):
@@ -58,8 +76,8 @@ class Pool(Protocol):
         """Whether a host is still in the pool."""
         ...
 
-    def start(self, incarnation: int, call: Call) -> None:
-        """Give an idle host a call."""
+    def start(self, incarnation: int, call: Call, trouble: Trouble = NO_TROUBLE) -> None:
+        """Give an idle host a call, and what shall go wrong with it."""
         ...
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
@@ -68,6 +86,14 @@ class Pool(Protocol):
 
     def kill(self, incarnation: int) -> None:
         """End a host as if its machine had died."""
+        ...
+
+    def can_lose_node(self, incarnation: int) -> bool:
+        """Whether the run survives the end of a host's node."""
+        ...
+
+    def kill_coordinator(self) -> None:
+        """End the process that holds this pool, as if its machine had died."""
         ...
 
     def put(self, array: Any) -> Any:
@@ -90,9 +116,11 @@ class ReplacePolicy:
 
     Attributes:
         max_losses: losses without any answer in between, after which the run stops.
+        replace: whether any loss is borne at all.
     """
 
     max_losses: int = 5
+    replace: bool = True
 
     def decide(self, losses_in_a_row: int, reason: str) -> None:
         """Return to replace the host.
@@ -100,9 +128,11 @@ class ReplacePolicy:
         Raises:
             RunError: it is no use.
         """
-        if losses_in_a_row > self.max_losses:
+        policy = OnFailureSpec(host="replace" if self.replace else "stop", max_losses=self.max_losses)
+        if not replaces_host(policy, losses_in_a_row):
+            many = f"{losses_in_a_row} hosts were lost one after another without an answer; the last"
             raise RunError(
-                f"{losses_in_a_row} hosts were lost one after another without an answer; the last: {reason}",
+                f"{many if losses_in_a_row > 1 else 'a host was lost'}: {reason}",
                 "hosts that stay alive",
                 "look at the memory of the machines, at cluster.timeout_s and at Ray's logs; "
                 "`consortium resume` continues the run",
@@ -123,7 +153,9 @@ class RayPool:
         self._scenario = scenario
         self._facts = ray.put(facts)
         self._size = size
-        self._policy = policy or ReplacePolicy()
+        on_failure = scenario.cluster.on_failure
+        self._policy = policy or ReplacePolicy(on_failure.max_losses, on_failure.host == "replace")
+        self._nodes: dict[int, str] = {}
         self._make = _actor_class(scenario.cluster.hosts)
         self._members: dict[int, _Member] = {}
         self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
@@ -141,7 +173,7 @@ class RayPool:
 
     def _greet_next(self, member: _Member) -> None:
         if member.pending is None and member.greetings_done < len(self._greetings):
-            member.pending = member.handle.call.remote(*self._greetings[member.greetings_done])
+            member.pending = member.handle.answer.remote(*self._greetings[member.greetings_done])
             member.since = time.monotonic()
 
     def greet(self, method: str, arguments: tuple[Any, ...]) -> None:
@@ -158,12 +190,12 @@ class RayPool:
         """Whether a host is still in the pool."""
         return incarnation in self._members
 
-    def start(self, incarnation: int, call: Call) -> None:
-        """Give an idle host a call."""
+    def start(self, incarnation: int, call: Call, trouble: Trouble = NO_TROUBLE) -> None:
+        """Give an idle host a call, and what shall go wrong with it."""
         member = self._members[incarnation]
         assert member.pending is None, f"host {incarnation} is busy"
         member.call, member.since = call, time.monotonic()
-        member.pending = member.handle.call.remote(call.method, call.arguments)
+        member.pending = member.handle.answer.remote(call.method, call.arguments, trouble)
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         """What happened since; waits for at most ``timeout_s`` if nothing has."""
@@ -178,7 +210,7 @@ class RayPool:
     def _finish(self, incarnation: int) -> list[PoolEvent]:
         member = self._members[incarnation]
         try:
-            answer = ray.get(member.pending)
+            answer = opened(ray.get(member.pending))
         except (RayActorError, OutOfMemoryError) as error:
             return [self._lose(incarnation, first_line(error))]
         except RayTaskError as error:
@@ -186,6 +218,8 @@ class RayPool:
             raise cause if isinstance(cause, ConsortiumError) else error from None
         except RayError as error:
             return [self._lose(incarnation, first_line(error))]
+        if answer is None:
+            return [self._refuse(incarnation)]
         # An answer names the host that made it, so one that outlives its host is never taken for another's.
         assert answer.incarnation == incarnation
         call, member.call, member.pending = member.call, None, None
@@ -196,6 +230,17 @@ class RayPool:
         member.greetings_done += 1
         self._greet_next(member)
         return [Started(incarnation)] if member.greetings_done == 1 else []
+
+    def _refuse(self, incarnation: int) -> PoolEvent:
+        """An answer is damaged: it is no answer. A host that was damaged at its greeting is of no use."""
+        member = self._members[incarnation]
+        if member.call is None:
+            return self._lose(incarnation, DAMAGED)
+        call, member.call, member.pending = member.call, None, None
+        self._losses_in_a_row += 1
+        self._policy.decide(self._losses_in_a_row, DAMAGED)
+        self._greet_next(member)
+        return Refused(incarnation, call, DAMAGED)
 
     def _overdue(self) -> list[PoolEvent]:
         limit = self._scenario.cluster.timeout_s
@@ -221,6 +266,20 @@ class RayPool:
     def kill(self, incarnation: int) -> None:
         """End a host as if its machine had died."""
         ray.kill(self._members[incarnation].handle)
+
+    def can_lose_node(self, incarnation: int) -> bool:
+        """Whether the run survives the end of a host's node: it is neither the head nor this process's."""
+        try:
+            if incarnation not in self._nodes:
+                self._nodes[incarnation] = ray.get(self._members[incarnation].handle.node.remote())
+        except RayError:  # it is gone already, which the next call to it will show
+            return False
+        here = str(ray.get_runtime_context().get_node_id())
+        return self._nodes[incarnation] in expendable(ray.nodes(), here)  # type: ignore[no-untyped-call]
+
+    def kill_coordinator(self) -> None:
+        """End this process, as if its machine had died."""
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def put(self, array: Any) -> Any:
         """A reference in the object store, where hosts of a machine read arrays without a copy."""

@@ -11,6 +11,7 @@ import ray
 import torch
 from consortium.errors import ClusterError, ConsortiumError, RunDirectoryError, RunError
 from consortium.facts.edit import FactSet
+from consortium.failures import restarts_coordinator
 from consortium.progress import Progress, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
@@ -18,6 +19,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from consortium_ray.coordinator import Coordinator
+from consortium_ray.nodes import check_nodes
 from consortium_ray.pool import RayPool, first_line
 
 #: Longest time that one step waits for hosts before it tells how things stand.
@@ -50,11 +52,12 @@ def run(
     """
     with connected(address):
         size = num_hosts(scenario, _nodes())
+        check_nodes(scenario, ray.nodes(), ray.get_runtime_context().get_node_id())  # type: ignore[no-untyped-call]
         # The coordinator writes the run directory from now on, so this process lets go of its lock.
         directory.mark_running()
         directory.close()
         try:
-            _drive(scenario, str(directory.path), facts, size, report_progress)
+            _drive(scenario, directory, facts, size, report_progress)
         except BaseException:
             # What went wrong is worth more than that somebody else may hold the lock by now.
             with suppress(RunDirectoryError):
@@ -150,7 +153,41 @@ def _room(asked: Mapping[str, float], node: Mapping[str, float]) -> int:
     return min(int(node.get(name, 0) / share + 1e-9) for name, share in asked.items())
 
 
-def _drive(scenario: Scenario, path: str, facts: FactSet, size: int, report_progress: ReportProgress) -> None:
+class _CoordinatorLostError(Exception):
+    """The coordinator's process is gone."""
+
+
+def _drive(
+    scenario: Scenario, directory: RunDirectory, facts: FactSet, size: int, report_progress: ReportProgress
+) -> None:
+    """Have coordinators work, each from where the one before it left the run, until it is done.
+
+    Raises:
+        RunError: one was lost, and the policy is to stop.
+    """
+    policy, losses, committed = scenario.cluster.on_failure, 0, directory.committed_round
+    while True:
+        try:
+            _drive_one(scenario, str(directory.path), facts, size, report_progress)
+        except _CoordinatorLostError as lost:
+            _take_back(directory)
+            losses = losses + 1 if directory.committed_round == committed else 1
+            committed = directory.committed_round
+            if not restarts_coordinator(policy, losses):
+                times = "" if losses == 1 else f", {losses} times without a committed round between"
+                raise RunError(
+                    f"the coordinator is gone: {lost}{times}",
+                    "a coordinator that lives as long as the run",
+                    "look at the memory of this machine; `consortium resume` goes on from the last committed round",
+                ) from lost
+            directory.note("coordinator-lost", str(lost))
+            directory.repair()
+            directory.close()
+        else:
+            return
+
+
+def _drive_one(scenario: Scenario, path: str, facts: FactSet, size: int, report_progress: ReportProgress) -> None:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": here}
     make: Any = ray.remote(**options)(CoordinatorActor)
@@ -166,11 +203,7 @@ def _drive(scenario: Scenario, path: str, facts: FactSet, size: int, report_prog
     except RayTaskError as error:
         raise error.cause if isinstance(error.cause, ConsortiumError) else error from None
     except RayActorError as error:
-        raise RunError(
-            f"the coordinator is gone: {first_line(error)}",
-            "a coordinator that lives as long as the run",
-            "look at the memory of this machine; `consortium resume` goes on from the last committed round",
-        ) from error
+        raise _CoordinatorLostError(first_line(error)) from error
     finally:
         _end(coordinator)
 

@@ -151,6 +151,9 @@ def _resume(args: argparse.Namespace) -> int:
     from consortium.scenario.prepare import open_facts
 
     with RunDirectory.open(args.directory) as directory:
+        damage = directory.repair()
+        if damage is not None:
+            print(f"{damage}.", file=sys.stderr)
         if directory.status == "done":
             print(f"{directory.path} is done already; nothing is left to do.", file=sys.stderr)
             return _finish(args, directory)
@@ -175,7 +178,7 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
 
                 run(directory.scenario, directory, facts, report_progress, address=args.address)
     except Exception as error:
-        with suppress(RunDirectoryError):  # another process holds the run: the error itself says more
+        with suppress(RunDirectoryError, OSError):  # in another's hands, or on a full disk: the error itself says more
             directory.mark_failed(error)
         raise
     return _finish(args, directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +16,19 @@ from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
-from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows, Streamed
+from consortium.receipts import Receipt
+from consortium.records.manifest import Note
+from consortium.records.rows import (
+    EditRow,
+    EventRow,
+    LedgerRow,
+    MetricRow,
+    PartyRow,
+    ResidualRow,
+    RoundRow,
+    Rows,
+    Streamed,
+)
 from consortium.retractions import num_taken_back
 from consortium.rounds import Distances, plan_round
 from consortium.scenario.schema import Scenario
@@ -57,6 +69,9 @@ class Journal:
         self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
         self._metrics: list[MetricRow] = []
         self._verdicts: dict[Place, Verdict] = {}
+        self._merged: list[tuple[str, str, int, Receipt, str | None]] = []
+        self._lost_calls: Counter[Hashable] = Counter()
+        self._dropped: Counter[Hashable] = Counter()
 
     def _zeros(self) -> Counts:
         return np.zeros(self.scenario.parties.count, np.int64)
@@ -84,6 +99,11 @@ class Journal:
         for each in lanes:
             self._seconds[each, phase] += (seconds or 0.0) / len(lanes)
 
+    def notes(self, notes: Sequence[Note], round_number: int) -> None:
+        """Tell of what befell the run while no round was worked on."""
+        for note in notes:
+            self.event(note.kind, round_number, detail=note.detail)
+
     @contextmanager
     def timed(
         self, kind: str, round_number: int, *, lanes: Sequence[str] = (), layer: int | None = None
@@ -110,6 +130,21 @@ class Journal:
         for each in groups:
             self._verdicts.update(each.verdicts)
 
+    def merged(
+        self, kind: str, lane: str, layer: int, receipts: Iterable[Receipt], hosts: Iterable[str | None]
+    ) -> None:
+        """Record that the sum of some cohorts' answers, each from a host, went into (or out of) a lane's layer."""
+        for receipt, host in zip(receipts, hosts, strict=True):
+            self._merged.append((kind, lane, layer, receipt, host))
+
+    def asked_again(self, key: Hashable) -> None:
+        """Record that a call's host was lost, or its answer refused; the key of a call names kind, lane and cohort."""
+        self._lost_calls[key] += 1
+
+    def dropped(self, key: Hashable) -> None:
+        """Record that an answer to a call came twice, or too late, and was dropped."""
+        self._dropped[key] += 1
+
     def measured(self, rows: Sequence[MetricRow]) -> None:
         """Record metrics."""
         self._metrics.extend(rows)
@@ -129,6 +164,7 @@ class Journal:
             parties=Streamed(parties) if round_number else [],
             metrics=self._metrics_in_order(),
             residuals=list(self._residual_rows(round_number)),
+            ledger=list(self._ledger_rows(round_number)),
             events=self._events,
         )
         self._clear()
@@ -183,6 +219,26 @@ class Journal:
                 num_held = found.num_held if lane in self.scenario.lanes_that_look else 0
                 seen = (found.num_contradicting, found.num_found, found.num_right) if layer == looked_at else ()
                 yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, num_held, *seen)
+
+    def _ledger_rows(self, round_number: int) -> Iterator[LedgerRow]:
+        """Lane after lane, layer after layer, whichever was merged first."""
+        places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
+        order = sorted(self._merged, key=lambda each: (places[each[1]], each[2], each[0], each[3].cohort))
+        for kind, lane, layer, receipt, host in order:
+            key = ("collect" if kind == "merge" else kind, lane, round_number, layer, receipt.cohort)
+            yield LedgerRow(
+                round=round_number,
+                lane=lane,
+                layer=layer,
+                cohort=receipt.cohort,
+                kind=kind,
+                num_edits=receipt.num_edits,
+                num_summed=receipt.num_summed,
+                digest=receipt.digest,
+                host=host,
+                num_attempts=1 + self._lost_calls[key],
+                num_dropped=self._dropped[key],
+            )
 
     def _edit_rows(
         self, round_number: int, stream: Stream, facts: FactSet, verdicts: Mapping[Place, Verdict]

@@ -9,19 +9,21 @@ for each round:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable
 
 import torch
 
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.standing import Standing
+from consortium.committing import Commit
 from consortium.editing.open import open_backend
 from consortium.editing.overlap import add_residuals
 from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
-from consortium.merging.method import Contribution, sum_in_order
+from consortium.merging.method import sum_in_order
 from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.retractions import cohorts_taking_back
@@ -29,7 +31,7 @@ from consortium.rounds import Part, is_evaluated, metric_rows, num_probed
 from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior, unmeasured
-from consortium.worker import CohortWorker
+from consortium.worker import CohortWorker, Collected
 
 
 def run(scenario: Scenario, directory: RunDirectory, facts: FactSet, report_progress: ReportProgress) -> None:
@@ -53,6 +55,7 @@ class _Run:
         self.first_round = (directory.committed_round or 0) + 1
         # What happens before the first round is written with the first commit, that of round 0 in a new run.
         starting = 0 if directory.committed_round is None else self.first_round
+        self.journal.notes(directory.manifest.untold, starting)
         if starting:
             self.journal.event("resumed", starting, detail=f"after round {directory.committed_round}")
         with self.journal.timed("open-model", starting):
@@ -113,7 +116,12 @@ class _Run:
             event.detail = f"of round {round_number}"
             found = all_distances(self.lanes, self.base, round_number)
             rows = self.journal.close_round(round_number, self.worker.stream, self.facts, found)
-            self.directory.commit(round_number, [lane.state(round_number) for lane in self.lanes], rows)
+            states = [lane.state(round_number) for lane in self.lanes]
+            policy = self.scenario.cluster.on_failure
+            commit = Commit(self.directory, round_number, states, rows, policy, lambda stage: None)
+            while (wait_s := commit.attempt()) is not None:
+                self.journal.event("disk-full", round_number + 1, detail=f"round {round_number} is written again")
+                time.sleep(wait_s)
 
     def _settle(self, round_number: int) -> None:
         for number in self.standing.missing(round_number):  # after a resume there may be several
@@ -140,23 +148,26 @@ class _Run:
                             lane.name, round_number, cohort, part, weights, targets_at, history, self.settled[cohort]
                         )
                     self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
-                    parts.append(collected.contribution)
+                    parts.append(collected)
                     self._advance("collect", round_number, cohort)
                 gone = self._taken_back(lane, round_number, part, weights)
                 with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
                     if gone:
-                        lane.take_back(sum_in_order(gone))
-                    lane.merge(sum_in_order(parts), solver)
+                        lane.take_back(sum_in_order(each.contribution for each in gone))
+                    lane.merge(sum_in_order(each.contribution for each in parts), solver)
+                for kind, merged in (("retract", gone), ("merge", parts)):
+                    receipts = [each.receipt for each in merged]
+                    self.journal.merged(kind, lane.name, part.layer, receipts, [None] * len(receipts))
 
-    def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Contribution]:
+    def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Collected]:
         """What is taken back in a round at one layer, cohort after cohort."""
         parts = []
         for cohort in cohorts_taking_back(self.scenario, self.worker.stream, round_number):
             with self.journal.timed("retract", round_number, lanes=[lane.name], layer=part.layer):
                 collected = self.worker.take_back(lane.name, round_number, cohort, part, weights)
             self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
-            parts.append(collected.contribution)
+            parts.append(collected)
             self._advance("retract", round_number, cohort)
         return parts
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consortium.agreement.accepted import Accepted
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.agreement.weighing import weighed
@@ -34,6 +35,7 @@ from consortium.merging.solvers import Solvers
 from consortium.noticing import Noticer
 from consortium.private import PrivateEdits
 from consortium.probing import Prober
+from consortium.receipts import Receipt, receipt_of
 from consortium.rounds import Part, plan_round
 from consortium.scenario.schema import Scenario
 from consortium.seeds import torch_generator
@@ -92,11 +94,13 @@ class Collected:
         contribution: the sum over the cohort's parties.
         party_bytes: what each party's own message weighs.
         num_left_out: edits that each party left out, because the model holds them already.
+        receipt: which of the cohort's edits it is about, for the ledger.
     """
 
     contribution: Contribution
     party_bytes: tuple[int, ...]
     num_left_out: tuple[int, ...]
+    receipt: Receipt
 
 
 @dataclass(frozen=True)
@@ -288,7 +292,9 @@ class CohortWorker:
             form = self.scenario.merge.statistics
             shares.append(PartyShare(basis, keys_KE[:, wanting], residuals_VE[:, wanting], form, *generators))
         sent = method.contribute(self.editor.with_updates(shares, solver), solver)
-        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), tuple(num_left_out))
+        num_summed = sum(share.keys_KE.shape[1] for share in shares)
+        receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, settled), num_summed)
+        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), tuple(num_left_out), receipt)
 
     def _generators(
         self, lane: str, round_number: int, layer: int, party: int, what: str = ""
@@ -355,7 +361,9 @@ class CohortWorker:
             shares[party] = PartyShare(basis, keys_KE, residuals_VE, form, *generators)
         sent = dict(zip(shares, self.methods[lane].contribute(list(shares.values()), None), strict=True))
         num_bytes = [sent[party].nbytes if party in sent else 0 for party in self.scenario.cohort(cohort)]
-        return Collected(sum_in_order(sent.values()), tuple(num_bytes), (0,) * len(num_bytes))
+        gone = (each for party in self.scenario.cohort(cohort) for each in self.stream.taken_back(round_number, party))
+        receipt = receipt_of(cohort, (Accepted(request, 1.0) for request in gone))
+        return Collected(sum_in_order(sent.values()), tuple(num_bytes), (0,) * len(num_bytes), receipt)
 
     def _pieces_taken_back(
         self, round_number: int, cohort: int, part: Part, weights: Weights
@@ -384,7 +392,8 @@ class CohortWorker:
         method = self.methods[lane]
         assert self._solvers is not None, "begin comes first"
         sent = method.contribute(shares, self._solvers.get(layer))
-        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), (0,) * len(sent))
+        receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, UNSETTLED))
+        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), (0,) * len(sent), receipt)
 
     def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from consortium import ledger
 from consortium.errors import RunError, ScenarioError
 from consortium.merging.deltas import DenseUpdate
 from consortium.merging.registry import known
@@ -245,6 +246,20 @@ class TestNothingLostNothingTwice:
         )
         accepted = Counter(row["round"] for row in directory.table("edits").to_pylist())
         assert accepted == {1: 28, 2: 28, 3: 28}
+
+    def test_the_ledger_says_so_and_what_it_took(self, merged):
+        _, directory = merged
+        assert ledger.verify(directory) == ()
+        rows = directory.table("ledger").to_pylist()
+        events = directory.table("events").to_pylist()
+        collected = {
+            (row["lane"], row["round"], row["layer"], row["cohort"]): row["host"]
+            for row in events
+            if row["kind"] == "collect"
+        }
+        assert collected == {(row["lane"], row["round"], row["layer"], row["cohort"]): row["host"] for row in rows}
+        assert max(row["num_attempts"] for row in rows) > 1, "a host was lost while it collected"
+        assert sum(row["num_dropped"] for row in rows) > 0, "an answer came twice"
 
     def test_every_piece_of_work_counts_once(self, merged):
         _, directory = merged

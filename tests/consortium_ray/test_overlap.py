@@ -78,10 +78,11 @@ def test_what_can_wait_is_served_last_and_not_at_all_while_only_the_urgent_is_as
     started = []
     pool = SimpleNamespace(
         idle=lambda: [host for host in (0, 1, 2) if host not in dict(started)],
-        start=lambda host, call: started.append((host, call.key)),
+        can_lose_node=lambda host: False,
+        start=lambda host, call, trouble: started.append((host, call.key)),
     )
     journal = Journal(associative_scenario())
-    dispatcher = Dispatcher(pool, Faults(()), journal, lambda batch, event: None)
+    dispatcher = Dispatcher(pool, Faults(associative_scenario()), journal, lambda batch, event: None)
     for name, can_wait in (("probes", True), ("keys", False), ("more keys", False)):
         dispatcher.add(Batch(name, [Call((name,), name)], lambda number, answer: None, can_wait=can_wait))
     dispatcher.hand_out(only_urgent=True)
@@ -98,10 +99,10 @@ def test_hosts_are_in_the_next_round_while_one_is_written_down(tmp_path, monkeyp
     coordinator = coordinate(tmp_path / "run", stream={"rounds": 3})
     commit, busy = RunDirectory.commit, []
 
-    def watched(directory, number, states, rows):
+    def watched(directory, number, states, rows, reached):
         calls = [member.call for member in coordinator.pool._members.values() if member.call is not None]
         busy.append((number, {(call.method, call.arguments[1]) for call in calls}))
-        commit(directory, number, states, rows)
+        commit(directory, number, states, rows, reached)
 
     monkeypatch.setattr(RunDirectory, "commit", watched)
     finish(coordinator)

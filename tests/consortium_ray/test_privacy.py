@@ -26,6 +26,7 @@ from consortium.merging import registry
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.global_edit import OwnedEdits
 from consortium.merging.ties import SignedSums
+from consortium.receipts import Receipt
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
 from consortium.statistics import Basis, DenseStatistics, FactoredStatistics
@@ -41,7 +42,8 @@ DOCUMENTED = {
     Slips: {"parties", "slots", "answers"},
     TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals"},
     Residuals: {"num_edits", "shift", "num_held"},
-    Collected: {"contribution", "party_bytes", "num_left_out"},
+    Collected: {"contribution", "party_bytes", "num_left_out", "receipt"},
+    Receipt: {"cohort", "num_edits", "num_summed", "digest"},
     Basis: {"lane", "round", "layer"},
     DenseStatistics: {"basis", "gram_KK", "cross_VK", "num_edits", "num_parties"},
     FactoredStatistics: {"basis", "factor_KN", "image_VN", "num_edits", "num_parties"},

@@ -105,7 +105,9 @@ class TestRuns:
         assert [row["round"] for row in events if row["kind"] == "host-lost"] == [1, 2]
 
     def test_a_coordinator_that_dies_is_told_and_the_run_goes_on_from_there(self, tmp_path):
-        scenario = associative_scenario(stream={"rounds": 3}, cluster={"hosts": {**HOSTS, "max": 1}})
+        on_failure = {"coordinator": "stop"}
+        cluster = {"hosts": {**HOSTS, "max": 1}, "on_failure": on_failure}
+        scenario = associative_scenario(stream={"rounds": 3}, cluster=cluster)
         path = tmp_path / "run"
 
         def kill_in_round_2(progress):

@@ -53,12 +53,22 @@ def save(folder: Path, state: LaneState) -> str:
         return sha256(temporary)
 
 
+def damage(path: Path, digest: str) -> str | None:
+    """What is wrong with a checkpoint, in words; None where it is what was written."""
+    try:
+        found = sha256(path)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if found == digest else "is damaged: its SHA-256 differs from the one in manifest.json"
+
+
 def load(path: Path, digest: str) -> LaneState:
     """Read a checkpoint; raises RunDirectoryError when the file is missing or is not what was written."""
-    if not path.exists():
-        raise _damaged(path, "is missing")
-    if sha256(path) != digest:
-        raise _damaged(path, "is damaged: its SHA-256 differs from the one in manifest.json")
+    what = damage(path, digest)
+    if what is not None:
+        raise _damaged(path, what)
     try:
         with safe_open(path, framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,14 +23,17 @@ from consortium.errors import RunDirectoryError
 from consortium.files import remove_temporaries, write_text
 from consortium.records import checkpoints, manifest, scalars, tables
 from consortium.records.lock import RunLock, is_locked
-from consortium.records.manifest import Manifest
-from consortium.records.rows import ROW_TYPES, Row, Rows, in_batches
+from consortium.records.manifest import Manifest, Note
+from consortium.records.rows import ROW_TYPES, Row, Rows, in_batches, schema
 from consortium.scenario.schema import Scenario
 from consortium.state import LaneState
 
 _SCENARIO = "scenario.yaml"
 _MEMORY = f"{checkpoints.FOLDER}/memory.json"
 _ROUNDS_KEPT = 2
+
+#: The stages of a commit, in their order.
+STAGES = ("checkpoints", "tables", "tensorboard", "manifest")
 
 
 class RunDirectory:
@@ -52,6 +55,7 @@ class RunDirectory:
         self._working_since: float | None = None
         self._worked_before_s = manifest.worked_s
         self._is_new = False
+        self._sound_round: int | None = None  # whose checkpoints were found to be as they were written
 
     @classmethod
     def create(
@@ -79,6 +83,7 @@ class RunDirectory:
             seed=scenario.seed,
             started=manifest.now(),
             keep_all=keep_all,
+            tables=tuple(ROW_TYPES),
             versions=manifest.versions(),
             machine=manifest.machine(),
             extras=dict(extras or {}),
@@ -147,12 +152,18 @@ class RunDirectory:
         return (self.path / _SCENARIO).read_text(encoding="utf-8")
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The committed rows of a table: rounds, edits, parties, metrics or events.
+        """The committed rows of a table by its name; none where the run is older than the table.
 
         ``columns`` are those to read, beside the round; of a table with a row for each edit, all are a lot. None for
         all.
         """
+        if name not in self.manifest.tables:
+            return schema(name).empty_table()
         return tables.read(self.path, name, self.committed_round, columns)
+
+    def damage(self) -> str | None:
+        """What is wrong with a checkpoint of the committed round, in words; None where all are as they were written."""
+        return self._damage_of(self.committed_round)
 
     def lane_states(self) -> dict[str, LaneState]:
         """Lane → its state after the committed round, in the order they were committed in; empty before the first.
@@ -162,9 +173,8 @@ class RunDirectory:
         """
         if self.committed_round is None:
             return {}
-        folder = checkpoints.folder_of(self.committed_round) + "/"
-        kept = self.manifest.checkpoints
-        states = [checkpoints.load(self.path / each, kept[each]) for each in kept if each.startswith(folder)]
+        kept = self._checkpoints_of(self.committed_round)
+        states = [checkpoints.load(self.path / path, digest) for path, digest in kept.items()]
         return {state.lane: state for state in states}
 
     def recall(self, key: str, default: Any = None) -> Any:
@@ -185,8 +195,7 @@ class RunDirectory:
         try:
             self.manifest = manifest.read(self.path)
             self._drop_uncommitted()
-            for table in ROW_TYPES:
-                tables.drop_from(self.path, table, self._next_round)
+            self._drop_rows()
         except BaseException:
             self._lock.release()
             raise
@@ -198,26 +207,38 @@ class RunDirectory:
         self._lock.release()
         self._working_since = None
 
-    def commit(self, round: int, states: Sequence[LaneState], rows: Rows) -> None:
+    def commit(
+        self,
+        round: int,
+        states: Sequence[LaneState],
+        rows: Rows,
+        reached: Callable[[str], None] = lambda stage: None,
+    ) -> None:
         """Make a round count: all of it, or after an interruption nothing of it.
 
         Args:
             round: the round after the committed one; 0 (the unedited model) for the first commit.
             states: the state of every lane after the round.
             rows: what the round adds to the tables; each row is of this round.
+            reached: told of each of :data:`STAGES` before it begins.
         """
         self.lock()
         assert round == self._next_round, f"round {round} committed after {self.committed_round}"
         assert all(state.round == round for state in states), f"a lane's state is not of round {round}"
         self._drop_uncommitted()
+        reached("checkpoints")
         written = {checkpoints.path_of(state.lane, round): checkpoints.save(self.path, state) for state in states}
-        for table in ROW_TYPES:
+        reached("tables")
+        for table in self.manifest.tables:
             tables.append(self.path, table, _of_round(table, rows.of(table), round), round)
+        reached("tensorboard")
         scalars.write(self.path, rows, round)
+        reached("manifest")
         self._write_manifest(
             committed_round=round,
             checkpoints=self._kept_checkpoints(round) | written,
             layer_shapes=_layer_shapes(states) or self.manifest.layer_shapes,
+            untold=(),
         )
         self._drop_uncommitted()
 
@@ -226,9 +247,47 @@ class RunDirectory:
         self.lock()
         write_text(self.path / _MEMORY, json.dumps(self._memory() | {key: value}, ensure_ascii=False, indent=1) + "\n")
 
+    def note(self, kind: str, detail: str) -> None:
+        """Have the next commit tell of something as an event, whoever makes it."""
+        self.lock()
+        self._write_manifest(untold=(*self.manifest.untold, Note(kind=kind, detail=detail)))
+
+    def repair(self) -> str | None:
+        """Go back to the newest round of which every checkpoint is as it was written; what was done says it in words.
+
+        Checkpoints of the newest two rounds are kept (or all), so this is one round. From the unedited model, round 0,
+        there is a way back to before the first commit. The manifest goes back in one step; tables and TensorBoard
+        follow it, as after an interrupted commit.
+
+        Returns:
+            What was wrong, and where the run is now; None where nothing was.
+
+        Raises:
+            RunDirectoryError: no round that is kept has all its checkpoints.
+        """
+        what = self.damage()
+        if what is None or self.committed_round is None:
+            return None
+        self.lock()
+        target = self._newest_sound_round(what)
+        place = "before its first commit" if target is None else f"after round {target}"
+        words = f"{what}; the run goes back to where it was {place}"
+        self._write_manifest(
+            status="running",
+            error=None,
+            finished=None,
+            committed_round=target,
+            checkpoints={path: digest for path, digest in self.manifest.checkpoints.items() if _is_until(path, target)},
+            untold=(*self.manifest.untold, Note(kind="went-back", detail=words)),
+        )
+        self._drop_uncommitted()
+        self._drop_rows()
+        return words
+
     def mark_running(self) -> None:
         """Say that work goes on; on a run directory that was opened, that it was resumed."""
         self.lock()
+        self.repair()
         resumed = self.manifest.resumed if self._is_new else (*self.manifest.resumed, manifest.now())
         self._write_manifest(status="running", error=None, finished=None, resumed=resumed)
 
@@ -252,6 +311,44 @@ class RunDirectory:
             return self.manifest.checkpoints
         kept = {checkpoints.folder_of(each) for each in range(round - _ROUNDS_KEPT + 1, round)}
         return {path: digest for path, digest in self.manifest.checkpoints.items() if str(Path(path).parent) in kept}
+
+    def _damage_of(self, round: int | None) -> str | None:
+        if round is None or round == self._sound_round:
+            return None
+        for path, digest in self._checkpoints_of(round).items():
+            what = checkpoints.damage(self.path / path, digest)
+            if what is not None:
+                return f"{path} {what}"
+        self._sound_round = round
+        return None
+
+    def _checkpoints_of(self, round: int) -> dict[str, str]:
+        folder = checkpoints.folder_of(round)
+        return {path: digest for path, digest in self.manifest.checkpoints.items() if str(Path(path).parent) == folder}
+
+    def _newest_sound_round(self, what: str) -> int | None:
+        """The newest round before the committed one to go back to; ``what`` is wrong with that one."""
+        assert self.committed_round is not None
+        found = [what]
+        for round in range(self.committed_round - 1, -1, -1):
+            if not self._checkpoints_of(round):
+                break
+            other = self._damage_of(round)
+            if other is None:
+                return round
+            found.append(other)
+        if self.committed_round == 0:
+            return None
+        raise RunDirectoryError(
+            f"No checkpoint to go on from is left in {self.path}: {'; '.join(found)}.",
+            "all checkpoints of the committed round, or of the round before it, as Consortium wrote them.",
+            "restore them from a copy, or run the scenario again into another folder (the same seed gives the same "
+            "run).",
+        )
+
+    def _drop_rows(self) -> None:
+        for table in self.manifest.tables:
+            tables.drop_from(self.path, table, self._next_round)
 
     def _drop_uncommitted(self) -> None:
         remove_temporaries(self.path)
@@ -278,6 +375,11 @@ def _of_round(table: str, rows: Iterable[Row], round: int) -> Iterator[pa.Table]
     for batch in in_batches(table, rows):
         assert pc.all(pc.equal(batch["round"], round)).as_py(), f"a row of {table} is not of round {round}"
         yield batch
+
+
+def _is_until(path: str, round: int | None) -> bool:
+    """Whether a checkpoint is of a round or of one before it; None comes before all."""
+    return round is not None and int(Path(path).parent.name.rpartition("-")[2]) <= round
 
 
 def _layer_shapes(states: Sequence[LaneState]) -> dict[int, tuple[int, int]]:

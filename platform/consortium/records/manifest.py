@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import consortium
 from consortium.errors import RunDirectoryError
 from consortium.files import write_text
+from consortium.records.rows import FIRST_TABLES
 
 FORMAT = 3
 FILE = "manifest.json"
@@ -35,6 +36,14 @@ class Machine(BaseModel):
     num_cpus: int
     memory_bytes: int
     gpus: tuple[str, ...]
+
+
+class Note(BaseModel):
+    """Something that befell a run while no round was worked on; the next round that is committed has it as an event."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: str
+    detail: str
 
 
 class Manifest(BaseModel):
@@ -54,6 +63,8 @@ class Manifest(BaseModel):
         layer_shapes: edited layer → (V, K).
         checkpoints: path → SHA-256 of every checkpoint that is kept.
         keep_all: keep the checkpoints of all rounds rather than of the newest two.
+        tables: names of the tables that the run has; one begun by an earlier version may have fewer.
+        untold: what the next commit tells as events, and forgets.
         versions: package → version; ``python`` too.
         machine: the machine that started the run.
         extras: what the caller wished to remember from the start.
@@ -73,6 +84,8 @@ class Manifest(BaseModel):
     layer_shapes: dict[int, tuple[int, int]] = {}
     checkpoints: dict[str, str] = {}
     keep_all: bool = False
+    tables: tuple[str, ...] = FIRST_TABLES
+    untold: tuple[Note, ...] = ()
     versions: dict[str, str] = {}
     machine: Machine
     extras: dict[str, Any] = {}

@@ -177,6 +177,27 @@ class ResidualRow:
 
 
 @dataclass(frozen=True)
+class LedgerRow:
+    """One cohort's edits in one merge."""
+
+    round: int = field(metadata=_column("round number, from 1"))
+    lane: str = field(metadata=_column("lane"))
+    layer: int = field(metadata=_column("layer that was merged"))
+    cohort: int = field(metadata=_column("cohort, from 0"))
+    kind: str = field(metadata=_column("merge; or retract, for edits of earlier rounds that were taken back before it"))
+    num_edits: int = field(metadata=_column("accepted edits that the cohort's answer speaks for", "edits"))
+    num_summed: int = field(
+        metadata=_column(
+            "of them and their copies in other words, those in the sum; the rest was held already", "edits"
+        )
+    )
+    digest: str = field(metadata=_column("of the accepted edits' places and weights, as the host computed it"))
+    host: str | None = field(metadata=_column("host whose answer was merged; null in a serial run"))
+    num_attempts: int = field(metadata=_column("how often hosts were asked until an answer came", "calls"))
+    num_dropped: int = field(metadata=_column("answers that came twice or too late, and were dropped", "answers"))
+
+
+@dataclass(frozen=True)
 class EventRow:
     """Something that happened; an event that took time is recorded when it ends."""
 
@@ -204,7 +225,7 @@ class EventRow:
     )
 
 
-Row = RoundRow | EditRow | PartyRow | MetricRow | ResidualRow | EventRow
+Row = RoundRow | EditRow | PartyRow | MetricRow | ResidualRow | LedgerRow | EventRow
 
 ROW_TYPES: dict[str, type[Row]] = {
     "rounds": RoundRow,
@@ -212,9 +233,13 @@ ROW_TYPES: dict[str, type[Row]] = {
     "parties": PartyRow,
     "metrics": MetricRow,
     "residuals": ResidualRow,
+    "ledger": LedgerRow,
     "events": EventRow,
 }
 """Table name → type of its rows."""
+
+FIRST_TABLES = ("rounds", "edits", "parties", "metrics", "residuals", "events")
+"""The tables of runs whose manifest does not name any."""
 
 
 _Made = TypeVar("_Made", bound=Row)
@@ -243,6 +268,7 @@ class Rows:
     parties: Iterable[PartyRow] = ()
     metrics: Sequence[MetricRow] = ()
     residuals: Sequence[ResidualRow] = ()
+    ledger: Sequence[LedgerRow] = ()
     events: Sequence[EventRow] = ()
 
     def of(self, table: str) -> Iterable[Row]:

@@ -12,6 +12,7 @@ from consortium.records.directory import RunDirectory
 from consortium.report import (
     agreement,
     departure_section,
+    ledger_section,
     noticed_section,
     overlap_section,
     result_sections,
@@ -55,6 +56,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             work_sections.time_spent(results),
             work_sections.traffic(directory, results, styles),
             work_sections.incidents(directory, results),
+            ledger_section.ledger(directory),
             work_sections.details(directory, results, titles),
         ]
     )

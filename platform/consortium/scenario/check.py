@@ -21,6 +21,7 @@ from consortium.records.rows import UNEDITED
 from consortium.scenario.check_agreement import agreement_mistakes, templates_are_there
 from consortium.scenario.check_departures import anchor_mistakes, departure_mistakes
 from consortium.scenario.check_evaluation import evaluation_mistakes, mistakes_of_probes
+from consortium.scenario.check_faults import fault_mistakes
 from consortium.scenario.check_harm import harm_mistakes
 from consortium.scenario.check_stream import stream_mistakes
 from consortium.scenario.load import LoadedScenario
@@ -44,8 +45,9 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     """
     scenario = resolve(loaded.scenario)
     mistakes = [*stream_mistakes(scenario), *evaluation_mistakes(scenario)]
-    for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation, _hosts, _faults):
+    for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation, _hosts):
         mistakes += rule(scenario)
+    mistakes += fault_mistakes(scenario)
     mistakes += _sources(scenario, loaded.base_dir)
     mistakes += [*harm_mistakes(scenario, loaded.base_dir), *agreement_mistakes(scenario, loaded.base_dir)]
     if model is not None:
@@ -135,17 +137,6 @@ def _hosts(scenario: Scenario) -> Iterator[Mistake]:
         yield Mistake(
             ("model", "device"), found, "auto or cpu, or a host with gpus above 0", "set cluster.hosts.gpus: 1"
         )
-
-
-def _faults(scenario: Scenario) -> Iterator[Mistake]:
-    rounds, every = scenario.stream.rounds, scenario.evaluate.every
-    for index, fault in enumerate(scenario.faults):
-        path = ("faults", index)
-        if fault.round > rounds:
-            yield Mistake((*path, "round"), f"found {fault.round}", f"a round from 1 to {rounds} (stream.rounds)")
-        elif fault.during == "evaluate" and fault.round % every and fault.round != rounds:
-            allowed = f"a round that is evaluated: a multiple of evaluate.every ({every}), or the last"
-            yield Mistake((*path, "round"), f"found {fault.round}", allowed)
 
 
 def _sources(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:

@@ -17,7 +17,6 @@ def agreement_mistakes(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
     yield from _priorities(scenario)
     yield from _augment(scenario)
     yield from _augmentations(scenario, base_dir)
-    yield from _faults(scenario)
     yield from _detection(scenario)
     yield from _suits_the_editor(scenario)
 
@@ -54,13 +53,6 @@ def _augmentations(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
     elif find_file(file, base_dir) is None:
         found = f"no file {file!r}, neither in {base_dir} nor in the working directory"
         yield Mistake(path, found, "the path of a JSON file, or null")
-
-
-def _faults(scenario: Scenario) -> Iterator[Mistake]:
-    for index, fault in enumerate(scenario.faults):
-        if fault.during == "announce" and not scenario.settles:
-            allowed = "targets, collect or evaluate; parties announce their edits with overlap.weigh: once or a policy"
-            yield Mistake(("faults", index, "during"), "found 'announce', where nothing is settled", allowed)
 
 
 def _detection(scenario: Scenario) -> Iterator[Mistake]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.fault_schema import FaultSpec, OnFailureSpec
 from consortium.scenario.spec import Positive, Share, Spec
 
 
@@ -361,14 +362,7 @@ class ClusterSpec(Spec):
     target_cache: bool = Field(
         True, description="hosts keep a language model's targets on their own disk, to read them when a run is repeated"
     )
-
-
-class FaultSpec(Spec):
-    """Something that breaks, on purpose."""
-
-    round: Positive = Field(description="the round in which it happens")
-    during: Literal["announce", "targets", "collect", "evaluate"] = Field(description="the phase in which it happens")
-    kill: Literal["host"] = Field("host", description="what breaks")
+    on_failure: OnFailureSpec = Field(OnFailureSpec(), description="what is done when something breaks")
 
 
 class Scenario(Spec):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from consortium.merging.history import GramHistory
-from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
+from consortium.records.rows import EditRow, EventRow, LedgerRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
 from consortium.scenario.schema import MergeSpec, MethodSpec, PartiesSpec, Scenario, StreamSpec
 from consortium.state import LaneState
 
@@ -61,5 +61,6 @@ def _rows(round: int) -> Rows:
             for metric in ("efficacy", "paraphrase")
         ],
         residuals=[ResidualRow(round, lane, 5, "repeat", round - 1, 2, 0.5 / round, round - 1) for lane in LANES],
+        ledger=[LedgerRow(round, lane, 5, 0, "merge", 2, 2, "0f" * 16, "host-1", 2, 0) for lane in LANES],
         events=[event],
     )

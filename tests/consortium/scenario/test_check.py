@@ -51,6 +51,9 @@ def check(tmp_path):
         {"model": {"device": "cuda"}, "cluster": {"hosts": {"gpus": 0.5}}},
         {"conflicts": {"policy": "priority", "priorities": [3, 0], "augment": 2}},
         {"overlap": {"weigh": "once"}, "faults": [{"round": 1, "during": "announce"}]},
+        {"faults": [{"round": 0, "during": "prior"}, {"kill": "node"}, {"slow": 2.0, "rate": 0.1, "max": 4}]},
+        {"faults": [{"round": 1, "during": "commit", "fill": "disk"}, {"round": 1, "during": "merge"}]},
+        {"faults": [{"during": "commit", "kill": "coordinator"}, {"during": "collect", "corrupt": "answer"}]},
     ],
 )
 def test_what_can_run_is_accepted(check, sections):
@@ -145,6 +148,24 @@ def test_what_can_run_is_accepted(check, sections):
         (
             {"faults": [{"round": 1, "during": "announce"}]},
             r"faults.0.during.*'announce', where nothing is settled\n.*overlap.weigh: once or a policy",
+        ),
+        (
+            {"faults": [{"kill": "host", "slow": 1.0}]},
+            r"faults.0.*found kill host, slow 1\n.*one of kill, slow, corrupt",
+        ),
+        ({"faults": [{"round": 1, "during": "prior"}]}, r"faults.0.round.*found 1\n.*0: the prior comes before"),
+        (
+            {"faults": [{"round": 0, "during": "collect"}]},
+            r"faults.0.round.*found 0\n.*a round from 1, or during: prior",
+        ),
+        ({"faults": [{"during": "retract"}]}, r"faults.0.during.*'retract', where no edits are taken back"),
+        (
+            {"faults": [{"fill": "disk", "during": "collect"}]},
+            r"faults.0.during.*'collect' with fill: disk\n.*commit: rounds are written in no other phase",
+        ),
+        (
+            {"faults": [{"slow": 1.5, "during": "merge"}]},
+            r"faults.0.during.*'merge' with slow 1.5\n.*a phase in which hosts are called: prior, announce",
         ),
         (
             {"conflicts": {"priorities": [1]}},

@@ -99,8 +99,8 @@ def test_a_folder_is_refused(tmp_path):
         ("name: a\nstream: {conflict: x}", ["stream.conflict (line 2)", "or a mapping with the keys party, round"]),
         ("name: a\ncluster: {hosts: 0}", ["cluster.hosts.min", "found 0", "a whole number of at least 1"]),
         (
-            "name: a\nfaults: [{round: 1, during: merge}]",
-            ["faults.0.during", "one of announce, targets, collect, evaluate"],
+            "name: a\nfaults: [{round: 1, during: merging}]",
+            ["faults.0.during", "one of prior, announce, targets, collect, retract, merge, evaluate, commit"],
         ),
         ("name: a\nevaluate: {metrics: [eficacy]}", ["evaluate.metrics.0", "did you mean 'efficacy'?"]),
     ],

@@ -22,16 +22,22 @@ from consortium.scenario.schema import Scenario
 from consortium.seeds import numpy_generator
 from consortium_ray.coordinator import Coordinator
 from consortium_ray.host import Host
-from consortium_ray.messages import Answer, Call
-from consortium_ray.pool import Answered, Lost, PoolEvent, ReplacePolicy, Started
+from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
+from consortium_ray.pool import DAMAGED, Answered, Lost, PoolEvent, Refused, ReplacePolicy, Started
+from consortium_ray.sealed import damaged, opened, seal
 
 Observe = Callable[[Call, bytes], None]
+
+
+class CoordinatorKilledError(Exception):
+    """What stands for the end of a coordinator's process."""
 
 
 @dataclass
 class _Member:
     host: Host
     call: Call | None = None
+    trouble: Trouble = NO_TROUBLE
     greetings_done: int = 0
     doomed: bool = False
 
@@ -91,11 +97,11 @@ class LocalPool:
     def alive(self, incarnation: int) -> bool:
         return incarnation in self._members
 
-    def start(self, incarnation: int, call: Call) -> None:
+    def start(self, incarnation: int, call: Call, trouble: Trouble = NO_TROUBLE) -> None:
         member = self._members[incarnation]
         assert member.call is None, f"host {incarnation} is busy"
         self.started.append((incarnation, call))
-        member.call = call
+        member.call, member.trouble = call, trouble
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         events, self._events = self._events, []
@@ -112,7 +118,12 @@ class LocalPool:
             if self._happens(self.late):
                 self._stray.append(Answered(member.call, self._answer(member, member.call)))
             return self._lose(incarnation)
-        event = Answered(member.call, self._answer(member, member.call))
+        sealed = seal(self._answer(member, member.call))
+        answer = opened(damaged(sealed) if member.trouble.is_damaged else sealed)
+        if answer is None:
+            call, member.call = member.call, None
+            return Refused(incarnation, call, DAMAGED)
+        event = Answered(member.call, answer)
         if self._happens(self.duplicates):
             self._stray.append(event)
         member.call = None
@@ -145,6 +156,12 @@ class LocalPool:
 
     def kill(self, incarnation: int) -> None:
         self._members[incarnation].doomed = True
+
+    def can_lose_node(self, incarnation: int) -> bool:
+        return False
+
+    def kill_coordinator(self) -> None:
+        raise CoordinatorKilledError
 
     def put(self, value: Any) -> Any:
         """As from the object store: the reader gets a copy; an array cannot be written to."""

@@ -1,0 +1,151 @@
+"""The ledger: every accepted edit is in exactly one merge of each lane and layer, and anybody can check it.
+
+:func:`account` checks what the tables of a run can tell by themselves: each cohort is in each merge once, all lanes and
+layers speak of the same edits, and there are as many as the table of rounds counts. :func:`verify` computes from the
+scenario which edits must be there, and compares the digests.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from consortium.agreement.accepted import Accepted
+from consortium.agreement.settlement import UNSETTLED, Settled, settle
+from consortium.private import PrivateEdits
+from consortium.receipts import Receipt, receipt_of
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import LedgerRow, RoundRow
+from consortium.retractions import cohorts_taking_back
+from consortium.scenario.prepare import open_facts
+from consortium.scenario.schema import Scenario
+
+#: A merge, or what was taken back before it: (kind, round, lane, layer).
+Place = tuple[str, int, str, int]
+
+
+@dataclass(frozen=True)
+class Account:
+    """What the tables of a run say about its merges.
+
+    Attributes:
+        num_edits: accepted edits in all rounds, each counted once.
+        num_merges: merges: one for each round, lane and layer.
+        num_entries: rows of the ledger.
+        num_asked_again: calls that were handed out more than once before their answer came.
+        num_dropped: answers that came twice, or from hosts that were given up, and were dropped.
+        mistakes: what does not add up, in words.
+    """
+
+    num_edits: int
+    num_merges: int
+    num_entries: int
+    num_asked_again: int
+    num_dropped: int
+    mistakes: tuple[str, ...]
+
+
+def account(directory: RunDirectory) -> Account | None:
+    """What the tables say by themselves; None for a run that is older than the ledger."""
+    if "ledger" not in directory.manifest.tables:
+        return None
+    entries = [LedgerRow(**row) for row in directory.table("ledger").to_pylist()]
+    rounds = [RoundRow(**row) for row in directory.table("rounds").to_pylist()]
+    mistakes = [*_balance(directory.scenario, entries, rounds), *_differing(entries)]
+    first_lane = directory.scenario.merge.methods[0].lane
+    return Account(
+        num_edits=sum(row.num_edits for row in rounds if row.lane == first_lane),
+        num_merges=len({_place(entry) for entry in entries if entry.kind == "merge"}),
+        num_entries=len(entries),
+        num_asked_again=sum(entry.num_attempts > 1 for entry in entries),
+        num_dropped=sum(entry.num_dropped for entry in entries),
+        mistakes=tuple(mistakes),
+    )
+
+
+def verify(run_directory: str | Path | RunDirectory) -> tuple[str, ...]:
+    """What of a run's committed rounds is not in exactly one merge of each lane and layer, in words; empty when all is.
+
+    Which edits must be there is computed from the scenario's stream alone, the facts included where edits are settled
+    or asked again in other words.
+
+    Raises:
+        ConsortiumError: the run directory or the facts cannot be read.
+    """
+    directory = run_directory if isinstance(run_directory, RunDirectory) else RunDirectory.open(run_directory)
+    found = account(directory)
+    if found is None:
+        return (f"{directory.path} is older than the ledger: nothing can be said",)
+    entries = [LedgerRow(**row) for row in directory.table("ledger").to_pylist()]
+    return (*found.mistakes, *_unlike_the_scenario(directory, entries))
+
+
+def _place(entry: LedgerRow) -> Place:
+    return entry.kind, entry.round, entry.lane, entry.layer
+
+
+def _balance(scenario: Scenario, entries: Sequence[LedgerRow], rounds: Sequence[RoundRow]) -> Iterator[str]:
+    """Each cohort once in each merge, and as many edits as the table of rounds counts."""
+    cohorts: dict[Place, Counter[int]] = defaultdict(Counter)
+    num_edits: Counter[Place] = Counter()
+    for entry in entries:
+        cohorts[_place(entry)][entry.cohort] += 1
+        num_edits[_place(entry)] += entry.num_edits
+    for row in rounds:
+        for layer in scenario.editor.edited_layers:
+            counted = {"merge": row.num_edits, "retract": row.num_retracted}
+            for kind, number in counted.items():
+                place = (kind, row.round, row.lane, layer)
+                if num_edits[place] != number:
+                    yield f"{_named(place)}: {num_edits[place]} edits, where the table of rounds has {number}"
+            yield from _missing_or_twice(("merge", row.round, row.lane, layer), cohorts, scenario.num_cohorts)
+
+
+def _missing_or_twice(place: Place, cohorts: dict[Place, Counter[int]], num_cohorts: int) -> Iterator[str]:
+    found = cohorts[place]
+    for cohort in sorted({*range(num_cohorts), *found}):
+        if found[cohort] != 1:
+            yield f"{_named(place)}: cohort {cohort} is in it {found[cohort]} times"
+
+
+def _differing(entries: Sequence[LedgerRow]) -> Iterator[str]:
+    """All lanes and layers are about the same edits of a round's cohort."""
+    digests: dict[tuple[str, int, int], set[str]] = defaultdict(set)
+    for entry in entries:
+        digests[entry.kind, entry.round, entry.cohort].add(entry.digest)
+    for (kind, number, cohort), found in digests.items():
+        if len(found) > 1:
+            yield f"{kind} of round {number}: lanes or layers differ in the edits of cohort {cohort}"
+
+
+def _unlike_the_scenario(directory: RunDirectory, entries: Sequence[LedgerRow]) -> Iterator[str]:
+    scenario = directory.scenario
+    private = PrivateEdits(scenario, open_facts(scenario))
+    expected: dict[tuple[str, int, int], Receipt] = {}
+    for number in range(1, (directory.committed_round or 0) + 1):
+        for kind, receipt in _receipts(scenario, private, number):
+            expected[kind, number, receipt.cohort] = receipt
+    for entry in entries:
+        receipt = expected.get((entry.kind, entry.round, entry.cohort), receipt_of(entry.cohort, ()))
+        if (entry.num_edits, entry.digest) != (receipt.num_edits, receipt.digest):
+            yield f"{_named(_place(entry))}: not the {receipt.num_edits} edits that cohort {entry.cohort} must have"
+
+
+def _receipts(scenario: Scenario, private: PrivateEdits, number: int) -> Iterator[tuple[str, Receipt]]:
+    """What every cohort must have in a round's merges, and what it must take back before them."""
+    cohorts = range(scenario.num_cohorts)
+    settled: Sequence[Settled] = [UNSETTLED] * scenario.num_cohorts
+    if scenario.settles:
+        settled = settle([private.slips(number, cohort) for cohort in cohorts], scenario.conflicts)
+    for cohort in cohorts:
+        yield "merge", receipt_of(cohort, private.accepted(number, cohort, settled[cohort]))
+    for cohort in cohorts_taking_back(scenario, private.stream, number):
+        requests = (each for party in scenario.cohort(cohort) for each in private.stream.taken_back(number, party))
+        yield "retract", receipt_of(cohort, (Accepted(request, 1.0) for request in requests))
+
+
+def _named(place: Place) -> str:
+    kind, number, lane, layer = place
+    return f"{kind} of round {number}, lane {lane}, layer {layer}"
