@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from consortium.editing.backend import Answer, Probe
 from consortium.errors import FactsError
@@ -53,6 +55,8 @@ def test_by_hand_on_a_model_that_always_says_city() -> None:
         assert (mixed.said, mixed.is_target) == ((city, city, city), False)
         assert [one == other for one, other in zip(mixed.said, mixed.wanted, strict=True)] == [True, False, True]
         assert whole == Answer((city, city), (city, city), is_target=True)
+        chance = math.e / (math.e + len(model.head.bias) - 1)
+        assert mixed.chances == pytest.approx([chance] * 3 if decoding == "teacher_forcing" else [])
     assert [score.strict for score in score_probes(model, probes)] == [False, True]
 
 
