@@ -24,7 +24,7 @@ BASE = {
     "cluster": {
         "cohort_size": 1,
         "hosts": {"min": 1, "max": 2, "cpus": 0.1},
-        "timeout_s": 120.0,
+        "timeout_s": 900.0,  # a busy machine takes minutes to start a host
         # Kills fall thicker here than anywhere else, and nothing is answered between some of them.
         "on_failure": {"max_losses": 30},
     },
