@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
+from consortium.clock import attendance_rows, schedule_row
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
 from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
@@ -107,6 +108,7 @@ class Journal:
     def close_round(self, round_number: int, stream: Stream, facts: FactSet, distances: dict[str, Distances]) -> Rows:
         """All rows of the round; the journal is empty afterwards. Round 0 has events and nothing else."""
         lanes = [spec.lane for spec in self.scenario.merge.methods] if round_number else []
+        course = stream.course if round_number else None
         rows = Rows(
             rounds=[self._round_row(round_number, lane, stream, distances[lane]) for lane in lanes],
             edits=list(self._edit_rows(round_number, stream, facts)) if round_number else [],
@@ -114,6 +116,8 @@ class Journal:
             metrics=self._metrics_in_order(),
             residuals=list(self._residual_rows(round_number)),
             events=self._events,
+            schedule=[schedule_row(course, round_number)] if course else [],
+            attendance=list(attendance_rows(course, round_number)) if course else [],
         )
         self._clear()
         return rows
@@ -168,7 +172,8 @@ class Journal:
             for request in stream.requests(round_number, party):
                 edit = facts.edit(request.fact, request.variant)
                 row = _edit_row(self.scenario, request, edit, settled)
-                yield replace(row, retracted=stream.taken_back_in(request))
+                asked_in = (request.asked_in or round_number) if stream.course else None
+                yield replace(row, retracted=stream.taken_back_in(request), asked_in=asked_in)
 
 
 def _edit_row(scenario: Scenario, request: Request, edit: Edit, settled: Settled | None) -> EditRow:

@@ -8,13 +8,13 @@ from itertools import accumulate, pairwise
 from consortium.agreement.accepted import Accepted, accepted
 from consortium.agreement.settlement import UNSETTLED, Place, Settled, settle
 from consortium.agreement.slips import Slips, shared_key, slips_of
+from consortium.clock import open_stream
 from consortium.editing.overlap import Asked
 from consortium.facts.edit import Edit, FactSet
 from consortium.rounds import sampled_requests, superseded
 from consortium.scenario.schema import Scenario
 from consortium.streams.repeats import times_asked
 from consortium.streams.request import Request
-from consortium.streams.stream import Stream
 
 
 class PrivateEdits:
@@ -28,7 +28,7 @@ class PrivateEdits:
     def __init__(self, scenario: Scenario, facts: FactSet) -> None:
         self.scenario = scenario
         self.facts = facts
-        self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
+        self.stream = open_stream(scenario, facts.relations())
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
         self._withdrawn: dict[int, frozenset[Place]] = {}
 

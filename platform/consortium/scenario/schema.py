@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.schedule_schema import DevicesSpec, ScheduleSpec
 from consortium.scenario.spec import Positive, Share, Spec
 
 
@@ -371,6 +372,13 @@ class Scenario(Spec):
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
     faults: tuple[FaultSpec, ...] = Field((), description="what breaks, on purpose")
+    devices: DevicesSpec = Field(DevicesSpec(), description="how long parties take in virtual time, and who is there")
+    schedule: ScheduleSpec = Field(ScheduleSpec(), description="who is asked, and for whom a round waits")
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the run has a virtual time, by which it is decided whose edits are merged in which round."""
+        return self.devices != DevicesSpec() or self.schedule != ScheduleSpec()
 
     @property
     def settles(self) -> bool:

@@ -149,9 +149,9 @@ def _raise(*_args, **_kwargs):
     raise InterruptedCommitError
 
 
-@pytest.mark.parametrize("stop_at", range(1, 10))
+@pytest.mark.parametrize("stop_at", range(1, 12))
 def test_a_commit_stopped_before_any_replacement_leaves_the_former_round(run, states, rows, monkeypatch, stop_at):
-    """A commit replaces 2 checkpoints, 6 tables, the manifest: 9 files. The n-th replacement fails, for every n."""
+    """A commit replaces 2 checkpoints, 8 tables, the manifest: 11 files. The n-th replacement fails, for every n."""
     calls = 0
 
     def replace(source, target):
@@ -170,7 +170,7 @@ def test_a_commit_stopped_before_any_replacement_leaves_the_former_round(run, st
     assert_is_at_round_1(_closed(run), states, rows)
 
 
-def test_nine_replacements_are_all_there_are(run, states, rows, monkeypatch):
+def test_eleven_replacements_are_all_there_are(run, states, rows, monkeypatch):
     targets = []
     real_replace = os.replace
     monkeypatch.setattr(os, "replace", lambda s, t: (targets.append(Path(t).name), real_replace(s, t)))
