@@ -9,7 +9,7 @@ from consortium.rounds import sampled_requests
 from consortium.streams.stream import Stream
 from support.scenarios import associative_scenario
 
-RELATIONS = [f"r{number % 7}" for number in range(4000)]
+RELATIONS = [f"r{number % 7}" for number in range(13_000)]
 SPREAD = {"speed": {"lognormal": {"median": 1, "sigma": 1}}, "availability": {"uniform": [0.4, 1]}}
 ROUNDS = range(1, 7)
 
