@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from consortium.agreement.standing import Standing
+from consortium.clock import open_stream
 from consortium.committing import Commit
 from consortium.editing.editors.registry import create
 from consortium.facts.edit import FactSet
@@ -25,7 +26,6 @@ from consortium.rounds import is_evaluated, num_probed
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior, add_chunk, cached_prior, keep_prior, unmeasured
 from consortium.state import LaneState
-from consortium.streams.stream import Stream
 from consortium.worker import TargetReport
 
 from consortium_ray.batches import Batch
@@ -63,7 +63,7 @@ class Coordinator:
         self.directory = directory
         self.facts = facts
         self.pool = pool
-        self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
+        self.stream = open_stream(scenario, facts.relations())
         self.journal = Journal(scenario, lambda: directory.worked_s)  # of the present round
         self.standing = Standing(scenario.conflicts)
         self._round = self._probed = self._num_edited = 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
+from consortium.clock import attendance_rows, schedule_row
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
 from consortium.receipts import Receipt
@@ -158,6 +159,7 @@ class Journal:
         sent = {lane: (self._party_bytes[lane], self._left_out[lane]) for lane in lanes}
         edits = partial(self._edit_rows, round_number, stream, facts, self._verdicts)
         parties = partial(self._party_rows, round_number, stream, sent, _num_withdrawn(self._verdicts))
+        course = stream.course if round_number else None
         rows = Rows(
             rounds=[self._round_row(round_number, lane, stream, distances[lane]) for lane in lanes],
             edits=Streamed(edits) if round_number else [],
@@ -166,6 +168,8 @@ class Journal:
             residuals=list(self._residual_rows(round_number)),
             ledger=list(self._ledger_rows(round_number)),
             events=self._events,
+            schedule=[schedule_row(course, round_number)] if course else [],
+            attendance=list(attendance_rows(course, round_number)) if course else [],
         )
         self._clear()
         return rows
@@ -247,7 +251,9 @@ class Journal:
         for party in range(self.scenario.parties.count):
             for request in stream.requests(round_number, party):
                 edit = facts.edit(request.fact, request.variant)
-                yield _edit_row(self.scenario, request, edit, settled, stream.taken_back_in(request))
+                asked_in = (request.asked_in or round_number) if stream.course else None
+                row = _edit_row(self.scenario, request, edit, settled, stream.taken_back_in(request))
+                yield replace(row, asked_in=asked_in)
 
 
 def _num_withdrawn(verdicts: Mapping[Place, Verdict]) -> Counter[int]:

@@ -11,6 +11,7 @@ from consortium.agreement.accepted import Accepted, accepted
 from consortium.agreement.settlement import UNSETTLED, Place, Settled
 from consortium.agreement.slips import Slips, shared_key, slips_of
 from consortium.agreement.standing import Standing
+from consortium.clock import open_stream
 from consortium.editing.overlap import Asked
 from consortium.facts.edit import Edit, FactSet
 from consortium.kept import Kept
@@ -18,7 +19,6 @@ from consortium.rounds import sampled_requests, superseded
 from consortium.scenario.schema import Scenario
 from consortium.streams.repeats import times_asked
 from consortium.streams.request import Request
-from consortium.streams.stream import Stream
 
 #: Edits kept at most, of the cohorts asked about last.
 _EDITS_KEPT = 4096
@@ -43,7 +43,7 @@ class PrivateEdits:
     def __init__(self, scenario: Scenario, facts: FactSet) -> None:
         self.scenario = scenario
         self.facts = facts
-        self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
+        self.stream = open_stream(scenario, facts.relations())
         self._accepted: Kept[_Own] = Kept(_EDITS_KEPT, lambda own: len(own.edits))
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
         self._withdrawn: dict[int, frozenset[Place]] = {}

@@ -133,10 +133,9 @@ def sampled_requests(scenario: Scenario, stream: Stream, round_number: int, part
 
     ``evaluate.sample`` is drawn from all parties' requests of the round, so parties have unequal parts of it.
     """
-    per_party, present_P = stream.num_edits(round_number), stream.present(round_number)
     wanted: dict[int, list[int]] = {}
-    for number in _sampled_numbers(scenario, stream, round_number, parties).tolist():
-        wanted.setdefault(int(present_P[number // per_party]), []).append(number % per_party)
+    for party, index in stream.places(round_number, _sampled_numbers(scenario, stream, round_number, parties)):
+        wanted.setdefault(party, []).append(index)
     chosen: list[Request] = []
     for party, indices in wanted.items():
         requests = stream.requests(round_number, party)
@@ -160,7 +159,7 @@ def num_probed(scenario: Scenario, stream: Stream, round_number: int, parties: r
 
 
 def _sampled_numbers(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> NDArray[np.int64]:
-    """The probed ones of the numbers party · per_party + place, ascending; parties count among those present."""
+    """The probed ones of the round's requests, counted through the parties in order (:meth:`Stream.places`)."""
     first = stream.num_requests(round_number, range(parties.start))
     end = first + stream.num_requests(round_number, parties)
     total, sample = stream.num_requests(round_number), scenario.evaluate.sample

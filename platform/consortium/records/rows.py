@@ -99,6 +99,10 @@ class EditRow:
         default=None,
         metadata=_column("copies in other words merged beside it; null where nothing is settled", "edits"),
     )
+    asked_in: int | None = field(
+        default=None,
+        metadata=_column("round in which the party asked for it, at most `round`; null where there is no virtual time"),
+    )
 
 
 @dataclass(frozen=True)
@@ -225,7 +229,45 @@ class EventRow:
     )
 
 
-Row = RoundRow | EditRow | PartyRow | MetricRow | ResidualRow | LedgerRow | EventRow
+@dataclass(frozen=True)
+class ScheduleRow:
+    """One round in virtual time; the same for all lanes. Only of runs that have a virtual time."""
+
+    round: int = field(metadata=_column("round number, from 1"))
+    start_s: float = field(metadata=_column("when it begins, in virtual time from the run's beginning", "s"))
+    end_s: float = field(metadata=_column("when it is over", "s"))
+    num_available: int = field(metadata=_column("parties that are there when it begins", "parties"))
+    num_wanted: int = field(metadata=_column("answers that it wants", "parties"))
+    num_asked: int = field(metadata=_column("parties that are asked", "parties"))
+    num_in_time: int = field(
+        metadata=_column("of them those that answer before quorum or deadline close it", "parties")
+    )
+    num_late: int = field(metadata=_column("of them the others", "parties"))
+    num_edits: int = field(metadata=_column("edits that come into the round, before any is withdrawn", "edits"))
+    num_carried: int = field(metadata=_column("of them those asked for in an earlier round", "edits"))
+    age_rounds: float | None = field(
+        metadata=_column("mean number of rounds from asking to merging; null where nothing is merged", "rounds")
+    )
+    most_age_rounds: int | None = field(metadata=_column("the most of them; null where nothing is merged", "rounds"))
+    num_lost: int = field(metadata=_column("edits that are lost in this round", "edits"))
+    num_waiting: int = field(
+        metadata=_column("edits asked for up to this round that wait for a later one after it", "edits")
+    )
+
+
+@dataclass(frozen=True)
+class AttendanceRow:
+    """One party that is asked in one round of virtual time; the same for all lanes."""
+
+    round: int = field(metadata=_column("round number, from 1"))
+    party: int = field(metadata=_column("party number, from 0"))
+    device: str | None = field(metadata=_column("class of the party's device; null for none"))
+    num_edits: int = field(metadata=_column("edits in its answer", "edits"))
+    answer_s: float = field(metadata=_column("from the round's beginning to its answer, in virtual time", "s"))
+    outcome: str = field(metadata=_column("merged in time, or being late awaited, carried or dropped"))
+
+
+Row = RoundRow | EditRow | PartyRow | MetricRow | ResidualRow | LedgerRow | EventRow | ScheduleRow | AttendanceRow
 
 ROW_TYPES: dict[str, type[Row]] = {
     "rounds": RoundRow,
@@ -235,6 +277,8 @@ ROW_TYPES: dict[str, type[Row]] = {
     "residuals": ResidualRow,
     "ledger": LedgerRow,
     "events": EventRow,
+    "schedule": ScheduleRow,
+    "attendance": AttendanceRow,
 }
 """Table name → type of its rows."""
 
@@ -270,6 +314,8 @@ class Rows:
     residuals: Sequence[ResidualRow] = ()
     ledger: Sequence[LedgerRow] = ()
     events: Sequence[EventRow] = ()
+    schedule: Sequence[ScheduleRow] = ()
+    attendance: Sequence[AttendanceRow] = ()
 
     def of(self, table: str) -> Iterable[Row]:
         """The rows of a table by its name; they can be gone through more than once."""

@@ -13,7 +13,7 @@ def scalars(rows: Rows) -> dict[str, dict[str, float]]:
     """Lane → tag → value of one round's rows; values that are null are left out."""
     found: dict[str, dict[str, float | None]] = {}
     for row in rows.rounds:
-        found.setdefault(row.lane, {}).update(_of_round(row))
+        found.setdefault(row.lane, {}).update(_of_round(row) | _of_virtual_time(rows))
     for (_, lane, metric), measured in headline(rows.metrics).items():
         values = found.setdefault(lane, {})
         values[f"metrics/{metric}"] = measured.success
@@ -78,3 +78,17 @@ def _of_round(row: RoundRow) -> dict[str, float | None]:
         "merge/update_distance": row.update_distance,
         "merge/update_norm": row.update_norm,
     }
+
+
+def _of_virtual_time(rows: Rows) -> dict[str, float | None]:
+    """The same in every lane; nothing without virtual time."""
+    found: dict[str, float | None] = {}
+    for row in rows.schedule:
+        found = {
+            "virtual_time/end_s": row.end_s,
+            "virtual_time/in_time": row.num_in_time,
+            "virtual_time/late": row.num_late,
+            "virtual_time/age_rounds": row.age_rounds,
+            "virtual_time/waiting": row.num_waiting,
+        }
+    return found

@@ -17,6 +17,7 @@ from consortium.report import (
     overlap_section,
     result_sections,
     retention,
+    virtual_time,
     work_sections,
 )
 from consortium.report.results import read_results
@@ -53,6 +54,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             noticed_section.noticed(directory, results, styles),
             overlap_section.overlap(directory, results, styles),
             departure_section.taken_back(directory, results, styles),
+            virtual_time.section(directory, results, styles),
             work_sections.time_spent(results),
             work_sections.traffic(directory, results, styles),
             work_sections.incidents(directory, results),

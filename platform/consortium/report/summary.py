@@ -26,6 +26,7 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
     Keys: status, name, seed, out, report (None until written), error, rounds (committed), num_rounds, num_parties,
     num_edits, wall_s (seconds of work, pauses left out), time (what the hosts' seconds went into, as the report says:
     arithmetic, solving, waiting, calls, records, overhead_share, wall_s, startup_s; None before any work),
+    virtual_s (virtual seconds of all committed rounds; None without virtual time),
     unedited (metric → measure) and lanes: for each lane its method, metrics (metric → measure), weights_distance,
     update_distance, update_norm, bytes_sent (all parties and rounds), bytes_per_party (least, median, most of one party
     in one round) and seconds (phase → work). A measure is {success, strict} in percent, after_round, num_edits,
@@ -46,6 +47,7 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
         "num_edits": results.num_edits,
         "wall_s": round(directory.worked_s, 3),
         "time": _time(results.time) if results.time else None,
+        "virtual_s": max(directory.table("schedule")["end_s"].to_pylist(), default=None),
         UNEDITED: {metric: _measure(row) for metric, row in results.unedited.items()},
         "lanes": {lane.lane: _lane(lane) for lane in results.lanes},
     }

@@ -23,6 +23,7 @@ from consortium.scenario.check_departures import anchor_mistakes, departure_mist
 from consortium.scenario.check_evaluation import evaluation_mistakes, mistakes_of_probes
 from consortium.scenario.check_faults import fault_mistakes
 from consortium.scenario.check_harm import harm_mistakes
+from consortium.scenario.check_schedule import schedule_mistakes
 from consortium.scenario.check_stream import stream_mistakes
 from consortium.scenario.load import LoadedScenario
 from consortium.scenario.mistakes import Mistake, closest, refuse, shown
@@ -50,6 +51,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     mistakes += fault_mistakes(scenario)
     mistakes += _sources(scenario, loaded.base_dir)
     mistakes += [*harm_mistakes(scenario, loaded.base_dir), *agreement_mistakes(scenario, loaded.base_dir)]
+    mistakes += schedule_mistakes(scenario, loaded.base_dir)
     if model is not None:
         mistakes += _fit_of_model(scenario, model)
     if facts is not None and not mistakes:

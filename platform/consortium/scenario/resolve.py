@@ -22,7 +22,7 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
     """
     is_associative = isinstance(scenario.model, AssociativeModelSpec)
     facts, editor, model, parties = scenario.facts, scenario.editor, scenario.model, scenario.parties
-    evaluate = scenario.evaluate
+    evaluate, devices = scenario.evaluate, scenario.devices
     if parties.edits is not None and "edits_per_round" not in parties.model_fields_set:
         parties = parties.model_copy(update={"edits_per_round": parties.edits // scenario.stream.rounds})
     if facts.source == "auto":
@@ -38,9 +38,18 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
         prior = editor.prior.model_copy(update={"source": _anchored(editor.prior.source, ("model",), base_dir)})
         editor = editor.model_copy(update={"prior": prior})
         evaluate = _anchored_harm(evaluate, base_dir)
+        if devices.trace is not None:
+            devices = devices.model_copy(update={"trace": _anchored(devices.trace, (), base_dir)})
         if model.name not in _NAMED_MODELS and (base_dir / model.name).is_dir():
             model = model.model_copy(update={"name": str((base_dir / model.name).resolve())})
-    changed = {"facts": facts, "editor": editor, "model": model, "parties": parties, "evaluate": evaluate}
+    changed = {
+        "facts": facts,
+        "editor": editor,
+        "model": model,
+        "parties": parties,
+        "evaluate": evaluate,
+        "devices": devices,
+    }
     return scenario.model_copy(update=changed)
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.fault_schema import FaultSpec, OnFailureSpec
+from consortium.scenario.schedule_schema import DevicesSpec, ScheduleSpec
 from consortium.scenario.spec import Positive, Share, Spec
 
 
@@ -384,6 +385,13 @@ class Scenario(Spec):
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
     faults: tuple[FaultSpec, ...] = Field((), description="what breaks, on purpose")
+    devices: DevicesSpec = Field(DevicesSpec(), description="how long parties take in virtual time, and who is there")
+    schedule: ScheduleSpec = Field(ScheduleSpec(), description="who is asked, and for whom a round waits")
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether the run has a virtual time, by which it is decided whose edits are merged in which round."""
+        return self.devices != DevicesSpec() or self.schedule != ScheduleSpec()
 
     @property
     def settles(self) -> bool:

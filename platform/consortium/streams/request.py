@@ -23,6 +23,7 @@ class Request:
             ``conflict-round`` (an earlier round asked for another target), ``repeat`` (asked for in
             an earlier round, with the same target).
         rival_variant: for conflicts, the variant that the other side asked for; else None.
+        asked_in: the earlier round in which the party asked for it, where it comes later in virtual time; else None.
     """
 
     round: int
@@ -32,3 +33,4 @@ class Request:
     variant: int
     kind: Kind
     rival_variant: int | None = None
+    asked_in: int | None = None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from consortium.scenario.schema import PartiesSpec, StreamSpec
 from consortium.seeds import numpy_generator
+from consortium.streams.course import Course
 from consortium.streams.demand import draws_per_party
 from consortium.streams.departures import Departures, departures
 from consortium.streams.partition import deal
@@ -73,6 +74,9 @@ class Stream:
         ScenarioError: there are too few facts, or shares of a round add up to more than 1.
     """
 
+    #: The run's virtual course; None where it has no virtual time.
+    course: Course | None = None
+
     def __init__(self, seed: int, parties: PartiesSpec, stream: StreamSpec, relations: Sequence[str]) -> None:
         self._num_parties = parties.count
         plans = plan(parties, stream)
@@ -94,7 +98,7 @@ class Stream:
         return len(self._rounds)
 
     def num_edits(self, round: int) -> int:
-        """How many requests each party that takes part has in a round (numbered from 1)."""
+        """How many edits each party that takes part asks for in a round (numbered from 1)."""
         return self._round(round).counts.num_edits
 
     def present(self, round: int) -> Numbers:
@@ -106,6 +110,11 @@ class Stream:
         parties = range(self._num_parties) if parties is None else parties
         first, end = np.searchsorted(self.present(round), [parties.start, parties.stop])
         return self.num_edits(round) * int(end - first)
+
+    def places(self, round: int, numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
+        """Party and place of requests of a round by their numbers, which count through the parties present in order."""
+        rows, indices = np.divmod(numbers, self.num_edits(round))
+        return list(zip(self.present(round)[rows].tolist(), indices.tolist(), strict=True))
 
     def sharing_with(self, party: int) -> range:
         """The parties that may ask for the same facts as a party, itself included: its pair."""

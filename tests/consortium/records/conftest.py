@@ -7,7 +7,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from consortium.merging.history import GramHistory
-from consortium.records.rows import EditRow, EventRow, LedgerRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
+from consortium.records.rows import (
+    AttendanceRow,
+    EditRow,
+    EventRow,
+    LedgerRow,
+    MetricRow,
+    PartyRow,
+    ResidualRow,
+    RoundRow,
+    Rows,
+    ScheduleRow,
+)
 from consortium.scenario.schema import MergeSpec, MethodSpec, PartiesSpec, Scenario, StreamSpec
 from consortium.state import LaneState
 
@@ -63,4 +74,6 @@ def _rows(round: int) -> Rows:
         residuals=[ResidualRow(round, lane, 5, "repeat", round - 1, 2, 0.5 / round, round - 1) for lane in LANES],
         ledger=[LedgerRow(round, lane, 5, 0, "merge", 2, 2, "0f" * 16, "host-1", 2, 0) for lane in LANES],
         events=[event],
+        schedule=[ScheduleRow(round, 5.0 * round, 5.0 * round + 5, 2, 2, 2, 1, 1, 2, 0, 0.0, 0, 0, 1)],
+        attendance=[AttendanceRow(round, p, None if p else "phone", 1, 2.5 * p, "merged") for p in range(2)],
     )

@@ -1,0 +1,105 @@
+"""The schema of a scenario's sections ``devices`` and ``schedule``: how long answers take, and who is waited for."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from consortium.scenario.spec import Positive, Spec
+
+
+class LognormalSpec(Spec):
+    """A lognormal distribution."""
+
+    median: Annotated[float, Field(gt=0.0)] = Field(description="half of the parties have less")
+    sigma: Annotated[float, Field(ge=0.0)] = Field(description="standard deviation of the logarithm; 0: all are equal")
+
+
+class DistributionSpec(Spec):
+    """A number for each party: exactly one of these."""
+
+    constant: float | None = Field(None, description="the same for all; a plain number means this")
+    uniform: tuple[float, float] | None = Field(None, description="drawn evenly from the first to the second")
+    lognormal: LognormalSpec | None = Field(None, description="drawn from a lognormal distribution")
+    choice: Annotated[tuple[float, ...], Field(min_length=1)] | None = Field(
+        None, description="one of these, each as likely as the others"
+    )
+
+
+def _number_stands_for_constant(value: Any) -> Any:
+    if isinstance(value, dict):  # what passes through here is no JSON any more, and strict types take tuples alone
+        return {key: tuple(each) if isinstance(each, list) else each for key, each in value.items()}
+    return {"constant": value} if type(value) in (int, float) else value
+
+
+Distribution = Annotated[
+    DistributionSpec,
+    BeforeValidator(_number_stands_for_constant, json_schema_input_type=float | DistributionSpec),
+]
+
+
+class DeviceClassSpec(Spec):
+    """A kind of device, such as a phone; what it leaves out is taken from ``devices``."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(description="name, by which a trace may speak of it")
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(description="share of the parties that have it, drawn")
+    speed: Distribution | None = Field(None, description="null for that of all devices")
+    upload: Distribution | None = Field(None, description="null for that of all devices")
+    download: Distribution | None = Field(None, description="null for that of all devices")
+    latency_s: Distribution | None = Field(None, description="null for that of all devices")
+    availability: Distribution | None = Field(None, description="null for that of all devices")
+
+
+class DevicesSpec(Spec):
+    """What parties compute on: each value is drawn once for each party, or read from a trace."""
+
+    speed: Distribution | None = Field(
+        None, description="edits that a party computes in a second; null: computing takes no time"
+    )
+    upload: Distribution | None = Field(None, description="bytes that a party sends in a second; null: no time")
+    download: Distribution | None = Field(None, description="bytes that a party receives in a second; null: no time")
+    latency_s: Distribution | None = Field(
+        None, description="seconds that a message takes besides its bytes; null: none"
+    )
+    jitter: Annotated[float, Field(ge=0.0)] = Field(
+        0.0,
+        description="how much the time of a party's answers varies from round to round: standard deviation of its "
+        "logarithm",
+    )
+    availability: Distribution | None = Field(
+        None, description="probability that a party is there when a round begins; null: always"
+    )
+    classes: tuple[DeviceClassSpec, ...] = Field((), description="kinds of devices with values of their own")
+    trace: str | None = Field(
+        None,
+        description="a CSV or JSON lines file of what changes in time (docs/virtual-time.md); null for none",
+    )
+
+
+class ScheduleSpec(Spec):
+    """Who is asked in a round, for whom it waits, and what becomes of answers that come late."""
+
+    select: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="share of all parties whose answers a round wants, drawn from those that are there"
+    )
+    over_select: Annotated[float, Field(ge=1.0)] = Field(
+        1.0, description="so many times as many parties are asked as answers are wanted"
+    )
+    quorum: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="share of the wanted answers with which a round is over"
+    )
+    deadline_s: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="virtual seconds after which a round is over in any case; null for none"
+    )
+    late: Literal["carry", "wait", "drop"] = Field(
+        "carry",
+        description="edits of a party that answers late: come with its next answer, computed anew; are waited for; "
+        "or are lost",
+    )
+    absent: Literal["wait", "drop"] = Field(
+        "wait", description="edits of a party that is not there or not asked: wait for its next answer, or are lost"
+    )
+    edits_per_answer: Positive | None = Field(
+        None, description="edits that a party puts into one answer at most, the oldest first; null: all that wait"
+    )

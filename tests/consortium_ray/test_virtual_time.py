@@ -1,0 +1,53 @@
+"""Virtual time over hosts: every process works out the same course, so the bits and the tables are the serial ones."""
+
+import pytest
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from consortium_ray import runtime
+from support.pools import LocalPool, run_on
+from support.scenarios import associative_scenario, difference, run_serially
+
+TROUBLE = {
+    "losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1},
+    "duplicates": 0.3,
+    "late": 0.5,
+}
+TABLES = ("edits", "parties", "metrics", "schedule", "attendance")
+
+
+def late_scenario(**changes):
+    return associative_scenario(
+        stream={"rounds": 3},
+        devices={"speed": {"lognormal": {"median": 1, "sigma": 1}}, "upload": 1e4, "jitter": 1.0},
+        schedule={"deadline_s": 8, "select": 0.8, "over_select": 1.2, "edits_per_answer": 6},
+        merge={"methods": ["global", "collabedit", "ties"]},
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def serial_run(tmp_path_factory):
+    run = run_serially(late_scenario(), tmp_path_factory.mktemp("serial") / "run")
+    assert sum(run.table("schedule")["num_carried"].to_pylist()) > 0, "nobody is late, which shows nothing"
+    return run
+
+
+def assert_same(directory, expected):
+    assert difference(expected.lane_states(), directory.lane_states()) == []
+    for table in TABLES:
+        assert directory.table(table).equals(expected.table(table)), table
+
+
+@pytest.mark.parametrize(("size", "trouble"), [(1, {}), (3, {}), (3, TROUBLE)])
+def test_hosts_that_answer_in_any_order_or_not_at_all_give_the_serial_bits(serial_run, tmp_path, size, trouble):
+    with RunDirectory.create(tmp_path / "run", serial_run.scenario) as directory:
+        run_on(LocalPool(serial_run.scenario, open_facts(serial_run.scenario), size, seed=5, **trouble), directory)
+    assert_same(RunDirectory.open(tmp_path / "run"), serial_run)
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_two_hosts_on_ray_give_the_serial_bits(serial_run, tmp_path):
+    scenario = late_scenario(cluster={"hosts": {"min": 1, "max": 2, "cpus": 0.1}})
+    with RunDirectory.create(tmp_path / "run", scenario) as directory:
+        runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+    assert_same(RunDirectory.open(tmp_path / "run"), serial_run)
