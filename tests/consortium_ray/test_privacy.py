@@ -41,7 +41,7 @@ DOCUMENTED = {
     Answer: {"incarnation", "value", "seconds"},
     Slips: {"parties", "slots", "answers"},
     TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals"},
-    Residuals: {"num_edits", "shift", "num_held"},
+    Residuals: {"num_edits", "shift", "num_held", "num_contradicting", "num_found", "num_right"},
     Collected: {"contribution", "party_bytes", "num_left_out", "receipt"},
     Receipt: {"cohort", "num_edits", "num_summed", "digest"},
     Basis: {"lane", "round", "layer"},
