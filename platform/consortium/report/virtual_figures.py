@@ -35,14 +35,14 @@ def answers(rows: Sequence[ScheduleRow]) -> str:
 
 
 def edits(rows: Sequence[ScheduleRow]) -> str:
-    """What became, up to the end of each round, of the edits that were asked for, stacked."""
+    """What became, by the end of each round, of the edits that were asked for, stacked over the round's time."""
     ends = [rows[0].start_s, *(row.end_s for row in rows)]
     later, lost = _summed([row.num_carried for row in rows]), _summed([row.num_lost for row in rows])
     at_once = _summed([row.num_edits - row.num_carried for row in rows])
     waiting = [0, *(row.num_waiting for row in rows)]
     with rc_context(STYLE):
         figure, axes = new_figure(2.5)
-        axes.stackplot(ends, at_once, later, waiting, lost, colors=list(EDIT_COLOURS.values()), step="post")
+        axes.stackplot(ends, at_once, later, waiting, lost, colors=list(EDIT_COLOURS.values()), step="pre")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         _time_axis(axes, ends[-1])

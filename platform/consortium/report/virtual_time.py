@@ -41,7 +41,9 @@ def section(directory: RunDirectory, results: Results, styles: Styles) -> str:
         pieces.chart(
             "answers", "Parties asked in each round, from its begin to its end.", virtual_figures.answers(rows)
         ),
-        pieces.chart("edits", "What became of all edits asked for so far.", virtual_figures.edits(rows)),
+        pieces.chart(
+            "edits", "What became, by the end of each round, of all edits asked for.", virtual_figures.edits(rows)
+        ),
     ]
     if any(row.num_carried for row in rows):
         meaning = "Rounds from asking to merging of the edits that a round merged."
