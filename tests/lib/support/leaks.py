@@ -29,7 +29,7 @@ class LeftBehind:
         placement_groups: states of placement groups that were not removed.
         shared_memory: files in /dev/shm that Ray's processes have mapped, deleted or not.
         reserved: resources that somebody holds, the object store's bytes among them.
-        files: temporary files of this project.
+        files: what lies in the folder for temporary files; a test that looks gives itself a folder of its own.
     """
 
     actors: tuple[str, ...]
@@ -49,7 +49,7 @@ def left_behind() -> LeftBehind:
         placement_groups=tuple(group["state"] for group in groups if group["state"] != "REMOVED"),
         shared_memory=frozenset(path for pid in processes for path in _shared_memory(pid)),
         reserved=_reserved(),
-        files=frozenset(path.name for path in Path(tempfile.gettempdir()).glob("consortium-*")),
+        files=frozenset(path.name for path in Path(tempfile.gettempdir()).iterdir()),
     )
 
 
