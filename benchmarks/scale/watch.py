@@ -79,8 +79,9 @@ def _look(root: int, seen: Watched) -> None:
         if found is not None:
             peak, share = found
             together += share
-            role = max(seen.peaks.get(pid, ("", 0))[0], _role(pid), key=lambda each: each not in ("", OTHER))
-            seen.peaks[pid] = role, max(peak, seen.peaks.get(pid, ("", 0))[1])
+            known, highest = seen.peaks.get(pid, (OTHER, 0))
+            role = _role(pid)  # of Ray's workers only while they do that
+            seen.peaks[pid] = known if role == OTHER else role, max(peak, highest)
     seen.together_bytes = max(seen.together_bytes, together)
 
 
