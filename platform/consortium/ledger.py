@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consortium.agreement.accepted import Accepted
-from consortium.agreement.settlement import UNSETTLED, Settled, settle
+from consortium.agreement.settlement import UNSETTLED, Settled
+from consortium.agreement.standing import Standing
 from consortium.private import PrivateEdits
 from consortium.receipts import Receipt, receipt_of
 from consortium.records.directory import RunDirectory
@@ -124,8 +125,9 @@ def _unlike_the_scenario(directory: RunDirectory, entries: Sequence[LedgerRow]) 
     scenario = directory.scenario
     private = PrivateEdits(scenario, open_facts(scenario))
     expected: dict[tuple[str, int, int], Receipt] = {}
+    standing = Standing(scenario.conflicts)
     for number in range(1, (directory.committed_round or 0) + 1):
-        for kind, receipt in _receipts(scenario, private, number):
+        for kind, receipt in _receipts(scenario, private, standing, number):
             expected[kind, number, receipt.cohort] = receipt
     for entry in entries:
         receipt = expected.get((entry.kind, entry.round, entry.cohort), receipt_of(entry.cohort, ()))
@@ -133,12 +135,14 @@ def _unlike_the_scenario(directory: RunDirectory, entries: Sequence[LedgerRow]) 
             yield f"{_named(_place(entry))}: not the {receipt.num_edits} edits that cohort {entry.cohort} must have"
 
 
-def _receipts(scenario: Scenario, private: PrivateEdits, number: int) -> Iterator[tuple[str, Receipt]]:
-    """What every cohort must have in a round's merges, and what it must take back before them."""
+def _receipts(
+    scenario: Scenario, private: PrivateEdits, standing: Standing, number: int
+) -> Iterator[tuple[str, Receipt]]:
+    """What every cohort must have in a round's merges, and what it must take back before them; round after round."""
     cohorts = range(scenario.num_cohorts)
     settled: Sequence[Settled] = [UNSETTLED] * scenario.num_cohorts
     if scenario.settles:
-        settled = settle([private.slips(number, cohort) for cohort in cohorts], scenario.conflicts)
+        settled = standing.settle(number, [private.slips(number, cohort) for cohort in cohorts])
     for cohort in cohorts:
         yield "merge", receipt_of(cohort, private.accepted(number, cohort, settled[cohort]))
     for cohort in cohorts_taking_back(scenario, private.stream, number):
