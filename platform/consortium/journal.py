@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from consortium.admission.door import Refusal
 from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
+from consortium.attacks.roles import asked_for
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
 from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
@@ -50,6 +52,8 @@ class Journal:
         self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
         self._metrics: list[MetricRow] = []
         self._verdicts: dict[Place, Verdict] = {}
+        self._refused: dict[tuple[str, int], str] = {}
+        self._largest_norm: dict[str, float] = {}
 
     def event(  # noqa: PLR0913  (the columns of the table)
         self,
@@ -85,8 +89,35 @@ class Journal:
         seconds = time.monotonic() - start
         self.event(kind, round_number, lanes=lanes, layer=layer, seconds=seconds, detail=remark.detail)
 
-    def sent(self, lane: str, cohort: int, party_bytes: Sequence[int], num_left_out: Sequence[int]) -> None:
-        """Record what each party of a cohort sent to a lane, and how many edits it left out at every layer."""
+    def begun(self, lane: str, absent: Iterable[int], round_number: int = 0, refusals: Sequence[Refusal] = ()) -> None:
+        """Record that a lane's round begins without some parties; once more, where it was begun with some refused.
+
+        What was sent and wanted before is forgotten, since nothing of it was merged; the time it took is not.
+        """
+        for each in refusals:
+            self._refused[lane, each.party] = each.reason
+            self.event(
+                "refused", round_number, lanes=[lane], detail=f"party {each.party}: {each.reason}: {each.detail}"
+            )
+        for party in absent:
+            self._refused.setdefault((lane, party), "quarantined")
+        self._party_bytes = defaultdict(int, {key: size for key, size in self._party_bytes.items() if key[0] != lane})
+        self._residuals = [each for each in self._residuals if each[0] != lane]
+        self._largest_norm[lane] = 0.0
+
+    def sent(
+        self,
+        lane: str,
+        cohort: int,
+        party_bytes: Sequence[int],
+        num_left_out: Sequence[int],
+        largest_norm: float = 0.0,
+    ) -> None:
+        """Record what each party of a cohort sent to a lane, and how many edits it left out at every layer.
+
+        ``largest_norm`` is the largest size of these messages, in multiples of what is usual.
+        """
+        self._largest_norm[lane] = max(self._largest_norm.get(lane, 0.0), largest_norm)
         for party, num_bytes, count in zip(self.scenario.cohort(cohort), party_bytes, num_left_out, strict=True):
             self._party_bytes[lane, party] += num_bytes
             self._left_out[lane, party] = count
@@ -124,11 +155,16 @@ class Journal:
         return sorted(self._metrics, key=lambda row: places.get(row.lane, -1))
 
     def _round_row(self, round_number: int, lane: str, stream: Stream, found: Distances) -> RoundRow:
+        withdrawn = self._num_withdrawn()
+        out = [party for each, party in self._refused if each == lane and party in stream.present(round_number)]
+        not_merged = sum(stream.num_edits(round_number) - withdrawn[party] for party in out)
         return RoundRow(
             round=round_number,
             lane=lane,
-            num_parties=len(stream.present(round_number)),
-            num_edits=stream.num_requests(round_number) - self._num_withdrawn().total(),
+            num_parties=len(stream.present(round_number)) - len(out),
+            num_edits=stream.num_requests(round_number) - withdrawn.total() - not_merged,
+            num_refused=len(out),
+            largest_norm=self._largest_norm.get(lane),
             num_retracted=num_taken_back(stream, round_number, stream.departures.parties(round_number)),
             bytes_sent=sum(amount for (each, _), amount in self._party_bytes.items() if each == lane),
             **{f"{phase}_s": self._seconds[lane, phase] for phase in PHASES},
@@ -148,8 +184,9 @@ class Journal:
             if asked or gone:
                 left_out = self._left_out[lane, party] if self.scenario.overlap.detect != "none" else None
                 num_bytes = self._party_bytes[lane, party]
-                num_edits = asked - withdrawn[party]
-                yield PartyRow(round_number, lane, party, party // size, num_edits, num_bytes, left_out, gone)
+                refused = self._refused.get((lane, party))
+                num_edits = 0 if refused else asked - withdrawn[party]
+                yield PartyRow(round_number, lane, party, party // size, num_edits, num_bytes, left_out, gone, refused)
 
     def _residual_rows(self, round_number: int) -> Iterator[ResidualRow]:
         places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
@@ -166,7 +203,8 @@ class Journal:
         settled = Settled(self._verdicts) if self.scenario.settles else None
         for party in range(self.scenario.parties.count):
             for request in stream.requests(round_number, party):
-                edit = facts.edit(request.fact, request.variant)
+                asked = asked_for(self.scenario, stream, request)
+                edit = facts.edit(asked.fact, asked.variant)
                 row = _edit_row(self.scenario, request, edit, settled)
                 yield replace(row, retracted=stream.taken_back_in(request))
 

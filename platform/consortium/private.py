@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 from consortium.agreement.accepted import Accepted, accepted
 from consortium.agreement.settlement import UNSETTLED, Place, Settled, settle
 from consortium.agreement.slips import Slips, shared_key, slips_of
+from consortium.attacks.roles import asked_for
 from consortium.editing.overlap import Asked
 from consortium.facts.edit import Edit, FactSet
 from consortium.rounds import sampled_requests, superseded
@@ -39,7 +40,8 @@ class PrivateEdits:
 
     def edit(self, request: Request) -> Edit:
         """The edit that a request asks for."""
-        return self.facts.edit(request.fact, request.variant)
+        asked = asked_for(self.scenario, self.stream, request)
+        return self.facts.edit(asked.fact, asked.variant)
 
     def slips(self, round_number: int, cohort: int) -> Slips:
         """What a cohort's parties announce of their edits: digests."""

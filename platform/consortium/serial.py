@@ -4,15 +4,19 @@ for each round:
     where doubles or contradictions are to be settled: slips of all cohorts, and what follows from them
     for each lane:
         for each step of the round: targets, then for each layer: collect, add up, merge
+        where parties were refused: the lane's round from its start once more, without them
     evaluate every lane, and commit
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import torch
 
+from consortium.admission.door import Refusal
+from consortium.admission.quarantine import settled_without
+from consortium.admission.yardstick import yardsticks
 from consortium.agreement.settlement import UNSETTLED, Settled, settle
 from consortium.editing.open import open_backend
 from consortium.editing.overlap import add_residuals
@@ -60,7 +64,8 @@ class _Run:
         work = expected_work(scenario, self.worker.stream, self.first_round)
         self.meter = Meter(scenario.stream.rounds, work, report_progress)
         self.prior = self._measure_prior()
-        self.worker.begin(self._contexts(), self.prior.sums, self.prior.num_tokens)
+        sums, num_tokens = self.prior.sums, self.prior.num_tokens
+        self.worker.begin(self._contexts(), sums, num_tokens, yardsticks(self.base, sums, num_tokens))
         self.lanes = open_lanes(scenario, self.base, directory.lane_states())
         self.cohorts = range(scenario.num_cohorts)
         self.optimised: set[Hashable] = set()
@@ -122,51 +127,76 @@ class _Run:
         self.journal.settled(self.settled)
 
     def _edit(self, lane: Lane, round_number: int) -> None:
-        """One round of one lane; every sum runs over cohorts in their order."""
+        """One round of one lane; begun again, as often as parties are refused, without them."""
+        lane.begin(round_number)
+        self.journal.begun(lane.name, lane.absent)
+        while refusals := self._attempt(lane, round_number):
+            lane.begin_again(each.party for each in refusals)
+            self.journal.begun(lane.name, lane.absent, round_number, refusals)
+
+    def _attempt(self, lane: Lane, round_number: int) -> list[Refusal]:
+        """The round of a lane, up to the first step at which parties are refused; sums run over cohorts in order."""
         targets_at: dict[int, Weights] = {}
+        settled = settled_without(self.scenario, self.settled, lane.absent)
         for step in lane.steps:
             for layer in step.targets:
                 targets_at[layer] = lane.anchor()
-                self._optimise(lane, round_number, targets_at[layer], layer)
+                self._optimise(lane, round_number, targets_at[layer], layer, settled)
             weights, history = lane.anchor(), lane.history_now()
+            refusals: list[Refusal] = []
             for part in step.parts:
-                parts = []
+                parts: list[Contribution] = []
                 for cohort in self.cohorts:
                     with self.journal.timed("collect", round_number, lanes=[lane.name], layer=part.layer):
                         collected = self.worker.collect(
-                            lane.name, round_number, cohort, part, weights, targets_at, history, self.settled[cohort]
+                            lane.name, round_number, cohort, part, weights, targets_at, history, settled[cohort]
                         )
-                    self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
-                    parts.append(collected.contribution)
+                    self.journal.sent(
+                        lane.name, cohort, collected.party_bytes, collected.num_left_out, collected.largest_norm
+                    )
+                    refusals += collected.refusals
+                    parts += [] if collected.contribution is None else [collected.contribution]
                     self._advance("collect", round_number, cohort)
-                gone = self._taken_back(lane, round_number, part, weights)
-                with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
-                    solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
-                    if gone:
-                        lane.take_back(sum_in_order(gone))
-                    lane.merge(sum_in_order(parts), solver)
+                if not refusals:
+                    self._merge(lane, round_number, part, parts, self._taken_back(lane, round_number, part, weights))
+            if refusals:
+                return refusals
+        return []
+
+    def _merge(
+        self, lane: Lane, round_number: int, part: Part, parts: list[Contribution], gone: list[Contribution]
+    ) -> None:
+        with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
+            solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
+            if gone:
+                lane.take_back(sum_in_order(gone))
+            lane.merge(sum_in_order(parts), solver)
 
     def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Contribution]:
         """What is taken back in a round at one layer, cohort after cohort."""
         parts = []
         for cohort in cohorts_taking_back(self.scenario, self.worker.stream, round_number):
             with self.journal.timed("retract", round_number, lanes=[lane.name], layer=part.layer):
-                collected = self.worker.take_back(lane.name, round_number, cohort, part, weights)
+                collected = self.worker.take_back(lane.name, round_number, cohort, part, weights, lane.absent_before)
             self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
+            assert collected.contribution is not None, "what is taken back is not judged"
             parts.append(collected.contribution)
             self._advance("retract", round_number, cohort)
         return parts
 
-    def _optimise(self, lane: Lane, round_number: int, weights: Weights, layer: int) -> None:
+    def _optimise(
+        self, lane: Lane, round_number: int, weights: Weights, layer: int, settled: Sequence[Settled]
+    ) -> None:
         """Targets of all cohorts; the worker keeps them, so lanes that start from the same weights share them."""
         num_edits = self.worker.stream.num_requests(round_number)
         self.meter.enter("targets", round_number, num_edits, "edits")
-        is_shared = (round_number, weights.key, layer) in self.optimised
-        self.optimised.add((round_number, weights.key, layer))
+        name = round_number, weights.key, layer, lane.absent
+        is_shared = name in self.optimised
+        self.optimised.add(name)
         found = []
         for cohort in self.cohorts:
             with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer) as event:
-                report = self.worker.targets(weights, round_number, cohort, layer, self.settled[cohort])
+                report = self.worker.targets(weights, round_number, cohort, layer, settled[cohort])
                 event.detail = report.remark
             found.append(report.residuals)
             if not is_shared:

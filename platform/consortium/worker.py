@@ -15,9 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consortium.admission.door import Door, Refusal
+from consortium.admission.sizes import sends_weighted_updates
+from consortium.admission.yardstick import Yardstick, yardsticks
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.agreement.weighing import weighed
+from consortium.attacks.messages import misbehave
+from consortium.attacks.roles import attacks_of
 from consortium.editing.backend import Backend, States, Targets, Tuning
 from consortium.editing.editors import registry as editors
 from consortium.editing.editors.editor import KeyMap
@@ -86,14 +91,18 @@ class Collected:
     """A cohort's part of one layer's merge.
 
     Attributes:
-        contribution: the sum over the cohort's parties.
+        contribution: the sum over the cohort's parties; None where one was refused, since the round begins again then.
         party_bytes: what each party's own message weighs.
         num_left_out: edits that each party left out, because the model holds them already.
+        refusals: parties whose messages were refused at the door.
+        largest_norm: the largest size of a message that was admitted, in multiples of what is usual.
     """
 
-    contribution: Contribution
+    contribution: Contribution | None
     party_bytes: tuple[int, ...]
     num_left_out: tuple[int, ...]
+    refusals: tuple[Refusal, ...] = ()
+    largest_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,7 @@ class CohortWorker:
         self._states: Kept[States] = Kept(_STATE_BYTES, lambda states: states.nbytes)
         self._disk = TargetCache() if scenario.cluster.target_cache else None
         self._solvers: Solvers | None = None
+        self._yardsticks: Mapping[int, Yardstick] = {}
         self._map_keys: KeyMap | None = None
         self._first_target_layer = plan_round(scenario.editor, scenario.merge.exchange)[0].targets[0]
 
@@ -147,8 +157,19 @@ class CohortWorker:
         self.shard.is_base()
         return self.backend.contexts()
 
-    def begin(self, contexts: Sequence[str], prior: Mapping[int, NDArray[np.float64]], num_tokens: int) -> None:
-        """Take the run's shared contexts and the prior's sums over ``num_tokens`` tokens."""
+    def begin(
+        self,
+        contexts: Sequence[str],
+        prior: Mapping[int, NDArray[np.float64]],
+        num_tokens: int,
+        measures: Mapping[int, Yardstick] | None = None,
+    ) -> None:
+        """Take the run's contexts, the prior's sums over ``num_tokens`` tokens, and what messages are measured by.
+
+        Where ``measures`` are left out they are taken from ``prior``, which must be there then.
+        """
+        base = self.backend.base_weights() if measures is None else {}
+        self._yardsticks = yardsticks(base, prior, num_tokens) if measures is None else measures
         self.backend.set_contexts(contexts)
         self._solvers = self.editor.solvers(prior, num_tokens)
         self._map_keys = self.editor.key_map(prior, num_tokens)
@@ -180,7 +201,7 @@ class CohortWorker:
         An editor that tunes weights does so here; its parties' tuned weights are kept in place of targets.
         """
         if self.editor.tunes_weights:
-            return self._report(self._tuned(weights, round_number, cohort))
+            return self._report(self._tuned(weights, round_number, cohort, settled))
         found = self._find_targets(weights, round_number, cohort, layer, settled)
         targets = found.targets
         stop_loss = self.scenario.editor.target.stop_loss
@@ -204,15 +225,21 @@ class CohortWorker:
             num_finished=sum(loss < stop_loss for loss in losses),
         )
 
-    def _tuned(self, weights: Weights, round_number: int, cohort: int) -> Tunings:
-        """What each party of a cohort makes of ``weights`` by fine-tuning them on its own edits."""
+    def _tuned(self, weights: Weights, round_number: int, cohort: int, settled: Settled) -> Tunings:
+        """What each party of a cohort makes of ``weights`` by fine-tuning them on its own edits; nothing if absent."""
 
         def make() -> Tunings:
             self.shard.load(weights)
-            groups = [self.stream.requests(round_number, party) for party in self.scenario.cohort(cohort)]
-            return tuple(self.backend.fine_tune([self.private.edit(request) for request in group]) for group in groups)
+            parties = self.scenario.cohort(cohort)
+            groups = [() if each in settled.absent else self.stream.requests(round_number, each) for each in parties]
+            return tuple(self._fine_tuned([self.private.edit(request) for request in group]) for group in groups)
 
-        return self._tunings.get((weights.key, round_number, cohort), make)
+        return self._tunings.get((weights.key, round_number, cohort, settled.key), make)
+
+    def _fine_tuned(self, edits: Sequence[Edit]) -> Tuning:
+        if edits:
+            return self.backend.fine_tune(edits)
+        return Tuning({layer: torch.zeros(shape) for layer, shape in self.shard.shapes.items()}, 0, ())
 
     def _targets_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> Targets:
         return self._find_targets(weights, round_number, cohort, layer, settled).targets
@@ -263,7 +290,8 @@ class CohortWorker:
             settled: what was settled about the cohort's edits.
         """
         if self.editor.tunes_weights:
-            return self._collect_tuned(lane, round_number, cohort, part.layer, targets_at[part.target_layer])
+            tuned_at = targets_at[part.target_layer]
+            return self._collect_tuned(lane, round_number, cohort, part.layer, tuned_at, settled)
         optimised_at = targets_at[part.target_layer]
         keys_KE, residuals_VE = self._missing(round_number, cohort, part, weights, optimised_at, settled)
         method = self.methods[lane]
@@ -279,7 +307,39 @@ class CohortWorker:
             form = self.scenario.merge.statistics
             shares.append(PartyShare(basis, keys_KE[:, wanting], residuals_VE[:, wanting], form, *generators))
         sent = method.contribute(self.editor.with_updates(shares, solver), solver)
-        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), tuple(num_left_out))
+        return self._at_the_door(basis, cohort, sent, num_left_out, solver, settled)
+
+    def _at_the_door(
+        self,
+        basis: Basis,
+        cohort: int,
+        sent: Sequence[Contribution],
+        num_left_out: Sequence[int],
+        solver: PriorSolver | None,
+        settled: Settled,
+    ) -> Collected:
+        """The sum of what the cohort's parties sent, or who was refused."""
+        most_edits = self.stream.num_edits(basis.round) * (1 + self.scenario.conflicts.augment)
+        system_trace = None
+        if solver is not None and sends_weighted_updates(self.methods[basis.lane]):
+            system_trace = float(solver.system_KK().diagonal().sum())
+        max_norm = self.scenario.admission.max_norm
+        door = Door(basis, self._yardsticks[basis.layer], max_norm, most_edits, system_trace)
+        messages = [
+            (party, message)
+            for party, own in zip(self.scenario.cohort(cohort), sent, strict=True)
+            for message in ([own] if party in settled.absent else self._made_of(own, basis.round, party))
+        ]
+        judged = door.judge(messages)
+        total = None if judged.refusals else sum_in_order(judged.admitted)
+        num_bytes = tuple(each.nbytes for each in sent)
+        return Collected(total, num_bytes, tuple(num_left_out), judged.refusals, judged.largest_norm)
+
+    def _made_of(self, message: Contribution, round_number: int, party: int) -> list[Contribution]:
+        """What a party sends for its message: the message, unless it attacks and takes part."""
+        takes_part = self.stream.departures.takes_part(round_number, party)
+        attacks = attacks_of(self.scenario, round_number, party) if self.scenario.attacks and takes_part else []
+        return misbehave(attacks, message) if attacks else [message]
 
     def _generators(
         self, lane: str, round_number: int, layer: int, party: int, what: str = ""
@@ -310,9 +370,7 @@ class CohortWorker:
         """Keys [K, E] and residuals [V, E], shared out and weighed, of all edits of a cohort's round, by parties."""
         weights_E = [each.weight for each in self.private.accepted(round_number, cohort, settled)]
         if not weights_E:
-            value_width, key_width = self.shard.shapes[part.layer]
-            nothing = torch.zeros(key_width + value_width, 0, dtype=torch.float64)
-            return nothing[:key_width], nothing[key_width:]
+            return self._no_columns(part.layer)
         targets = self._targets_of(targets_at, round_number, cohort, part.target_layer, settled)
         states = self._states_of(weights, round_number, cohort, part.layer, settled)
         self.shard.load(weights)
@@ -321,7 +379,21 @@ class CohortWorker:
         keys_KE = self._map_keys(part.layer, keys_KE)
         return weighed(keys_KE, missing_VE / part.divisor, torch.tensor(weights_E, dtype=torch.float64))
 
-    def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: Weights) -> Collected:
+    def _no_columns(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys [K, 0] and residuals [V, 0] of a layer."""
+        value_width, key_width = self.shard.shapes[layer]
+        nothing = torch.zeros(key_width + value_width, 0, dtype=torch.float64)
+        return nothing[:key_width], nothing[key_width:]
+
+    def take_back(
+        self,
+        lane: str,
+        round_number: int,
+        cohort: int,
+        part: Part,
+        weights: Weights,
+        absent: Mapping[int, frozenset[int]] | None = None,
+    ) -> Collected:
         """What the cohort's parties take back in a round at one layer, to be subtracted from the lane's live sum.
 
         Each earlier round is computed again as a whole, as it was when its statistics were sent: targets depend in
@@ -333,10 +405,11 @@ class CohortWorker:
             cohort: a cohort of which some party takes something back.
             part: the layer and how the residual is shared.
             weights: the unedited weights.
+            absent: earlier round → parties that were out in it; what they asked for then was not merged.
         """
         basis, form = Basis(lane, round_number, part.layer), self.scenario.merge.statistics
         shares = {}
-        for party, pieces in self._pieces_taken_back(round_number, cohort, part, weights).items():
+        for party, pieces in self._pieces_taken_back(round_number, cohort, part, weights, absent or {}).items():
             keys_KE, residuals_VE = (torch.cat(each, dim=1) for each in zip(*pieces, strict=True))
             generators = self._generators(lane, round_number, part.layer, party, "-back")
             shares[party] = PartyShare(basis, keys_KE, residuals_VE, form, *generators)
@@ -345,24 +418,30 @@ class CohortWorker:
         return Collected(sum_in_order(sent.values()), tuple(num_bytes), (0,) * len(num_bytes))
 
     def _pieces_taken_back(
-        self, round_number: int, cohort: int, part: Part, weights: Weights
+        self, round_number: int, cohort: int, part: Part, weights: Weights, absent: Mapping[int, frozenset[int]]
     ) -> dict[int, list[tuple[torch.Tensor, torch.Tensor]]]:
         """Party → keys and residuals that it takes back in a round, for each earlier round that they are of."""
         places = {party: self.stream.departures.places(round_number, party) for party in self.scenario.cohort(cohort)}
         pieces: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         for earlier in sorted({number for own in places.values() for number, _ in own}):
-            # Rounds are not settled where edits can be taken back.
-            keys_KE, residuals_VE = self._missing(earlier, cohort, part, weights, weights, UNSETTLED)
-            for party, columns in self.private.columns(earlier, cohort, UNSETTLED).items():
+            # Rounds are not settled where edits can be taken back, but for parties that were out.
+            then = Settled({}, absent.get(earlier, frozenset()).intersection(places))
+            keys_KE, residuals_VE = self._missing(earlier, cohort, part, weights, weights, then)
+            for party, columns in self.private.columns(earlier, cohort, then).items():
                 chosen = [columns.start + index for number, index in places[party] if number == earlier]
-                if chosen:
+                if chosen and party not in then.absent:
                     pieces.setdefault(party, []).append((keys_KE[:, chosen], residuals_VE[:, chosen]))
+        for party in (each for each, own in places.items() if own):
+            pieces.setdefault(party, [self._no_columns(part.layer)])  # nothing of it was merged
         return dict(sorted(pieces.items()))
 
-    def _collect_tuned(self, lane: str, round_number: int, cohort: int, layer: int, weights: Weights) -> Collected:
+    def _collect_tuned(
+        self, lane: str, round_number: int, cohort: int, layer: int, weights: Weights, settled: Settled
+    ) -> Collected:
         """The cohort's contribution of what its parties tuned; no keys, so nothing for a history."""
         shares = []
-        for party, tuning in zip(self.scenario.cohort(cohort), self._tuned(weights, round_number, cohort), strict=True):
+        tunings = self._tuned(weights, round_number, cohort, settled)
+        for party, tuning in zip(self.scenario.cohort(cohort), tunings, strict=True):
             delta_VK = tuning.deltas[layer].double()
             no_keys_KE, no_residuals_VE = delta_VK.new_zeros(delta_VK.shape[1], 0), delta_VK[:, :0]
             basis = Basis(lane, round_number, layer)
@@ -370,8 +449,9 @@ class CohortWorker:
             shares.append(PartyShare(basis, no_keys_KE, no_residuals_VE, "factored", *generators, update=(delta_VK,)))
         method = self.methods[lane]
         assert self._solvers is not None, "begin comes first"
-        sent = method.contribute(shares, self._solvers.get(layer))
-        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), (0,) * len(sent))
+        solver = self._solvers.get(layer)
+        sent = method.contribute(shares, solver)
+        return self._at_the_door(Basis(lane, round_number, layer), cohort, sent, (0,) * len(sent), solver, settled)
 
     def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.

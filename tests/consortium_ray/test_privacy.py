@@ -14,6 +14,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from consortium.admission.door import Refusal
 from consortium.agreement.slips import DIGEST_BYTES, Slips, shared_key, slips_of
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.editors.registry import EDITORS
@@ -41,7 +42,8 @@ DOCUMENTED = {
     Slips: {"parties", "slots", "answers"},
     TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals"},
     Residuals: {"num_edits", "shift", "num_held"},
-    Collected: {"contribution", "party_bytes", "num_left_out"},
+    Collected: {"contribution", "party_bytes", "num_left_out", "refusals", "largest_norm"},
+    Refusal: {"party", "reason", "detail"},
     Basis: {"lane", "round", "layer"},
     DenseStatistics: {"basis", "gram_KK", "cross_VK", "num_edits", "num_parties"},
     FactoredStatistics: {"basis", "factor_KN", "image_VN", "num_edits", "num_parties"},

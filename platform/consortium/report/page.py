@@ -9,7 +9,15 @@ from pathlib import Path
 from consortium.files import write_text
 from consortium.merging.registry import METHODS
 from consortium.records.directory import RunDirectory
-from consortium.report import agreement, departure_section, overlap_section, result_sections, retention, work_sections
+from consortium.report import (
+    admission_section,
+    agreement,
+    departure_section,
+    overlap_section,
+    result_sections,
+    retention,
+    work_sections,
+)
 from consortium.report.results import read_results
 from consortium.report.style import CSS, lane_styles
 from consortium.scenario.schema import Scenario
@@ -43,6 +51,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             agreement.settled(directory, results, styles),
             overlap_section.overlap(directory, results, styles),
             departure_section.taken_back(directory, results, styles),
+            admission_section.refused(directory, results, styles),
             work_sections.time_spent(results),
             work_sections.traffic(directory, results, styles),
             work_sections.incidents(directory, results),

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from consortium.scenario.admission_schema import AdmissionSpec, AttackSpec
 from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.spec import Positive, Share, Spec
 
@@ -368,9 +369,13 @@ class Scenario(Spec):
     conflicts: ConflictsSpec = Field(ConflictsSpec(), description="what becomes of edits that contradict each other")
     editor: EditorSpec = Field(EditorSpec(), description="how edits become statistics")
     merge: MergeSpec = Field(MergeSpec(), description="how statistics become one update")
+    admission: AdmissionSpec = Field(
+        AdmissionSpec(), description="whose messages are refused, and for how long such a party is out"
+    )
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
     faults: tuple[FaultSpec, ...] = Field((), description="what breaks, on purpose")
+    attacks: tuple[AttackSpec, ...] = Field((), description="parties that misbehave, on purpose")
 
     @property
     def settles(self) -> bool:

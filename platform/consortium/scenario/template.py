@@ -38,6 +38,7 @@ _EXAMPLES = {
     ],
     ("faults",): ["faults:", "  - {round: 1, during: collect, kill: host}"],
     ("cluster", "hosts"): ["hosts: 2"],
+    ("attacks",): ["attacks:", "  - {kind: flip, share: 0.25}"],
 }
 
 
