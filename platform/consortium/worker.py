@@ -32,8 +32,10 @@ from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import Edit, FactSet
 from consortium.kept import Kept
 from consortium.merging import registry
+from consortium.merging.groups import groups_of
 from consortium.merging.history import GramHistory
 from consortium.merging.method import Contribution, PartyShare, sum_in_order
+from consortium.merging.norm_bound import NormBound
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
 from consortium.private import PrivateEdits
@@ -305,7 +307,9 @@ class CohortWorker:
             num_left_out.append(own.stop - own.start - keys_KE[:, wanting].shape[1])
             generators = self._generators(lane, round_number, part.layer, party)
             form = self.scenario.merge.statistics
-            shares.append(PartyShare(basis, keys_KE[:, wanting], residuals_VE[:, wanting], form, *generators))
+            shares.append(
+                PartyShare(basis, keys_KE[:, wanting], residuals_VE[:, wanting], form, *generators, party=party)
+            )
         sent = method.contribute(self.editor.with_updates(shares, solver), solver)
         return self._at_the_door(basis, cohort, sent, num_left_out, solver, settled)
 
@@ -320,18 +324,21 @@ class CohortWorker:
     ) -> Collected:
         """The sum of what the cohort's parties sent, or who was refused."""
         most_edits = self.stream.num_edits(basis.round) * (1 + self.scenario.conflicts.augment)
-        system_trace = None
-        if solver is not None and sends_weighted_updates(self.methods[basis.lane]):
+        method, system_trace = self.methods[basis.lane], None
+        if solver is not None and sends_weighted_updates(method):
             system_trace = float(solver.system_KK().diagonal().sum())
         max_norm = self.scenario.admission.max_norm
-        door = Door(basis, self._yardsticks[basis.layer], max_norm, most_edits, system_trace)
+        door = Door(basis, self._yardsticks[basis.layer], max_norm, most_edits, system_trace, groups_of(method))
         messages = [
             (party, message)
             for party, own in zip(self.scenario.cohort(cohort), sent, strict=True)
             for message in ([own] if party in settled.absent else self._made_of(own, basis.round, party))
         ]
         judged = door.judge(messages)
-        total = None if judged.refusals else sum_in_order(judged.admitted)
+        admitted = judged.admitted
+        if isinstance(method, NormBound):
+            admitted = [method.clipped(each, door.yardstick) for each in admitted]
+        total = None if judged.refusals else sum_in_order(admitted)
         num_bytes = tuple(each.nbytes for each in sent)
         return Collected(total, num_bytes, tuple(num_left_out), judged.refusals, judged.largest_norm)
 

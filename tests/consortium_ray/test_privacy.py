@@ -26,6 +26,7 @@ from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
 from consortium.merging import registry
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.global_edit import OwnedEdits
+from consortium.merging.groups import GroupSums
 from consortium.merging.ties import SignedSums
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
@@ -51,6 +52,7 @@ DOCUMENTED = {
     DenseUpdate: {"delta_VK"},
     FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
+    GroupSums: {"groups"},
     ProbeSum: {"success", "strict", "num_edits", "num_probes"},
     MagnitudeSum: {"fall", "num_edits"},
     FluencySum: {"bits", "num_edits", "num_probes"},

@@ -3,6 +3,7 @@
 Refused is, in this order,
 
     basis         of another lane, round or layer: an earlier round's message, or one against other weights
+    group         of another group than the party's, where a method keeps groups apart, or of several
     repeated      a second message of the same party for the same lane, round and layer
     count         of more parties than one, or of more edits than a party may ask for in the round
     shape         arrays that do not fit each other or the layer, or more columns than edits
@@ -29,6 +30,7 @@ from consortium.admission.yardstick import Yardstick
 from consortium.arrays import tensor_of
 from consortium.errors import StatisticsError
 from consortium.merging.global_edit import OwnedEdits
+from consortium.merging.groups import GroupSums
 from consortium.merging.method import Contribution
 from consortium.statistics import Basis, DenseStatistics, Statistics
 
@@ -73,6 +75,7 @@ class Door:
         max_norm: a message may be so many times as large as what is usual.
         most_edits: edits that a party may ask for.
         system_trace: tr(C + H) where parties send Δ·G̃ (:mod:`consortium.admission.sizes`); else None.
+        num_groups: in how many groups the method keeps parties apart; None where it does not.
     """
 
     basis: Basis
@@ -80,6 +83,7 @@ class Door:
     max_norm: float
     most_edits: int
     system_trace: float | None = None
+    num_groups: int | None = None
 
     def judge(self, messages: Sequence[tuple[int, Contribution]]) -> Judged:
         """Admit messages of parties or refuse them; who has one message refused has them all refused."""
@@ -89,10 +93,10 @@ class Door:
         seen: set[int] = set()
         for party, message in messages:
             sizes: Sizes = {}
-            found = ("repeated", "a second message") if party in seen else self._formal_fault(message)
+            found = ("repeated", "a second message") if party in seen else self._group_fault(party, message)
             if found is None:
-                sizes = sizes_of(message, self.yardstick, self.system_trace)
-                found = self._too_large(sizes)
+                inner = next(iter(message.groups.values())) if isinstance(message, GroupSums) else message
+                found, sizes = self._judge_one(inner)
             seen.add(party)
             if found is not None:
                 refusals.setdefault(party, Refusal(party, *found))
@@ -101,6 +105,19 @@ class Door:
             largest = max([largest, *sizes.values()])
         kept = [message for party, message in admitted if party not in refusals]
         return Judged(kept, tuple(refusals[party] for party in sorted(refusals)), largest)
+
+    def _group_fault(self, party: int, message: Contribution) -> tuple[str, str] | None:
+        groups = list(message.groups) if isinstance(message, GroupSums) else None
+        expected = None if self.num_groups is None else [party % self.num_groups]
+        return None if groups == expected else ("group", f"groups {groups} in place of {expected}")
+
+    def _judge_one(self, message: Contribution) -> tuple[tuple[str, str] | None, Sizes]:
+        """Reason and detail of what is wrong with a message, and its sizes where it has any."""
+        found = self._formal_fault(message)
+        if found is not None:
+            return found, {}
+        sizes = sizes_of(message, self.yardstick, self.system_trace)
+        return self._too_large(sizes), sizes
 
     def _formal_fault(self, message: Contribution) -> tuple[str, str] | None:
         """Reason and detail of what is wrong with a message whatever its size; None for nothing."""

@@ -33,6 +33,7 @@ import numpy as np
 from consortium.arrays import Array
 from consortium.merging.deltas import DeltaSum, DenseUpdate, Update
 from consortium.merging.global_edit import OwnedEdits
+from consortium.merging.groups import GroupSums
 from consortium.merging.method import Contribution
 from consortium.merging.ties import SignedSums
 from consortium.scenario.admission_schema import AttackSpec
@@ -46,6 +47,13 @@ _M = TypeVar("_M", bound=Message)
 
 def misbehave(attacks: Sequence[AttackSpec], message: Contribution) -> list[Contribution]:
     """What a party sends in place of its message: the outcome of one attack after the other, perhaps twice."""
+    if isinstance(message, GroupSums):
+        (number,) = message.groups
+        return [GroupSums({number: each}) for each in _changed(attacks, message.groups[number])]  # type: ignore[dict-item]
+    return list(_changed(attacks, message))
+
+
+def _changed(attacks: Sequence[AttackSpec], message: Contribution) -> list[Message]:
     assert isinstance(message, Message), f"attacks do not know {type(message).__name__}"
     for attack in attacks:
         message = _CHANGES[attack.kind](message, attack)
