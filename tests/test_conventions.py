@@ -73,7 +73,7 @@ def test_every_shipped_scenario_can_run(name):
 
 def test_promised_scenarios_are_shipped():
     promised = {"quickstart", "single-party", "conflict-storm", "forgetting", "thousand-parties"}
-    promised |= {"departure", "repeats", "overlap", "conflict", "paper/single-round", "paper/multi-round"}
+    promised |= {"departure", "poisoning", "repeats", "overlap", "conflict", "paper/single-round", "paper/multi-round"}
     assert promised <= set(scenario_names())
 
 

@@ -22,6 +22,7 @@ from consortium.merging.method import Contribution, RunningSum
 from consortium.rounds import Part, metric_rows
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior
+from consortium.statistics import Basis, check_same_basis
 from consortium.worker import Collected
 
 from consortium_ray.batches import Batch
@@ -151,7 +152,7 @@ class RoundWork:
             )
             for cohort, settled in enumerate(self._settled_for(lane))
         ]
-        total = _Sum(self.journal, lane.name, part.layer, calls)
+        total = _Sum(self.journal, Basis(lane.name, self.round, part.layer), calls)
         self.add(total.batch)
         return total
 
@@ -168,7 +169,7 @@ class RoundWork:
         ]
         if not calls:
             return None
-        total = _Sum(self.journal, lane.name, part.layer, calls, "retract")
+        total = _Sum(self.journal, Basis(lane.name, self.round, part.layer), calls, "retract")
         self.add(total.batch)
         return total
 
@@ -216,20 +217,21 @@ class RoundWork:
 class _Sum:
     """The contributions of cohorts to one layer, added in the order of cohorts as they come."""
 
-    def __init__(self, journal: Journal, lane: str, layer: int, calls: Sequence[Call], phase: str = "collect") -> None:
-        self._journal, self._lane = journal, lane
+    def __init__(self, journal: Journal, basis: Basis, calls: Sequence[Call], phase: str = "collect") -> None:
+        self._journal, self._basis = journal, basis
         self._cohorts = [call.cohort for call in calls]
         self._sum = RunningSum()
         self.refusals: list[Refusal] = []
-        self.batch = Batch(phase, calls, self._take, [lane], layer)
+        self.batch = Batch(phase, calls, self._take, [basis.lane], basis.layer)
 
     def _take(self, number: int, answer: Answer) -> None:
         cohort = self._cohorts[number]
         collected: Collected = answer.value
         sent = collected.party_bytes, collected.num_left_out, collected.largest_norm
-        self._journal.sent(self._lane, cohort, *sent)
+        self._journal.sent(self._basis.lane, cohort, *sent)
         self.refusals += collected.refusals
         if collected.contribution is not None:
+            check_same_basis(self._basis, collected.contribution.basis)
             collected.contribution.check(f"cohort {cohort}")
             self._sum.add(collected.contribution)
 
