@@ -4,8 +4,8 @@
 
 A setting is ``none``, or kinds of attacks joined by ``+``; the same parties (``--share``) do all of them. Each seed
 runs serially under each setting; further keys are changed with ``--set``. Prints a Markdown table: for each setting and
-lane, after the last round, the means over seeds of every metric of the honest parties' edits, how far the weights moved
-(percent), the coordinator's seconds for merges and the bytes that all parties sent, over all rounds.
+lane, after the last round, the means over seeds of every metric of the honest parties' edits and of efficacy's strict
+count, how far the weights moved (percent), the coordinator's seconds for merges and the bytes that all parties sent, over all rounds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from consortium.scenario.prepare import Prepared, prepare
 #: (setting, lane) → measure → one value for each seed.
 Measures = dict[tuple[str, str], dict[str, list[float]]]
 
+#: Share of the honest parties' edits whose new answer the model says; efficacy compares it with the old answer alone.
+_STRICT = "strict_efficacy"
 _COSTS = ("update_norm", "merge_s", "bytes_sent")
 
 
@@ -68,6 +70,8 @@ def _run(prepared: Prepared) -> dict[str, dict[str, float]]:
     for (round_number, lane, metric), row in metrics.items():
         if round_number == last and lane != UNEDITED:
             found.setdefault(lane, {})[metric] = row.success
+            if metric == "efficacy" and row.strict is not None:
+                found[lane][_STRICT] = row.strict
     for lane, values in found.items():
         own = [row for row in rounds if row["lane"] == lane]
         values["update_norm"] = 100 * own[-1]["update_norm"]
@@ -78,7 +82,7 @@ def _run(prepared: Prepared) -> dict[str, dict[str, float]]:
 
 def table(found: Measures) -> str:
     """The means as Markdown; a dash where nothing was measured."""
-    names = [each for each in (*METRICS, *_COSTS) if any(each in values for values in found.values())]
+    names = [each for each in (*METRICS, _STRICT, *_COSTS) if any(each in values for values in found.values())]
     titles = ["setting", "lane", *(each.replace("_", " ") for each in names)]
     lines = ["| " + " | ".join(titles) + " |", "|---|---|" + "--:|" * len(names)]
     for (setting, lane), values in found.items():

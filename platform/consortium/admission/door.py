@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consortium.admission.semidefinite import TOLERANCE, asymmetry, is_gram
+from consortium.admission.semidefinite import gram_fault
 from consortium.admission.shapes import misfit
 from consortium.admission.sizes import Sizes, sizes_of
 from consortium.admission.yardstick import Yardstick
@@ -148,10 +148,8 @@ def _gram_fault(gram: Statistics) -> tuple[str, str] | None:
     """What keeps Gram sums from being any; nothing in the factored form."""
     if not isinstance(gram, DenseStatistics):
         return None
-    gram_KK = tensor_of(gram.gram_KK)
-    apart = asymmetry(gram_KK)
-    if apart > TOLERANCE:
-        return "asymmetric", f"gram_KK differs from its transpose by {apart:.3g} of its largest entry"
-    if not is_gram(gram_KK, gram.num_edits):
-        return "indefinite", f"gram_KK is no sum of k·kᵀ over {gram.num_edits} edits"
-    return None
+    fault = gram_fault(tensor_of(gram.gram_KK), gram.num_edits)
+    if fault is None:
+        return None
+    reason, _, detail = fault.partition(": ")
+    return reason, f"gram_KK {detail}"

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from consortium.admission.door import Door
-from consortium.admission.semidefinite import asymmetry, is_gram
+from consortium.admission.semidefinite import asymmetry, gram_fault
 from consortium.admission.sizes import sends_weighted_updates, sizes_of
 from consortium.admission.yardstick import Yardstick, yardsticks
 from consortium.attacks.messages import misbehave, scaled
+from consortium.merging.groups import GroupSums, groups_of
 from consortium.merging.method import PartyShare
 from consortium.merging.registry import create, known
 from consortium.merging.solvers import Solvers
@@ -43,20 +44,20 @@ def solver():
     return Solvers({5: (keys_KT @ keys_KT.T).numpy()}, 4 * K, 1.0).get(5)
 
 
-def share(num_edits, form="auto", seed=0):
+def share(num_edits, form="auto", seed=0, party=0):
     keys_KE, residuals_VE = gaussian(K, num_edits, seed=seed), gaussian(V, num_edits, seed=seed + 1)
     generators = torch_generator(seed, "rotation"), torch_generator(seed, "drops")
-    return PartyShare(BASIS, keys_KE, residuals_VE, form, *generators)
+    return PartyShare(BASIS, keys_KE, residuals_VE, form, *generators, party=party)
 
 
-def messages(name, sizes, form="auto"):
-    shares = [share(size, form, seed) for seed, size in enumerate(sizes)]
+def messages(name, sizes, form="auto", parties=range(9)):
+    shares = [share(size, form, party, party) for party, size in zip(parties, sizes, strict=False)]
     return list(create(name, {}).contribute(shares, solver()))
 
 
 def door(name="collabedit", max_norm=50.0, most_edits=20):
     trace = float(solver().system_KK().trace()) if sends_weighted_updates(create(name, {})) else None
-    return Door(BASIS, YARDSTICK, max_norm, most_edits, trace)
+    return Door(BASIS, YARDSTICK, max_norm, most_edits, trace, groups_of(create(name, {})))
 
 
 @pytest.mark.parametrize("form", ["auto", "dense", "factored"])
@@ -75,7 +76,7 @@ def test_honest_messages_pass_in_their_order(name, form):
 def test_bad_messages_are_refused_and_others_pass(kind, name, form):
     if name == "global" and kind in ("asymmetric", "indefinite"):
         pytest.skip("the owner of all edits sends no Gram matrix")
-    honest, bad = messages(name, [2, 3], form)
+    honest, bad = messages(name, [2, 3], form, parties=[4, 7])
     sent = [(4, honest), *((7, each) for each in misbehave([AttackSpec(kind=kind, parties=(7,))], bad))]
     judged = door(name).judge(sent)
     assert [(each.party, each.reason) for each in judged.refusals] == [(7, REASONS[kind])]
@@ -89,6 +90,17 @@ def test_poisoning_passes(name, kind):
         [AttackSpec(kind=kind, parties=(0,), factor=2.0 if kind == "scale" else None)], messages(name, [2])[0]
     )
     assert door(name).judge([(0, bad[0])]).refusals == ()
+
+
+def test_a_party_speaks_for_its_own_group_alone():
+    """Else one bad party could be in all groups."""
+    plain = messages("collabedit", [2])[0]
+    for claimed in ([0, 1], [1], []):
+        judged = door("median_of_means").judge([(5, GroupSums(dict.fromkeys(claimed, plain)))])
+        assert [each.reason for each in judged.refusals] == ["group"]
+    assert door("median_of_means").judge([(5, plain)]).refusals[0].reason == "group"
+    assert door().judge([(5, GroupSums({0: plain}))]).refusals[0].reason == "group"
+    assert door("median_of_means").judge([(5, GroupSums({0: plain}))]).refusals == ()
 
 
 def test_a_message_of_more_edits_than_were_asked_for_is_refused():
@@ -149,19 +161,22 @@ def test_gram_matrices_are_known_however_many_keys(num_keys, seed, scale):
     if num_keys > 1:
         keys_KE[:, 1] = keys_KE[:, 0]
     gram_KK = keys_KE @ keys_KE.T
-    assert is_gram(gram_KK, num_keys)
+    assert gram_fault(gram_KK, num_keys) is None
     assert asymmetry(gram_KK) < 1e-12
     off_KK = gram_KK - 1e-3 * (gram_KK.trace() + scale**2) * torch.eye(K, dtype=torch.float64)
-    assert not is_gram(off_KK, num_keys)
+    assert gram_fault(off_KK, num_keys).startswith("indefinite")
+    skew_KK = gram_KK.clone()
+    skew_KK[0, 1] += 1e-3 * (gram_KK.trace() + scale**2)
+    assert gram_fault(skew_KK, num_keys).startswith("asymmetric")
 
 
 @pytest.mark.parametrize("form", ["few", "many"])
 def test_a_gram_matrix_of_more_keys_than_it_says_is_none(form):
     keys_KE = gaussian(48, 6)
     if form == "few":
-        assert not is_gram(keys_KE @ keys_KE.T, 5)
+        assert gram_fault(keys_KE @ keys_KE.T, 5).startswith("indefinite")
     else:  # K·K numbers say nothing of how many they are of, beyond K/4 columns
-        assert is_gram(keys_KE @ keys_KE.T, 13)
+        assert gram_fault(keys_KE @ keys_KE.T, 13) is None
 
 
 def test_an_indefinite_matrix_with_a_positive_diagonal_is_refused():
