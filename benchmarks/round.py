@@ -159,7 +159,8 @@ class Rounds:
             for part in step.parts:
                 found = [worker.collect(lane.name, 1, cohort, part, weights, targets_at, history) for cohort in cohorts]
                 num_bytes += sum(sum(each.party_bytes) for each in found)
-                lane.merge(sum_in_order(each.contribution for each in found), self._solver(scenario, part.layer))
+                parts = [each.contribution for each in found if each.contribution is not None]
+                lane.merge(sum_in_order(parts), self._solver(scenario, part.layer))
         return num_bytes
 
     def _solver(self, scenario: Scenario, layer: int) -> PriorSolver:

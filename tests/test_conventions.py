@@ -73,7 +73,16 @@ def test_every_shipped_scenario_can_run(name):
 
 def test_promised_scenarios_are_shipped():
     promised = {"quickstart", "single-party", "conflict-storm", "forgetting", "thousand-parties"}
-    promised |= {"stragglers", "departure", "repeats", "overlap", "conflict", "paper/single-round", "paper/multi-round"}
+    promised |= {
+        "stragglers",
+        "poisoning",
+        "departure",
+        "repeats",
+        "overlap",
+        "conflict",
+        "paper/single-round",
+        "paper/multi-round",
+    }
     promised |= {f"stress/{name}" for name in ("ten-thousand-parties", "many-edits", "many-hosts")}
     promised |= {"stress/two-hundred-parties"}
     assert promised <= set(scenario_names())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from consortium.admission.yardstick import yardsticks
 from consortium.agreement.standing import Standing
 from consortium.clock import open_stream
 from consortium.committing import Commit
@@ -130,7 +131,7 @@ class Coordinator:
         known = yield from self._ask_model()
         written = self._write_contexts()
         prior = yield from self._measure_prior(known)
-        yield from self._share(written, prior)
+        yield from self._share(written, prior, known)
         lanes = open_lanes(self.scenario, known.base_weights, self.directory.lane_states())
         done = self._end_round(lanes) if is_new else None
         if self.scenario.settles and not is_new:
@@ -203,14 +204,15 @@ class Coordinator:
         self.dispatcher.add(writing)
         return writing
 
-    def _share(self, written: Batch | None, prior: Prior) -> Work:
+    def _share(self, written: Batch | None, prior: Prior, known: ModelFacts) -> Work:
         if written is not None:
             yield all_done([written])
         contexts = self.directory.recall("contexts")
         solving = any(lane.method.needs_solver for lane in open_lanes(self.scenario, {}, {}))
         needed = solving or create(self.scenario.editor).maps_keys
         refs = {layer: self.pool.put(gram_KK) for layer, gram_KK in prior.sums.items()} if needed else {}
-        self.pool.greet("begin", (tuple(contexts), refs, prior.num_tokens))
+        measures = yardsticks(known.base_weights, prior.sums, prior.num_tokens)
+        self.pool.greet("begin", (tuple(contexts), refs, prior.num_tokens, measures))
 
     def _ask(self, phase: str, call: Call) -> Generator[Ready, None, Any]:
         """The answer of whichever host is free."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from consortium.admission.yardstick import Yardstick
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.editing.open import open_backend
@@ -95,10 +96,12 @@ class Host:
         """Contexts written by the unedited model."""
         return self._opened().contexts()
 
-    def begin(self, contexts: Sequence[str], prior: Mapping[int, Any], num_tokens: int) -> None:
+    def begin(
+        self, contexts: Sequence[str], prior: Mapping[int, Any], num_tokens: int, measures: Mapping[int, Yardstick]
+    ) -> None:
         """Take what all hosts share; ``prior`` maps layers to references."""
         sums = {layer: self.fetch(ref) for layer, ref in prior.items()}
-        self._opened().begin(contexts, sums, num_tokens)
+        self._opened().begin(contexts, sums, num_tokens, measures)
 
     def slips(self, round_number: int, cohort: int) -> Slips:
         """What a cohort's parties announce of their edits."""
@@ -128,9 +131,17 @@ class Host:
             lane, round_number, cohort, part, self._weights(weights), optimised_at, known, settled
         )
 
-    def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: ArrayRefs) -> Collected:
+    def take_back(
+        self,
+        lane: str,
+        round_number: int,
+        cohort: int,
+        part: Part,
+        weights: ArrayRefs,
+        absent: Mapping[int, frozenset[int]],
+    ) -> Collected:
         """What a cohort's parties take back at one layer."""
-        return self._opened().take_back(lane, round_number, cohort, part, self._weights(weights))
+        return self._opened().take_back(lane, round_number, cohort, part, self._weights(weights), absent)
 
     def evaluate(
         self,

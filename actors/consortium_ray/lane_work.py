@@ -9,6 +9,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consortium.admission.door import Refusal
+from consortium.admission.quarantine import settled_without
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.agreement.standing import Standing
@@ -22,6 +24,8 @@ from consortium.receipts import Receipt
 from consortium.rounds import Part, metric_rows
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior
+from consortium.statistics import Basis, check_same_basis
+from consortium.worker import Collected
 
 from consortium_ray.batches import Batch
 from consortium_ray.messages import Answer, ArrayRefs, Call, Key
@@ -74,19 +78,30 @@ class RoundWork:
         self.journal.settled(self._settled)
 
     def edit(self, lane: Lane) -> Work:
-        """Targets, statistics and merges of a lane."""
-        targets_at: dict[int, ArrayRefs] = {}
+        """One round of one lane; begun again, as often as parties are refused, without them."""
+        lane.begin(self.round)
         self._started[lane.name] = self._weights(lane)
+        self.journal.begun(lane.name, lane.absent)
+        while refusals := (yield from self._attempt(lane)):
+            lane.begin_again(each.party for each in refusals)
+            self.journal.begun(lane.name, lane.absent, self.round, refusals)
+
+    def _attempt(self, lane: Lane) -> Generator[Ready, None, list[Refusal]]:
+        """Targets, statistics and merges of a lane, up to the first step at which parties are refused."""
+        targets_at: dict[int, ArrayRefs] = {}
         for step in lane.steps:
             for layer in step.targets:
                 targets_at[layer] = self._anchor(lane)
             yield all_done([self._targets(lane, targets_at[layer], layer) for layer in step.targets])
             for layer in step.targets:
-                self.journal.wanted(lane.name, layer, self._residuals[targets_at[layer].key, layer])
+                found = self._residuals[targets_at[layer].key, layer, lane.absent]
+                self.journal.wanted(lane.name, layer, found)
             weights, history = self._anchor(lane), self._history(lane)
             sums = [self._collect(lane, part, weights, dict(targets_at), history) for part in step.parts]
             gone = [self._take_back(lane, part, weights) for part in step.parts]
             yield all_done([each.batch for each in (*sums, *gone) if each is not None])
+            if refusals := [refusal for each in sums for refusal in each.refusals]:
+                return refusals
             for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
                 self.at_merge(lane.name, part.layer)
@@ -98,20 +113,26 @@ class RoundWork:
                 for kind, merged in (("retract", back), ("merge", each)):
                     if merged is not None:
                         self.journal.merged(kind, lane.name, part.layer, merged.receipts, merged.hosts)
+        return []
+
+    def _settled_for(self, lane: Lane) -> list[Settled]:
+        """What was settled for each cohort, as a lane sees it: without the parties that it refused."""
+        return settled_without(self.scenario, self._settled, lane.absent)
 
     def _targets(self, lane: Lane, weights: ArrayRefs, layer: int) -> Batch:
         """Targets under some weights; lanes whose weights are the same share them."""
-        key: Key = (weights.key, layer)
+        key: Key = (weights.key, layer, lane.absent)
         if key not in self._shared:
             calls = [
                 Call(
                     ("targets", self.round, *key, cohort),
                     "targets",
-                    (weights, self.round, cohort, layer, self._settled[cohort]),
+                    (weights, self.round, cohort, layer, settled),
                     cohort,
-                    holds=(*key, cohort),
+                    holds=(weights.key, layer, settled.absent, cohort),
+                    wants=(weights.key, layer, settled.absent, cohort),
                 )
-                for cohort in range(self.scenario.num_cohorts)
+                for cohort, settled in enumerate(self._settled_for(lane))
             ]
             self._residuals[key] = {}
             self._shared[key] = Batch("targets", calls, lambda _, answer: self._add_residuals(key, answer), layer=layer)
@@ -127,15 +148,15 @@ class RoundWork:
     ) -> _Sum:
         calls = [
             Call(
-                ("collect", lane.name, self.round, part.layer, cohort),
+                ("collect", lane.name, self.round, part.layer, lane.absent, cohort),
                 "collect",
-                (lane.name, self.round, cohort, part, weights, targets_at, history, self._settled[cohort]),
+                (lane.name, self.round, cohort, part, weights, targets_at, history, settled),
                 cohort,
-                wants=(targets_at[part.target_layer].key, part.target_layer, cohort),
+                wants=(targets_at[part.target_layer].key, part.target_layer, settled.absent, cohort),
             )
-            for cohort in range(self.scenario.num_cohorts)
+            for cohort, settled in enumerate(self._settled_for(lane))
         ]
-        total = _Sum(self.journal, lane.name, part.layer, calls)
+        total = _Sum(self.journal, Basis(lane.name, self.round, part.layer), calls)
         self.add(total.batch)
         return total
 
@@ -143,16 +164,16 @@ class RoundWork:
         """What is taken back in this round at one layer; None for nothing."""
         calls = [
             Call(
-                ("retract", lane.name, self.round, part.layer, cohort),
+                ("retract", lane.name, self.round, part.layer, lane.absent, cohort),
                 "take_back",
-                (lane.name, self.round, cohort, part, weights),
+                (lane.name, self.round, cohort, part, weights, lane.absent_before),
                 cohort,
             )
             for cohort in self.taking_back
         ]
         if not calls:
             return None
-        total = _Sum(self.journal, lane.name, part.layer, calls, "retract")
+        total = _Sum(self.journal, Basis(lane.name, self.round, part.layer), calls, "retract")
         self.add(total.batch)
         return total
 
@@ -205,21 +226,26 @@ class RoundWork:
 class _Sum:
     """The contributions of cohorts to one layer, added in the order of cohorts as they come."""
 
-    def __init__(self, journal: Journal, lane: str, layer: int, calls: Sequence[Call], phase: str = "collect") -> None:
-        self._journal, self._lane = journal, lane
+    def __init__(self, journal: Journal, basis: Basis, calls: Sequence[Call], phase: str = "collect") -> None:
+        self._journal, self._basis = journal, basis
         self._cohorts = [call.cohort for call in calls]
         self._sum = RunningSum()
+        self.refusals: list[Refusal] = []
         self.receipts: list[Receipt] = []
         self.hosts: list[str] = []
-        self.batch = Batch(phase, calls, self._take, [lane], layer)
+        self.batch = Batch(phase, calls, self._take, [basis.lane], basis.layer)
 
     def _take(self, number: int, answer: Answer) -> None:
         cohort = self._cohorts[number]
-        contribution = answer.value.contribution
-        contribution.check(f"cohort {cohort}")
-        self._journal.sent(self._lane, cohort, answer.value.party_bytes, answer.value.num_left_out)
-        self._sum.add(contribution)
-        self.receipts.append(answer.value.receipt)
+        collected: Collected = answer.value
+        sent = collected.party_bytes, collected.num_left_out, collected.largest_norm
+        self._journal.sent(self._basis.lane, cohort, *sent)
+        self.refusals += collected.refusals
+        if collected.contribution is not None:
+            check_same_basis(self._basis, collected.contribution.basis)
+            collected.contribution.check(f"cohort {cohort}")
+            self._sum.add(collected.contribution)
+        self.receipts.append(collected.receipt)
         self.hosts.append(f"host-{answer.incarnation}")
 
     def total(self) -> Contribution:

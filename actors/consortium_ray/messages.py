@@ -1,8 +1,8 @@
 """What passes between coordinator and hosts: calls in one direction, typed answers in the other.
 
-Answers hold counts, sums and statistics only, and slips, which are keyed digests. Edits, single keys and targets
-stay in the host (the lane of the method ``global`` is the exception: it stands for one owner of all facts, and its keys
-travel).
+Answers hold counts, sums and statistics only, why a message was refused, and slips, which are keyed digests. Edits,
+single keys and targets stay in the host (the lane of the method ``global`` is the exception: it stands for one owner of
+all facts, and its keys travel).
 """
 
 from __future__ import annotations

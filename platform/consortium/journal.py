@@ -12,8 +12,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.admission.door import Refusal
 from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
+from consortium.attacks.roles import asked_for
 from consortium.clock import attendance_rows, schedule_row
 from consortium.editing.overlap import Asked, Residuals
 from consortium.facts.edit import Edit, FactSet
@@ -73,6 +75,8 @@ class Journal:
         self._merged: list[tuple[str, str, int, Receipt, str | None]] = []
         self._lost_calls: Counter[Hashable] = Counter()
         self._dropped: Counter[Hashable] = Counter()
+        self._refused: dict[tuple[str, int], str] = {}
+        self._largest_norm: dict[str, float] = {}
 
     def _zeros(self) -> Counts:
         return np.zeros(self.scenario.parties.count, np.int64)
@@ -116,8 +120,36 @@ class Journal:
         seconds = time.monotonic() - start
         self.event(kind, round_number, lanes=lanes, layer=layer, seconds=seconds, detail=remark.detail)
 
-    def sent(self, lane: str, cohort: int, party_bytes: Sequence[int], num_left_out: Sequence[int]) -> None:
-        """Record what each party of a cohort sent to a lane, and how many edits it left out at every layer."""
+    def begun(self, lane: str, absent: Iterable[int], round_number: int = 0, refusals: Sequence[Refusal] = ()) -> None:
+        """Record that a lane's round begins without some parties; once more, where it was begun with some refused.
+
+        What was sent and wanted before is forgotten, since nothing of it was merged; the time it took is not.
+        """
+        for each in refusals:
+            self._refused[lane, each.party] = each.reason
+            self.event(
+                "refused", round_number, lanes=[lane], detail=f"party {each.party}: {each.reason}: {each.detail}"
+            )
+        for party in absent:
+            self._refused.setdefault((lane, party), "quarantined")
+        self._party_bytes.pop(lane, None)
+        self._residuals = [each for each in self._residuals if each[0] != lane]
+        self._merged = [each for each in self._merged if each[1] != lane]
+        self._largest_norm[lane] = 0.0
+
+    def sent(
+        self,
+        lane: str,
+        cohort: int,
+        party_bytes: Sequence[int],
+        num_left_out: Sequence[int],
+        largest_norm: float = 0.0,
+    ) -> None:
+        """Record what each party of a cohort sent to a lane, and how many edits it left out at every layer.
+
+        ``largest_norm`` is the largest size of these messages, in multiples of what is usual.
+        """
+        self._largest_norm[lane] = max(self._largest_norm.get(lane, 0.0), largest_norm)
         for party, num_bytes, count in zip(self.scenario.cohort(cohort), party_bytes, num_left_out, strict=True):
             self._party_bytes[lane][party] += num_bytes
             self._left_out[lane][party] = count
@@ -158,7 +190,7 @@ class Journal:
         lanes = [spec.lane for spec in self.scenario.merge.methods] if round_number else []
         sent = {lane: (self._party_bytes[lane], self._left_out[lane]) for lane in lanes}
         edits = partial(self._edit_rows, round_number, stream, facts, self._verdicts)
-        parties = partial(self._party_rows, round_number, stream, sent, _num_withdrawn(self._verdicts))
+        parties = partial(self._party_rows, round_number, stream, sent, _num_withdrawn(self._verdicts), self._refused)
         course = stream.course if round_number else None
         rows = Rows(
             rounds=[self._round_row(round_number, lane, stream, distances[lane]) for lane in lanes],
@@ -180,11 +212,16 @@ class Journal:
         return sorted(self._metrics, key=lambda row: places.get(row.lane, -1))
 
     def _round_row(self, round_number: int, lane: str, stream: Stream, found: Distances) -> RoundRow:
+        withdrawn = _num_withdrawn(self._verdicts)
+        out = [party for each, party in self._refused if each == lane and party in stream.present(round_number)]
+        asked = (stream.num_requests(round_number, range(party, party + 1)) - withdrawn[party] for party in out)
         return RoundRow(
             round=round_number,
             lane=lane,
-            num_parties=len(stream.present(round_number)),
-            num_edits=stream.num_requests(round_number) - _num_withdrawn(self._verdicts).total(),
+            num_parties=len(stream.present(round_number)) - len(out),
+            num_edits=stream.num_requests(round_number) - withdrawn.total() - sum(asked),
+            num_refused=len(out),
+            largest_norm=self._largest_norm.get(lane),
             num_retracted=num_taken_back(stream, round_number, stream.departures.parties(round_number)),
             bytes_sent=int(self._party_bytes[lane].sum()),
             **{f"{phase}_s": self._seconds[lane, phase] for phase in PHASES},
@@ -201,6 +238,7 @@ class Journal:
         stream: Stream,
         sent: Mapping[str, tuple[Counts, Counts]],
         withdrawn: Mapping[int, int],
+        refused: Mapping[tuple[str, int], str],
     ) -> Iterator[PartyRow]:
         """Lane after lane; ``sent`` gives each lane's bytes and numbers of edits left out, by party."""
         size, looking = self.scenario.cluster.cohort_size, self.scenario.lanes_that_leave_out
@@ -210,8 +248,10 @@ class Journal:
                 gone = num_taken_back(stream, round_number, [party])
                 if asked or gone:
                     left_out = int(left_out_P[party]) if lane in looking else None
-                    num_edits, num_bytes = asked - withdrawn.get(party, 0), int(bytes_P[party])
-                    yield PartyRow(round_number, lane, party, party // size, num_edits, num_bytes, left_out, gone)
+                    reason = refused.get((lane, party))
+                    num_edits = 0 if reason else asked - withdrawn.get(party, 0)
+                    of_party = num_edits, int(bytes_P[party]), left_out, gone, reason
+                    yield PartyRow(round_number, lane, party, party // size, *of_party)
 
     def _residual_rows(self, round_number: int) -> Iterator[ResidualRow]:
         places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
@@ -250,7 +290,8 @@ class Journal:
         settled = Settled(verdicts) if self.scenario.settles else None
         for party in range(self.scenario.parties.count):
             for request in stream.requests(round_number, party):
-                edit = facts.edit(request.fact, request.variant)
+                asked = asked_for(self.scenario, stream, request)
+                edit = facts.edit(asked.fact, asked.variant)
                 asked_in = (request.asked_in or round_number) if stream.course else None
                 row = _edit_row(self.scenario, request, edit, settled, stream.taken_back_in(request))
                 yield replace(row, asked_in=asked_in)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.admission.quarantine import Quarantine, quarantine_of
 from consortium.editing.editors.registry import create
 from consortium.merging import live, registry
 from consortium.merging.coincidence import Coincidence, coincidence
@@ -23,6 +24,7 @@ from consortium.streams.stream import Stream
 from consortium.worker import History
 
 FloatWeights = Mapping[int, NDArray[np.float32]]
+_NOBODY = Quarantine(1)
 
 
 class Lane:
@@ -36,6 +38,7 @@ class Lane:
         steps: what it does in a round.
         base: W₀ of each layer, for a lane with anchor ``base``; None when statistics are taken against the merged
             weights.
+        quarantine: who was refused so far, and for how long.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Lane:
         history_weight: float,
         steps: Sequence[Step] = (),
         base: FloatWeights | None = None,
+        quarantine: Quarantine = _NOBODY,
     ) -> None:
         self.name = name
         self.steps = steps
@@ -54,13 +58,44 @@ class Lane:
         self.weights = dict(state.weights)
         self.history = dict(state.history)
         self.live = dict(state.live)
+        self.quarantine = quarantine
         self._base = base
+        self._round, self._attempt = state.round, 0
         started = BASE if state.round == 0 else self._version(state.round)
         self.weight_versions = dict.fromkeys(self.weights, started)
         self.coincidence: Coincidence | None = None
+        self._mark()
+
+    def _mark(self) -> None:
+        self._at_start = dict(self.weights), dict(self.history), dict(self.live), dict(self.weight_versions)
+
+    def begin(self, round_number: int) -> None:
+        """A round begins from what the lane is now."""
+        self._round, self._attempt = round_number, 0
+        self._mark()
+
+    def begin_again(self, refused: Iterable[int]) -> None:
+        """The round begins from its start once more, without the parties that were refused."""
+        self.quarantine = self.quarantine.with_refused(self._round, refused)
+        weights, history, live, versions = self._at_start
+        self.weights, self.history, self.live = dict(weights), dict(history), dict(live)
+        self.weight_versions, self.coincidence = dict(versions), None
+        self._attempt += 1
+
+    @property
+    def absent(self) -> frozenset[int]:
+        """Parties that are out in this round."""
+        return self.quarantine.absent(self._round)
+
+    @property
+    def absent_before(self) -> dict[int, frozenset[int]]:
+        """Earlier round → the parties that were out in it; rounds in which all were there are left out."""
+        found = {number: self.quarantine.absent(number) for number in range(1, self._round)}
+        return {number: absent for number, absent in found.items() if absent}
 
     def _version(self, round_number: int) -> str:
-        return f"{self.name}@{round_number}"
+        """A name that no other weights of the lane have: what was merged with a refused party has one of its own."""
+        return f"{self.name}@{round_number}" + (f"~{self._attempt}" if self._attempt else "")
 
     def snapshot(self) -> Weights:
         """The weights as they are now."""
@@ -115,7 +150,8 @@ class Lane:
 
     def state(self, round_number: int) -> LaneState:
         """The state to commit."""
-        return LaneState(self.name, round_number, dict(self.weights), dict(self.history), dict(self.live))
+        refused = self.quarantine.refused
+        return LaneState(self.name, round_number, dict(self.weights), dict(self.history), dict(self.live), refused)
 
 
 def unedited(base: FloatWeights) -> Lane:
@@ -132,7 +168,8 @@ def open_lanes(scenario: Scenario, base: FloatWeights, committed: Mapping[str, L
         method = editor.merge_method(registry.create(spec.name, spec.parameters))
         own_base = base if scenario.merge.anchor_of(spec) == "base" else None
         history_weight = history_weight_of(scenario, spec) * editor.history_scale
-        lanes.append(Lane(spec.lane, method, state, history_weight, steps_of(scenario, spec), own_base))
+        quarantine = quarantine_of(scenario, state.refused)
+        lanes.append(Lane(spec.lane, method, state, history_weight, steps_of(scenario, spec), own_base, quarantine))
     return lanes
 
 

@@ -8,10 +8,13 @@ scenario which edits must be there, and compares the digests.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+from consortium.admission.quarantine import settled_without
 from consortium.agreement.accepted import Accepted
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.standing import Standing
@@ -25,6 +28,8 @@ from consortium.scenario.schema import Scenario
 
 #: A merge, or what was taken back before it: (kind, round, lane, layer).
 Place = tuple[str, int, str, int]
+#: (round, lane) → parties that the lane's door kept out.
+Refused = Mapping[tuple[int, str], frozenset[int]]
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ def account(directory: RunDirectory) -> Account | None:
         return None
     entries = [LedgerRow(**row) for row in directory.table("ledger").to_pylist()]
     rounds = [RoundRow(**row) for row in directory.table("rounds").to_pylist()]
-    mistakes = [*_balance(directory.scenario, entries, rounds), *_differing(entries)]
+    mistakes = [*_balance(directory.scenario, entries, rounds), *_differing(entries, _refused(directory))]
     first_lane = directory.scenario.merge.methods[0].lane
     return Account(
         num_edits=sum(row.num_edits for row in rounds if row.lane == first_lane),
@@ -81,6 +86,15 @@ def verify(run_directory: str | Path | RunDirectory) -> tuple[str, ...]:
         return (f"{directory.path} is older than the ledger: nothing can be said",)
     entries = [LedgerRow(**row) for row in directory.table("ledger").to_pylist()]
     return (*found.mistakes, *_unlike_the_scenario(directory, entries))
+
+
+def _refused(directory: RunDirectory) -> Refused:
+    """(Round, lane) → parties that were out there, by the table of parties."""
+    table = directory.table("parties", ["lane", "party", "refused"])
+    found: dict[tuple[int, str], set[int]] = defaultdict(set)
+    for row in table.filter(pc.is_valid(table["refused"])).to_pylist():
+        found[row["round"], row["lane"]].add(row["party"])
+    return {place: frozenset(parties) for place, parties in found.items()}
 
 
 def _place(entry: LedgerRow) -> Place:
@@ -111,12 +125,13 @@ def _missing_or_twice(place: Place, cohorts: dict[Place, Counter[int]], num_coho
             yield f"{_named(place)}: cohort {cohort} is in it {found[cohort]} times"
 
 
-def _differing(entries: Sequence[LedgerRow]) -> Iterator[str]:
-    """All lanes and layers are about the same edits of a round's cohort."""
-    digests: dict[tuple[str, int, int], set[str]] = defaultdict(set)
+def _differing(entries: Sequence[LedgerRow], refused: Refused) -> Iterator[str]:
+    """All layers, and all lanes that refused nobody else, are about the same edits of a round's cohort."""
+    digests: dict[tuple[str, int, int, frozenset[int]], set[str]] = defaultdict(set)
     for entry in entries:
-        digests[entry.kind, entry.round, entry.cohort].add(entry.digest)
-    for (kind, number, cohort), found in digests.items():
+        out = refused.get((entry.round, entry.lane), frozenset())
+        digests[entry.kind, entry.round, entry.cohort, out].add(entry.digest)
+    for (kind, number, cohort, _), found in digests.items():
         if len(found) > 1:
             yield f"{kind} of round {number}: lanes or layers differ in the edits of cohort {cohort}"
 
@@ -124,27 +139,29 @@ def _differing(entries: Sequence[LedgerRow]) -> Iterator[str]:
 def _unlike_the_scenario(directory: RunDirectory, entries: Sequence[LedgerRow]) -> Iterator[str]:
     scenario = directory.scenario
     private = PrivateEdits(scenario, open_facts(scenario))
-    expected: dict[tuple[str, int, int], Receipt] = {}
-    standing = Standing(scenario.conflicts)
+    expected: dict[tuple[str, int, str, int], Receipt] = {}
+    standing, refused = Standing(scenario.conflicts), _refused(directory)
     for number in range(1, (directory.committed_round or 0) + 1):
-        for kind, receipt in _receipts(scenario, private, standing, number):
-            expected[kind, number, receipt.cohort] = receipt
+        settled: Sequence[Settled] = [UNSETTLED] * scenario.num_cohorts
+        if scenario.settles:
+            settled = standing.settle(number, [private.slips(number, each) for each in range(scenario.num_cohorts)])
+        for spec in scenario.merge.methods:
+            present = settled_without(scenario, settled, refused.get((number, spec.lane), frozenset()))
+            for kind, receipt in _receipts(scenario, private, present, number):
+                expected[kind, number, spec.lane, receipt.cohort] = receipt
     for entry in entries:
-        receipt = expected.get((entry.kind, entry.round, entry.cohort), receipt_of(entry.cohort, ()))
+        place = entry.kind, entry.round, entry.lane, entry.cohort
+        receipt = expected.get(place, receipt_of(entry.cohort, ()))
         if (entry.num_edits, entry.digest) != (receipt.num_edits, receipt.digest):
             yield f"{_named(_place(entry))}: not the {receipt.num_edits} edits that cohort {entry.cohort} must have"
 
 
 def _receipts(
-    scenario: Scenario, private: PrivateEdits, standing: Standing, number: int
+    scenario: Scenario, private: PrivateEdits, settled: Sequence[Settled], number: int
 ) -> Iterator[tuple[str, Receipt]]:
-    """What every cohort must have in a round's merges, and what it must take back before them; round after round."""
-    cohorts = range(scenario.num_cohorts)
-    settled: Sequence[Settled] = [UNSETTLED] * scenario.num_cohorts
-    if scenario.settles:
-        settled = standing.settle(number, [private.slips(number, cohort) for cohort in cohorts])
-    for cohort in cohorts:
-        yield "merge", receipt_of(cohort, private.accepted(number, cohort, settled[cohort]))
+    """What every cohort must have in a round's merges, and what it must take back before them."""
+    for cohort, verdicts in enumerate(settled):
+        yield "merge", receipt_of(cohort, private.accepted(number, cohort, verdicts))
     for cohort in cohorts_taking_back(scenario, private.stream, number):
         requests = (each for party in scenario.cohort(cohort) for each in private.stream.taken_back(number, party))
         yield "retract", receipt_of(cohort, (Accepted(request, 1.0) for request in requests))

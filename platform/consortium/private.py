@@ -11,6 +11,7 @@ from consortium.agreement.accepted import Accepted, accepted
 from consortium.agreement.settlement import UNSETTLED, Place, Settled
 from consortium.agreement.slips import Slips, shared_key, slips_of
 from consortium.agreement.standing import Standing
+from consortium.attacks.roles import asked_for
 from consortium.clock import open_stream
 from consortium.editing.overlap import Asked
 from consortium.facts.edit import Edit, FactSet
@@ -57,7 +58,8 @@ class PrivateEdits:
 
     def edit(self, request: Request) -> Edit:
         """The edit that a request asks for."""
-        return self.facts.edit(request.fact, request.variant)
+        asked = asked_for(self.scenario, self.stream, request)
+        return self.facts.edit(asked.fact, asked.variant)
 
     def slips(self, round_number: int, cohort: int) -> Slips:
         """What a cohort's parties announce of their edits: digests."""

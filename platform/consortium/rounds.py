@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.attacks.roles import attackers
 from consortium.editing.editors.registry import create
 from consortium.errors import RunError
 from consortium.evaluation.measure import Sums, measure_of
@@ -131,20 +132,22 @@ def is_evaluated(scenario: Scenario, round_number: int) -> bool:
 def sampled_requests(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> list[Request]:
     """Those requests of some consecutive parties that are probed, in order of party and place; by the scenario alone.
 
-    ``evaluate.sample`` is drawn from all parties' requests of the round, so parties have unequal parts of it.
+    ``evaluate.sample`` is drawn from all parties' requests of the round, so parties have unequal parts of it. Those of
+    parties that attack in some round are left out of what was drawn.
     """
+    bad = attackers(scenario)
     wanted: dict[int, list[int]] = {}
     for party, index in stream.places(round_number, _sampled_numbers(scenario, stream, round_number, parties)):
         wanted.setdefault(party, []).append(index)
     chosen: list[Request] = []
-    for party, indices in wanted.items():
+    for party, indices in ((party, indices) for party, indices in wanted.items() if party not in bad):
         requests = stream.requests(round_number, party)
         chosen.extend(requests[index] for index in indices)
     return chosen
 
 
 def num_sampled(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> int:
-    """Number of :func:`sampled_requests`."""
+    """Number of :func:`sampled_requests`, those of attackers included."""
     return len(_sampled_numbers(scenario, stream, round_number, parties))
 
 

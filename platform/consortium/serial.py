@@ -4,16 +4,20 @@ for each round:
     where doubles or contradictions are to be settled: slips of all cohorts, and what follows from them
     for each lane:
         for each step of the round: targets, then for each layer: collect, add up, merge
+        where parties were refused: the lane's round from its start once more, without them
     evaluate every lane, and commit
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import torch
 
+from consortium.admission.door import Refusal
+from consortium.admission.quarantine import settled_without
+from consortium.admission.yardstick import yardsticks
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.standing import Standing
 from consortium.committing import Commit
@@ -23,7 +27,7 @@ from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
-from consortium.merging.method import sum_in_order
+from consortium.merging.method import Contribution, sum_in_order
 from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.retractions import cohorts_taking_back
@@ -64,7 +68,8 @@ class _Run:
         work = expected_work(scenario, self.worker.stream, self.first_round)
         self.meter = Meter(scenario.stream.rounds, work, report_progress)
         self.prior = self._measure_prior()
-        self.worker.begin(self._contexts(), self.prior.sums, self.prior.num_tokens)
+        sums, num_tokens = self.prior.sums, self.prior.num_tokens
+        self.worker.begin(self._contexts(), sums, num_tokens, yardsticks(self.base, sums, num_tokens))
         self.lanes = open_lanes(scenario, self.base, directory.lane_states())
         self.cohorts = range(scenario.num_cohorts)
         self.optimised: set[Hashable] = set()
@@ -133,54 +138,78 @@ class _Run:
         self.journal.settled(self.settled)
 
     def _edit(self, lane: Lane, round_number: int) -> None:
-        """One round of one lane; every sum runs over cohorts in their order."""
+        """One round of one lane; begun again, as often as parties are refused, without them."""
+        lane.begin(round_number)
+        self.journal.begun(lane.name, lane.absent)
+        while refusals := self._attempt(lane, round_number):
+            lane.begin_again(each.party for each in refusals)
+            self.journal.begun(lane.name, lane.absent, round_number, refusals)
+
+    def _attempt(self, lane: Lane, round_number: int) -> list[Refusal]:
+        """The round of a lane, up to the first step at which parties are refused; sums run over cohorts in order."""
         targets_at: dict[int, Weights] = {}
+        settled = settled_without(self.scenario, self.settled, lane.absent)
         for step in lane.steps:
             for layer in step.targets:
                 targets_at[layer] = lane.anchor()
-                self._optimise(lane, round_number, targets_at[layer], layer)
+                self._optimise(lane, round_number, targets_at[layer], layer, settled)
             weights, history = lane.anchor(), lane.history_now()
+            refusals: list[Refusal] = []
             for part in step.parts:
-                parts = []
+                parts: list[Collected] = []
                 for cohort in self.cohorts:
                     with self.journal.timed("collect", round_number, lanes=[lane.name], layer=part.layer):
                         collected = self.worker.collect(
-                            lane.name, round_number, cohort, part, weights, targets_at, history, self.settled[cohort]
+                            lane.name, round_number, cohort, part, weights, targets_at, history, settled[cohort]
                         )
-                    self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
+                    self.journal.sent(
+                        lane.name, cohort, collected.party_bytes, collected.num_left_out, collected.largest_norm
+                    )
+                    refusals += collected.refusals
                     parts.append(collected)
                     self._advance("collect", round_number, cohort)
-                gone = self._taken_back(lane, round_number, part, weights)
-                with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
-                    solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
-                    if gone:
-                        lane.take_back(sum_in_order(each.contribution for each in gone))
-                    lane.merge(sum_in_order(each.contribution for each in parts), solver)
-                for kind, merged in (("retract", gone), ("merge", parts)):
-                    receipts = [each.receipt for each in merged]
-                    self.journal.merged(kind, lane.name, part.layer, receipts, [None] * len(receipts))
+                if not refusals:
+                    self._merge(lane, round_number, part, parts, self._taken_back(lane, round_number, part, weights))
+            if refusals:
+                return refusals
+        return []
+
+    def _merge(
+        self, lane: Lane, round_number: int, part: Part, parts: Sequence[Collected], gone: Sequence[Collected]
+    ) -> None:
+        with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
+            solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
+            if gone:
+                lane.take_back(_sum_of(gone))
+            lane.merge(_sum_of(parts), solver)
+        for kind, merged in (("retract", gone), ("merge", parts)):
+            receipts = [each.receipt for each in merged]
+            self.journal.merged(kind, lane.name, part.layer, receipts, [None] * len(receipts))
 
     def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Collected]:
         """What is taken back in a round at one layer, cohort after cohort."""
         parts = []
         for cohort in cohorts_taking_back(self.scenario, self.worker.stream, round_number):
             with self.journal.timed("retract", round_number, lanes=[lane.name], layer=part.layer):
-                collected = self.worker.take_back(lane.name, round_number, cohort, part, weights)
+                collected = self.worker.take_back(lane.name, round_number, cohort, part, weights, lane.absent_before)
             self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
             parts.append(collected)
             self._advance("retract", round_number, cohort)
         return parts
 
-    def _optimise(self, lane: Lane, round_number: int, weights: Weights, layer: int) -> None:
+    def _optimise(
+        self, lane: Lane, round_number: int, weights: Weights, layer: int, settled: Sequence[Settled]
+    ) -> None:
         """Targets of all cohorts; the worker keeps them, so lanes that start from the same weights share them."""
         num_edits = self.worker.stream.num_requests(round_number)
         self.meter.enter("targets", round_number, num_edits, "edits")
-        is_shared = (round_number, weights.key, layer) in self.optimised
-        self.optimised.add((round_number, weights.key, layer))
+        name = round_number, weights.key, layer, lane.absent
+        is_shared = name in self.optimised
+        self.optimised.add(name)
         found = []
         for cohort in self.cohorts:
             with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer) as event:
-                report = self.worker.targets(weights, round_number, cohort, layer, self.settled[cohort])
+                report = self.worker.targets(weights, round_number, cohort, layer, settled[cohort])
                 event.detail = report.remark
             found.append(report.residuals)
             if not is_shared:
@@ -204,3 +233,10 @@ class _Run:
 
     def _advance(self, phase: str, round_number: int, cohort: int) -> None:
         self.meter.advance(units_of(self.scenario, self.worker.stream, phase, round_number, cohort), phase)
+
+
+def _sum_of(parts: Sequence[Collected]) -> Contribution:
+    """The sum of what cohorts sent, none of whose parties was refused."""
+    sent = [each.contribution for each in parts]
+    assert None not in sent, "the round begins again where a party is refused"
+    return sum_in_order(each for each in sent if each is not None)

@@ -23,6 +23,7 @@ class LaneState:
         history: layer → H, the Gram sums of all earlier rounds times the history weight; a layer without an
             entry has H = 0.
         live: layer → the sum of all edits that still stand, for a lane with anchor ``base``, which has no history.
+        refused: (round, party) of every refusal at the lane's door so far, in ascending order.
     """
 
     lane: str
@@ -30,3 +31,4 @@ class LaneState:
     weights: Mapping[int, NDArray[np.float32]]
     history: Mapping[int, GramHistory]
     live: Mapping[int, Live] = field(default_factory=dict)
+    refused: tuple[tuple[int, int], ...] = ()

@@ -15,10 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consortium.admission.door import Door, Refusal
+from consortium.admission.sizes import sends_weighted_updates
+from consortium.admission.yardstick import Yardstick, yardsticks
 from consortium.agreement.accepted import Accepted
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.agreement.weighing import weighed
+from consortium.attacks.messages import misbehave
+from consortium.attacks.roles import attacks_of
 from consortium.editing.backend import Backend, States, Targets, Tuning
 from consortium.editing.editors import registry as editors
 from consortium.editing.editors.editor import KeyMap
@@ -28,8 +33,10 @@ from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import Edit, FactSet
 from consortium.kept import Kept
 from consortium.merging import registry
+from consortium.merging.groups import groups_of
 from consortium.merging.history import GramHistory
 from consortium.merging.method import Contribution, PartyShare, sum_in_order
+from consortium.merging.norm_bound import NormBound
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
 from consortium.noticing import Noticer
@@ -91,16 +98,20 @@ class Collected:
     """A cohort's part of one layer's merge.
 
     Attributes:
-        contribution: the sum over the cohort's parties.
+        contribution: the sum over the cohort's parties; None where one was refused, since the round begins again then.
         party_bytes: what each party's own message weighs.
         num_left_out: edits that each party left out, because the model holds them already.
         receipt: which of the cohort's edits it is about, for the ledger.
+        refusals: parties whose messages were refused at the door.
+        largest_norm: the largest size of a message that was admitted, in multiples of what is usual.
     """
 
-    contribution: Contribution
+    contribution: Contribution | None
     party_bytes: tuple[int, ...]
     num_left_out: tuple[int, ...]
     receipt: Receipt
+    refusals: tuple[Refusal, ...] = ()
+    largest_norm: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,7 @@ class CohortWorker:
         self._states: Kept[States] = Kept(_STATE_BYTES, lambda states: states.nbytes)
         self._disk = TargetCache() if scenario.cluster.target_cache else None
         self._solvers: Solvers | None = None
+        self._yardsticks: Mapping[int, Yardstick] = {}
         self._map_keys: KeyMap | None = None
         self._first_target_layer = plan_round(scenario.editor, scenario.merge.exchange)[0].targets[0]
 
@@ -156,8 +168,19 @@ class CohortWorker:
         self.shard.is_base()
         return self.backend.contexts()
 
-    def begin(self, contexts: Sequence[str], prior: Mapping[int, NDArray[np.float64]], num_tokens: int) -> None:
-        """Take the run's shared contexts and the prior's sums over ``num_tokens`` tokens."""
+    def begin(
+        self,
+        contexts: Sequence[str],
+        prior: Mapping[int, NDArray[np.float64]],
+        num_tokens: int,
+        measures: Mapping[int, Yardstick] | None = None,
+    ) -> None:
+        """Take the run's contexts, the prior's sums over ``num_tokens`` tokens, and what messages are measured by.
+
+        Where ``measures`` are left out they are taken from ``prior``, which must be there then.
+        """
+        base = self.backend.base_weights() if measures is None else {}
+        self._yardsticks = yardsticks(base, prior, num_tokens) if measures is None else measures
         self.backend.set_contexts(contexts)
         self._solvers = self.editor.solvers(prior, num_tokens)
         self._map_keys = self.editor.key_map(prior, num_tokens)
@@ -189,7 +212,7 @@ class CohortWorker:
         An editor that tunes weights does so here; its parties' tuned weights are kept in place of targets.
         """
         if self.editor.tunes_weights:
-            return self._report(self._tuned(weights, round_number, cohort))
+            return self._report(self._tuned(weights, round_number, cohort, settled))
         found = self._find_targets(weights, round_number, cohort, layer, settled)
         targets = found.targets
         stop_loss = self.scenario.editor.target.stop_loss
@@ -217,15 +240,21 @@ class CohortWorker:
             num_finished=sum(loss < stop_loss for loss in losses),
         )
 
-    def _tuned(self, weights: Weights, round_number: int, cohort: int) -> Tunings:
-        """What each party of a cohort makes of ``weights`` by fine-tuning them on its own edits."""
+    def _tuned(self, weights: Weights, round_number: int, cohort: int, settled: Settled) -> Tunings:
+        """What each party of a cohort makes of ``weights`` by fine-tuning them on its own edits; nothing if absent."""
 
         def make() -> Tunings:
             self.shard.load(weights)
-            groups = [self.stream.requests(round_number, party) for party in self.scenario.cohort(cohort)]
-            return tuple(self.backend.fine_tune([self.private.edit(request) for request in group]) for group in groups)
+            parties = self.scenario.cohort(cohort)
+            groups = [() if each in settled.absent else self.stream.requests(round_number, each) for each in parties]
+            return tuple(self._fine_tuned([self.private.edit(request) for request in group]) for group in groups)
 
-        return self._tunings.get((weights.key, round_number, cohort), make)
+        return self._tunings.get((weights.key, round_number, cohort, settled.key), make)
+
+    def _fine_tuned(self, edits: Sequence[Edit]) -> Tuning:
+        if edits:
+            return self.backend.fine_tune(edits)
+        return Tuning({layer: torch.zeros(shape) for layer, shape in self.shard.shapes.items()}, 0, ())
 
     def _targets_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> Targets:
         return self._find_targets(weights, round_number, cohort, layer, settled).targets
@@ -276,7 +305,8 @@ class CohortWorker:
             settled: what was settled about the cohort's edits.
         """
         if self.editor.tunes_weights:
-            return self._collect_tuned(lane, round_number, cohort, part.layer, targets_at[part.target_layer])
+            tuned_at = targets_at[part.target_layer]
+            return self._collect_tuned(lane, round_number, cohort, part.layer, tuned_at, settled)
         optimised_at = targets_at[part.target_layer]
         keys_KE, residuals_VE = self._missing(round_number, cohort, part, weights, optimised_at, settled)
         method = self.methods[lane]
@@ -290,11 +320,50 @@ class CohortWorker:
             num_left_out.append(own.stop - own.start - keys_KE[:, wanting].shape[1])
             generators = self._generators(lane, round_number, part.layer, party)
             form = self.scenario.merge.statistics
-            shares.append(PartyShare(basis, keys_KE[:, wanting], residuals_VE[:, wanting], form, *generators))
+            shares.append(
+                PartyShare(basis, keys_KE[:, wanting], residuals_VE[:, wanting], form, *generators, party=party)
+            )
         sent = method.contribute(self.editor.with_updates(shares, solver), solver)
         num_summed = sum(share.keys_KE.shape[1] for share in shares)
         receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, settled), num_summed)
-        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), tuple(num_left_out), receipt)
+        return self._at_the_door(basis, sent, num_left_out, receipt, solver, settled)
+
+    def _at_the_door(
+        self,
+        basis: Basis,
+        sent: Sequence[Contribution],
+        num_left_out: Sequence[int],
+        receipt: Receipt,
+        solver: PriorSolver | None,
+        settled: Settled,
+    ) -> Collected:
+        """The sum of what the cohort's parties sent, or who was refused."""
+        parties = self.scenario.cohort(receipt.cohort)
+        most_asked = max(self.stream.num_requests(basis.round, range(party, party + 1)) for party in parties)
+        most_edits = most_asked * (1 + self.scenario.conflicts.augment)
+        method, system_trace = self.methods[basis.lane], None
+        if solver is not None and sends_weighted_updates(method):
+            system_trace = float(solver.system_KK().diagonal().sum())
+        max_norm = self.scenario.admission.max_norm
+        door = Door(basis, self._yardsticks[basis.layer], max_norm, most_edits, system_trace, groups_of(method))
+        messages = [
+            (party, message)
+            for party, own in zip(parties, sent, strict=True)
+            for message in ([own] if party in settled.absent else self._made_of(own, basis.round, party))
+        ]
+        judged = door.judge(messages)
+        admitted = judged.admitted
+        if isinstance(method, NormBound):
+            admitted = [method.clipped(each, door.yardstick) for each in admitted]
+        total = None if judged.refusals else sum_in_order(admitted)
+        num_bytes = tuple(each.nbytes for each in sent)
+        return Collected(total, num_bytes, tuple(num_left_out), receipt, judged.refusals, judged.largest_norm)
+
+    def _made_of(self, message: Contribution, round_number: int, party: int) -> list[Contribution]:
+        """What a party sends for its message: the message, unless it attacks and takes part."""
+        takes_part = self.scenario.attacks and self.stream.num_requests(round_number, range(party, party + 1))
+        attacks = attacks_of(self.scenario, round_number, party) if takes_part else []
+        return misbehave(attacks, message) if attacks else [message]
 
     def _generators(
         self, lane: str, round_number: int, layer: int, party: int, what: str = ""
@@ -329,9 +398,7 @@ class CohortWorker:
         """Keys [K, E] and residuals [V, E], shared out and weighed, of all edits of a cohort's round, by parties."""
         weights_E = [each.weight for each in self.private.accepted(round_number, cohort, settled)]
         if not weights_E:
-            value_width, key_width = self.shard.shapes[part.layer]
-            nothing = torch.zeros(key_width + value_width, 0, dtype=torch.float64)
-            return nothing[:key_width], nothing[key_width:]
+            return self._no_columns(part.layer)
         targets = self._targets_of(targets_at, round_number, cohort, part.target_layer, settled)
         states = self._states_of(weights, round_number, cohort, part.layer, settled)
         self.shard.load(weights)
@@ -340,7 +407,21 @@ class CohortWorker:
         keys_KE = self._map_keys(part.layer, keys_KE)
         return weighed(keys_KE, missing_VE / part.divisor, torch.tensor(weights_E, dtype=torch.float64))
 
-    def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: Weights) -> Collected:
+    def _no_columns(self, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys [K, 0] and residuals [V, 0] of a layer."""
+        value_width, key_width = self.shard.shapes[layer]
+        nothing = torch.zeros(key_width + value_width, 0, dtype=torch.float64)
+        return nothing[:key_width], nothing[key_width:]
+
+    def take_back(
+        self,
+        lane: str,
+        round_number: int,
+        cohort: int,
+        part: Part,
+        weights: Weights,
+        absent: Mapping[int, frozenset[int]] | None = None,
+    ) -> Collected:
         """What the cohort's parties take back in a round at one layer, to be subtracted from the lane's live sum.
 
         Each earlier round is computed again as a whole, as it was when its statistics were sent: targets depend in
@@ -352,10 +433,11 @@ class CohortWorker:
             cohort: a cohort of which some party takes something back.
             part: the layer and how the residual is shared.
             weights: the unedited weights.
+            absent: earlier round → parties that were out in it; what they asked for then was not merged.
         """
         basis, form = Basis(lane, round_number, part.layer), self.scenario.merge.statistics
         shares = {}
-        for party, pieces in self._pieces_taken_back(round_number, cohort, part, weights).items():
+        for party, pieces in self._pieces_taken_back(round_number, cohort, part, weights, absent or {}).items():
             keys_KE, residuals_VE = (torch.cat(each, dim=1) for each in zip(*pieces, strict=True))
             generators = self._generators(lane, round_number, part.layer, party, "-back")
             shares[party] = PartyShare(basis, keys_KE, residuals_VE, form, *generators)
@@ -366,24 +448,30 @@ class CohortWorker:
         return Collected(sum_in_order(sent.values()), tuple(num_bytes), (0,) * len(num_bytes), receipt)
 
     def _pieces_taken_back(
-        self, round_number: int, cohort: int, part: Part, weights: Weights
+        self, round_number: int, cohort: int, part: Part, weights: Weights, absent: Mapping[int, frozenset[int]]
     ) -> dict[int, list[tuple[torch.Tensor, torch.Tensor]]]:
         """Party → keys and residuals that it takes back in a round, for each earlier round that they are of."""
         places = {party: self.stream.departures.places(round_number, party) for party in self.scenario.cohort(cohort)}
         pieces: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
         for earlier in sorted({number for own in places.values() for number, _ in own}):
-            # Rounds are not settled where edits can be taken back.
-            keys_KE, residuals_VE = self._missing(earlier, cohort, part, weights, weights, UNSETTLED)
-            for party, columns in self.private.columns(earlier, cohort, UNSETTLED).items():
+            # Rounds are not settled where edits can be taken back, but for parties that were out.
+            then = Settled({}, absent.get(earlier, frozenset()).intersection(places))
+            keys_KE, residuals_VE = self._missing(earlier, cohort, part, weights, weights, then)
+            for party, columns in self.private.columns(earlier, cohort, then).items():
                 chosen = [columns.start + index for number, index in places[party] if number == earlier]
-                if chosen:
+                if chosen and party not in then.absent:
                     pieces.setdefault(party, []).append((keys_KE[:, chosen], residuals_VE[:, chosen]))
+        for party in (each for each, own in places.items() if own):
+            pieces.setdefault(party, [self._no_columns(part.layer)])  # nothing of it was merged
         return dict(sorted(pieces.items()))
 
-    def _collect_tuned(self, lane: str, round_number: int, cohort: int, layer: int, weights: Weights) -> Collected:
+    def _collect_tuned(
+        self, lane: str, round_number: int, cohort: int, layer: int, weights: Weights, settled: Settled
+    ) -> Collected:
         """The cohort's contribution of what its parties tuned; no keys, so nothing for a history."""
         shares = []
-        for party, tuning in zip(self.scenario.cohort(cohort), self._tuned(weights, round_number, cohort), strict=True):
+        tunings = self._tuned(weights, round_number, cohort, settled)
+        for party, tuning in zip(self.scenario.cohort(cohort), tunings, strict=True):
             delta_VK = tuning.deltas[layer].double()
             no_keys_KE, no_residuals_VE = delta_VK.new_zeros(delta_VK.shape[1], 0), delta_VK[:, :0]
             basis = Basis(lane, round_number, layer)
@@ -391,9 +479,10 @@ class CohortWorker:
             shares.append(PartyShare(basis, no_keys_KE, no_residuals_VE, "factored", *generators, update=(delta_VK,)))
         method = self.methods[lane]
         assert self._solvers is not None, "begin comes first"
-        sent = method.contribute(shares, self._solvers.get(layer))
-        receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, UNSETTLED))
-        return Collected(sum_in_order(sent), tuple(each.nbytes for each in sent), (0,) * len(sent), receipt)
+        solver = self._solvers.get(layer)
+        sent = method.contribute(shares, solver)
+        receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, settled))
+        return self._at_the_door(Basis(lane, round_number, layer), sent, (0,) * len(sent), receipt, solver, settled)
 
     def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.

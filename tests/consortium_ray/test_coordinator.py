@@ -97,7 +97,7 @@ class TestSameBits:
         names = [*(name for name in known() if name not in ALL_METHODS), "collabedit"]
         methods = [
             {"name": name, "history_weight": weight}
-            for name, weight in zip(names, [0, 1, 2, "prior", 0.5], strict=True)
+            for name, weight in zip(names, [0, 1, 2, "prior", 0.5, 1, 0, 1, 2], strict=True)
         ]
         scenario = associative_scenario(stream={"rounds": 3}, merge={"methods": methods})
         serial = run_serially(scenario, tmp_path / "serial")

@@ -14,6 +14,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from consortium.admission.door import Refusal
 from consortium.agreement.slips import DIGEST_BYTES, Slips, shared_key, slips_of
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.editors.registry import EDITORS
@@ -25,6 +26,7 @@ from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
 from consortium.merging import registry
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.global_edit import OwnedEdits
+from consortium.merging.groups import GroupSums
 from consortium.merging.ties import SignedSums
 from consortium.receipts import Receipt
 from consortium.records.directory import RunDirectory
@@ -42,8 +44,9 @@ DOCUMENTED = {
     Slips: {"parties", "slots", "answers"},
     TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals"},
     Residuals: {"num_edits", "shift", "num_held", "num_contradicting", "num_found", "num_right"},
-    Collected: {"contribution", "party_bytes", "num_left_out", "receipt"},
+    Collected: {"contribution", "party_bytes", "num_left_out", "receipt", "refusals", "largest_norm"},
     Receipt: {"cohort", "num_edits", "num_summed", "digest"},
+    Refusal: {"party", "reason", "detail"},
     Basis: {"lane", "round", "layer"},
     DenseStatistics: {"basis", "gram_KK", "cross_VK", "num_edits", "num_parties"},
     FactoredStatistics: {"basis", "factor_KN", "image_VN", "num_edits", "num_parties"},
@@ -51,6 +54,7 @@ DOCUMENTED = {
     DenseUpdate: {"delta_VK"},
     FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
+    GroupSums: {"groups"},
     ProbeSum: {"success", "strict", "num_edits", "num_probes"},
     MagnitudeSum: {"fall", "num_edits"},
     FluencySum: {"bits", "num_edits", "num_probes"},

@@ -46,22 +46,29 @@ class Verdict:
 
 
 _ALONE = Verdict()
+_ABSENT = Verdict(fate="withdrawn")
 
 
 @dataclass(frozen=True)
 class Settled:
-    """The verdicts for some parties' edits of one round; edits without an entry are alone."""
+    """The verdicts for some parties' edits of one round; edits without an entry are alone.
+
+    Attributes:
+        verdicts: what was settled, by party and place.
+        absent: parties all of whose edits are withdrawn, since a lane has refused them (:mod:`consortium.admission`).
+    """
 
     verdicts: Mapping[Place, Verdict]
+    absent: frozenset[int] = frozenset()
 
     def of(self, party: int, index: int) -> Verdict:
         """What was settled about a party's request."""
-        return self.verdicts.get((party, index), _ALONE)
+        return _ABSENT if party in self.absent else self.verdicts.get((party, index), _ALONE)
 
     @property
-    def key(self) -> tuple[tuple[Place, Verdict], ...]:
+    def key(self) -> tuple[tuple[tuple[Place, Verdict], ...], tuple[int, ...]]:
         """The verdicts as something to look up by."""
-        return tuple(sorted(self.verdicts.items(), key=lambda entry: entry[0]))
+        return tuple(sorted(self.verdicts.items(), key=lambda entry: entry[0])), tuple(sorted(self.absent))
 
 
 #: Where nothing was announced, every edit counts as it is.

@@ -32,6 +32,7 @@ class PartyShare:
         drops: CPU generator of this party for methods that drop entries at random; None where none does.
         update: the party's own update of the layer where its editor makes it, as factors (weights_VN, solved_KN) of
             Δ = weights·solvedᵀ, or as Δ [V, K] alone; None where it is the solution for its sums.
+        party: the party's number, for methods that keep groups of parties apart.
     """
 
     basis: Basis
@@ -41,6 +42,7 @@ class PartyShare:
     generator: torch.Generator
     drops: torch.Generator | None = None
     update: tuple[torch.Tensor, ...] | None = None
+    party: int = 0
 
     def __post_init__(self) -> None:
         check_edits(self.basis, self.keys_KE, self.residuals_VE)
@@ -116,6 +118,7 @@ class Bounds:
         high: greatest value; None for no bound.
         low_included: whether ``low`` itself is allowed.
         high_included: whether ``high`` itself is allowed.
+        whole: whether only whole numbers are allowed.
     """
 
     description: str
@@ -123,15 +126,16 @@ class Bounds:
     high: float | None = None
     low_included: bool = False
     high_included: bool = True
+    whole: bool = False
 
     def allow(self, value: float) -> bool:
         """Whether the value lies within."""
         above = value >= self.low if self.low_included else value > self.low
         below = self.high is None or value < self.high or (self.high_included and value == self.high)
-        return above and below
+        return above and below and (not self.whole or value == int(value))
 
     def __str__(self) -> str:
-        above = f"{'>=' if self.low_included else '>'} {self.low:g}"
+        above = f"{'a whole number ' if self.whole else ''}{'>=' if self.low_included else '>'} {self.low:g}"
         return above if self.high is None else f"{above} and {'<=' if self.high_included else '<'} {self.high:g}"
 
 

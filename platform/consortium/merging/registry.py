@@ -12,12 +12,16 @@ from consortium.merging.collabedit import CollabEdit
 from consortium.merging.dare import Dare
 from consortium.merging.dare_ties import DareTies
 from consortium.merging.fisher import Fisher
+from consortium.merging.geometric_median import GeometricMedian
 from consortium.merging.global_edit import GlobalEdit
+from consortium.merging.median_of_means import MedianOfMeans
 from consortium.merging.method import Bounds, MergeMethod
+from consortium.merging.norm_bound import NormBound
 from consortium.merging.regmean import RegMean
 from consortium.merging.simple_average import SimpleAverage
 from consortium.merging.task_arithmetic import TaskArithmetic
 from consortium.merging.ties import Ties
+from consortium.merging.trimmed_mean import TrimmedMean
 
 METHODS: dict[str, type[MergeMethod]] = {
     "global": GlobalEdit,
@@ -29,6 +33,10 @@ METHODS: dict[str, type[MergeMethod]] = {
     "dare_ties": DareTies,
     "regmean": RegMean,
     "fisher": Fisher,
+    "norm_bound": NormBound,
+    "trimmed_mean": TrimmedMean,
+    "median_of_means": MedianOfMeans,
+    "geometric_median": GeometricMedian,
 }
 
 

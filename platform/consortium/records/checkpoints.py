@@ -4,6 +4,7 @@ Shapes: K key width, V value width, N columns. Tensors: ``layer.<n>.weight`` [V,
 (:mod:`consortium.merging.history`), ``layer.<n>.history.base.<round>`` [K, K] and
 ``layer.<n>.history.columns.<round>`` [K, N], float64; of a live sum (:mod:`consortium.merging.live`)
 ``layer.<n>.live.<array>``, float64, with what else there is to say of it as JSON in the metadata ``live.<n>``.
+Refusals at the lane's door are JSON, too: ``refused``, a list of [round, party].
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ def save(folder: Path, state: LaneState) -> str:
     tensors = {f"layer.{n}.weight": np.ascontiguousarray(each, np.float32) for n, each in state.weights.items()}
     tensors |= {name: array for n, each in state.history.items() for name, array in _history_tensors(n, each).items()}
     metadata = {"lane": state.lane, "round": str(state.round)}
+    if state.refused:
+        metadata["refused"] = json.dumps(state.refused)
     for layer, live in state.live.items():
         header, arrays = live_arrays(live)
         metadata[f"live.{layer}"] = json.dumps(header)
@@ -81,6 +84,7 @@ def load(path: Path, digest: str) -> LaneState:
         weights=_weights_of(tensors),
         history=_histories_of(metadata["lane"], tensors),
         live=_live_of(metadata, tensors),
+        refused=tuple((number, party) for number, party in json.loads(metadata.get("refused", "[]"))),
     )
 
 

@@ -58,6 +58,11 @@ class RoundRow:
         ),
     )
     num_retracted: int = field(default=0, metadata=_column("edits of earlier rounds that were taken back", "edits"))
+    num_refused: int = field(default=0, metadata=_column("parties that were refused or still quarantined", "parties"))
+    largest_norm: float | None = field(
+        default=None,
+        metadata=_column("largest size of a message that was admitted, in multiples of what is usual", "1"),
+    )
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class PartyRow:
     lane: str = field(metadata=_column("lane"))
     party: int = field(metadata=_column("party number, from 0"))
     cohort: int = field(metadata=_column("cohort that the party belongs to, from 0"))
-    num_edits: int = field(metadata=_column("edits of the party", "edits"))
+    num_edits: int = field(metadata=_column("edits of the party; 0 where it was refused", "edits"))
     bytes_sent: int = field(metadata=_column("what the party sent for the merge", "bytes"))
     num_left_out: int | None = field(
         default=None,
@@ -122,6 +127,12 @@ class PartyRow:
         ),
     )
     num_retracted: int = field(default=0, metadata=_column("edits of earlier rounds that it took back", "edits"))
+    refused: str | None = field(
+        default=None,
+        metadata=_column(
+            "why its message was refused, or quarantined where that was in an earlier round; null: it was admitted"
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -210,7 +221,7 @@ class EventRow:
         metadata=_column(
             "open-model, prior, contexts, announce, targets, collect, retract, merge, evaluate, commit, records, "
             "host-started, "
-            "host-lost, resumed …"
+            "host-lost, refused, resumed …"
         )
     )
     round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))

@@ -10,6 +10,7 @@ from consortium.files import write_text
 from consortium.merging.registry import METHODS
 from consortium.records.directory import RunDirectory
 from consortium.report import (
+    admission_section,
     agreement,
     departure_section,
     ledger_section,
@@ -55,6 +56,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             overlap_section.overlap(directory, results, styles),
             departure_section.taken_back(directory, results, styles),
             virtual_time.section(directory, results, styles),
+            admission_section.refused(directory, results, styles),
             work_sections.time_spent(results),
             work_sections.traffic(directory, results, styles),
             work_sections.incidents(directory, results),

@@ -19,6 +19,7 @@ from consortium.merging.registry import create, known
 from consortium.models.open import ModelDescription
 from consortium.records.rows import UNEDITED
 from consortium.scenario.check_agreement import agreement_mistakes, templates_are_there
+from consortium.scenario.check_attacks import attack_mistakes
 from consortium.scenario.check_departures import anchor_mistakes, departure_mistakes
 from consortium.scenario.check_evaluation import evaluation_mistakes, mistakes_of_probes
 from consortium.scenario.check_faults import fault_mistakes
@@ -49,7 +50,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation, _hosts):
         mistakes += rule(scenario)
     mistakes += fault_mistakes(scenario)
-    mistakes += _sources(scenario, loaded.base_dir)
+    mistakes += [*attack_mistakes(scenario), *_sources(scenario, loaded.base_dir)]
     mistakes += [*harm_mistakes(scenario, loaded.base_dir), *agreement_mistakes(scenario, loaded.base_dir)]
     mistakes += schedule_mistakes(scenario, loaded.base_dir)
     if model is not None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from consortium.scenario.admission_schema import AdmissionSpec, AttackSpec
 from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.fault_schema import FaultSpec, OnFailureSpec
 from consortium.scenario.schedule_schema import DevicesSpec, ScheduleSpec
@@ -382,9 +383,13 @@ class Scenario(Spec):
     conflicts: ConflictsSpec = Field(ConflictsSpec(), description="what becomes of edits that contradict each other")
     editor: EditorSpec = Field(EditorSpec(), description="how edits become statistics")
     merge: MergeSpec = Field(MergeSpec(), description="how statistics become one update")
+    admission: AdmissionSpec = Field(
+        AdmissionSpec(), description="whose messages are refused, and for how long such a party is out"
+    )
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
     faults: tuple[FaultSpec, ...] = Field((), description="what breaks, on purpose")
+    attacks: tuple[AttackSpec, ...] = Field((), description="parties that misbehave, on purpose")
     devices: DevicesSpec = Field(DevicesSpec(), description="how long parties take in virtual time, and who is there")
     schedule: ScheduleSpec = Field(ScheduleSpec(), description="who is asked, and for whom a round waits")
 

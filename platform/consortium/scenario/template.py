@@ -40,6 +40,7 @@ _EXAMPLES = {
     ("cluster", "hosts"): ["hosts: 2"],
     ("devices",): ["devices: {speed: {lognormal: {median: 2, sigma: 0.5}}, latency_s: {uniform: [0.05, 0.2]}}"],
     ("devices", "classes"): ["classes:", "  - {name: phone, share: 0.7, speed: 0.5, upload: {choice: [1e5, 1e6]}}"],
+    ("attacks",): ["attacks:", "  - {kind: flip, share: 0.25}"],
 }
 
 

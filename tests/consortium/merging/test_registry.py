@@ -11,8 +11,9 @@ from consortium.merging.ties import Ties
 
 
 def test_the_known_methods():
+    robust = ["norm_bound", "trimmed_mean", "median_of_means", "geometric_median"]
     related = ["dare", "dare_ties", "regmean", "fisher"]
-    assert known() == ["global", "collabedit", "task_arithmetic", "simple_average", "ties", *related]
+    assert known() == ["global", "collabedit", "task_arithmetic", "simple_average", "ties", *related, *robust]
 
 
 @pytest.mark.parametrize("name", known())
@@ -28,6 +29,7 @@ def test_every_method_says_what_it_is(name):
 
 def test_every_file_with_a_method_is_registered():
     infrastructure = {"method", "solver", "solvers", "history", "live", "coincidence", "registry", "deltas", "naive"}
+    infrastructure |= {"groups"}
     files = {module.name for module in pkgutil.iter_modules(consortium.merging.__path__)} - infrastructure
     assert files == {method.__module__.rpartition(".")[2] for method in METHODS.values()}
 

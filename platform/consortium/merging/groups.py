@@ -1,0 +1,120 @@
+"""Sums kept apart by groups of parties, so that a merge can compare what groups say.
+
+A party's group is its number modulo the number of groups: it follows from the scenario and not from cohorts or hosts.
+Within a group statistics add as anywhere; a sum holds as many of them as there are groups, however many parties there
+are.
+
+Shapes: K key width, V value width, G groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from consortium.errors import StatisticsError
+from consortium.merging.deltas import check_addable
+from consortium.merging.method import Bounds, MergeMethod, PartyShare
+from consortium.merging.solver import PriorSolver
+from consortium.statistics import Basis, Statistics, joined, statistics_of, widths
+
+#: Parameters of all methods over groups.
+GROUPS = Bounds("groups of parties, by party number", low=1.0, low_included=True, high=64.0, whole=True)
+ALPHA = Bounds("coefficient of the sum over groups")
+
+
+@dataclass(frozen=True, eq=False)
+class GroupSums:
+    """Statistics by group, groups in ascending order; there is at least one.
+
+    Attributes:
+        groups: number of a group → the sum of its parties' statistics.
+    """
+
+    groups: Mapping[int, Statistics]
+
+    @property
+    def basis(self) -> Basis:
+        """What they are taken against."""
+        return next(iter(self.groups.values())).basis
+
+    @property
+    def num_edits(self) -> int:
+        """Edits of all groups."""
+        return sum(each.num_edits for each in self.groups.values())
+
+    @property
+    def num_parties(self) -> int:
+        """Parties of all groups, those without edits included."""
+        return sum(each.num_parties for each in self.groups.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the numbers."""
+        return sum(each.nbytes for each in self.groups.values())
+
+    @property
+    def gram(self) -> Statistics:
+        """Gram sums over all groups, for the history."""
+        return joined([each.gram for each in self.groups.values()])
+
+    def check(self, origin: str = "a party") -> None:
+        """Raise StatisticsError, naming ``origin``, unless there is a group, and all numbers are finite and fit."""
+        if not self.groups:
+            raise StatisticsError(f"{origin} sent no group", "statistics of at least one", "send those of one's own")
+        for number, each in self.groups.items():
+            each.check(f"group {number} of {origin}")
+
+    def __add__(self, other: GroupSums) -> GroupSums:
+        return self.joined([other])
+
+    def joined(self, others: Sequence[GroupSums]) -> GroupSums:
+        """The sums of this and all others, group by group and in their order."""
+        parts: dict[int, list[Statistics]] = {}
+        for each in (self, *others):  # also of groups that do not meet, all are of one basis and width
+            check_addable(self.basis, self._widths, each.basis, each._widths)
+            for number, statistics in each.groups.items():
+                parts.setdefault(number, []).append(statistics)
+        return GroupSums({number: joined(parts[number]) for number in sorted(parts)})
+
+    @property
+    def _widths(self) -> tuple[int, int]:
+        return widths(next(iter(self.groups.values())))
+
+
+@runtime_checkable
+class InGroups(Protocol):
+    """A merge method whose contributions are :class:`GroupSums`."""
+
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        ...
+
+
+def group_sums_of(shares: Sequence[PartyShare], num_groups: int) -> list[GroupSums]:
+    """Each party's statistics as a sum of one, under the number of its group."""
+    return [
+        GroupSums(
+            {
+                share.party % num_groups: statistics_of(
+                    share.basis, share.keys_KE, share.residuals_VE, share.form, share.generator
+                )
+            }
+        )
+        for share in shares
+    ]
+
+
+def group_updates(sums: GroupSums, solver: PriorSolver) -> torch.Tensor:
+    """Each group's own update cross_g·(C + H + gram_g)⁻¹, [G, V, K] float64, of all groups that have parties."""
+    sums.check("the merge")
+    return torch.stack([solver.merge(statistics) for statistics in sums.groups.values()])
+
+
+def groups_of(method: MergeMethod) -> int | None:
+    """In how many groups a method keeps parties apart; None where it does not."""
+    return method.num_groups if isinstance(method, InGroups) else None
