@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import consortium_ray  # noqa: F401 (sets what Ray reads from the environment once, before anything imports it)
 import pytest
 import torch
 from consortium.models.language import LanguageModel

@@ -99,7 +99,7 @@ def test_the_command_line_is_as_documented():
     assert surface == {
         "run": ["--address", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
         "resume": ["--address", "--format", "--help", "-h", "DIR"],
-        "report": ["--help", "-h", "DIR"],
+        "report": ["--help", "--pictures", "-h", "DIR"],
         "validate": ["--help", "--set", "-h", "FILE"],
         "new": ["--help", "-h", "FILE"],
         "ls": ["--help", "-h", "DIR"],

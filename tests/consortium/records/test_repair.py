@@ -87,7 +87,9 @@ def test_tables_tensorboard_and_manifest_go_back_together(copy):
         assert (directory.committed_round, directory.status, directory.manifest.finished) == (2, "running", None)
         assert set(directory.lane_states()) == {"global", "collabedit"}
     for table in ROW_TYPES:
-        assert max(pq.read_table(tables.path_of(copy, table))["round"].to_pylist()) == 2, table
+        rounds = pq.read_table(tables.path_of(copy, table))["round"].to_pylist()
+        assert max(rounds, default=2) == 2, table
+        assert rounds or table in ("schedule", "attendance"), table
     assert not list((copy / "tensorboard").glob("*/*.round-0003"))
     assert sorted(path.name for path in (copy / "checkpoints").glob("round-*")) == ["round-0002"]
 
