@@ -5,8 +5,8 @@
 A setting is ``none``, or kinds of attacks joined by ``+``; the same parties (``--share``) do all of them. Each seed
 runs serially under each setting; further keys are changed with ``--set``. Prints a Markdown table: for each setting and
 lane, after the last round, the means over seeds of every metric of the honest parties' edits and of efficacy's strict
-count, how far the weights moved (percent), the coordinator's seconds for merges and the bytes that all parties
-sent, over all rounds.
+count, how far the weights moved (percent), the coordinator's seconds for merges and the bytes that all parties sent,
+over all rounds.
 """
 
 from __future__ import annotations
