@@ -174,6 +174,9 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
 
                 serial.run(directory.scenario, directory, facts, report_progress)
             else:
+                if args.address is None:
+                    # Ray's name for binding to the loopback address alone; it is read when Ray is first imported.
+                    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
                 from consortium_ray.runtime import run
 
                 run(directory.scenario, directory, facts, report_progress, address=args.address)

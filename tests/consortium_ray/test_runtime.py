@@ -3,15 +3,17 @@
 A host takes seconds to start, so runs are few and each shows several things.
 """
 
+import ipaddress
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
+import psutil
 import pytest
 import ray
 from consortium import cli, serial
@@ -195,7 +197,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
     # A shell that starts tests in the background has them ignore the signal, and children inherit that.
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
-    give_up = time.monotonic() + 90
+    give_up = time.monotonic() + 300
     while _committed(path) < 1:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < give_up
@@ -210,6 +212,36 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
         committed = directory.committed_round
         assert 1 <= committed < 40
         directory.lock()  # nobody writes any more
+
+
+def test_a_run_of_its_own_listens_on_the_loopback_address_alone(tmp_path):
+    """Whoever is on the network must have no port to try; the token that Ray asks for comes second."""
+    scenario = associative_scenario(stream={"rounds": 40}, cluster={"hosts": {**HOSTS, "max": 1}})
+    file, path = tmp_path / "long.yaml", tmp_path / "run"
+    file.write_text(json.dumps(scenario.model_dump(mode="json")))
+    command = [sys.executable, "-m", "consortium.cli", "run", str(file), "--out", str(path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        give_up = time.monotonic() + 300
+        while _committed(path) < 1:
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+        addresses = _listening(psutil.Process(process.pid))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert len(addresses) >= 4  # the driver, Ray's two services and the workers
+    assert {ipaddress.ip_address(each.removeprefix("::ffff:")).is_loopback for each in addresses} == {True}
+
+
+def _listening(root):
+    family = [root, *root.children(recursive=True)]
+    found = []
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            found += [at.laddr.ip for at in each.net_connections("inet") if at.status == psutil.CONN_LISTEN]
+    return found
 
 
 def _committed(path):
