@@ -26,6 +26,9 @@ KINDS = {
     "plain": lambda: associative_scenario(merge={"methods": ["global", "collabedit"]}),
     "settled": lambda: associative_scenario(merge={"methods": ["collabedit"]}, **SETTLING),
     "departing": departing_scenario,
+    "refused": lambda: associative_scenario(
+        merge={"methods": ["global", "collabedit"]}, attacks=[{"kind": "nan", "parties": [1], "rounds": [2, 2]}]
+    ),
     "held": lambda: associative_scenario(
         model={"key_width": 96},
         merge={"methods": ["collabedit"]},
