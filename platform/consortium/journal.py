@@ -269,7 +269,8 @@ class Journal:
         places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
         order = sorted(self._merged, key=lambda each: (places[each[1]], each[2], each[0], each[3].cohort))
         for kind, lane, layer, receipt, host in order:
-            key = ("collect" if kind == "merge" else kind, lane, round_number, layer, receipt.cohort)
+            out = frozenset(party for each, party in self._refused if each == lane)
+            key = ("collect" if kind == "merge" else kind, lane, round_number, layer, out, receipt.cohort)
             yield LedgerRow(
                 round=round_number,
                 lane=lane,
