@@ -15,15 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consortium.admission.door import Door, Refusal
-from consortium.admission.sizes import sends_weighted_updates
+from consortium.admission.door import Refusal
+from consortium.admission.entrance import Entrance
 from consortium.admission.yardstick import Yardstick, yardsticks
 from consortium.agreement.accepted import Accepted
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.agreement.weighing import weighed
-from consortium.attacks.messages import misbehave
-from consortium.attacks.roles import attacks_of
 from consortium.editing.backend import Backend, States, Targets, Tuning
 from consortium.editing.editors import registry as editors
 from consortium.editing.editors.editor import KeyMap
@@ -33,10 +31,8 @@ from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import Edit, FactSet
 from consortium.kept import Kept
 from consortium.merging import registry
-from consortium.merging.groups import groups_of
 from consortium.merging.history import GramHistory
 from consortium.merging.method import Contribution, PartyShare, sum_in_order
-from consortium.merging.norm_bound import NormBound
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
 from consortium.noticing import Noticer
@@ -152,7 +148,7 @@ class CohortWorker:
         self._states: Kept[States] = Kept(_STATE_BYTES, lambda states: states.nbytes)
         self._disk = TargetCache() if scenario.cluster.target_cache else None
         self._solvers: Solvers | None = None
-        self._yardsticks: Mapping[int, Yardstick] = {}
+        self._entrance = Entrance(scenario, self.stream, self.methods)
         self._map_keys: KeyMap | None = None
         self._first_target_layer = plan_round(scenario.editor, scenario.merge.exchange)[0].targets[0]
 
@@ -180,7 +176,7 @@ class CohortWorker:
         Where ``measures`` are left out they are taken from ``prior``, which must be there then.
         """
         base = self.backend.base_weights() if measures is None else {}
-        self._yardsticks = yardsticks(base, prior, num_tokens) if measures is None else measures
+        self._entrance.yardsticks = yardsticks(base, prior, num_tokens) if measures is None else measures
         self.backend.set_contexts(contexts)
         self._solvers = self.editor.solvers(prior, num_tokens)
         self._map_keys = self.editor.key_map(prior, num_tokens)
@@ -326,9 +322,9 @@ class CohortWorker:
         sent = method.contribute(self.editor.with_updates(shares, solver), solver)
         num_summed = sum(share.keys_KE.shape[1] for share in shares)
         receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, settled), num_summed)
-        return self._at_the_door(basis, sent, num_left_out, receipt, solver, settled)
+        return self._admitted(basis, sent, num_left_out, receipt, solver, settled)
 
-    def _at_the_door(
+    def _admitted(
         self,
         basis: Basis,
         sent: Sequence[Contribution],
@@ -338,32 +334,10 @@ class CohortWorker:
         settled: Settled,
     ) -> Collected:
         """The sum of what the cohort's parties sent, or who was refused."""
-        parties = self.scenario.cohort(receipt.cohort)
-        most_asked = max(self.stream.num_requests(basis.round, range(party, party + 1)) for party in parties)
-        most_edits = most_asked * (1 + self.scenario.conflicts.augment)
-        method, system_trace = self.methods[basis.lane], None
-        if solver is not None and sends_weighted_updates(method):
-            system_trace = float(solver.system_KK().diagonal().sum())
-        max_norm = self.scenario.admission.max_norm
-        door = Door(basis, self._yardsticks[basis.layer], max_norm, most_edits, system_trace, groups_of(method))
-        messages = [
-            (party, message)
-            for party, own in zip(parties, sent, strict=True)
-            for message in ([own] if party in settled.absent else self._made_of(own, basis.round, party))
-        ]
-        judged = door.judge(messages)
-        admitted = judged.admitted
-        if isinstance(method, NormBound):
-            admitted = [method.clipped(each, door.yardstick) for each in admitted]
-        total = None if judged.refusals else sum_in_order(admitted)
+        judged = self._entrance.judge(basis, receipt.cohort, sent, solver, settled)
+        total = None if judged.refusals else sum_in_order(judged.admitted)
         num_bytes = tuple(each.nbytes for each in sent)
         return Collected(total, num_bytes, tuple(num_left_out), receipt, judged.refusals, judged.largest_norm)
-
-    def _made_of(self, message: Contribution, round_number: int, party: int) -> list[Contribution]:
-        """What a party sends for its message: the message, unless it attacks and takes part."""
-        takes_part = self.scenario.attacks and self.stream.num_requests(round_number, range(party, party + 1))
-        attacks = attacks_of(self.scenario, round_number, party) if takes_part else []
-        return misbehave(attacks, message) if attacks else [message]
 
     def _generators(
         self, lane: str, round_number: int, layer: int, party: int, what: str = ""
@@ -482,7 +456,7 @@ class CohortWorker:
         solver = self._solvers.get(layer)
         sent = method.contribute(shares, solver)
         receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, settled))
-        return self._at_the_door(Basis(lane, round_number, layer), sent, (0,) * len(sent), receipt, solver, settled)
+        return self._admitted(Basis(lane, round_number, layer), sent, (0,) * len(sent), receipt, solver, settled)
 
     def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.

@@ -9,15 +9,16 @@ Shapes: K key width, V value width, G groups.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import torch
 
 from consortium.errors import StatisticsError
 from consortium.merging.deltas import check_addable
-from consortium.merging.method import Bounds, MergeMethod, PartyShare
+from consortium.merging.method import Bounds, Contribution, MergeMethod, PartyShare, of_kind
 from consortium.merging.solver import PriorSolver
 from consortium.statistics import Basis, Statistics, joined, statistics_of, widths
 
@@ -93,6 +94,41 @@ class InGroups(Protocol):
     def num_groups(self) -> int:
         """G."""
         ...
+
+
+@dataclass(frozen=True)
+class OverGroups:
+    """What methods over groups have in common: each is a middle of the groups' updates, and says which.
+
+    Attributes:
+        groups: G, the number of groups of parties.
+        alpha: α, the coefficient of the sum over groups.
+    """
+
+    groups: Annotated[float, GROUPS] = 5
+    alpha: Annotated[float, ALPHA] = 1.0
+
+    name: ClassVar[str]
+    needs_solver: ClassVar[bool] = False
+    retractable: ClassVar[bool] = False
+
+    @property
+    def num_groups(self) -> int:
+        """G."""
+        return int(self.groups)
+
+    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[GroupSums]:
+        """Each party's statistics, under its group."""
+        return group_sums_of(shares, self.num_groups)
+
+    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+        """Δ [V, K] = α·G·middle of Δ_g."""
+        deltas_GVK = group_updates(of_kind(total, GroupSums, self.name), solver)
+        return self.alpha * len(deltas_GVK) * self.middle(deltas_GVK)
+
+    @abstractmethod
+    def middle(self, deltas_GVK: torch.Tensor) -> torch.Tensor:
+        """One update [V, K] in the middle of those of all groups."""
 
 
 def group_sums_of(shares: Sequence[PartyShare], num_groups: int) -> list[GroupSums]:

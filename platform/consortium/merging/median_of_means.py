@@ -14,48 +14,25 @@ Shapes: K key width, V value width, G groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
 
-from consortium.merging.groups import ALPHA, GROUPS, GroupSums, group_sums_of, group_updates
-from consortium.merging.method import Contribution, PartyShare, of_kind
-from consortium.merging.solver import PriorSolver
+from consortium.merging.groups import OverGroups
 
 
 @dataclass(frozen=True)
-class MedianOfMeans:
-    """Coordinate-wise median over groups of parties.
-
-    Attributes:
-        groups: G, the number of groups of parties.
-        alpha: α, the coefficient of the sum over groups.
-    """
-
-    groups: Annotated[float, GROUPS] = 5
-    alpha: Annotated[float, ALPHA] = 1.0
+class MedianOfMeans(OverGroups):
+    """Coordinate-wise median over groups of parties."""
 
     name: ClassVar[str] = "median_of_means"
     title: ClassVar[str] = "Median of means"
     reference: ClassVar[str] = "Yin et al. 2018, arXiv 1803.01498, definition 1, over groups"
-    needs_solver: ClassVar[bool] = False
-    retractable: ClassVar[bool] = False
 
-    @property
-    def num_groups(self) -> int:
-        """G."""
-        return int(self.groups)
-
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[GroupSums]:
-        """Each party's statistics, under its group."""
-        return group_sums_of(shares, self.num_groups)
-
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
-        """Δ [V, K] = α·G·median of Δ_g."""
-        deltas_GVK = group_updates(of_kind(total, GroupSums, self.name), solver)
-        return self.alpha * len(deltas_GVK) * median(deltas_GVK)
+    def middle(self, deltas_GVK: torch.Tensor) -> torch.Tensor:
+        """The median of the groups' updates."""
+        return median(deltas_GVK)
 
 
 def median(values_GVK: torch.Tensor) -> torch.Tensor:

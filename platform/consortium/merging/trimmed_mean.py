@@ -15,50 +15,32 @@ Shapes: K key width, V value width, G groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
 
-from consortium.merging.groups import ALPHA, GROUPS, GroupSums, group_sums_of, group_updates
-from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind
-from consortium.merging.solver import PriorSolver
+from consortium.merging.groups import OverGroups
+from consortium.merging.method import Bounds
 
 
 @dataclass(frozen=True)
-class TrimmedMean:
+class TrimmedMean(OverGroups):
     """Coordinate-wise trimmed mean over groups of parties.
 
     Attributes:
-        groups: G, the number of groups of parties.
         trim: share of groups left out at either end, rounded down to b of G.
-        alpha: α, the coefficient of the sum over groups.
     """
 
-    groups: Annotated[float, GROUPS] = 5
     trim: Annotated[float, Bounds("share of groups left out at either end", high=0.5, high_included=False)] = 0.2
-    alpha: Annotated[float, ALPHA] = 1.0
 
     name: ClassVar[str] = "trimmed_mean"
     title: ClassVar[str] = "Trimmed mean"
     reference: ClassVar[str] = "Yin et al. 2018, arXiv 1803.01498, definition 2, over groups"
-    needs_solver: ClassVar[bool] = False
-    retractable: ClassVar[bool] = False
 
-    @property
-    def num_groups(self) -> int:
-        """G."""
-        return int(self.groups)
-
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[GroupSums]:
-        """Each party's statistics, under its group."""
-        return group_sums_of(shares, self.num_groups)
-
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
-        """Δ [V, K] = α·G·trimmed mean of Δ_g."""
-        deltas_GVK = group_updates(of_kind(total, GroupSums, self.name), solver)
-        return self.alpha * len(deltas_GVK) * trimmed_mean(deltas_GVK, self.trim)
+    def middle(self, deltas_GVK: torch.Tensor) -> torch.Tensor:
+        """The trimmed mean of the groups' updates."""
+        return trimmed_mean(deltas_GVK, self.trim)
 
 
 def trimmed_mean(values_GVK: torch.Tensor, trim: float) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import pytest
 from consortium import serial
+from consortium.admission.entrance import Entrance
 from consortium.attacks import roles
 from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report
@@ -52,13 +53,13 @@ def test_when_the_first_refusal_comes_at_a_later_layer(tmp_path, monkeypatch):
         stream={"rounds": 2, **ALONE}, merge={"methods": ALL_METHODS}, attacks=[{"kind": "nan", "parties": [3]}]
     )
     good = run_serially(without(scenario, [3]), tmp_path / "good")
-    made_of = serial.CohortWorker._made_of
+    made_of = Entrance._made_of
     last = max(scenario.editor.edited_layers)
 
     def late(worker, message, round_number, party):
         return made_of(worker, message, round_number, party if message.basis.layer == last else 0)
 
-    monkeypatch.setattr(serial.CohortWorker, "_made_of", late)
+    monkeypatch.setattr(Entrance, "_made_of", late)
     begun = []
     monkeypatch.setattr(_Run, "_attempt", noting(_Run._attempt, begun))
     bad = run_serially(scenario, tmp_path / "bad")
