@@ -21,7 +21,7 @@ from consortium.errors import RunDirectoryError
 from consortium.files import write_text
 from consortium.records.rows import FIRST_TABLES
 
-FORMAT = 3
+FORMAT = 4
 FILE = "manifest.json"
 
 Status = Literal["running", "done", "failed"]

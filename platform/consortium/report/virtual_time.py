@@ -51,7 +51,7 @@ def section(directory: RunDirectory, results: Results, styles: Styles) -> str:
     charts += _over_time(directory, results, rows, styles)
     return (
         f"<h2>Virtual time</h2><p>{_told(directory, rows)}</p>"
-        f'<div class="charts pair">{"".join(charts)}</div>{_table(rows)}'
+        f'<div class="charts">{"".join(charts)}</div>{_table(rows)}'
     )
 
 

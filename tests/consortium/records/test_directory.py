@@ -257,7 +257,7 @@ def test_open_refuses_what_is_no_run_directory(tmp_path):
     ("file", "content", "message"),
     [
         ("manifest.json", "{", r"manifest\.json is damaged"),
-        ("manifest.json", '{"format": 3}', r"manifest\.json is damaged: name"),
+        ("manifest.json", '{"format": 4}', r"manifest\.json is damaged: name"),
         ("scenario.yaml", "name: [", r"scenario\.yaml is missing or damaged"),
         ("scenario.yaml", "name: other\nseed: 7\n", r"scenario\.yaml is of the run 'other'"),
     ],
@@ -270,7 +270,7 @@ def test_open_refuses_damaged_files(run, file, content, message):
 
 def test_open_refuses_another_format(run):
     path = run.path / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 3', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 4', '"format": 99'))
     with pytest.raises(RunDirectoryError, match="format 99"):
         RunDirectory.open(run.path)
 
