@@ -27,7 +27,7 @@ def test_a_median_bears_what_collabedit_does_not():
     means = {key: sum(values["efficacy"]) / 2 for key, values in found.items()}
     assert means["none", "collabedit"] == means["none", "median_of_means"] == 100
     assert means["target+scale", "median_of_means"] == 100
-    assert means["target+scale", "collabedit"] < 50
+    assert means["target+scale", "collabedit"] < 60  # guessing is right in half of the cases
 
 
 def test_the_table_has_means_and_costs():

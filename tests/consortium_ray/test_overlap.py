@@ -156,7 +156,7 @@ def test_reading_what_others_sent_is_no_work_of_the_host(monkeypatch):
         return ref
 
     host = Host(0, scenario, open_facts(scenario), fetch)
-    for method, arguments in (("open", ()), ("begin", (("{}",), {}, 1))):
+    for method, arguments in (("open", ()), ("begin", (("{}",), {}, 1, {}))):
         host.call(method, arguments)
     base = host.worker.backend.base_weights()
     weights = {layer: weight + np.float32(1) for layer, weight in base.items()}

@@ -50,8 +50,7 @@ def section(directory: RunDirectory, results: Results, styles: Styles) -> str:
         charts.append(pieces.chart("age of edits", meaning, virtual_figures.ages(rows)))
     charts += _over_time(directory, results, rows, styles)
     return (
-        f"<h2>Virtual time</h2><p>{_told(directory, rows)}</p>"
-        f'<div class="charts">{"".join(charts)}</div>{_table(rows)}'
+        f'<h2>Virtual time</h2><p>{_told(directory, rows)}</p><div class="charts">{"".join(charts)}</div>{_table(rows)}'
     )
 
 

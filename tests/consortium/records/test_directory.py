@@ -84,7 +84,7 @@ def test_commits_come_back_equal(run, states, rows):
 
 def test_manifest_says_what_ran_where(run):
     content = json.loads((run.path / "manifest.json").read_text())
-    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 3)
+    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 4)
     assert {"consortium", "python", "torch", "transformers", "ray", "numpy"} <= set(content["versions"])
     assert content["machine"]["num_cpus"] == os.cpu_count()
     assert content["machine"]["memory_bytes"] > 2**28
