@@ -108,7 +108,7 @@ def _place(spec: LanguageModelSpec, cache_dir: Path | None = None) -> str:
         return str(place)
     if place.is_file() and place.suffix == SUFFIX:
         return str(gguf_folder(place, spec.dtype, cache_dir))
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
+    if place.is_file() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise ModelError(
             f"there is no folder {name!r}" + (", and as a file it is not GGUF" if place.is_file() else ""),
             f"`{BUNDLED_NAME}`, a folder with config.json, model.safetensors and tokenizer.json, a file *{SUFFIX}, "
