@@ -59,6 +59,7 @@ class Coordinator:
         self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
         self.journal = Journal(scenario, lambda: directory.worked_s)  # of the present round
         self._round = self._probed = self._num_edited = 0
+        self._is_open = False  # the first round has begun
         self._first_round = (directory.committed_round or 0) + 1
         self._told: list[Progress] = []
         work = expected_work(scenario, self.stream, self._first_round)
@@ -81,6 +82,8 @@ class Coordinator:
             ConsortiumError: the run cannot go on.
         """
         self.dispatcher.hand_out()
+        # Until the first round's calls are there, as many hosts start as that round will employ.
+        self.pool.want(self.dispatcher.num_employable() if self._is_open else self.scenario.num_cohorts)
         self._listen(timeout_s)
         while self._ready is not None and self._ready():
             self._ready = next(self._main, None)
@@ -120,6 +123,7 @@ class Coordinator:
         prior = yield from self._measure_prior(known)
         yield from self._share(written, prior)
         lanes = open_lanes(self.scenario, known.base_weights, self.directory.lane_states())
+        self._is_open = True
         done = self._end_round(lanes) if is_new else None
         for round_number in range(self._first_round, self.scenario.stream.rounds + 1):
             if round_number > self._round:

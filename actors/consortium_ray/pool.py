@@ -1,19 +1,30 @@
-"""The pool: starts hosts, gives them calls, notices those that are lost, and puts others in their place."""
+"""The pool: starts hosts where they are of use, gives them calls, notices those that are lost, and ends the idle."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import ray
 from consortium.errors import ConsortiumError, RunError
 from consortium.facts.edit import FactSet
-from consortium.scenario.schema import HostsSpec, Scenario
+from consortium.scenario.cluster_schema import HostsSpec
+from consortium.scenario.schema import Scenario
 from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from consortium_ray.elastic import Standing, to_park, to_start
 from consortium_ray.host import Host
 from consortium_ray.messages import Answer, Call
+from consortium_ray.nodes import present, tell_demand
+from consortium_ray.placement import Growth, Node, Room, allot, at_most, needs_of, table
+
+#: Time between two looks at the cluster, unless a host was lost.
+LOOK_S = 0.5
+#: Longest rest while no host is there to wait for.
+REST_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,14 @@ class Started:
     incarnation: int
 
 
-PoolEvent = Answered | Lost | Started
+@dataclass(frozen=True)
+class Parked:
+    """A host that had nothing to do was ended."""
+
+    incarnation: int
+
+
+PoolEvent = Answered | Lost | Started | Parked
 
 
 class Pool(Protocol):
@@ -74,13 +92,20 @@ class Pool(Protocol):
         """A reference to an array or a history, for use in calls."""
         ...
 
+    def want(self, num_hosts: int) -> None:
+        """Say how many hosts would find something to do; the pool grows or shrinks towards that when it sees fit."""
+        ...
+
 
 @dataclass
 class _Member:
     handle: Any
+    kind: int
+    node: str
     call: Call | None = None
     pending: Any = None
     since: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
     greetings_done: int = 0
 
 
@@ -110,34 +135,95 @@ class ReplacePolicy:
 
 
 class RayPool:
-    """Hosts as Ray actors.
+    """Hosts as Ray actors, as many as are of use and find room.
 
     Args:
         scenario: the scenario.
         facts: reference to the facts in the object store.
-        size: number of hosts to keep alive.
-        policy: what to do when one is lost.
+        growth: how the cluster can grow.
+        policy: what to do when a host is lost.
     """
 
-    def __init__(self, scenario: Scenario, facts: FactSet, size: int, policy: ReplacePolicy | None = None) -> None:
+    def __init__(self, scenario: Scenario, facts: FactSet, growth: Growth, policy: ReplacePolicy | None = None) -> None:
         self._scenario = scenario
+        self._kinds = scenario.cluster.host_kinds
         self._facts = ray.put(facts)
-        self._size = size
+        self._growth = growth
         self._policy = policy or ReplacePolicy()
-        self._make = _actor_class(scenario.cluster.hosts)
         self._members: dict[int, _Member] = {}
         self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
+        self._parked: list[Parked] = []
         self._next_incarnation = 0
         self._losses_in_a_row = 0
-        self._fill()
+        self._last_loss = -1.0
+        self._next_look = 0.0
+        self._room_since = time.monotonic()
+        self._told: tuple[int, ...] | None = None
 
-    def _fill(self) -> None:
-        while len(self._members) < self._size:
-            incarnation = self._next_incarnation
-            self._next_incarnation += 1
-            handle = self._make.remote(incarnation, self._scenario, self._facts)
-            self._members[incarnation] = _Member(handle)
-            self._greet_next(self._members[incarnation])
+    def want(self, num_hosts: int) -> None:
+        """Start, end and ask for hosts, a step at a time, towards as many as would find something to do.
+
+        Raises:
+            RunError: for ``cluster.timeout_s`` there has been no room for a single one.
+        """
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_S
+        nodes = present()
+        useful = min(num_hosts, self._scenario.num_cohorts)
+        targets = allot(self._kinds, useful, at_most(nodes, self._growth))
+        self._start_some(targets, nodes)
+        for incarnation in to_park(targets, self._kinds, self._standings()):
+            ray.kill(self._members.pop(incarnation).handle)
+            self._parked.append(Parked(incarnation))
+        self._tell(targets)
+        self._see_that_there_is_room(targets, nodes)
+
+    def _standings(self) -> list[Standing]:
+        now = time.monotonic()
+        return [
+            Standing(
+                number,
+                member.kind,
+                member.node,
+                is_starting=member.greetings_done == 0,
+                idle_s=None if member.pending is not None else now - member.since,
+            )
+            for number, member in self._members.items()
+        ]
+
+    def _start_some(self, targets: Sequence[int], nodes: Sequence[Node]) -> None:
+        room = Room(nodes, [(each.node, needs_of(self._kinds[each.kind])) for each in self._members.values()])
+        for kind in to_start(targets, self._standings(), nodes):
+            node = room.place(needs_of(self._kinds[kind]))
+            if node is not None:
+                self._start_host(kind, node)
+
+    def _start_host(self, kind: int, node: str) -> None:
+        incarnation = self._next_incarnation
+        self._next_incarnation += 1
+        make = _actor_class(self._kinds[kind], node)
+        handle = make.remote(incarnation, _as_seen_by(self._scenario, self._kinds[kind]), self._facts)
+        self._members[incarnation] = _Member(handle, kind, node)
+        self._greet_next(self._members[incarnation])
+
+    def _tell(self, targets: tuple[int, ...]) -> None:
+        """Tell a cluster that grows what shall fit into it, whenever that changes."""
+        if self._growth.is_possible and targets != self._told:
+            self._told = targets
+            tell_demand([needs_of(kind) for kind, n in zip(self._kinds, targets, strict=True) for _ in range(n)])
+
+    def _see_that_there_is_room(self, targets: Sequence[int], nodes: Sequence[Node]) -> None:
+        limit = self._scenario.cluster.timeout_s
+        if self._members:
+            self._room_since = time.monotonic()
+        elif time.monotonic() - self._room_since > limit:
+            raise RunError(
+                f"no room for any host for {limit:g} s (cluster.timeout_s)\n"
+                + table(self._kinds, allot(self._kinds, sum(targets), nodes), nodes, self._growth),
+                "a node that has room for a host, or comes to have it",
+                "look at the cluster's nodes and at Ray's monitor.log; `consortium resume` continues the run",
+            )
 
     def _greet_next(self, member: _Member) -> None:
         if member.pending is None and member.greetings_done < len(self._greetings):
@@ -167,13 +253,17 @@ class RayPool:
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         """What happened since; waits for at most ``timeout_s`` if nothing has."""
+        parked, self._parked = self._parked, []
         waiting = {member.pending: number for number, member in self._members.items() if member.pending is not None}
         if not waiting:
-            return []
+            time.sleep(0.0 if parked else min(timeout_s, REST_S))
+            return list(parked)
+        if parked:
+            timeout_s = 0.0
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_s)
         more, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         events = [event for ref in dict.fromkeys([*ready, *more]) for event in self._finish(waiting[ref])]
-        return events + self._overdue()
+        return [*parked, *events, *self._overdue()]
 
     def _finish(self, incarnation: int) -> list[PoolEvent]:
         member = self._members[incarnation]
@@ -188,7 +278,7 @@ class RayPool:
             return [self._lose(incarnation, first_line(error))]
         # An answer names the host that made it, so one that outlives its host is never taken for another's.
         assert answer.incarnation == incarnation
-        call, member.call, member.pending = member.call, None, None
+        call, member.call, member.pending, member.since = member.call, None, None, time.monotonic()
         self._losses_in_a_row = 0
         if call is not None:
             self._greet_next(member)
@@ -213,9 +303,10 @@ class RayPool:
     def _lose(self, incarnation: int, reason: str) -> Lost:
         member = self._members.pop(incarnation)
         ray.kill(member.handle)
-        self._losses_in_a_row += 1
+        # Hosts that are lost together, with their node, are one loss: the others had no chance after the first.
+        self._losses_in_a_row += member.started > self._last_loss
+        self._last_loss, self._next_look = time.monotonic(), 0.0
         self._policy.decide(self._losses_in_a_row, reason)
-        self._fill()
         return Lost(incarnation, member.call, reason)
 
     def kill(self, incarnation: int) -> None:
@@ -227,15 +318,26 @@ class RayPool:
         return ray.put(array)
 
     def close(self) -> None:
-        """End all hosts."""
+        """End all hosts, and take back what was asked of the cluster."""
         for member in self._members.values():
             ray.kill(member.handle)
         self._members.clear()
+        if self._told is not None:
+            tell_demand([])
 
 
-def _actor_class(hosts: HostsSpec) -> Any:
+def _actor_class(kind: HostsSpec, node: str) -> Any:
+    here = NodeAffinitySchedulingStrategy(node, soft=False)
     # A restarted actor would run __init__ only and answer without having been greeted, so none is restarted.
-    return ray.remote(num_cpus=hosts.cpus, num_gpus=hosts.gpus, max_restarts=0, max_task_retries=0)(Host)
+    options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": here}
+    return ray.remote(num_cpus=kind.cpus, num_gpus=kind.gpus, **options)(Host)
+
+
+def _as_seen_by(scenario: Scenario, kind: HostsSpec) -> Scenario:
+    """The scenario with the device of a kind of hosts."""
+    if kind.device is None:
+        return scenario
+    return scenario.model_copy(update={"model": scenario.model.model_copy(update={"device": kind.device})})
 
 
 def first_line(error: BaseException) -> str:

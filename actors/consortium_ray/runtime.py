@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -18,6 +18,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from consortium_ray.coordinator import Coordinator
+from consortium_ray.nodes import growth_of_cluster, present
+from consortium_ray.placement import FIXED, Growth, refuse_what_cannot_be
 from consortium_ray.pool import RayPool, first_line
 
 #: Longest time that one step waits for hosts before it tells how things stand.
@@ -49,12 +51,13 @@ def run(
         ConsortiumError: the run cannot go on.
     """
     with connected(address):
-        size = num_hosts(scenario, _nodes())
+        growth = FIXED if address is None else growth_of_cluster()
+        refuse_what_cannot_be(scenario.cluster.host_kinds, present(), growth)
         # The coordinator writes the run directory from now on, so this process lets go of its lock.
         directory.mark_running()
         directory.close()
         try:
-            _drive(scenario, str(directory.path), facts, size, report_progress)
+            _drive(scenario, str(directory.path), facts, growth, report_progress)
         except BaseException:
             # What went wrong is worth more than that somebody else may hold the lock by now.
             with suppress(RunDirectoryError):
@@ -117,46 +120,13 @@ def _connect(settings: dict[str, Any]) -> None:
         ray.init(**settings)
 
 
-def _nodes() -> list[dict[str, float]]:
-    """Resources of each node that is alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def num_hosts(scenario: Scenario, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many hosts to start: never more than there are cohorts or than the cluster has room for.
-
-    Args:
-        scenario: says how many are asked for, and what each needs.
-        nodes: resources of each node; a host does not stretch over two of them.
-
-    Raises:
-        ClusterError: the cluster has no room for ``cluster.hosts.min`` hosts.
-    """
-    hosts = scenario.cluster.hosts
-    asked = {name: share for name, share in (("CPU", hosts.cpus), ("GPU", hosts.gpus)) if share}
-    room = sum(_room(asked, node) for node in nodes) if asked else hosts.max
-    if room < hosts.min:
-        has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
-        raise ClusterError(
-            f"cluster.hosts.min: {hosts.min} hosts at {hosts.cpus:g} CPU and {hosts.gpus:g} GPU each",
-            f"at most {room}: the cluster's nodes have {has}",
-            "lower cluster.hosts.min, or give each host less (cluster.hosts.cpus may be a fraction)",
-        )
-    return min(hosts.max, room, max(scenario.num_cohorts, hosts.min))
-
-
-def _room(asked: Mapping[str, float], node: Mapping[str, float]) -> int:
-    # Shares such as 0.1 are not exact in binary: ten of them fit.
-    return min(int(node.get(name, 0) / share + 1e-9) for name, share in asked.items())
-
-
-def _drive(scenario: Scenario, path: str, facts: FactSet, size: int, report_progress: ReportProgress) -> None:
+def _drive(scenario: Scenario, path: str, facts: FactSet, growth: Growth, report_progress: ReportProgress) -> None:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": here}
     make: Any = ray.remote(**options)(CoordinatorActor)
     coordinator = make.remote()
     try:
-        ray.get(coordinator.open.remote(scenario, path, facts, size))
+        ray.get(coordinator.open.remote(scenario, path, facts, growth))
         while True:
             is_done, told = ray.get(coordinator.step.remote(STEP_S))
             for progress in told:
@@ -192,19 +162,19 @@ class CoordinatorActor:
         self.pool: RayPool | None = None
         self.coordinator: Coordinator | None = None
 
-    def open(self, scenario: Scenario, path: str, facts: FactSet, size: int) -> None:
-        """Lock the run directory, which lies on this machine, and start the hosts.
+    def open(self, scenario: Scenario, path: str, facts: FactSet, growth: Growth) -> None:
+        """Lock the run directory, which lies on this machine, and make ready to start hosts.
 
         Args:
             scenario: the scenario as resolved.
             path: the run directory.
             facts: all facts.
-            size: number of hosts.
+            growth: how the cluster can grow.
         """
         torch.set_num_threads(scenario.cluster.threads)
         self.directory = RunDirectory.open(path)
         self.directory.lock()
-        self.pool = RayPool(scenario, facts, size)
+        self.pool = RayPool(scenario, facts, growth)
         self.coordinator = Coordinator(scenario, self.directory, facts, self.pool)
 
     def step(self, timeout_s: float) -> tuple[bool, list[Progress]]:

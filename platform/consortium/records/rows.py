@@ -170,7 +170,7 @@ class EventRow:
         metadata=_column(
             "open-model, prior, contexts, announce, targets, collect, retract, merge, evaluate, commit, records, "
             "host-started, "
-            "host-lost, resumed …"
+            "host-lost, host-parked, resumed …"
         )
     )
     round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))

@@ -17,7 +17,7 @@ def test_the_template_is_a_right_scenario_of_defaults(tmp_path, file_name):
     assert loaded.scenario == Scenario(name=loaded.scenario.name)
 
 
-_IN_LISTS = ("PhaseSpec", "LeaveSpec", "RetractSpec", "FaultSpec", "MethodSpec")
+_IN_LISTS = ("HostKindSpec", "PriceSpec", "PhaseSpec", "LeaveSpec", "RetractSpec", "FaultSpec", "MethodSpec")
 
 
 def test_every_key_has_its_meaning():
@@ -38,7 +38,7 @@ def test_every_example_in_the_template_is_right(tmp_path):
     """Each commented-out form, put in place of the line above it, still makes a right scenario."""
     lines = template("mine.yaml").splitlines()
     examples = [place for place, line in enumerate(lines) if line.lstrip().startswith("# ") and _is_example(line)]
-    assert len(examples) == 6
+    assert len(examples) == 8
     for place in examples:
         key = lines[place].lstrip("# ").split(":")[0]
         indent = lines[place].index("#") * " "
@@ -51,7 +51,15 @@ def test_every_example_in_the_template_is_right(tmp_path):
 
 
 def _is_example(line):
-    return line.lstrip("# ").split(":")[0] in ("conflict", "conflicts", "phases", "methods", "hosts", "faults")
+    return line.lstrip("# ").split(":")[0] in (
+        "conflict",
+        "conflicts",
+        "phases",
+        "methods",
+        "hosts",
+        "prices",
+        "faults",
+    )
 
 
 def test_a_file_that_exists_is_left_alone(tmp_path):
