@@ -86,8 +86,8 @@ def test_the_command_line_is_as_documented():
         for name, command in commands.items()
     }
     assert surface == {
-        "run": ["--address", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
-        "resume": ["--address", "--format", "--help", "-h", "DIR"],
+        "run": ["--address", "--autoscale", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
+        "resume": ["--address", "--autoscale", "--format", "--help", "-h", "DIR"],
         "report": ["--help", "-h", "DIR"],
         "validate": ["--help", "--set", "-h", "FILE"],
         "new": ["--help", "-h", "FILE"],

@@ -6,8 +6,8 @@ allow. Within a round the lanes run side by side; a round is committed when ever
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from consortium.editing.editors.registry import create
@@ -16,6 +16,7 @@ from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, num_optimisations, open_lanes, unedited, units_of
 from consortium.progress import Meter, Progress
 from consortium.records.directory import RunDirectory
+from consortium.records.rows import NodeRow
 from consortium.retractions import cohorts_taking_back
 from consortium.rounds import is_evaluated, num_probed
 from consortium.scenario.schema import Scenario
@@ -49,13 +50,22 @@ class Coordinator:
         directory: where the run is recorded; it may hold committed rounds already.
         facts: all facts, for the tables; hosts have their own.
         pool: the hosts.
+        seen_of_nodes: round → rows of what was seen of the cluster since it was last called.
     """
 
-    def __init__(self, scenario: Scenario, directory: RunDirectory, facts: FactSet, pool: Pool) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        directory: RunDirectory,
+        facts: FactSet,
+        pool: Pool,
+        seen_of_nodes: Callable[[int], Sequence[NodeRow]] = lambda round_number: (),
+    ) -> None:
         self.scenario = scenario
         self.directory = directory
         self.facts = facts
         self.pool = pool
+        self._seen_of_nodes = seen_of_nodes
         self.stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
         self.journal = Journal(scenario, lambda: directory.worked_s)  # of the present round
         self._round = self._probed = self._num_edited = 0
@@ -240,4 +250,4 @@ class Coordinator:
             event.detail = f"of round {done.round}"
             found = all_distances(lanes, known.base_weights, done.round)
             rows = done.journal.close_round(done.round, self.stream, self.facts, found)
-            self.directory.commit(done.round, done.states, rows)
+            self.directory.commit(done.round, done.states, replace(rows, nodes=self._seen_of_nodes(done.round)))

@@ -144,7 +144,8 @@ def at_most(nodes: Sequence[Node], growth: Growth) -> list[Node] | None:
     if not growth.is_known:
         return None
     present = [Node(node.id, node.total, None, node.type) for node in nodes]
-    left = None if growth.max_nodes is None else growth.max_nodes - sum(bool(node.type) for node in nodes)
+    started = {kind.name for kind in growth.types}
+    left = None if growth.max_nodes is None else growth.max_nodes - sum(node.type in started for node in nodes)
     coming = []
     for kind in growth.types:
         more = max(0, kind.max_nodes - sum(node.type == kind.name for node in nodes))

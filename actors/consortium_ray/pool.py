@@ -153,6 +153,7 @@ class RayPool:
         self._members: dict[int, _Member] = {}
         self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
         self._parked: list[Parked] = []
+        self.num_wanted = self.num_parked = 0
         self._next_incarnation = 0
         self._losses_in_a_row = 0
         self._last_loss = -1.0
@@ -172,14 +173,17 @@ class RayPool:
         nodes = present()
         useful = min(num_hosts, self._scenario.num_cohorts)
         targets = allot(self._kinds, useful, at_most(nodes, self._growth))
+        self.num_wanted = sum(targets)
         self._start_some(targets, nodes)
-        for incarnation in to_park(targets, self._kinds, self._standings()):
+        for incarnation in to_park(targets, self._kinds, self.standings()):
             ray.kill(self._members.pop(incarnation).handle)
             self._parked.append(Parked(incarnation))
+            self.num_parked += 1
         self._tell(targets)
         self._see_that_there_is_room(targets, nodes)
 
-    def _standings(self) -> list[Standing]:
+    def standings(self) -> list[Standing]:
+        """How each host stands; may be asked from another thread."""
         now = time.monotonic()
         return [
             Standing(
@@ -189,12 +193,12 @@ class RayPool:
                 is_starting=member.greetings_done == 0,
                 idle_s=None if member.pending is not None else now - member.since,
             )
-            for number, member in self._members.items()
+            for number, member in list(self._members.items())
         ]
 
     def _start_some(self, targets: Sequence[int], nodes: Sequence[Node]) -> None:
         room = Room(nodes, [(each.node, needs_of(self._kinds[each.kind])) for each in self._members.values()])
-        for kind in to_start(targets, self._standings(), nodes):
+        for kind in to_start(targets, self.standings(), nodes):
             node = room.place(needs_of(self._kinds[kind]))
             if node is not None:
                 self._start_host(kind, node)

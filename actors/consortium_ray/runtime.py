@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
@@ -17,8 +18,10 @@ from consortium.scenario.schema import Scenario
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from consortium_ray.autoscaling import cluster_config, local_cluster
 from consortium_ray.coordinator import Coordinator
-from consortium_ray.nodes import growth_of_cluster, present
+from consortium_ray.node_watch import NodeWatch, see, see_nodes_end
+from consortium_ray.nodes import growth_of_cluster, growth_of_file, present
 from consortium_ray.placement import FIXED, Growth, refuse_what_cannot_be
 from consortium_ray.pool import RayPool, first_line
 
@@ -36,6 +39,8 @@ def run(
     facts: FactSet,
     report_progress: ReportProgress,
     address: str | None = None,
+    *,
+    autoscale: bool = False,
 ) -> None:
     """Run a scenario from where its directory stands to its end.
 
@@ -45,13 +50,13 @@ def run(
         facts: its facts.
         report_progress: told how the run stands, about twice a second.
         address: address of a running Ray cluster (or ``auto``); None starts one on this machine for this run.
+        autoscale: start one on this machine that grows and shrinks, by ``cluster.autoscale``.
 
     Raises:
         ClusterError: the cluster cannot give the hosts asked for, or cannot be reached.
         ConsortiumError: the run cannot go on.
     """
-    with connected(address):
-        growth = FIXED if address is None else growth_of_cluster()
+    with _grown(scenario) if autoscale else _joined(address) as growth:
         refuse_what_cannot_be(scenario.cluster.host_kinds, present(), growth)
         # The coordinator writes the run directory from now on, so this process lets go of its lock.
         directory.mark_running()
@@ -64,6 +69,8 @@ def run(
                 _take_back(directory)
             raise
         _take_back(directory)
+        if autoscale:
+            directory.add_nodes(see_nodes_end(scenario, directory))
         directory.mark_done()
 
 
@@ -78,6 +85,25 @@ def _take_back(directory: RunDirectory) -> None:
                 raise
         else:
             return
+
+
+@contextmanager
+def _joined(address: str | None) -> Iterator[Growth]:
+    with connected(address):
+        yield FIXED if address is None else growth_of_cluster()
+
+
+@contextmanager
+def _grown(scenario: Scenario) -> Iterator[Growth]:
+    if ray.is_initialized():
+        raise ClusterError(
+            "autoscale in a process that is connected to Ray already",
+            "a process without a connection, for the cluster that is started",
+            "call ray.shutdown() first, or leave autoscale out to use the cluster that is there",
+        )
+    spec = scenario.cluster.autoscale
+    with local_cluster(spec) as own, connected(own):
+        yield growth_of_file(cluster_config(spec, ""))
 
 
 @contextmanager
@@ -160,6 +186,7 @@ class CoordinatorActor:
     def __init__(self) -> None:
         self.directory: RunDirectory | None = None
         self.pool: RayPool | None = None
+        self.watch: NodeWatch | None = None
         self.coordinator: Coordinator | None = None
 
     def open(self, scenario: Scenario, path: str, facts: FactSet, growth: Growth) -> None:
@@ -175,7 +202,9 @@ class CoordinatorActor:
         self.directory = RunDirectory.open(path)
         self.directory.lock()
         self.pool = RayPool(scenario, facts, growth)
-        self.coordinator = Coordinator(scenario, self.directory, facts, self.pool)
+        directory = self.directory
+        self.watch = NodeWatch(partial(see, scenario.cluster.host_kinds, self.pool), lambda: directory.worked_s)
+        self.coordinator = Coordinator(scenario, directory, facts, self.pool, self.watch.take)
 
     def step(self, timeout_s: float) -> tuple[bool, list[Progress]]:
         """One step; whether the run is done, and what there is to tell."""
@@ -185,6 +214,8 @@ class CoordinatorActor:
 
     def close(self) -> None:
         """End the hosts and let go of the run directory."""
+        if self.watch is not None:
+            self.watch.close()
         if self.pool is not None:
             self.pool.close()
         if self.directory is not None:

@@ -173,7 +173,8 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
             else:
                 from consortium_ray.runtime import run
 
-                run(directory.scenario, directory, facts, report_progress, address=args.address)
+                where = {"address": args.address, "autoscale": args.autoscale}
+                run(directory.scenario, directory, facts, report_progress, **where)
     except Exception as error:
         with suppress(RunDirectoryError):  # another process holds the run: the error itself says more
             directory.mark_failed(error)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 import yaml
 from pydantic import ValidationError
 
@@ -23,7 +24,7 @@ from consortium.files import remove_temporaries, write_text
 from consortium.records import checkpoints, manifest, scalars, tables
 from consortium.records.lock import RunLock, is_locked
 from consortium.records.manifest import Manifest
-from consortium.records.rows import ROW_TYPES, Rows, to_arrow
+from consortium.records.rows import ROW_TYPES, NodeRow, Rows, to_arrow
 from consortium.scenario.schema import Scenario
 from consortium.state import LaneState
 
@@ -218,6 +219,14 @@ class RunDirectory:
             layer_shapes=_layer_shapes(states) or self.manifest.layer_shapes,
         )
         self._drop_uncommitted()
+
+    def add_nodes(self, rows: Sequence[NodeRow]) -> None:
+        """Add what was seen of the cluster after the last commit, to what that commit wrote."""
+        self.lock()
+        assert all(row.round == self.committed_round for row in rows), "a row is not of the committed round"
+        last = self._next_round - 1
+        of_last = self.table("nodes").filter(pc.field("round") == last)
+        tables.append(self.path, "nodes", pa.concat_tables([of_last, to_arrow("nodes", rows)]), last)
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON-able value for later processes; independent of rounds."""

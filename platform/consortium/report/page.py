@@ -9,7 +9,15 @@ from pathlib import Path
 from consortium.files import write_text
 from consortium.merging.registry import METHODS
 from consortium.records.directory import RunDirectory
-from consortium.report import agreement, departure_section, overlap_section, result_sections, retention, work_sections
+from consortium.report import (
+    agreement,
+    cluster_section,
+    departure_section,
+    overlap_section,
+    result_sections,
+    retention,
+    work_sections,
+)
 from consortium.report.results import read_results
 from consortium.report.style import CSS, lane_styles
 from consortium.scenario.schema import Scenario
@@ -44,6 +52,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             overlap_section.overlap(directory, results, styles),
             departure_section.taken_back(directory, results, styles),
             work_sections.time_spent(results),
+            cluster_section.section(directory),
             work_sections.traffic(directory, results, styles),
             work_sections.incidents(directory, results),
             work_sections.details(directory, results, titles),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from consortium.merging.history import GramHistory
-from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, ResidualRow, RoundRow, Rows
+from consortium.records.rows import EditRow, EventRow, MetricRow, NodeRow, PartyRow, ResidualRow, RoundRow, Rows
 from consortium.scenario.schema import MergeSpec, MethodSpec, PartiesSpec, Scenario, StreamSpec
 from consortium.state import LaneState
 
@@ -60,6 +60,7 @@ def _rows(round: int) -> Rows:
             for lane in LANES
             for metric in ("efficacy", "paraphrase")
         ],
+        nodes=[NodeRow(round, 10.0 * round, "0a1b", "worker", 2.0, 0.0, 1.0, 0.0, 0.5, 0.0, 1, 0, 1, round - 1)],
         residuals=[ResidualRow(round, lane, 5, "repeat", round - 1, 2, 0.5 / round, round - 1) for lane in LANES],
         events=[event],
     )
