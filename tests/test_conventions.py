@@ -30,6 +30,7 @@ TEXTS = [
         "scripts/*",
         "benchmarks/**/*",
         "docs/*",
+        "deploy/**/*",
         "*.md",
         "*.yaml",
     )
