@@ -25,12 +25,12 @@ import ray
 from consortium.errors import ClusterError
 from consortium.scenario.cluster_schema import AutoscaleSpec
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-from ray._private.node import Node as RayNode
-from ray._private.parameter import RayParams
 from ray._private.ray_constants import PROCESS_TYPE_MONITOR
 from ray.autoscaler import tags as names
 from ray.autoscaler.node_provider import NodeProvider
 from ray.experimental.internal_kv import internal_kv_get_gcs_client
+
+from consortium_ray.ray_node import RayNode, start_node
 
 HEAD, WORKER = "head", "worker"
 #: Share of the machine's memory that all nodes' object stores together may take; Ray's own for a single node.
@@ -96,7 +96,7 @@ def local_cluster(spec: AutoscaleSpec) -> Iterator[str]:
             yield head.gcs_address
         finally:
             _end_monitor(head)
-            head.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
+            head.end()
 
 
 def _start_head(path: Path, head_id: str) -> RayNode:
@@ -110,7 +110,7 @@ def _start_head(path: Path, head_id: str) -> RayNode:
     }
     with _environment({"AUTOSCALER_UPDATE_INTERVAL_S": "1"}):
         try:
-            return RayNode(RayParams(**params), head=True, shutdown_at_exit=False)
+            return start_node(params, head=True)
         except Exception as error:
             raise ClusterError(
                 f"no cluster could be started on this machine: {error}",
@@ -199,7 +199,7 @@ class LocalNodes(NodeProvider):
             "include_log_monitor": False,
             "env_vars": _identity(node_id, kind),
         }
-        return RayNode(RayParams(**params), head=False, shutdown_at_exit=False)
+        return start_node(params, head=False)
 
     def terminate_node(self, node_id: str) -> None:
         """End a node with all of its processes."""
@@ -207,7 +207,7 @@ class LocalNodes(NodeProvider):
             node = self._nodes.pop(node_id, None)
             self._tags.pop(node_id, None)
         if node is not None:
-            node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
+            node.end()
 
     def end_all(self) -> None:
         """End all nodes; the head is not ours."""

@@ -2,7 +2,7 @@
 
     with ray_nodes({"num_cpus": 1}, {"num_cpus": 1, "num_gpus": 1}) as (address, nodes):
         ...
-        nodes[0].kill_all_processes(check_alive=False)
+        nodes[0].end(graceful=False)
 
 (``ray.cluster_utils.Cluster`` would make this cluster the one that ``--address auto`` means on the whole machine.)
 """
@@ -16,9 +16,8 @@ from typing import Any
 
 import consortium_ray  # noqa: F401  (sets how processes authenticate, before Ray is imported)
 import psutil  # type: ignore[import-untyped]
+from consortium_ray.ray_node import RayNode, start_node
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-from ray._private.node import Node
-from ray._private.parameter import RayParams
 
 _STORE_BYTES = 150 * 2**20
 #: A node that is killed is noticed within a few seconds, and one on a crowded machine is not taken for dead.
@@ -26,22 +25,21 @@ _HEALTH = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000
 
 
 @contextmanager
-def ray_nodes(*workers: dict[str, Any]) -> Iterator[tuple[str, list[Node]]]:
+def ray_nodes(*workers: dict[str, Any]) -> Iterator[tuple[str, list[RayNode]]]:
     """A head without CPUs and a node for each of ``workers``, which are arguments of Ray's ``RayParams``."""
     ensure_token_if_auth_enabled({}, create_token_if_missing=True)
     common = {"object_store_memory": _STORE_BYTES, "include_dashboard": False, "num_gpus": 0}
-    params = RayParams(**{**common, "num_cpus": 0, "_system_config": _HEALTH})
-    head = Node(params, head=True, shutdown_at_exit=False)
-    nodes: list[Node] = []
+    head = start_node({**common, "num_cpus": 0, "_system_config": _HEALTH}, head=True)
+    nodes: list[RayNode] = []
     try:
         for worker in workers:
             address = {"redis_address": head.gcs_address, "gcs_address": head.gcs_address, "node_manager_port": 0}
             own = {"dashboard_agent_listen_port": 0, "include_log_monitor": False}
-            nodes.append(Node(RayParams(**{**common, **address, **own, **worker}), head=False, shutdown_at_exit=False))
+            nodes.append(start_node({**common, **address, **own, **worker}, head=False))
         yield head.gcs_address, nodes
     finally:
         for node in [*nodes, head]:
-            node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+            node.end(graceful=False)
 
 
 def family(pid: int) -> list[psutil.Process]:
