@@ -30,6 +30,7 @@ TEXTS = [
         "scripts/*",
         "benchmarks/**/*",
         "docs/*",
+        "deploy/**/*",
         "*.md",
         "*.yaml",
     )
@@ -97,8 +98,8 @@ def test_the_command_line_is_as_documented():
         for name, command in commands.items()
     }
     assert surface == {
-        "run": ["--address", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
-        "resume": ["--address", "--format", "--help", "-h", "DIR"],
+        "run": ["--address", "--autoscale", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
+        "resume": ["--address", "--autoscale", "--format", "--help", "-h", "DIR"],
         "report": ["--help", "--pictures", "-h", "DIR"],
         "validate": ["--help", "--set", "-h", "FILE"],
         "new": ["--help", "-h", "FILE"],

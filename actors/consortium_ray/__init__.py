@@ -6,3 +6,5 @@ import os
 # environment says otherwise; and nothing is reported to anybody.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# How long a node may take to come up; Ray's own ten seconds are few on a busy machine.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "60")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from consortium_ray.messages import Answer, Call
 
@@ -54,6 +54,11 @@ class Batch:
     def has_waiting(self) -> bool:
         """Some calls were not handed out yet."""
         return bool(self._waiting)
+
+    @property
+    def waiting(self) -> Iterable[Call]:
+        """Calls that were not handed out yet, in order."""
+        return self._waiting.values()
 
     @property
     def num_left(self) -> int:

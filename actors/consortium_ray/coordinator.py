@@ -7,8 +7,8 @@ allow. Within a round the lanes run side by side; a round is committed when ever
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, num_optimisations, open_lanes, unedited, units_of
 from consortium.progress import Meter, Progress
 from consortium.records.directory import RunDirectory
+from consortium.records.rows import NodeRow
 from consortium.retractions import cohorts_taking_back
 from consortium.rounds import is_evaluated, num_probed
 from consortium.scenario.schema import Scenario
@@ -57,17 +58,27 @@ class Coordinator:
         directory: where the run is recorded; it may hold committed rounds already.
         facts: all facts, for the tables; hosts have their own.
         pool: the hosts.
+        seen_of_nodes: round → rows of what was seen of the cluster since it was last called.
     """
 
-    def __init__(self, scenario: Scenario, directory: RunDirectory, facts: FactSet, pool: Pool) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        directory: RunDirectory,
+        facts: FactSet,
+        pool: Pool,
+        seen_of_nodes: Callable[[int], Sequence[NodeRow]] = lambda round_number: (),
+    ) -> None:
         self.scenario = scenario
         self.directory = directory
         self.facts = facts
         self.pool = pool
+        self._seen_of_nodes = seen_of_nodes
         self.stream = open_stream(scenario, facts.relations())
         self.journal = Journal(scenario, lambda: directory.worked_s)  # of the present round
         self.standing = Standing(scenario.conflicts)
         self._round = self._probed = self._num_edited = 0
+        self._is_open = False  # the first round has begun
         self._first_round = (directory.committed_round or 0) + 1
         self._told: list[Progress] = []
         work = expected_work(scenario, self.stream, self._first_round)
@@ -92,6 +103,8 @@ class Coordinator:
             ConsortiumError: the run cannot go on.
         """
         self.dispatcher.hand_out()
+        # Until the first round's calls are there, as many hosts start as that round will employ.
+        self.pool.want(self.dispatcher.num_employable() if self._is_open else self.scenario.num_cohorts)
         self._listen(timeout_s)
         while self._ready is not None and self._ready():
             self._ready = next(self._main, None)
@@ -133,6 +146,7 @@ class Coordinator:
         prior = yield from self._measure_prior(known)
         yield from self._share(written, prior, known)
         lanes = open_lanes(self.scenario, known.base_weights, self.directory.lane_states())
+        self._is_open = True
         done = self._end_round(lanes) if is_new else None
         if self.scenario.settles and not is_new:
             yield from self._settle_earlier_rounds()
@@ -273,6 +287,7 @@ class Coordinator:
             found = all_distances(lanes, known.base_weights, done.round)
             rows = done.journal.close_round(done.round, self.stream, self.facts, found)
             policy = self.scenario.cluster.on_failure
+            rows = replace(rows, nodes=self._seen_of_nodes(done.round))
             commit = Commit(self.directory, done.round, done.states, rows, policy, partial(self._reached, done.round))
             while (wait_s := commit.attempt()) is not None:
                 self.journal.event("disk-full", done.round + 1, detail=f"round {done.round} is written again")

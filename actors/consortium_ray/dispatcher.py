@@ -15,7 +15,7 @@ from consortium.scenario.fault_schema import FaultSpec
 from consortium_ray.batches import Batch
 from consortium_ray.faults import Faults, trouble_of
 from consortium_ray.messages import Call
-from consortium_ray.pool import Answered, Lost, Pool, PoolEvent, Refused
+from consortium_ray.pool import Answered, Lost, Parked, Pool, PoolEvent, Refused
 
 
 class Dispatcher:
@@ -96,6 +96,17 @@ class Dispatcher:
 
         return suits
 
+    def num_employable(self) -> int:
+        """Hosts that work or would find something to do: of calls that want the same host's store, one at a time."""
+        busy, more = set(self._handed), 0
+        for call in chain.from_iterable(batch.waiting for batch in self._batches):
+            holder = self._holders.get(call.wants) if call.wants is not None else None
+            if holder is not None and self._pool.alive(holder):
+                busy.add(holder)
+            else:
+                more += 1
+        return len(busy) + more
+
     def react(self, event: PoolEvent) -> None:
         """Take what a host said, or note what became of it."""
         if isinstance(event, Answered):
@@ -106,6 +117,9 @@ class Dispatcher:
             self._ask_again("host-lost", event)
         elif isinstance(event, Refused):
             self._ask_again("answer-refused", event)
+        elif isinstance(event, Parked):
+            self._started.discard(event.incarnation)
+            self._journal.event("host-parked", self._round, host=f"host-{event.incarnation}")
         else:
             self._started.add(event.incarnation)
             self._journal.event("host-started", self._round, host=f"host-{event.incarnation}")

@@ -23,7 +23,7 @@ from consortium.worker import CohortWorker, Collected, History, TargetReport
 from numpy.typing import NDArray
 
 from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, ModelFacts, Trouble
-from consortium_ray.nodes import end_node
+from consortium_ray.node_loss import end_node
 from consortium_ray.sealed import Sealed, damaged, seal
 
 
@@ -63,10 +63,6 @@ class Host:
         if trouble.delay_s:
             time.sleep(trouble.delay_s)
         return damaged(sealed) if trouble.is_damaged else sealed
-
-    def node(self) -> str:
-        """The name of the node on which this host runs."""
-        return str(ray.get_runtime_context().get_node_id())
 
     def fetch(self, ref: Any) -> Any:
         """The array or history behind a reference."""

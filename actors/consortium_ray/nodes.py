@@ -1,53 +1,83 @@
-"""Nodes of the cluster: which of them a run can lose, and how one is ended on purpose."""
+"""What the cluster is made of, as Ray says: its nodes, the nodes it can start, and telling it what is wanted."""
 
 from __future__ import annotations
 
-import os
-import signal
-import time
+import json
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from consortium.errors import ClusterError
-from consortium.scenario.schema import Scenario
+import ray
+import yaml
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.autoscaler.sdk import request_resources
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.core.generated.autoscaler_pb2 import NodeStatus  # type: ignore[attr-defined]
+from ray.experimental.internal_kv import _internal_kv_get
 
-#: Resource that Ray gives to the head node alone.
-_HEAD = "node:__internal_head__"
+from consortium_ray.placement import FIXED, Growth, Node, NodeType
+
+#: Where Ray's autoscaler writes how it stands.
+_STATUS_KEY = b"__autoscaling_status"
+#: Where Ray's cluster launcher leaves the cluster's file on the head.
+LAUNCHERS_FILE = Path("~/ray_bootstrap_config.yaml")
+#: What the autoscaler of a cluster that does not grow calls its nodes' types.
+_NO_TYPE = re.compile(r"node_[0-9a-f]+$")
 
 
-def expendable(nodes: Sequence[Mapping[str, Any]], here: str) -> set[str]:
-    """Names of the nodes that a run survives: alive, neither the head nor the one on which the coordinator runs.
+@cache
+def _client(address: str) -> Any:
+    return GcsClient(address=address)
 
-    Args:
-        nodes: the cluster's nodes, as ``ray.nodes()`` says.
-        here: name of the coordinator's node.
+
+def present() -> list[Node]:
+    """All nodes that are alive, in an order that does not change while they are."""
+    state = get_cluster_resource_state(_client(ray.get_runtime_context().gcs_address))
+    found = [
+        Node(each.node_id.hex(), dict(each.total_resources), dict(each.available_resources), each.ray_node_type_name)
+        for each in state.node_states
+        if each.status != NodeStatus.DEAD
+    ]
+    return sorted(found, key=lambda node: (node.type, node.id))
+
+
+def growth_of_cluster() -> Growth:
+    """How the cluster that this process is connected to can grow.
+
+    A cluster of Ray's launcher has its file on the head; where another one grows, as on Kubernetes, nobody says by
+    what.
     """
-    return {
-        node["NodeID"] for node in nodes if node["Alive"] and node["NodeID"] != here and _HEAD not in node["Resources"]
-    }
+    if not _is_autoscaled():
+        return FIXED
+    path = LAUNCHERS_FILE.expanduser()
+    if not path.is_file():
+        return Growth(is_known=False)
+    return growth_of_file(yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-def check_nodes(scenario: Scenario, nodes: Sequence[Mapping[str, Any]], here: str) -> None:
-    """Refuse to kill nodes of a cluster that has none to lose.
+def _is_autoscaled() -> bool:
+    if is_autoscaler_v2():
+        return True
+    status = _internal_kv_get(_STATUS_KEY)
+    report = json.loads(status).get("autoscaler_report") if status else None
+    return any(_NO_TYPE.match(name) is None for name in (report or {}).get("active_nodes", {}))
 
-    Raises:
-        ClusterError: the scenario kills a node, and there is only the head, or the one on which the run was started.
-    """
-    asked = next((place for place, fault in enumerate(scenario.faults) if fault.kill == "node"), None)
-    if asked is None or expendable(nodes, here):
-        return
-    raise ClusterError(
-        f"faults.{asked}.kill: node, on a cluster of {sum(bool(node['Alive']) for node in nodes)} node(s)",
-        "a node that is neither the head nor the one on which the run was started",
-        "name a cluster of several nodes with --address, or kill a host",
+
+def growth_of_file(cluster: Mapping[str, Any]) -> Growth:
+    """How a cluster can grow by its launcher's file; its types are worth what they say of their resources."""
+    types = cluster["available_node_types"]
+    most = cluster.get("max_workers", 2)
+    workers = {name: kind for name, kind in types.items() if name != cluster["head_node_type"]}
+    return Growth(
+        [NodeType(name, kind.get("resources", {}), kind.get("max_workers", most)) for name, kind in workers.items()],
+        max_nodes=most,
+        is_known=all("resources" in kind for kind in workers.values()),
     )
 
 
-def end_node() -> None:
-    """End the node on which this worker process runs, as if its machine had died: its raylet is the parent process."""
-    raylet = os.getppid()
-    name = Path(f"/proc/{raylet}/comm").read_text(encoding="utf-8").strip()
-    assert name == "raylet", f"the parent of a worker is {name}"
-    os.kill(raylet, signal.SIGKILL)
-    time.sleep(3600)  # the raylet's end is this process's, too; nothing is answered before
+def tell_demand(bundles: Sequence[Mapping[str, float]]) -> None:
+    """Tell the autoscaler what shall fit into the cluster, whatever uses it now; nothing takes back what was told."""
+    request_resources(bundles=[dict(bundle) for bundle in bundles])

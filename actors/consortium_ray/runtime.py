@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
@@ -18,9 +19,13 @@ from consortium.scenario.schema import Scenario
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from consortium_ray.autoscaling import cluster_config, local_cluster
 from consortium_ray.coordinator import Coordinator
-from consortium_ray.nodes import check_nodes
-from consortium_ray.pool import RayPool, first_line
+from consortium_ray.node_loss import check_nodes
+from consortium_ray.node_watch import NodeWatch, see, see_nodes_end
+from consortium_ray.nodes import growth_of_cluster, growth_of_file, present
+from consortium_ray.placement import FIXED, Growth, refuse_what_cannot_be
+from consortium_ray.ray_pool import RayPool, first_line
 
 #: Longest time that one step waits for hosts before it tells how things stand.
 STEP_S = 0.5
@@ -36,6 +41,8 @@ def run(
     facts: FactSet,
     report_progress: ReportProgress,
     address: str | None = None,
+    *,
+    autoscale: bool = False,
 ) -> None:
     """Run a scenario from where its directory stands to its end.
 
@@ -45,25 +52,28 @@ def run(
         facts: its facts.
         report_progress: told how the run stands, about twice a second.
         address: address of a running Ray cluster (or ``auto``); None starts one on this machine for this run.
+        autoscale: start one on this machine that grows and shrinks, by ``cluster.autoscale``.
 
     Raises:
         ClusterError: the cluster cannot give the hosts asked for, or cannot be reached.
         ConsortiumError: the run cannot go on.
     """
-    with connected(address):
-        size = num_hosts(scenario, _nodes())
-        check_nodes(scenario, ray.nodes(), ray.get_runtime_context().get_node_id())  # type: ignore[no-untyped-call]
+    with _grown(scenario) if autoscale else _joined(address) as growth:
+        refuse_what_cannot_be(scenario.cluster.host_kinds, present(), growth)
+        check_nodes(scenario, ray.nodes(), ray.get_runtime_context().get_node_id(), growth)  # type: ignore[no-untyped-call]
         # The coordinator writes the run directory from now on, so this process lets go of its lock.
         directory.mark_running()
         directory.close()
         try:
-            _drive(scenario, directory, facts, size, report_progress)
+            _drive(scenario, directory, facts, growth, report_progress)
         except BaseException:
             # What went wrong is worth more than that somebody else may hold the lock by now.
             with suppress(RunDirectoryError):
                 _take_back(directory)
             raise
         _take_back(directory)
+        if autoscale:
+            directory.add_nodes(see_nodes_end(scenario, directory))
         directory.mark_done()
 
 
@@ -78,6 +88,25 @@ def _take_back(directory: RunDirectory) -> None:
                 raise
         else:
             return
+
+
+@contextmanager
+def _joined(address: str | None) -> Iterator[Growth]:
+    with connected(address):
+        yield FIXED if address is None else growth_of_cluster()
+
+
+@contextmanager
+def _grown(scenario: Scenario) -> Iterator[Growth]:
+    if ray.is_initialized():
+        raise ClusterError(
+            "autoscale in a process that is connected to Ray already",
+            "a process without a connection, for the cluster that is started",
+            "call ray.shutdown() first, or leave autoscale out to use the cluster that is there",
+        )
+    spec = scenario.cluster.autoscale
+    with local_cluster(spec) as own, connected(own):
+        yield growth_of_file(cluster_config(spec, ""))
 
 
 @contextmanager
@@ -120,45 +149,12 @@ def _connect(settings: dict[str, Any]) -> None:
         ray.init(**settings)
 
 
-def _nodes() -> list[dict[str, float]]:
-    """Resources of each node that is alive."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def num_hosts(scenario: Scenario, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many hosts to start: never more than there are cohorts or than the cluster has room for.
-
-    Args:
-        scenario: says how many are asked for, and what each needs.
-        nodes: resources of each node; a host does not stretch over two of them.
-
-    Raises:
-        ClusterError: the cluster has no room for ``cluster.hosts.min`` hosts.
-    """
-    hosts = scenario.cluster.hosts
-    asked = {name: share for name, share in (("CPU", hosts.cpus), ("GPU", hosts.gpus)) if share}
-    room = sum(_room(asked, node) for node in nodes) if asked else hosts.max
-    if room < hosts.min:
-        has = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
-        raise ClusterError(
-            f"cluster.hosts.min: {hosts.min} hosts at {hosts.cpus:g} CPU and {hosts.gpus:g} GPU each",
-            f"at most {room}: the cluster's nodes have {has}",
-            "lower cluster.hosts.min, or give each host less (cluster.hosts.cpus may be a fraction)",
-        )
-    return min(hosts.max, room, max(scenario.num_cohorts, hosts.min))
-
-
-def _room(asked: Mapping[str, float], node: Mapping[str, float]) -> int:
-    # Shares such as 0.1 are not exact in binary: ten of them fit.
-    return min(int(node.get(name, 0) / share + 1e-9) for name, share in asked.items())
-
-
 class _CoordinatorLostError(Exception):
     """The coordinator's process is gone."""
 
 
 def _drive(
-    scenario: Scenario, directory: RunDirectory, facts: FactSet, size: int, report_progress: ReportProgress
+    scenario: Scenario, directory: RunDirectory, facts: FactSet, growth: Growth, report_progress: ReportProgress
 ) -> None:
     """Have coordinators work, each from where the one before it left the run, until it is done.
 
@@ -168,7 +164,7 @@ def _drive(
     policy, losses, committed = scenario.cluster.on_failure, 0, directory.committed_round
     while True:
         try:
-            _drive_one(scenario, str(directory.path), facts, size, report_progress)
+            _drive_one(scenario, str(directory.path), facts, growth, report_progress)
         except _CoordinatorLostError as lost:
             _take_back(directory)
             losses = losses + 1 if directory.committed_round == committed else 1
@@ -187,13 +183,13 @@ def _drive(
             return
 
 
-def _drive_one(scenario: Scenario, path: str, facts: FactSet, size: int, report_progress: ReportProgress) -> None:
+def _drive_one(scenario: Scenario, path: str, facts: FactSet, growth: Growth, report_progress: ReportProgress) -> None:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": here}
     make: Any = ray.remote(**options)(CoordinatorActor)
     coordinator = make.remote()
     try:
-        ray.get(coordinator.open.remote(scenario, path, facts, size))
+        ray.get(coordinator.open.remote(scenario, path, facts, growth))
         while True:
             is_done, told = ray.get(coordinator.step.remote(STEP_S))
             for progress in told:
@@ -223,22 +219,25 @@ class CoordinatorActor:
     def __init__(self) -> None:
         self.directory: RunDirectory | None = None
         self.pool: RayPool | None = None
+        self.watch: NodeWatch | None = None
         self.coordinator: Coordinator | None = None
 
-    def open(self, scenario: Scenario, path: str, facts: FactSet, size: int) -> None:
-        """Lock the run directory, which lies on this machine, and start the hosts.
+    def open(self, scenario: Scenario, path: str, facts: FactSet, growth: Growth) -> None:
+        """Lock the run directory, which lies on this machine, and make ready to start hosts.
 
         Args:
             scenario: the scenario as resolved.
             path: the run directory.
             facts: all facts.
-            size: number of hosts.
+            growth: how the cluster can grow.
         """
         torch.set_num_threads(scenario.cluster.threads)
         self.directory = RunDirectory.open(path)
         self.directory.lock()
-        self.pool = RayPool(scenario, facts, size)
-        self.coordinator = Coordinator(scenario, self.directory, facts, self.pool)
+        self.pool = RayPool(scenario, facts, growth)
+        directory = self.directory
+        self.watch = NodeWatch(partial(see, scenario.cluster.host_kinds, self.pool), lambda: directory.worked_s)
+        self.coordinator = Coordinator(scenario, directory, facts, self.pool, self.watch.take)
 
     def step(self, timeout_s: float) -> tuple[bool, list[Progress]]:
         """One step; whether the run is done, and what there is to tell."""
@@ -248,6 +247,8 @@ class CoordinatorActor:
 
     def close(self) -> None:
         """End the hosts and let go of the run directory."""
+        if self.watch is not None:
+            self.watch.close()
         if self.pool is not None:
             self.pool.close()
         if self.directory is not None:

@@ -179,7 +179,8 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
                     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
                 from consortium_ray.runtime import run
 
-                run(directory.scenario, directory, facts, report_progress, address=args.address)
+                where = {"address": args.address, "autoscale": args.autoscale}
+                run(directory.scenario, directory, facts, report_progress, **where)
     except Exception as error:
         with suppress(RunDirectoryError, OSError):  # in another's hands, or on a full disk: the error itself says more
             directory.mark_failed(error)

@@ -59,6 +59,21 @@ class TestSameBits:
         assert len({row["host"] for row in lost}) == len(lost)
         assert pool.delivered_late > 0
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_when_hosts_join_and_end_in_the_middle_of_rounds(self, serial_run, seed, tmp_path):
+        directory, _ = run_locally(
+            serial_run.scenario, tmp_path / "run", seed=seed, size=4, moving=0.5, losses={"collect": 0.05}
+        )
+        assert difference(serial_run.lane_states(), directory.lane_states()) == []
+        for table in ("edits", "parties", "metrics"):
+            assert directory.table(table).equals(serial_run.table(table)), table
+        events = directory.table("events").to_pylist()
+        parked = {row["host"]: row["time_s"] for row in events if row["kind"] == "host-parked"}
+        assert len(parked) > 3
+        assert len({row["host"] for row in events if row["kind"] == "host-started"}) > len(parked)
+        worked_afterwards = [row for row in events if row["host"] in parked and row["time_s"] > parked[row["host"]]]
+        assert worked_afterwards == []
+
     def test_when_parties_leave_out_what_the_model_holds(self, tmp_path):
         scenario = associative_scenario(
             model={"key_width": 96},
@@ -391,10 +406,19 @@ class TestProgress:
 
 def test_before_any_host_is_there_hosts_are_awaited(tmp_path):
     scenario = associative_scenario()
-    nobody = SimpleNamespace(idle=list, wait=lambda timeout_s: [])
+    nobody = SimpleNamespace(idle=list, wait=lambda timeout_s: [], want=lambda num_hosts: None)
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         coordinator = Coordinator(scenario, directory, open_facts(scenario), nobody)
         assert coordinator.step(0.0)[-1].waiting_for == "hosts to start"
+
+
+def test_the_pool_is_told_how_many_hosts_find_something_to_do(tmp_path):
+    """Four cohorts: all four at the start, never more calls than there are, and none while there is none."""
+    scenario = associative_scenario(merge={"methods": ["collabedit"]})
+    _, pool = run_locally(scenario, tmp_path / "run", size=2)
+    assert pool.wanted[0] == scenario.num_cohorts == 4
+    assert set(pool.wanted) >= {1, 2, 3, 4}
+    assert max(pool.wanted) <= 4 * 2, "a lane's calls for one phase, and the unedited model's evaluation beside them"
 
 
 def test_too_few_facts_are_refused_before_any_host_is_asked(tmp_path):

@@ -9,7 +9,8 @@ from consortium.scenario.prepare import open_facts
 from consortium_ray.coordinator import Coordinator
 from consortium_ray.faults import Faults, trouble_of
 from consortium_ray.messages import NO_TROUBLE, Trouble
-from consortium_ray.nodes import check_nodes, expendable
+from consortium_ray.node_loss import check_nodes, expendable
+from consortium_ray.placement import FIXED, Growth
 from support.pools import CoordinatorKilledError, LocalPool, run_on
 from support.scenarios import associative_scenario, departing_scenario, difference, run_serially
 
@@ -200,9 +201,12 @@ class TestNodes:
 
     def test_a_cluster_of_one_node_is_refused(self):
         scenario = small({"round": 1, "during": "collect"}, {"kill": "node"})
-        check_nodes(scenario, [HEAD, OTHER], "head")
+        check_nodes(scenario, [HEAD, OTHER], "head", FIXED)
         with pytest.raises(ClusterError, match=r"faults\.1\.kill: node, on a cluster of 1 node"):
-            check_nodes(scenario, [HEAD, DEAD], "head")
+            check_nodes(scenario, [HEAD, DEAD], "head", FIXED)
+
+    def test_a_cluster_whose_nodes_are_still_to_come_is_not(self):
+        check_nodes(small({"kill": "node"}), [HEAD], "head", Growth(is_known=False))
 
     def test_scenarios_that_kill_no_node_run_anywhere(self):
-        check_nodes(small({"round": 1, "during": "collect"}), [HEAD], "head")
+        check_nodes(small({"round": 1, "during": "collect"}), [HEAD], "head", FIXED)

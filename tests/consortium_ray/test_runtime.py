@@ -165,7 +165,7 @@ class TestRuns:
         assert cli.main(["run", str(file), "--out", str(tmp_path / "run")]) == 2
         assert not (tmp_path / "run").exists(), "a refused run leaves nothing behind"
         err = capsys.readouterr().err
-        assert "cluster.hosts.min: 1000 hosts at 1 CPU" in err
+        assert "cluster.hosts: at least 1000 hosts at 1 CPU" in err
         assert "Traceback" not in err
 
     def test_a_connection_that_was_there_is_used_and_left(self):

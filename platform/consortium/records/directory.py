@@ -24,7 +24,7 @@ from consortium.files import remove_temporaries, write_text
 from consortium.records import checkpoints, manifest, scalars, tables
 from consortium.records.lock import RunLock, is_locked
 from consortium.records.manifest import Manifest, Note
-from consortium.records.rows import ROW_TYPES, Row, Rows, in_batches, schema
+from consortium.records.rows import ROW_TYPES, NodeRow, Row, Rows, in_batches, schema
 from consortium.scenario.schema import Scenario
 from consortium.state import LaneState
 
@@ -241,6 +241,15 @@ class RunDirectory:
             untold=(),
         )
         self._drop_uncommitted()
+
+    def add_nodes(self, rows: Sequence[NodeRow]) -> None:
+        """Add what was seen of the cluster after the last commit; nothing where the run is older than the table."""
+        self.lock()
+        if "nodes" not in self.manifest.tables:
+            return
+        last = self._next_round - 1
+        of_last = self.table("nodes").filter(pc.field("round") == last)
+        tables.append(self.path, "nodes", [of_last, *_of_round("nodes", rows, last)], last)
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON-able value for later processes; independent of rounds."""

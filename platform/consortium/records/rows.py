@@ -221,7 +221,7 @@ class EventRow:
         metadata=_column(
             "open-model, prior, contexts, announce, targets, collect, retract, merge, evaluate, commit, records, "
             "host-started, "
-            "host-lost, refused, resumed …"
+            "host-lost, host-parked, refused, resumed …"
         )
     )
     round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))
@@ -278,7 +278,40 @@ class AttendanceRow:
     outcome: str = field(metadata=_column("merged in time, or being late awaited, carried or dropped"))
 
 
-Row = RoundRow | EditRow | PartyRow | MetricRow | ResidualRow | LedgerRow | EventRow | ScheduleRow | AttendanceRow
+@dataclass(frozen=True)
+class NodeRow:
+    """One node of the cluster at one moment; all rows of a moment have the same ``time_s``. Serial runs have none."""
+
+    round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))
+    time_s: float = field(metadata=_column("the moment, since the run's start", "s"))
+    node: str = field(metadata=_column("the beginning of its id in the cluster"))
+    type: str = field(metadata=_column("type of the node; empty where the cluster has none"))
+    cpus: float = field(metadata=_column("CPUs it says it has", "CPUs"))
+    gpus: float = field(metadata=_column("GPUs it says it has", "GPUs"))
+    cpus_reserved: float = field(metadata=_column("CPUs of it that this run's hosts or others reserve", "CPUs"))
+    gpus_reserved: float = field(metadata=_column("GPUs of it that this run's hosts or others reserve", "GPUs"))
+    cpus_busy: float = field(metadata=_column("CPUs reserved by hosts that have a call", "CPUs"))
+    gpus_busy: float = field(metadata=_column("GPUs reserved by hosts that have a call", "GPUs"))
+    hosts: int = field(metadata=_column("hosts on it that are ready or busy", "hosts"))
+    hosts_starting: int = field(metadata=_column("hosts on it that are starting", "hosts"))
+    hosts_wanted: int = field(
+        metadata=_column("hosts that were of use and within the scenario's bounds, on all nodes", "hosts")
+    )
+    hosts_parked: int = field(metadata=_column("hosts that were ended so far for want of work, on all nodes", "hosts"))
+
+
+Row = (
+    RoundRow
+    | EditRow
+    | PartyRow
+    | MetricRow
+    | ResidualRow
+    | LedgerRow
+    | EventRow
+    | ScheduleRow
+    | AttendanceRow
+    | NodeRow
+)
 
 ROW_TYPES: dict[str, type[Row]] = {
     "rounds": RoundRow,
@@ -290,6 +323,7 @@ ROW_TYPES: dict[str, type[Row]] = {
     "events": EventRow,
     "schedule": ScheduleRow,
     "attendance": AttendanceRow,
+    "nodes": NodeRow,
 }
 """Table name → type of its rows."""
 
@@ -327,6 +361,7 @@ class Rows:
     events: Sequence[EventRow] = ()
     schedule: Sequence[ScheduleRow] = ()
     attendance: Sequence[AttendanceRow] = ()
+    nodes: Sequence[NodeRow] = ()
 
     def of(self, table: str) -> Iterable[Row]:
         """The rows of a table by its name; they can be gone through more than once."""

@@ -158,7 +158,7 @@ class _Stretch:
     def _presence(self, host: str) -> _Span:
         mine = [event for event in self.events if event.host == host]
         begin = max([self.start, *(event.time_s for event in mine if event.kind == "host-started")])
-        end = min([self.end, *(event.time_s for event in mine if event.kind == "host-lost")])
+        end = min([self.end, *(event.time_s for event in mine if event.kind in ("host-lost", "host-parked"))])
         return begin, max(begin, end)
 
     def _merges(self) -> list[_Span]:

@@ -12,6 +12,7 @@ from consortium.records.directory import RunDirectory
 from consortium.report import (
     admission_section,
     agreement,
+    cluster_section,
     departure_section,
     ledger_section,
     noticed_section,
@@ -58,6 +59,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             virtual_time.section(directory, results, styles),
             admission_section.refused(directory, results, styles),
             work_sections.time_spent(results),
+            cluster_section.section(directory),
             work_sections.traffic(directory, results, styles),
             work_sections.incidents(directory, results),
             ledger_section.ledger(directory),

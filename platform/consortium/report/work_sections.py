@@ -19,7 +19,7 @@ Styles = Mapping[str, LaneStyle]
 
 _ORDINARY = {
     *("open-model", "prior", "contexts", "announce", "targets", "collect", "retract", "merge", "evaluate"),
-    *("commit", "records", "host-started", "refused"),
+    *("commit", "records", "host-started", "host-parked", "refused"),
 }
 _MOST_HOSTS = 24
 _MOST_INCIDENTS = 50

@@ -48,11 +48,13 @@ def node_at(location: KeyPath) -> Node | None:
 
 
 def _branch(node: Node, tag: str) -> Node:
-    """The alternative that a tag names: a model by its title, or else the one that is no model."""
+    """The alternative that a tag names: by its title, lists by their type, or else the one that is no model."""
     name = tag.strip("<>")
     members = branches(node)
     plain = [member for member in members if "properties" not in member]
-    return next((member for member in members if member.get("title") == name), plain[0] if plain else node)
+    return next(
+        (member for member in members if name in (member.get("title"), member.get("type"))), plain[0] if plain else node
+    )
 
 
 def _child(node: Node, part: str | int) -> Node | None:

@@ -20,6 +20,7 @@ from consortium.models.open import ModelDescription
 from consortium.records.rows import UNEDITED
 from consortium.scenario.check_agreement import agreement_mistakes, templates_are_there
 from consortium.scenario.check_attacks import attack_mistakes
+from consortium.scenario.check_cluster import cluster_mistakes
 from consortium.scenario.check_departures import anchor_mistakes, departure_mistakes
 from consortium.scenario.check_evaluation import evaluation_mistakes, mistakes_of_probes
 from consortium.scenario.check_faults import fault_mistakes
@@ -47,10 +48,10 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     """
     scenario = resolve(loaded.scenario)
     mistakes = [*stream_mistakes(scenario), *evaluation_mistakes(scenario)]
-    for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation, _hosts):
+    for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation):
         mistakes += rule(scenario)
-    mistakes += fault_mistakes(scenario)
-    mistakes += [*attack_mistakes(scenario), *_sources(scenario, loaded.base_dir)]
+    mistakes += [*cluster_mistakes(scenario), *fault_mistakes(scenario), *attack_mistakes(scenario)]
+    mistakes += _sources(scenario, loaded.base_dir)
     mistakes += [*harm_mistakes(scenario, loaded.base_dir), *agreement_mistakes(scenario, loaded.base_dir)]
     mistakes += schedule_mistakes(scenario, loaded.base_dir)
     if model is not None:
@@ -128,18 +129,6 @@ def _evaluation(scenario: Scenario) -> Iterator[Mistake]:
     metrics = scenario.evaluate.metrics
     if len(set(metrics)) < len(metrics):
         yield Mistake(("evaluate", "metrics"), f"found {shown(metrics)}", "each metric once")
-
-
-def _hosts(scenario: Scenario) -> Iterator[Mistake]:
-    hosts = scenario.cluster.hosts
-    path = ("cluster", "hosts")
-    if hosts.min > hosts.max:
-        yield Mistake(path, f"min {hosts.min} is above max {hosts.max}", f"min from 1 to {hosts.max}")
-    if scenario.model.device.startswith("cuda") and hosts.gpus == 0:
-        found = f"device {scenario.model.device!r} with cluster.hosts.gpus: 0"
-        yield Mistake(
-            ("model", "device"), found, "auto or cpu, or a host with gpus above 0", "set cluster.hosts.gpus: 1"
-        )
 
 
 def _sources(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from consortium.scenario.admission_schema import AdmissionSpec, AttackSpec
+from consortium.scenario.cluster_schema import AutoscaleSpec, Hosts, HostsSpec, PriceSpec
 from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.fault_schema import FaultSpec, OnFailureSpec
 from consortium.scenario.schedule_schema import DevicesSpec, ScheduleSpec
@@ -338,26 +339,13 @@ class EvaluateSpec(Spec):
     generation_tokens: Positive = Field(100, description="length of the texts that fluency is measured on, in tokens")
 
 
-class HostsSpec(Spec):
-    """The Ray actors that hold the model."""
-
-    min: Positive = Field(1, description="hosts without which the run is refused")
-    max: Positive = Field(1, description="hosts at most; never more than there are cohorts")
-    cpus: Annotated[float, Field(ge=0.0)] = Field(1, description="CPUs that Ray reserves for a host; may be a fraction")
-    gpus: Annotated[float, Field(ge=0.0)] = Field(0, description="GPUs that Ray reserves for a host; may be a fraction")
-
-
-def _number_stands_for_hosts(value: Any) -> Any:
-    return {"min": value, "max": value} if type(value) is int else value
-
-
-Hosts = Annotated[HostsSpec, BeforeValidator(_number_stands_for_hosts, json_schema_input_type=int | HostsSpec)]
-
-
 class ClusterSpec(Spec):
     """How the work is laid out; results depend on cohort_size and threads only, never on the hosts."""
 
-    hosts: Hosts = Field(HostsSpec(), description="the Ray actors that hold the model; a number fixes min and max")
+    hosts: Hosts = Field(
+        HostsSpec(),
+        description="the Ray actors that hold the model; a number fixes min and max, a list has several kinds of hosts",
+    )
     cohort_size: Positive = Field(5, description="parties computed together as one unit of work")
     threads: Positive = Field(1, description="threads of every tensor operation")
     timeout_s: Annotated[float, Field(gt=0.0)] = Field(1800.0, description="longest wait for one cohort's answer")
@@ -365,6 +353,13 @@ class ClusterSpec(Spec):
         True, description="hosts keep a language model's targets on their own disk, to read them when a run is repeated"
     )
     on_failure: OnFailureSpec = Field(OnFailureSpec(), description="what is done when something breaks")
+    autoscale: AutoscaleSpec = Field(AutoscaleSpec(), description="the machine's own cluster of `--autoscale`")
+    prices: tuple[PriceSpec, ...] = Field((), description="what the report makes a run's costs from")
+
+    @property
+    def host_kinds(self) -> tuple[HostsSpec, ...]:
+        """The kinds of hosts, those to take first in front."""
+        return (self.hosts,) if isinstance(self.hosts, HostsSpec) else self.hosts
 
 
 class Scenario(Spec):

@@ -37,7 +37,8 @@ _EXAMPLES = {
         "methods: [global, {name: collabedit, history_weight: 0}, {name: task_arithmetic, alpha: 0.5}]"
     ],
     ("faults",): ["faults:", "  - {round: 1, during: collect, kill: host}"],
-    ("cluster", "hosts"): ["hosts: 2"],
+    ("cluster", "hosts"): ["hosts: 2", "hosts: [{min: 1, max: 4, gpus: 0.5}, {min: 1, max: 8, device: cpu}]"],
+    ("cluster", "prices"): ["prices: [{of: cpu, per_hour: 0.05}, {of: gpu-worker, per_hour: 1.2}]"],
     ("devices",): ["devices: {speed: {lognormal: {median: 2, sigma: 0.5}}, latency_s: {uniform: [0.05, 0.2]}}"],
     ("devices", "classes"): ["classes:", "  - {name: phone, share: 0.7, speed: 0.5, upload: {choice: [1e5, 1e6]}}"],
     ("attacks",): ["attacks:", "  - {kind: flip, share: 0.25}"],

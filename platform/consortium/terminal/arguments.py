@@ -75,15 +75,22 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("scenario", metavar="NAME-OR-FILE", help="name of a shipped scenario, or a YAML file")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=_SET_HELP)
     run.add_argument("--out", metavar="DIR", help="a new or empty folder (default: runs/NAME, numbered when taken)")
-    run.add_argument("--serial", action="store_true", help="in this process, without Ray: slower, with the same result")
-    _add_where(run)
+    where = _add_where(run)
+    where.add_argument(
+        "--serial", action="store_true", help="in this process, without Ray: slower, with the same result"
+    )
 
 
-def _add_where(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--address", help="address of a running Ray cluster, or auto (default: start Ray here)")
+def _add_where(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--address", help="address of a running Ray cluster, or auto (default: start Ray here)")
+    where.add_argument(
+        "--autoscale", action="store_true", help="start a Ray cluster here that grows and shrinks (cluster.autoscale)"
+    )
     parser.add_argument(
         "--format",
         choices=("text", "json"),
         default="text",
         help="json prints one JSON object on standard output and nothing else",
     )
+    return where

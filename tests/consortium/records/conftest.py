@@ -13,6 +13,7 @@ from consortium.records.rows import (
     EventRow,
     LedgerRow,
     MetricRow,
+    NodeRow,
     PartyRow,
     ResidualRow,
     RoundRow,
@@ -71,6 +72,7 @@ def _rows(round: int) -> Rows:
             for lane in LANES
             for metric in ("efficacy", "paraphrase")
         ],
+        nodes=[NodeRow(round, 10.0 * round, "0a1b", "worker", 2.0, 0.0, 1.0, 0.0, 0.5, 0.0, 1, 0, 1, round - 1)],
         residuals=[ResidualRow(round, lane, 5, "repeat", round - 1, 2, 0.5 / round, round - 1) for lane in LANES],
         ledger=[LedgerRow(round, lane, 5, 0, "merge", 2, 2, "0f" * 16, "host-1", 2, 0) for lane in LANES],
         events=[event],

@@ -142,6 +142,14 @@ def test_a_run_that_did_not_get_so_far_has_no_time_to_show(events):
     assert run_time(events) is None
 
 
+@pytest.mark.parametrize("kind", ["host-lost", "host-parked"])
+def test_a_host_that_is_gone_waits_for_nothing(kind):
+    """From second 2 to second 10 there is work; host-1 joins at 3, works until 5 and is gone at 6."""
+    events = [STARTED, event(3, "host-started", "host-1"), call(10, 0, 8), call(5, 2, 2, "host-1")]
+    found = run_time([*events, event(6, kind, "host-1"), event(10, "commit")])
+    assert found.hosts["host-1"].total == pytest.approx(3)
+
+
 def test_all_seconds_of_all_hosts_are_something():
     """Whatever happens side by side, the five parts add up to the hosts' presence."""
     events = [STARTED, event(6, "host-started", "host-1"), COMMIT, merge(7, 9), merge(11, 14.5)]

@@ -140,6 +140,20 @@ def test_what_can_run_is_accepted(check, sections):
         ),
         ({"cluster": {"hosts": {"min": 3, "max": 2}}}, r"cluster.hosts.*min 3 is above max 2"),
         ({"model": {"device": "cuda"}}, r"model.device.*device 'cuda' with cluster.hosts.gpus: 0"),
+        (
+            {"cluster": {"hosts": [{"max": 2}, {"max": 3}]}},
+            r"cluster.hosts.*min is 0 for every kind of hosts\n.*a min above 0",
+        ),
+        ({"cluster": {"hosts": [{"min": 1}, {"min": 3, "max": 2}]}}, r"cluster.hosts.1.*min 3 is above max 2"),
+        (
+            {"cluster": {"hosts": [{"min": 1, "device": "cuda"}]}},
+            r"cluster.hosts.0.device.*device 'cuda' with cluster.hosts.0.gpus: 0\n.*\n.*set cluster.hosts.0.gpus: 1",
+        ),
+        ({"cluster": {"hosts": {"gpus": 1.5}}}, r"cluster.hosts.gpus.*found 1.5\n.*a whole number, or a share"),
+        (
+            {"cluster": {"prices": [{"of": "cpu", "per_hour": 1.0}, {"of": "cpu", "per_hour": 2.0}]}},
+            r'cluster.prices.*\["cpu", "cpu"\]\n.*one price for each',
+        ),
         ({"faults": [{"round": 2, "during": "collect"}]}, r"faults.0.round.*found 2\n.*a round from 1 to 1"),
         (
             {"stream": {"rounds": 5}, "evaluate": {"every": 3}, "faults": [{"round": 4, "during": "evaluate"}]},

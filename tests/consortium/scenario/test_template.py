@@ -17,7 +17,10 @@ def test_the_template_is_a_right_scenario_of_defaults(tmp_path, file_name):
     assert loaded.scenario == Scenario(name=loaded.scenario.name)
 
 
-_IN_LISTS = ("PhaseSpec", "LeaveSpec", "RetractSpec", "FaultSpec", "MethodSpec", "DeviceClassSpec", "AttackSpec")
+_IN_LISTS = (
+    *("PhaseSpec", "LeaveSpec", "RetractSpec", "FaultSpec", "MethodSpec", "DeviceClassSpec", "AttackSpec"),
+    *("HostKindSpec", "PriceSpec"),
+)
 _OTHER_FORMS = ("AssociativeModelSpec", "ConflictSpec", "DistributionSpec", "LognormalSpec")
 
 
@@ -39,7 +42,7 @@ def test_every_example_in_the_template_is_right(tmp_path):
     """Each commented-out form, put in place of the line above it, still makes a right scenario."""
     lines = template("mine.yaml").splitlines()
     examples = [place for place, line in enumerate(lines) if line.lstrip().startswith("# ") and _is_example(line)]
-    assert len(examples) == 9
+    assert len(examples) == 11
     for place in examples:
         key = lines[place].lstrip("# ").split(":")[0]
         indent = lines[place].index("#") * " "
@@ -52,7 +55,7 @@ def test_every_example_in_the_template_is_right(tmp_path):
 
 
 def _is_example(line):
-    shown = ("conflict", "conflicts", "phases", "methods", "hosts", "faults", "attacks", "devices", "classes")
+    shown = ("conflict", "conflicts", "phases", "methods", "hosts", "prices", "faults", "attacks", "devices", "classes")
     return line.lstrip("# ").split(":")[0] in shown
 
 

@@ -23,7 +23,7 @@ from consortium.seeds import numpy_generator
 from consortium_ray.coordinator import Coordinator
 from consortium_ray.host import Host
 from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
-from consortium_ray.pool import DAMAGED, Answered, Lost, PoolEvent, Refused, ReplacePolicy, Started
+from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, ReplacePolicy, Started
 from consortium_ray.sealed import damaged, opened, seal
 
 Observe = Callable[[Call, bytes], None]
@@ -53,6 +53,7 @@ class LocalPool:
         seed: of the order of answers and of everything that goes wrong.
         losses: method → share of its calls that their host does not survive.
         duplicates: share of answers that arrive once more, at any later time.
+        moving: share of steps at which a host joins (up to ``size``) or, having nothing to do, ends (down to one).
         late: share of lost hosts whose answer arrives nevertheless, after they were given up.
         observe: shown every call and its pickled answer.
     """
@@ -64,11 +65,13 @@ class LocalPool:
     losses: Mapping[str, float] = field(default_factory=dict)
     duplicates: float = 0.0
     late: float = 0.0
+    moving: float = 0.0
     observe: Observe = lambda call, message: None
     policy: ReplacePolicy = field(default_factory=lambda: ReplacePolicy(max_losses=50))
 
     def __post_init__(self) -> None:
         self.generator = numpy_generator(self.seed, "local-pool")
+        self.wanted: list[int] = []
         self.started: list[tuple[int, Call]] = []
         self.delivered_late = 0
         self._stray: list[Answered] = []
@@ -79,11 +82,25 @@ class LocalPool:
         self._fill()
 
     def _fill(self) -> None:
-        while len(self._members) < self.size:
-            host = Host(self._next_incarnation, self.scenario, self.facts, fetch=lambda ref: ref)
-            self._members[self._next_incarnation] = _Member(host)
-            self._events.append(Started(self._next_incarnation))
-            self._next_incarnation += 1
+        while len(self._members) < (1 if self.moving else self.size):
+            self._join()
+
+    def _join(self) -> None:
+        host = Host(self._next_incarnation, self.scenario, self.facts, fetch=lambda ref: ref)
+        self._members[self._next_incarnation] = _Member(host)
+        self._events.append(Started(self._next_incarnation))
+        self._next_incarnation += 1
+
+    def want(self, num_hosts: int) -> None:
+        self.wanted.append(num_hosts)
+        if not (self.moving and self._happens(self.moving)):
+            return
+        if len(self._members) < self.size and self._happens(0.5):
+            self._join()
+        elif len(self._members) > 1 and self.idle():
+            incarnation = self.idle()[0]
+            del self._members[incarnation]
+            self._events.append(Parked(incarnation))
 
     def _happens(self, share: float) -> bool:
         return bool(self.generator.random() < share)

@@ -1,0 +1,55 @@
+"""Nodes of the cluster: which of them a run can lose, and how one is ended on purpose."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from consortium.errors import ClusterError
+from consortium.scenario.schema import Scenario
+
+from consortium_ray.placement import Growth
+
+#: Resource that Ray gives to the head node alone.
+_HEAD = "node:__internal_head__"
+
+
+def expendable(nodes: Sequence[Mapping[str, Any]], here: str) -> set[str]:
+    """Names of the nodes that a run survives: alive, neither the head nor the one on which the coordinator runs.
+
+    Args:
+        nodes: the cluster's nodes, as ``ray.nodes()`` says.
+        here: name of the coordinator's node.
+    """
+    return {
+        node["NodeID"] for node in nodes if node["Alive"] and node["NodeID"] != here and _HEAD not in node["Resources"]
+    }
+
+
+def check_nodes(scenario: Scenario, nodes: Sequence[Mapping[str, Any]], here: str, growth: Growth) -> None:
+    """Refuse to kill nodes of a cluster that has none to lose, and gets none.
+
+    Raises:
+        ClusterError: the scenario kills a node, and there is only the head, or the one on which the run was started.
+    """
+    asked = next((place for place, fault in enumerate(scenario.faults) if fault.kill == "node"), None)
+    if asked is None or growth.is_possible or expendable(nodes, here):
+        return
+    raise ClusterError(
+        f"faults.{asked}.kill: node, on a cluster of {sum(bool(node['Alive']) for node in nodes)} node(s)",
+        "a node that is neither the head nor the one on which the run was started",
+        "name a cluster of several nodes with --address, or kill a host",
+    )
+
+
+def end_node() -> None:
+    """End the node on which this worker process runs, as if its machine had died: its raylet is the parent process."""
+    raylet = os.getppid()
+    name = Path(f"/proc/{raylet}/comm").read_text(encoding="utf-8").strip()
+    assert name == "raylet", f"the parent of a worker is {name}"
+    os.kill(raylet, signal.SIGKILL)
+    time.sleep(3600)  # the raylet's end is this process's, too; nothing is answered before

@@ -1,0 +1,67 @@
+"""The scenario's types of what a run stands on: hosts, and the nodes of a cluster on one machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from consortium.scenario.spec import Positive, Spec
+
+
+class HostsSpec(Spec):
+    """The Ray actors that hold the model, or one kind of them."""
+
+    min: Positive = Field(1, description="hosts without which the run is refused; they stay while there is work")
+    max: Positive = Field(1, description="hosts at most; never more than there are cohorts")
+    cpus: Annotated[float, Field(ge=0.0)] = Field(1, description="CPUs that Ray reserves for a host; may be a fraction")
+    gpus: Annotated[float, Field(ge=0.0)] = Field(0, description="GPUs that Ray reserves for a host; may be a fraction")
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] | None = Field(
+        None, description="auto, cpu, cuda or cuda:N; null for model.device"
+    )
+    idle_s: Annotated[float, Field(gt=0.0)] = Field(
+        60.0,
+        description="a host beyond min ends after so many seconds without work, so that its node can be given back",
+    )
+
+
+class HostKindSpec(HostsSpec):
+    """One of several kinds of hosts."""
+
+    min: Annotated[int, Field(ge=0)] = Field(0, description="hosts of this kind without which the run is refused")
+
+
+def _number_stands_for_hosts(value: Any) -> Any:
+    return {"min": value, "max": value} if type(value) is int else value
+
+
+def _hosts_form(value: Any) -> str:
+    return "<array>" if isinstance(value, list | tuple) else "<HostsSpec>"
+
+
+_OneKind = Annotated[HostsSpec, BeforeValidator(_number_stands_for_hosts, json_schema_input_type=int | HostsSpec)]
+_Kinds = Annotated[tuple[HostKindSpec, ...], Field(min_length=1)]
+Hosts = Annotated[
+    Annotated[_OneKind, Tag("<HostsSpec>")] | Annotated[_Kinds, Tag("<array>")], Discriminator(_hosts_form)
+]
+
+
+class PriceSpec(Spec):
+    """What an hour of something costs, in a currency of the reader's own."""
+
+    of: Annotated[str, Field(min_length=1)] = Field(
+        description="a type of nodes, for a whole node; or `cpu` or `gpu`, for one of them on nodes of all other types"
+    )
+    per_hour: Annotated[float, Field(ge=0.0)] = Field(description="price of an hour")
+
+
+class AutoscaleSpec(Spec):
+    """A cluster on this machine that grows and shrinks: each of its nodes is a Ray node of its own, with processes."""
+
+    max_nodes: Positive = Field(2, description="nodes at most, the one that the run is started on left out")
+    node_cpus: Annotated[float, Field(ge=0.0)] = Field(1, description="CPUs that a node says it has")
+    node_gpus: Annotated[float, Field(ge=0.0)] = Field(0, description="GPUs that a node says it has")
+    idle_s: Annotated[float, Field(gt=0.0)] = Field(5.0, description="a node without a host for so many seconds ends")
+    watch_s: Annotated[float, Field(ge=0.0)] = Field(
+        30.0, description="after the last round, the run looks for so many seconds at most how its nodes end; 0: not"
+    )

@@ -1,0 +1,58 @@
+"""Several Ray nodes on this machine, and whether processes are gone.
+
+    with ray_nodes({"num_cpus": 1}, {"num_cpus": 1, "num_gpus": 1}) as (address, nodes):
+        ...
+        nodes[0].end(graceful=False)
+
+(``ray.cluster_utils.Cluster`` would make this cluster the one that ``--address auto`` means on the whole machine.)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import consortium_ray  # noqa: F401  (sets how processes authenticate, before Ray is imported)
+import psutil  # type: ignore[import-untyped]
+from consortium_ray.ray_node import RayNode, start_node
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+
+_STORE_BYTES = 150 * 2**20
+#: A node that is killed is noticed within a few seconds, and one on a crowded machine is not taken for dead.
+_HEALTH = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+
+
+@contextmanager
+def ray_nodes(*workers: dict[str, Any]) -> Iterator[tuple[str, list[RayNode]]]:
+    """A head without CPUs and a node for each of ``workers``, which are arguments of Ray's ``RayParams``."""
+    ensure_token_if_auth_enabled({}, create_token_if_missing=True)
+    common = {"object_store_memory": _STORE_BYTES, "include_dashboard": False, "num_gpus": 0}
+    head = start_node({**common, "num_cpus": 0, "_system_config": _HEALTH}, head=True)
+    nodes: list[RayNode] = []
+    try:
+        for worker in workers:
+            address = {"redis_address": head.gcs_address, "gcs_address": head.gcs_address, "node_manager_port": 0}
+            own = {"dashboard_agent_listen_port": 0, "include_log_monitor": False}
+            nodes.append(start_node({**common, **address, **own, **worker}, head=False))
+        yield head.gcs_address, nodes
+    finally:
+        for node in [*nodes, head]:
+            node.end(graceful=False)
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """All processes that descend from one."""
+    found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    return found
+
+
+def left_of(processes: Sequence[psutil.Process], patience_s: float) -> list[psutil.Process]:
+    """Those that still run when so many seconds have passed; empty as soon as none does."""
+    give_up = time.monotonic() + patience_s
+    while left := [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]:
+        if time.monotonic() > give_up:
+            return left
+        time.sleep(0.2)
+    return []
