@@ -205,7 +205,9 @@ class Coordinator:
     def _one_round(self, lanes: Sequence[Lane], known: ModelFacts, prior: Prior) -> Work:
         add, put, hand_out = self.dispatcher.add, self.pool.put, self.dispatcher.hand_out
         taking_back = cohorts_taking_back(self.scenario, self.stream, self._round)
-        work = RoundWork(self.scenario, self._round, prior, self.journal, add, put, hand_out, taking_back)
+        work = RoundWork(
+            self.scenario, self._round, prior, self.journal, add, put, hand_out, taking_back, self._num_machines
+        )
         if self.scenario.settles:
             yield from work.announce()
         num_edits = self.stream.num_requests(self._round)
@@ -214,6 +216,9 @@ class Coordinator:
         if is_evaluated(self.scenario, self._round):
             works.append(work.evaluate(unedited(known.base_weights), is_edited=False))
         yield from side_by_side(works)
+
+    def _num_machines(self) -> int:
+        return len(set(self.pool.machines().values()))
 
     def _lane_round(self, work: RoundWork, lane: Lane, num_lanes: int) -> Work:
         """A lane's edits, and its evaluation as soon as it is edited: no lane waits for another."""

@@ -34,6 +34,7 @@ class Dispatcher:
         self._round = 0
         self._batches: list[Batch] = []
         self._holders: dict[Hashable, int] = {}
+        self._homes: dict[int, str] = {}  # group of calls → machine
         self._lost: set[int] = set()
         self._handed: dict[int, tuple[Call, float]] = {}
         self._started: set[int] = set()
@@ -42,6 +43,7 @@ class Dispatcher:
         """Events are of this round from now on, and what hosts held for the one before is of no use."""
         self._round, self._journal = number, journal
         self._holders.clear()
+        self._homes.clear()
 
     def add(self, batch: Batch) -> None:
         """Have a batch worked on; those that can wait are served last, and of equal ones the first."""
@@ -60,17 +62,28 @@ class Dispatcher:
             batch, call = next(((batch, call) for batch, call in found if call is not None), (None, None))
             if batch is not None and call is not None:
                 self._handed[host] = call, self._journal.clock()
+                self._give_home(call, host)
                 self._pool.start(host, call)
                 self._faults.started(self._pool, host, batch.phase, self._round)
 
     def _suits(self, host: int) -> Callable[[Call], bool]:
-        """A call goes to the host that holds what it wants, as long as that host lives."""
+        """A call goes to the host that holds what it wants while that host lives, or else to its group's machine."""
+        machines = self._pool.machines()
 
         def suits(call: Call) -> bool:
             holder = self._holders.get(call.wants) if call.wants is not None else None
-            return holder is None or holder == host or not self._pool.alive(holder)
+            if holder is not None and self._pool.alive(holder):
+                return holder == host
+            home = None if call.group is None else self._homes.get(call.group)
+            return home is None or machines.get(host) == home or home not in machines.values()
 
         return suits
+
+    def _give_home(self, call: Call, host: int) -> None:
+        """A group's first call settles which machine its others go to, for as long as that one has hosts."""
+        machines = self._pool.machines()
+        if call.group is not None and host in machines and self._homes.get(call.group) not in machines.values():
+            self._homes[call.group] = machines[host]
 
     def react(self, event: PoolEvent) -> None:
         """Take what a host said, or note what became of it."""

@@ -15,13 +15,15 @@ from consortium.agreement.slips import Slips
 from consortium.editing.open import open_backend
 from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import FactSet
+from consortium.merging.method import RunningSum
 from consortium.rounds import Part
 from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
 from consortium.worker import CohortWorker, Collected, History, TargetReport
 from numpy.typing import NDArray
+from ray.exceptions import ObjectLostError
 
-from consortium_ray.messages import Answer, ArrayRefs, ModelFacts
+from consortium_ray.messages import Answer, ArrayRefs, GroupSum, Held, ModelFacts
 
 
 class Host:
@@ -32,10 +34,16 @@ class Host:
         scenario: the scenario as resolved.
         facts: all facts; this stands for what the represented parties know themselves.
         fetch: reads an array from its reference.
+        keep: puts something where others of this machine can read it, and gives a reference.
     """
 
     def __init__(
-        self, incarnation: int, scenario: Scenario, facts: FactSet, fetch: Callable[[Any], NDArray[Any]] = ray.get
+        self,
+        incarnation: int,
+        scenario: Scenario,
+        facts: FactSet,
+        fetch: Callable[[Any], Any] = ray.get,
+        keep: Callable[[Any], Any] = ray.put,
     ) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         torch.set_num_threads(scenario.cluster.threads)
@@ -43,6 +51,7 @@ class Host:
         self.scenario = scenario
         self.facts = facts
         self._read = fetch
+        self._keep = keep
         self._reading_s = 0.0
         self.worker: CohortWorker | None = None
 
@@ -59,9 +68,10 @@ class Host:
         self._reading_s += time.monotonic() - start
         return array
 
-    def open(self) -> None:
-        """Load the model."""
+    def open(self) -> str:
+        """Load the model; returns the name of the machine, empty outside of Ray."""
         self.worker = CohortWorker(self.scenario, self.facts, open_backend(self.scenario, self.facts))
+        return ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
 
     def _opened(self) -> CohortWorker:
         assert self.worker is not None, "open comes first"
@@ -116,6 +126,24 @@ class Host:
     def take_back(self, lane: str, round_number: int, cohort: int, part: Part, weights: ArrayRefs) -> Collected:
         """What a cohort's parties take back at one layer."""
         return self._opened().take_back(lane, round_number, cohort, part, self._weights(weights))
+
+    def keep(self, method: str, *arguments: Any) -> Held:
+        """``collect`` or ``take_back``, whose contribution stays on this machine to be added there."""
+        collected: Collected = getattr(self, method)(*arguments)
+        return Held(self._keep(collected.contribution), collected.party_bytes, collected.num_left_out)
+
+    def add_up(self, refs: Sequence[tuple[int, Any]]) -> GroupSum:
+        """The sum of a group: (cohort, reference to its contribution), added in this order."""
+        total, missing = RunningSum(), []
+        for cohort, ref in refs:
+            try:
+                contribution = self.fetch(ref)
+            except ObjectLostError:  # its host is gone, and with it what it kept
+                missing.append(cohort)
+                continue
+            contribution.check(f"cohort {cohort}")
+            total.add(contribution)
+        return GroupSum(None, tuple(missing)) if missing else GroupSum(total.total())
 
     def evaluate(
         self,

@@ -16,13 +16,13 @@ from consortium.evaluation.conflicts import MAGNITUDE
 from consortium.evaluation.metrics import ProbeSums, add_sums
 from consortium.journal import Journal
 from consortium.lanes import Lane
-from consortium.merging.method import Contribution, RunningSum
 from consortium.rounds import Part, metric_rows
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior
 
 from consortium_ray.batches import Batch
 from consortium_ray.messages import Answer, ArrayRefs, Call, Key
+from consortium_ray.sums import LayerSum, Sending, begin_sum, look_ahead
 
 #: Whether what was waited for is there.
 Ready = Callable[[], bool]
@@ -43,6 +43,7 @@ class RoundWork:
         put: makes a reference to an array.
         hand_out: gives every idle host what there is to do, before this process is busy for a while.
         taking_back: cohorts of which some party takes something back in this round.
+        num_machines: machines that hosts are on, now.
     """
 
     scenario: Scenario
@@ -53,6 +54,7 @@ class RoundWork:
     put: Callable[[Any], Any]
     hand_out: Callable[[], None]
     taking_back: Sequence[int] = ()
+    num_machines: Callable[[], int] = lambda: 1
 
     def __post_init__(self) -> None:
         self._shared: dict[Key, Batch] = {}
@@ -87,7 +89,7 @@ class RoundWork:
             weights, history = self._anchor(lane), self._history(lane)
             sums = [self._collect(lane, part, weights, dict(targets_at), history) for part in step.parts]
             gone = [self._take_back(lane, part, weights) for part in step.parts]
-            yield all_done([each.batch for each in (*sums, *gone) if each is not None])
+            yield _all_summed([each for each in (*sums, *gone) if each is not None])
             for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
                 with self.journal.timed("merge", self.round, lanes=[lane.name], layer=part.layer):
@@ -107,11 +109,18 @@ class RoundWork:
                     (weights, self.round, cohort, layer, self._settled[cohort]),
                     cohort,
                     holds=(*key, cohort),
+                    group=self._group_of(cohort),
                 )
                 for cohort in range(self.scenario.num_cohorts)
             ]
             self._residuals[key] = {}
-            self._shared[key] = Batch("targets", calls, lambda _, answer: self._add_residuals(key, answer), layer=layer)
+            self._shared[key] = Batch(
+                "targets",
+                calls,
+                lambda _, answer: self._add_residuals(key, answer),
+                layer=layer,
+                look_ahead=look_ahead(self.scenario.cluster.group_size, self.num_machines()),
+            )
             self.add(self._shared[key])
         self._shared[key].lanes.append(lane.name)
         return self._shared[key]
@@ -121,7 +130,7 @@ class RoundWork:
 
     def _collect(
         self, lane: Lane, part: Part, weights: ArrayRefs, targets_at: Mapping[int, ArrayRefs], history: ArrayRefs
-    ) -> _Sum:
+    ) -> LayerSum:
         calls = [
             Call(
                 ("collect", lane.name, self.round, part.layer, cohort),
@@ -129,14 +138,21 @@ class RoundWork:
                 (lane.name, self.round, cohort, part, weights, targets_at, history, self._settled[cohort]),
                 cohort,
                 wants=(targets_at[part.target_layer].key, part.target_layer, cohort),
+                group=self._group_of(cohort),
             )
             for cohort in range(self.scenario.num_cohorts)
         ]
-        total = _Sum(self.journal, lane.name, part.layer, calls)
-        self.add(total.batch)
-        return total
+        return self._sum_of(lane, part, calls, "collect")
 
-    def _take_back(self, lane: Lane, part: Part, weights: ArrayRefs) -> _Sum | None:
+    def _group_of(self, cohort: int) -> int:
+        return cohort // self.scenario.cluster.group_size
+
+    def _sum_of(self, lane: Lane, part: Part, calls: Sequence[Call], phase: str) -> LayerSum:
+        group_size = self.scenario.cluster.group_size
+        sending = Sending(self.journal, lane.name, part.layer, phase, group_size, self.add)
+        return begin_sum(sending, calls, self.num_machines())
+
+    def _take_back(self, lane: Lane, part: Part, weights: ArrayRefs) -> LayerSum | None:
         """What is taken back in this round at one layer; None for nothing."""
         calls = [
             Call(
@@ -144,14 +160,11 @@ class RoundWork:
                 "take_back",
                 (lane.name, self.round, cohort, part, weights),
                 cohort,
+                group=self._group_of(cohort),
             )
             for cohort in self.taking_back
         ]
-        if not calls:
-            return None
-        total = _Sum(self.journal, lane.name, part.layer, calls, "retract")
-        self.add(total.batch)
-        return total
+        return self._sum_of(lane, part, calls, "retract") if calls else None
 
     def evaluate(self, lane: Lane, is_edited: bool) -> Work:
         """A lane's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
@@ -199,25 +212,8 @@ class RoundWork:
         return ArrayRefs(dict(versions), refs)
 
 
-class _Sum:
-    """The contributions of cohorts to one layer, added in the order of cohorts as they come."""
-
-    def __init__(self, journal: Journal, lane: str, layer: int, calls: Sequence[Call], phase: str = "collect") -> None:
-        self._journal, self._lane = journal, lane
-        self._cohorts = [call.cohort for call in calls]
-        self._sum = RunningSum()
-        self.batch = Batch(phase, calls, self._take, [lane], layer)
-
-    def _take(self, number: int, answer: Answer) -> None:
-        cohort = self._cohorts[number]
-        contribution = answer.value.contribution
-        contribution.check(f"cohort {cohort}")
-        self._journal.sent(self._lane, cohort, answer.value.party_bytes, answer.value.num_left_out)
-        self._sum.add(contribution)
-
-    def total(self) -> Contribution:
-        """The sum, once the batch is done."""
-        return self._sum.total()
+def _all_summed(sums: Sequence[LayerSum]) -> Ready:
+    return lambda: all(each.is_done for each in sums)
 
 
 def all_done(batches: Sequence[Batch]) -> Ready:

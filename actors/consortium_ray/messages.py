@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from consortium.merging.method import Contribution
 from consortium.worker import TargetReport
 
 #: Names a piece of work: the same key always means the same answer.
@@ -46,6 +47,7 @@ class Call:
         cohort: the cohort it is for; 0 when it is for none.
         holds: key under which the host keeps something that later calls want, for example targets.
         wants: key of something that a host may hold already; another host can do the call too, but slower.
+        group: calls of one group go to hosts of one machine, where there are several; None for any.
     """
 
     key: Key
@@ -54,9 +56,38 @@ class Call:
     cohort: int = 0
     holds: Key | None = None
     wants: Key | None = None
+    group: int | None = None
 
     def __str__(self) -> str:
         return f"{self.method} of cohort {self.cohort}" if len(self.key) > 1 else self.method
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a host says of a cohort's contribution that it keeps for others of its machine to add.
+
+    Attributes:
+        ref: reference to the contribution.
+        party_bytes: what each party's own message weighs.
+        num_left_out: edits that each party left out.
+    """
+
+    ref: Any
+    party_bytes: tuple[int, ...]
+    num_left_out: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GroupSum:
+    """The sum of a group of cohorts, or which of them are to be computed again.
+
+    Attributes:
+        contribution: the sum; None when something is missing.
+        missing: cohorts whose contributions went with the hosts that kept them.
+    """
+
+    contribution: Contribution | None
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

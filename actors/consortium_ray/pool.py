@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -58,6 +59,10 @@ class Pool(Protocol):
         """Whether a host is still in the pool."""
         ...
 
+    def machines(self) -> Mapping[int, str]:
+        """Host → machine that it is on, of those that have started."""
+        ...
+
     def start(self, incarnation: int, call: Call) -> None:
         """Give an idle host a call."""
         ...
@@ -82,6 +87,7 @@ class _Member:
     pending: Any = None
     since: float = field(default_factory=time.monotonic)
     greetings_done: int = 0
+    machine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,10 @@ class RayPool:
         """Whether a host is still in the pool."""
         return incarnation in self._members
 
+    def machines(self) -> Mapping[int, str]:
+        """Host → machine that it is on, of those that have started."""
+        return {number: member.machine for number, member in self._members.items() if member.machine is not None}
+
     def start(self, incarnation: int, call: Call) -> None:
         """Give an idle host a call."""
         member = self._members[incarnation]
@@ -193,6 +203,8 @@ class RayPool:
         if call is not None:
             self._greet_next(member)
             return [Answered(call, answer)]
+        if member.greetings_done == 0:
+            member.machine = answer.value
         member.greetings_done += 1
         self._greet_next(member)
         return [Started(incarnation)] if member.greetings_done == 1 else []

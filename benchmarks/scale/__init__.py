@@ -1,9 +1,10 @@
 """Scale: whole runs on Ray in processes of their own, at several numbers of parties, of edits and of hosts.
 
-Each run is a shipped stress scenario with one number changed. Measured are wall time, the greatest resident sets of the
-coordinator and of each host, and that of all processes together (:mod:`benchmarks.scale.watch`); how they grow is
-fitted over the newest record of each size (:mod:`benchmarks.scale.growth`). Nothing naive compares, and the model is
-the associative one: what is measured is the runtime and what it keeps of parties, not a language model.
+Each run is a shipped stress scenario with one number changed. Measured are wall and processor time, the greatest
+resident sets of the coordinator and of each host, and that of all processes together (:mod:`benchmarks.scale.watch`);
+how they grow is fitted over the newest record of each size (:mod:`benchmarks.scale.growth`). Nothing naive compares,
+and the model is the associative one: what is measured is the runtime and what it keeps of parties, not a language
+model.
 """
 
 from __future__ import annotations
@@ -94,8 +95,13 @@ def _record(name: str, size: int, axis: Axis, seen: Watched, directory: RunDirec
         bytes_moved=sum(directory.table("rounds", ["bytes_sent"])["bytes_sent"].to_pylist()),
         bytes_meaning="statistics that the parties send",
         peak_ours_bytes=seen.together_bytes,
-        peak_from="sum of Pss of all processes, every 0.5 s",
-        stages={"whole command": seen.wall_s, "start-up": spent.startup_s, "work": spent.wall_s},
+        peak_from="sum of Pss of all processes, every 2 s",
+        stages={
+            "whole command": seen.wall_s,
+            "start-up": spent.startup_s,
+            "work": spent.wall_s,
+            "processor": seen.processor_s,
+        },
         memory=_memory(seen),
         parameters={
             "model": "associative",

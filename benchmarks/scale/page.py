@@ -25,6 +25,7 @@ _COLUMNS: dict[str, Callable[[Record], str]] = {
     "hosts": lambda record: str(record.parameters["hosts"]),
     "work": lambda record: f"{_stage(record, 'work'):,.1f} s",
     "per edit": lambda record: f"{1e3 * _per_edit(record):.2f} ms",
+    "processor, per edit": lambda record: _milliseconds(_processor_per_edit(record)),
     **{
         meaning: lambda record, name=name: f"{_memory(record, name) / _GIB:.2f} GiB"  # type: ignore[misc]
         for name, meaning in _MEANINGS.items()
@@ -39,6 +40,16 @@ def _stage(record: Record, name: str) -> float:
 def _per_edit(record: Record) -> float:
     assert record.seconds_ours is not None, "a run takes time"
     return record.seconds_ours.median
+
+
+def _processor_per_edit(record: Record) -> float | None:
+    """Processor time of the whole command over its edits; None in records that do not have it."""
+    seconds = (record.stages or {}).get("processor")
+    return None if seconds is None else seconds / record.parameters["edits"]
+
+
+def _milliseconds(value_s: float | None) -> str:
+    return "–" if value_s is None else f"{1e3 * value_s:.2f} ms"
 
 
 def _memory(record: Record, name: str) -> int:
@@ -66,6 +77,9 @@ def growths(group: Sequence[Record]) -> dict[str, str]:
         "seconds per edit": [_per_edit(record) for record in group],
         **{f"memory, {meaning}": [_memory(record, name) for record in group] for name, meaning in _MEANINGS.items()},
     }
+    processor = [value for record in group if (value := _processor_per_edit(record)) is not None]
+    if len(processor) == len(group):
+        series["processor time per edit"] = processor
     fits = {name: growth_of(sizes, values) for name, values in series.items()}
     return {name: str(fit) for name, fit in fits.items() if fit is not None}
 

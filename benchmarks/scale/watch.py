@@ -2,11 +2,13 @@
 
 Of each process the greatest resident set (``VmHWM``), which the kernel itself keeps, so that no peak is missed. Of all
 together the sum of their proportional sets (``Pss``: a page that n processes share counts 1/n in each), which nobody
-keeps, so that it is looked at every so often.
+keeps, so that it is looked at every so often. With them the processor time of each (``utime`` and ``stime``), which
+other work on the machine makes longer by far less than it does the time on the clock.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 from consortium.errors import RunError
 
 _PROC = Path("/proc")
-_EVERY_S = 0.5
+_EVERY_S = 2.0
 #: Beginning of a process's command line → what it is; Ray names its workers after what they do.
 _ROLES = {"ray::CoordinatorActor": "coordinator", "ray::Host": "host"}
 OTHER = "other"
@@ -30,11 +32,18 @@ class Watched:
         wall_s: how long it took.
         together_bytes: the greatest sum of proportional sets that was seen.
         peaks: process number → (role, its greatest resident set in bytes).
+        processor: process number → seconds of processor time, as last seen.
     """
 
     wall_s: float = 0.0
     together_bytes: int = 0
     peaks: dict[int, tuple[str, int]] = field(default_factory=dict)
+    processor: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def processor_s(self) -> float:
+        """Processor time of all processes together; what one did after the last look is not in it."""
+        return sum(self.processor.values())
 
     def of(self, role: str) -> list[int]:
         """Greatest resident sets of the processes of one role, the largest first."""
@@ -75,12 +84,14 @@ def _failed(command: Sequence[str], why: str) -> RunError:
 def _look(root: int, seen: Watched) -> None:
     together = 0
     for pid in family(root, _parents()):
+        seen.processor[pid] = _processor_s(pid) or seen.processor.get(pid, 0.0)
         found = _memory(pid)
         if found is not None:
             peak, share = found
             together += share
-            role = max(seen.peaks.get(pid, ("", 0))[0], _role(pid), key=lambda each: each not in ("", OTHER))
-            seen.peaks[pid] = role, max(peak, seen.peaks.get(pid, ("", 0))[1])
+            known, highest = seen.peaks.get(pid, (OTHER, 0))
+            role = _role(pid)  # of Ray's workers only while they do that
+            seen.peaks[pid] = known if role == OTHER else role, max(peak, highest)
     seen.together_bytes = max(seen.together_bytes, together)
 
 
@@ -93,6 +104,13 @@ def _parents() -> dict[int, int]:
             if status:  # "pid (name) state parent …", and the name may hold anything
                 found[int(folder.name)] = int(status[0].rpartition(")")[2].split()[1])
     return found
+
+
+def _processor_s(pid: int) -> float:
+    """User and system time of a process; 0 when it is gone."""
+    status = _lines(_PROC / str(pid) / "stat")
+    fields = status[0].rpartition(")")[2].split() if status else []
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def family(root: int, parents: Mapping[int, int]) -> list[int]:

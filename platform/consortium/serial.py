@@ -20,7 +20,7 @@ from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
-from consortium.merging.method import Contribution, sum_in_order
+from consortium.merging.grouped import GroupedSum
 from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.retractions import cohorts_taking_back
@@ -130,32 +130,33 @@ class _Run:
                 self._optimise(lane, round_number, targets_at[layer], layer)
             weights, history = lane.anchor(), lane.history_now()
             for part in step.parts:
-                parts = []
+                total = GroupedSum(self.scenario.cluster.group_size)
                 for cohort in self.cohorts:
                     with self.journal.timed("collect", round_number, lanes=[lane.name], layer=part.layer):
                         collected = self.worker.collect(
                             lane.name, round_number, cohort, part, weights, targets_at, history, self.settled[cohort]
                         )
                     self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
-                    parts.append(collected.contribution)
+                    total.add(cohort, collected.contribution)
                     self._advance("collect", round_number, cohort)
                 gone = self._taken_back(lane, round_number, part, weights)
                 with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
-                    if gone:
-                        lane.take_back(sum_in_order(gone))
-                    lane.merge(sum_in_order(parts), solver)
+                    if gone is not None:
+                        lane.take_back(gone.total())
+                    lane.merge(total.total(), solver)
 
-    def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Contribution]:
-        """What is taken back in a round at one layer, cohort after cohort."""
-        parts = []
+    def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> GroupedSum | None:
+        """What is taken back in a round at one layer, cohort after cohort; None for nothing."""
+        total = None
         for cohort in cohorts_taking_back(self.scenario, self.worker.stream, round_number):
+            total = total or GroupedSum(self.scenario.cluster.group_size)
             with self.journal.timed("retract", round_number, lanes=[lane.name], layer=part.layer):
                 collected = self.worker.take_back(lane.name, round_number, cohort, part, weights)
             self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
-            parts.append(collected.contribution)
+            total.add(cohort, collected.contribution)
             self._advance("retract", round_number, cohort)
-        return parts
+        return total
 
     def _optimise(self, lane: Lane, round_number: int, weights: Weights, layer: int) -> None:
         """Targets of all cohorts; the worker keeps them, so lanes that start from the same weights share them."""

@@ -57,12 +57,13 @@ def test_a_family_is_all_that_descends_and_nothing_else():
 
 def test_memory_of_a_command_and_its_children_is_seen():
     """A parent and a child that hold 60 MB each and share little of it."""
-    hold = "data = bytearray(b'x' * 60_000_000); import time; time.sleep(2.5)"
+    hold = "data = bytearray(b'x' * 60_000_000); import time; time.sleep(7)"
     parent = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; child.wait()"
     seen = watch([sys.executable, "-c", parent], Path.cwd(), os.environ, 60)
     assert len(seen.of("other")) == 2
     assert all(peak > 60_000_000 for peak in seen.of("other"))
     assert seen.together_bytes > 120_000_000
+    assert seen.processor_s > 0
 
 
 def test_a_command_that_fails_is_told_with_its_words():
@@ -80,7 +81,8 @@ def test_a_small_run_is_measured_as_one(tmp_path, capfd):
     assert (found["label"], found["items"], found["parameters"]["hosts"]) == ("4 parties", 40, 2)
     assert set(found["memory"]) == {"together", "coordinator", "host"}
     assert found["memory"]["together"] > found["memory"]["coordinator"] > 100 * 2**20
-    assert list(found["stages"]) == ["whole command", "start-up", "work"]
+    assert list(found["stages"]) == ["whole command", "start-up", "work", "processor"]
+    assert found["stages"]["processor"] > 1.0
     (kept,) = read(folder)
     assert page.by_axis([kept]) == {}  # more was changed than the size
 

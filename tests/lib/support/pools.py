@@ -13,6 +13,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from consortium_ray.coordinator import Coordinator
 from consortium_ray.host import Host
 from consortium_ray.messages import Answer, Call
 from consortium_ray.pool import Answered, Lost, PoolEvent, ReplacePolicy, Started
+from ray.exceptions import OwnerDiedError
 
 Observe = Callable[[Call, bytes], None]
 
@@ -34,6 +36,14 @@ class _Member:
     call: Call | None = None
     greetings_done: int = 0
     doomed: bool = False
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A reference to what a host keeps on its machine."""
+
+    incarnation: int
+    number: int
 
 
 @dataclass
@@ -49,6 +59,7 @@ class LocalPool:
         duplicates: share of answers that arrive once more, at any later time.
         late: share of lost hosts whose answer arrives nevertheless, after they were given up.
         observe: shown every call and its pickled answer.
+        num_machines: machines that hosts are on, in turns; what a host keeps there goes with it.
     """
 
     scenario: Scenario
@@ -60,12 +71,14 @@ class LocalPool:
     late: float = 0.0
     observe: Observe = lambda call, message: None
     policy: ReplacePolicy = field(default_factory=lambda: ReplacePolicy(max_losses=50))
+    num_machines: int = 1
 
     def __post_init__(self) -> None:
         self.generator = numpy_generator(self.seed, "local-pool")
         self.started: list[tuple[int, Call]] = []
         self.delivered_late = 0
         self._stray: list[Answered] = []
+        self._kept: dict[Kept, bytes] = {}
         self._members: dict[int, _Member] = {}
         self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
         self._events: list[PoolEvent] = []
@@ -74,10 +87,27 @@ class LocalPool:
 
     def _fill(self) -> None:
         while len(self._members) < self.size:
-            host = Host(self._next_incarnation, self.scenario, self.facts, fetch=lambda ref: ref)
+            number = self._next_incarnation
+            keep = partial(self._keep, number)
+            host = Host(number, self.scenario, self.facts, fetch=self._fetch, keep=keep)
             self._members[self._next_incarnation] = _Member(host)
             self._events.append(Started(self._next_incarnation))
             self._next_incarnation += 1
+
+    def _keep(self, incarnation: int, value: Any) -> Kept:
+        kept = Kept(incarnation, len(self._kept))
+        self._kept[kept] = pickle.dumps(value)
+        return kept
+
+    def _fetch(self, ref: Any) -> Any:
+        if not isinstance(ref, Kept):
+            return ref
+        if not self.alive(ref.incarnation):
+            raise OwnerDiedError("", None, "")
+        return pickle.loads(self._kept[ref])
+
+    def machines(self) -> dict[int, str]:
+        return {number: f"machine-{number % self.num_machines}" for number in self._members}
 
     def _happens(self, share: float) -> bool:
         return bool(self.generator.random() < share)
