@@ -21,9 +21,10 @@ class Batch:
         layer: layer it concerns, if one.
         by_cohort: whether the numbers are those of cohorts.
         can_wait: whether other work comes first: nothing of the round depends on this.
+        look_ahead: how far answers may run ahead of the first one that is missing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all that a batch is)
         self,
         phase: str,
         calls: Sequence[Call],
@@ -33,6 +34,7 @@ class Batch:
         *,
         by_cohort: bool = True,
         can_wait: bool = False,
+        look_ahead: int = LOOK_AHEAD,
     ) -> None:
         self.phase = phase
         self.lanes = list(lanes)
@@ -40,6 +42,7 @@ class Batch:
         self.by_cohort = by_cohort
         self.can_wait = can_wait
         self._take = take
+        self._look_ahead = look_ahead
         self._waiting = dict(enumerate(calls))
         self._number_of = {call.key: number for number, call in enumerate(calls)}
         self._early: dict[int, Answer] = {}
@@ -72,7 +75,7 @@ class Batch:
     def choose(self, accept: Callable[[Call], bool]) -> Call | None:
         """Hand out the first waiting call that is acceptable and not too far ahead."""
         for number, call in self._waiting.items():
-            if number >= self._next + LOOK_AHEAD:
+            if number >= self._next + self._look_ahead:
                 return None
             if accept(call):
                 del self._waiting[number]

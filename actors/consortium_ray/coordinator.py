@@ -252,6 +252,7 @@ class Coordinator:
             self.standing,
             taking_back,
             self._at_merge,
+            self._num_machines,
         )
         if self.scenario.settles:
             yield from work.announce()
@@ -261,6 +262,9 @@ class Coordinator:
         if is_evaluated(self.scenario, self._round):
             works.append(work.evaluate(unedited(known.base_weights), is_edited=False))
         yield from side_by_side(works)
+
+    def _num_machines(self) -> int:
+        return len(set(self.pool.machines().values()))
 
     def _lane_round(self, work: RoundWork, lane: Lane, num_lanes: int) -> Work:
         """A lane's edits, and its evaluation as soon as it is edited: no lane waits for another."""

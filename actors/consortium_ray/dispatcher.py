@@ -38,6 +38,7 @@ class Dispatcher:
         self._round = 0
         self._batches: list[Batch] = []
         self._holders: dict[Hashable, int] = {}
+        self._homes: dict[int, str] = {}  # group of calls → machine
         self._lost: set[int] = set()
         self._handed: dict[int, tuple[Call, float]] = {}
         self._started: set[int] = set()
@@ -46,6 +47,7 @@ class Dispatcher:
         """Events are of this round from now on, and what hosts held for the one before is of no use."""
         self._round, self._journal = number, journal
         self._holders.clear()
+        self._homes.clear()
 
     def add(self, batch: Batch) -> None:
         """Have a batch worked on; those that can wait are served last, and of equal ones the first."""
@@ -67,6 +69,7 @@ class Dispatcher:
                     batch.phase, self._round, call.key, partial(self._pool.can_lose_node, host)
                 )
                 self._handed[host] = call, self._journal.clock()
+                self._give_home(call, host)
                 self._pool.start(host, call, trouble_of(fault))
                 self.strike(fault, host)
 
@@ -88,11 +91,15 @@ class Dispatcher:
             self._pool.kill(host)
 
     def _suits(self, host: int) -> Callable[[Call], bool]:
-        """A call goes to the host that holds what it wants, as long as that host lives."""
+        """A call goes to the host that holds what it wants while that host lives, or else to its group's machine."""
+        machines = self._pool.machines()
 
         def suits(call: Call) -> bool:
             holder = self._holders.get(call.wants) if call.wants is not None else None
-            return holder is None or holder == host or not self._pool.alive(holder)
+            if holder is not None and self._pool.alive(holder):
+                return holder == host
+            home = None if call.group is None else self._homes.get(call.group)
+            return home is None or machines.get(host) == home or home not in machines.values()
 
         return suits
 
@@ -106,6 +113,12 @@ class Dispatcher:
             else:
                 more += 1
         return len(busy) + more
+
+    def _give_home(self, call: Call, host: int) -> None:
+        """A group's first call settles which machine its others go to, for as long as that one has hosts."""
+        machines = self._pool.machines()
+        if call.group is not None and host in machines and self._homes.get(call.group) not in machines.values():
+            self._homes[call.group] = machines[host]
 
     def react(self, event: PoolEvent) -> None:
         """Take what a host said, or note what became of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from consortium.agreement.slips import Slips
 from consortium.editing.open import open_backend
 from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import FactSet
+from consortium.merging.method import RunningSum
 from consortium.rounds import Part
 from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
 from consortium.worker import CohortWorker, Collected, History, TargetReport
 from numpy.typing import NDArray
+from ray.exceptions import ObjectLostError
 
-from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, ModelFacts, Trouble
+from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, GroupSum, Held, ModelFacts, Trouble
 from consortium_ray.node_loss import end_node
 from consortium_ray.sealed import Sealed, damaged, seal
 
@@ -35,10 +38,16 @@ class Host:
         scenario: the scenario as resolved.
         facts: all facts; this stands for what the represented parties know themselves.
         fetch: reads an array from its reference.
+        keep: puts something where others of this machine can read it, and gives a reference.
     """
 
     def __init__(
-        self, incarnation: int, scenario: Scenario, facts: FactSet, fetch: Callable[[Any], NDArray[Any]] = ray.get
+        self,
+        incarnation: int,
+        scenario: Scenario,
+        facts: FactSet,
+        fetch: Callable[[Any], Any] = ray.get,
+        keep: Callable[[Any], Any] = ray.put,
     ) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         torch.set_num_threads(scenario.cluster.threads)
@@ -46,6 +55,7 @@ class Host:
         self.scenario = scenario
         self.facts = facts
         self._read = fetch
+        self._keep = keep
         self._reading_s = 0.0
         self.worker: CohortWorker | None = None
 
@@ -138,6 +148,25 @@ class Host:
     ) -> Collected:
         """What a cohort's parties take back at one layer."""
         return self._opened().take_back(lane, round_number, cohort, part, self._weights(weights), absent)
+
+    def keep(self, method: str, *arguments: Any) -> Held:
+        """``collect`` or ``take_back``, whose contribution stays on this machine to be added there."""
+        collected: Collected = getattr(self, method)(*arguments)
+        ref = None if collected.contribution is None else self._keep(collected.contribution)
+        return Held(ref, replace(collected, contribution=None))
+
+    def add_up(self, refs: Sequence[tuple[int, Any]]) -> GroupSum:
+        """The sum of a group: (cohort, reference to its contribution), added in this order."""
+        total, missing = RunningSum(), []
+        for cohort, ref in refs:
+            try:
+                contribution = self.fetch(ref)
+            except ObjectLostError:  # its host is gone, and with it what it kept
+                missing.append(cohort)
+                continue
+            contribution.check(f"cohort {cohort}")
+            total.add(contribution)
+        return GroupSum(None, tuple(missing)) if missing else GroupSum(total.total())
 
     def evaluate(
         self,

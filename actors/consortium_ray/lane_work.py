@@ -19,16 +19,14 @@ from consortium.evaluation.conflicts import MAGNITUDE
 from consortium.evaluation.metrics import ProbeSums, add_sums
 from consortium.journal import Journal
 from consortium.lanes import Lane
-from consortium.merging.method import Contribution, RunningSum
-from consortium.receipts import Receipt
 from consortium.rounds import Part, metric_rows
 from consortium.scenario.schema import Scenario
 from consortium.start import Prior
-from consortium.statistics import Basis, check_same_basis
-from consortium.worker import Collected
+from consortium.statistics import Basis
 
 from consortium_ray.batches import Batch
 from consortium_ray.messages import Answer, ArrayRefs, Call, Key
+from consortium_ray.sums import LayerSum, Sending, begin_sum, look_ahead
 
 #: Whether what was waited for is there.
 Ready = Callable[[], bool]
@@ -51,6 +49,7 @@ class RoundWork:
         standing: what the rounds before settled.
         taking_back: cohorts of which some party takes something back in this round.
         at_merge: told of each lane and layer before it is merged; something may break there on purpose.
+        num_machines: machines that hosts are on, now.
     """
 
     scenario: Scenario
@@ -63,6 +62,7 @@ class RoundWork:
     standing: Standing
     taking_back: Sequence[int] = ()
     at_merge: Callable[[str, int], None] = lambda lane, layer: None
+    num_machines: Callable[[], int] = lambda: 1
 
     def __post_init__(self) -> None:
         self._shared: dict[Key, Batch] = {}
@@ -99,7 +99,7 @@ class RoundWork:
             weights, history = self._anchor(lane), self._history(lane)
             sums = [self._collect(lane, part, weights, dict(targets_at), history) for part in step.parts]
             gone = [self._take_back(lane, part, weights) for part in step.parts]
-            yield all_done([each.batch for each in (*sums, *gone) if each is not None])
+            yield _all_summed([each for each in (*sums, *gone) if each is not None])
             if refusals := [refusal for each in sums for refusal in each.refusals]:
                 return refusals
             for part, each, back in zip(step.parts, sums, gone, strict=True):
@@ -131,11 +131,18 @@ class RoundWork:
                     cohort,
                     holds=(weights.key, layer, settled.absent, cohort),
                     wants=(weights.key, layer, settled.absent, cohort),
+                    group=self._group_of(cohort),
                 )
                 for cohort, settled in enumerate(self._settled_for(lane))
             ]
             self._residuals[key] = {}
-            self._shared[key] = Batch("targets", calls, lambda _, answer: self._add_residuals(key, answer), layer=layer)
+            self._shared[key] = Batch(
+                "targets",
+                calls,
+                lambda _, answer: self._add_residuals(key, answer),
+                layer=layer,
+                look_ahead=look_ahead(self.scenario.cluster.group_size, self.num_machines()),
+            )
             self.add(self._shared[key])
         self._shared[key].lanes.append(lane.name)
         return self._shared[key]
@@ -145,7 +152,7 @@ class RoundWork:
 
     def _collect(
         self, lane: Lane, part: Part, weights: ArrayRefs, targets_at: Mapping[int, ArrayRefs], history: ArrayRefs
-    ) -> _Sum:
+    ) -> LayerSum:
         calls = [
             Call(
                 ("collect", lane.name, self.round, part.layer, lane.absent, cohort),
@@ -153,14 +160,21 @@ class RoundWork:
                 (lane.name, self.round, cohort, part, weights, targets_at, history, settled),
                 cohort,
                 wants=(targets_at[part.target_layer].key, part.target_layer, settled.absent, cohort),
+                group=self._group_of(cohort),
             )
             for cohort, settled in enumerate(self._settled_for(lane))
         ]
-        total = _Sum(self.journal, Basis(lane.name, self.round, part.layer), calls)
-        self.add(total.batch)
-        return total
+        return self._sum_of(lane, part, calls, "collect")
 
-    def _take_back(self, lane: Lane, part: Part, weights: ArrayRefs) -> _Sum | None:
+    def _group_of(self, cohort: int) -> int:
+        return cohort // self.scenario.cluster.group_size
+
+    def _sum_of(self, lane: Lane, part: Part, calls: Sequence[Call], phase: str) -> LayerSum:
+        basis = Basis(lane.name, self.round, part.layer)
+        sending = Sending(self.journal, basis, phase, self.scenario.cluster.group_size, self.add)
+        return begin_sum(sending, calls, self.num_machines())
+
+    def _take_back(self, lane: Lane, part: Part, weights: ArrayRefs) -> LayerSum | None:
         """What is taken back in this round at one layer; None for nothing."""
         calls = [
             Call(
@@ -168,14 +182,11 @@ class RoundWork:
                 "take_back",
                 (lane.name, self.round, cohort, part, weights, lane.absent_before),
                 cohort,
+                group=self._group_of(cohort),
             )
             for cohort in self.taking_back
         ]
-        if not calls:
-            return None
-        total = _Sum(self.journal, Basis(lane.name, self.round, part.layer), calls, "retract")
-        self.add(total.batch)
-        return total
+        return self._sum_of(lane, part, calls, "retract") if calls else None
 
     def evaluate(self, lane: Lane, is_edited: bool) -> Work:
         """A lane's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
@@ -223,34 +234,8 @@ class RoundWork:
         return ArrayRefs(dict(versions), refs)
 
 
-class _Sum:
-    """The contributions of cohorts to one layer, added in the order of cohorts as they come."""
-
-    def __init__(self, journal: Journal, basis: Basis, calls: Sequence[Call], phase: str = "collect") -> None:
-        self._journal, self._basis = journal, basis
-        self._cohorts = [call.cohort for call in calls]
-        self._sum = RunningSum()
-        self.refusals: list[Refusal] = []
-        self.receipts: list[Receipt] = []
-        self.hosts: list[str] = []
-        self.batch = Batch(phase, calls, self._take, [basis.lane], basis.layer)
-
-    def _take(self, number: int, answer: Answer) -> None:
-        cohort = self._cohorts[number]
-        collected: Collected = answer.value
-        sent = collected.party_bytes, collected.num_left_out, collected.largest_norm
-        self._journal.sent(self._basis.lane, cohort, *sent)
-        self.refusals += collected.refusals
-        if collected.contribution is not None:
-            check_same_basis(self._basis, collected.contribution.basis)
-            collected.contribution.check(f"cohort {cohort}")
-            self._sum.add(collected.contribution)
-        self.receipts.append(collected.receipt)
-        self.hosts.append(f"host-{answer.incarnation}")
-
-    def total(self) -> Contribution:
-        """The sum, once the batch is done."""
-        return self._sum.total()
+def _all_summed(sums: Sequence[LayerSum]) -> Ready:
+    return lambda: all(each.is_done for each in sums)
 
 
 def slips_of_round(

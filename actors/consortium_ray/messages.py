@@ -11,7 +11,8 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from consortium.worker import TargetReport
+from consortium.merging.method import Contribution
+from consortium.worker import Collected, TargetReport
 
 #: Names a piece of work: the same key always means the same answer.
 Key = tuple[Hashable, ...]
@@ -46,6 +47,7 @@ class Call:
         cohort: the cohort it is for; 0 when it is for none.
         holds: key under which the host keeps something that later calls want, for example targets.
         wants: key of something that a host may hold already; another host can do the call too, but slower.
+        group: calls of one group go to hosts of one machine, where there are several; None for any.
     """
 
     key: Key
@@ -54,6 +56,7 @@ class Call:
     cohort: int = 0
     holds: Key | None = None
     wants: Key | None = None
+    group: int | None = None
 
     def __str__(self) -> str:
         return f"{self.method} of cohort {self.cohort}" if len(self.key) > 1 else self.method
@@ -76,6 +79,32 @@ class Trouble:
 
 #: What befalls nearly every call.
 NO_TROUBLE = Trouble()
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a host says of a cohort's contribution that it keeps for others of its machine to add.
+
+    Attributes:
+        ref: reference to the contribution; None where one of the cohort's parties was refused.
+        collected: all else that the cohort's parties sent.
+    """
+
+    ref: Any
+    collected: Collected
+
+
+@dataclass(frozen=True)
+class GroupSum:
+    """The sum of a group of cohorts, or which of them are to be computed again.
+
+    Attributes:
+        contribution: the sum; None when something is missing.
+        missing: cohorts whose contributions went with the hosts that kept them.
+    """
+
+    contribution: Contribution | None
+    missing: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

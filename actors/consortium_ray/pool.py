@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,6 +72,10 @@ class Pool(Protocol):
 
     def alive(self, incarnation: int) -> bool:
         """Whether a host is still in the pool."""
+        ...
+
+    def machines(self) -> Mapping[int, str]:
+        """Host → machine that it is on, of those that have started."""
         ...
 
     def start(self, incarnation: int, call: Call, trouble: Trouble = NO_TROUBLE) -> None:

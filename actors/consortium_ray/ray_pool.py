@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,6 +158,10 @@ class RayPool:
     def alive(self, incarnation: int) -> bool:
         """Whether a host is still in the pool."""
         return incarnation in self._members
+
+    def machines(self) -> Mapping[int, str]:
+        """Host → machine that it is on, of those that have started."""
+        return {number: member.node for number, member in self._members.items() if member.greetings_done > 0}
 
     def start(self, incarnation: int, call: Call, trouble: Trouble = NO_TROUBLE) -> None:
         """Give an idle host a call, and what shall go wrong with it."""

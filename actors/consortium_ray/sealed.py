@@ -1,11 +1,13 @@
 """Answers under a checksum: what arrives damaged is noticed, and asked for again.
 
 The pickle of an answer and its arrays travel side by side, so Ray hands arrays over without a copy as it does with
-plain ones. CRC-32 is meant for accidents on the way; it keeps out nobody who forges messages.
+plain ones. So do references to its object store, since Ray has to see who uses them. CRC-32 is meant for accidents on
+the way; it keeps out nobody who forges messages.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 import zlib
 from collections.abc import Iterable
@@ -13,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
 from consortium_ray.messages import Answer
@@ -27,27 +30,57 @@ class Sealed:
     Attributes:
         head: the answer's pickle, without its arrays.
         arrays: bytes of the arrays, in the order in which the pickle wants them.
-        checksum: of all of it, in order.
+        checksum: of head and arrays, in order.
+        refs: references in the answer, in the order in which the pickle names them.
     """
 
     head: bytes
     arrays: tuple[Bytes, ...]
     checksum: int
+    refs: tuple[Any, ...] = ()
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves references out."""
+
+    def __init__(self, file: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffers.append)
+        self.refs: list[Any] = []
+
+    def persistent_id(self, obj: Any) -> int | None:
+        if not isinstance(obj, ray.ObjectRef):
+            return None
+        self.refs.append(obj)
+        return len(self.refs) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    """Puts references back."""
+
+    def __init__(self, sealed: Sealed) -> None:
+        super().__init__(io.BytesIO(sealed.head), buffers=[_read_only(each) for each in sealed.arrays])
+        self._refs = sealed.refs
+
+    def persistent_load(self, pid: int) -> Any:
+        return self._refs[pid]
 
 
 def seal(answer: Answer) -> Sealed:
     """An answer ready to travel."""
     found: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(answer, protocol=5, buffer_callback=found.append)
+    file = io.BytesIO()
+    pickler = _Pickler(file, found)
+    pickler.dump(answer)
+    head = file.getvalue()
     arrays = tuple(np.asarray(each.raw()) for each in found)
-    return Sealed(head, arrays, _checksum(head, arrays))
+    return Sealed(head, arrays, _checksum(head, arrays), tuple(pickler.refs))
 
 
 def opened(sealed: Sealed) -> Answer | None:
     """The answer that was sealed; None where what arrived is not what was sent. Its arrays are read-only."""
     if _checksum(sealed.head, sealed.arrays) != sealed.checksum:
         return None
-    answer: Answer = pickle.loads(sealed.head, buffers=[_read_only(each) for each in sealed.arrays])
+    answer: Answer = _Unpickler(sealed).load()
     return answer
 
 

@@ -100,7 +100,8 @@ class Journal:
         now = self.clock()
         row = EventRow(now, kind, round_number, lane, layer, cohort, host, seconds, num_bytes, detail, round_trip_s)
         self._events.append(row)
-        phase = "collect" if kind == "retract" else kind  # the same work, on edits of earlier rounds
+        # The same work, on edits of earlier rounds; and what a machine's hosts add up for the coordinator.
+        phase = "collect" if kind in ("retract", "add") else kind
         for each in lanes:
             self._seconds[each, phase] += (seconds or 0.0) / len(lanes)
 

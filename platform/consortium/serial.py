@@ -27,7 +27,8 @@ from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
 from consortium.journal import Journal
 from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
-from consortium.merging.method import Contribution, sum_in_order
+from consortium.merging.grouped import GroupedSum
+from consortium.merging.method import Contribution
 from consortium.progress import Meter, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.retractions import cohorts_taking_back
@@ -180,11 +181,19 @@ class _Run:
         with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
             solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
             if gone:
-                lane.take_back(_sum_of(gone))
-            lane.merge(_sum_of(parts), solver)
+                lane.take_back(self._sum_of(gone))
+            lane.merge(self._sum_of(parts), solver)
         for kind, merged in (("retract", gone), ("merge", parts)):
             receipts = [each.receipt for each in merged]
             self.journal.merged(kind, lane.name, part.layer, receipts, [None] * len(receipts))
+
+    def _sum_of(self, parts: Sequence[Collected]) -> Contribution:
+        """The sum of what cohorts sent, none of whose parties was refused."""
+        total = GroupedSum(self.scenario.cluster.group_size)
+        for each in parts:
+            assert each.contribution is not None, "the round begins again where a party is refused"
+            total.add(each.receipt.cohort, each.contribution)
+        return total.total()
 
     def _taken_back(self, lane: Lane, round_number: int, part: Part, weights: Weights) -> list[Collected]:
         """What is taken back in a round at one layer, cohort after cohort."""
@@ -233,10 +242,3 @@ class _Run:
 
     def _advance(self, phase: str, round_number: int, cohort: int) -> None:
         self.meter.advance(units_of(self.scenario, self.worker.stream, phase, round_number, cohort), phase)
-
-
-def _sum_of(parts: Sequence[Collected]) -> Contribution:
-    """The sum of what cohorts sent, none of whose parties was refused."""
-    sent = [each.contribution for each in parts]
-    assert None not in sent, "the round begins again where a party is refused"
-    return sum_in_order(each for each in sent if each is not None)

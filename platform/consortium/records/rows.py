@@ -219,7 +219,7 @@ class EventRow:
     time_s: float = field(metadata=_column("when it was recorded (its end), since the run's start", "s"))
     kind: str = field(
         metadata=_column(
-            "open-model, prior, contexts, announce, targets, collect, retract, merge, evaluate, commit, records, "
+            "open-model, prior, contexts, announce, targets, collect, retract, add, merge, evaluate, commit, records, "
             "host-started, "
             "host-lost, host-parked, refused, resumed …"
         )

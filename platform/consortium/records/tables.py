@@ -17,7 +17,7 @@ from consortium.errors import RunDirectoryError
 from consortium.files import replacing
 from consortium.records.rows import schema
 
-_BATCH_ROWS = 65536
+_BATCH_ROWS = 8192
 
 
 def path_of(folder: Path, table: str) -> Path:

@@ -38,7 +38,7 @@ SPENT_MEANINGS = {
 
 SERIAL_HOST = "this process"
 
-_WORK = ("prior", "contexts", "announce", "targets", "collect", "retract", "evaluate")
+_WORK = ("prior", "contexts", "announce", "targets", "collect", "retract", "add", "evaluate")
 _FIRST_WORK = ("prior", "targets")
 
 #: From when to when, in seconds since the run's start.

@@ -18,7 +18,7 @@ Titles = Mapping[str, tuple[str, str]]
 Styles = Mapping[str, LaneStyle]
 
 _ORDINARY = {
-    *("open-model", "prior", "contexts", "announce", "targets", "collect", "retract", "merge", "evaluate"),
+    *("open-model", "prior", "contexts", "announce", "targets", "collect", "retract", "add", "merge", "evaluate"),
     *("commit", "records", "host-started", "host-parked", "refused"),
 }
 _MOST_HOSTS = 24

@@ -340,13 +340,18 @@ class EvaluateSpec(Spec):
 
 
 class ClusterSpec(Spec):
-    """How the work is laid out; results depend on cohort_size and threads only, never on the hosts."""
+    """How the work is laid out; results depend on sizes of cohorts and groups and on threads, never on hosts."""
 
     hosts: Hosts = Field(
         HostsSpec(),
         description="the Ray actors that hold the model; a number fixes min and max, a list has several kinds of hosts",
     )
     cohort_size: Positive = Field(5, description="parties computed together as one unit of work")
+    group_size: Positive = Field(
+        16,
+        description="cohorts whose contributions are added first, group after group; where hosts are on several "
+        "machines, each sends one sum for a group",
+    )
     threads: Positive = Field(1, description="threads of every tensor operation")
     timeout_s: Annotated[float, Field(gt=0.0)] = Field(1800.0, description="longest wait for one cohort's answer")
     target_cache: bool = Field(

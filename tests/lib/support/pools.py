@@ -13,6 +13,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from consortium_ray.host import Host
 from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
 from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, ReplacePolicy, Started
 from consortium_ray.sealed import damaged, opened, seal
+from ray.exceptions import OwnerDiedError
 
 Observe = Callable[[Call, bytes], None]
 
@@ -42,6 +44,14 @@ class _Member:
     doomed: bool = False
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A reference to what a host keeps on its machine."""
+
+    incarnation: int
+    number: int
+
+
 @dataclass
 class LocalPool:
     """A :class:`consortium_ray.pool.Pool` over hosts in this process.
@@ -56,6 +66,7 @@ class LocalPool:
         moving: share of steps at which a host joins (up to ``size``) or, having nothing to do, ends (down to one).
         late: share of lost hosts whose answer arrives nevertheless, after they were given up.
         observe: shown every call and its pickled answer.
+        num_machines: machines that hosts are on, in turns; what a host keeps there goes with it.
     """
 
     scenario: Scenario
@@ -68,6 +79,7 @@ class LocalPool:
     moving: float = 0.0
     observe: Observe = lambda call, message: None
     policy: ReplacePolicy = field(default_factory=lambda: ReplacePolicy(max_losses=50))
+    num_machines: int = 1
 
     def __post_init__(self) -> None:
         self.generator = numpy_generator(self.seed, "local-pool")
@@ -75,6 +87,7 @@ class LocalPool:
         self.started: list[tuple[int, Call]] = []
         self.delivered_late = 0
         self._stray: list[Answered] = []
+        self._kept: dict[Kept, bytes] = {}
         self._members: dict[int, _Member] = {}
         self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
         self._events: list[PoolEvent] = []
@@ -86,7 +99,8 @@ class LocalPool:
             self._join()
 
     def _join(self) -> None:
-        host = Host(self._next_incarnation, self.scenario, self.facts, fetch=lambda ref: ref)
+        keep = partial(self._keep, self._next_incarnation)
+        host = Host(self._next_incarnation, self.scenario, self.facts, fetch=self._fetch, keep=keep)
         self._members[self._next_incarnation] = _Member(host)
         self._events.append(Started(self._next_incarnation))
         self._next_incarnation += 1
@@ -101,6 +115,21 @@ class LocalPool:
             incarnation = self.idle()[0]
             del self._members[incarnation]
             self._events.append(Parked(incarnation))
+
+    def _keep(self, incarnation: int, value: Any) -> Kept:
+        kept = Kept(incarnation, len(self._kept))
+        self._kept[kept] = pickle.dumps(value)
+        return kept
+
+    def _fetch(self, ref: Any) -> Any:
+        if not isinstance(ref, Kept):
+            return ref
+        if not self.alive(ref.incarnation):
+            raise OwnerDiedError("", None, "")
+        return pickle.loads(self._kept[ref])
+
+    def machines(self) -> dict[int, str]:
+        return {number: f"machine-{number % self.num_machines}" for number in self._members}
 
     def _happens(self, share: float) -> bool:
         return bool(self.generator.random() < share)

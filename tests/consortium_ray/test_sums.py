@@ -1,0 +1,120 @@
+"""Sums by machines: hosts of a machine add a group and send one sum, with the bits of the serial twin."""
+
+import pickle
+
+import pytest
+import ray
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from consortium_ray import runtime
+from consortium_ray.messages import GroupSum, Held
+from consortium_ray.sums import look_ahead
+from ray.cluster_utils import Cluster
+from support.pools import LocalPool, run_on
+from support.scenarios import associative_scenario, departing_scenario, difference, run_serially
+
+#: Seven parties, each a cohort of its own, in four groups.
+GROUPS = {"cluster": {"cohort_size": 1, "group_size": 2}, "merge": {"methods": ["global", "collabedit", "ties"]}}
+#: Sums of a run: groups, lanes, layers, rounds.
+NUM_SUMS = 4 * 3 * 3 * 2
+TROUBLE = {"losses": {"targets": 0.1, "keep": 0.15, "add_up": 0.2, "evaluate": 0.1}, "duplicates": 0.3, "late": 0.5}
+
+
+@pytest.fixture(scope="module")
+def serial_run(tmp_path_factory):
+    return run_serially(associative_scenario(**GROUPS), tmp_path_factory.mktemp("serial") / "run")
+
+
+def run_on_machines(scenario, path, num_machines=2, size=4, **settings):
+    """A run over a local pool, and every answer that the coordinator got."""
+    answers = []
+    with RunDirectory.create(path, scenario) as directory:
+        pool = LocalPool(scenario, open_facts(scenario), size=size, num_machines=num_machines, **settings)
+        pool.observe = lambda call, message: answers.append((call, pickle.loads(message)))
+        run_on(pool, directory)
+    return RunDirectory.open(path), answers, pool
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_two_machines_give_the_serial_bits(serial_run, seed, tmp_path):
+    directory, answers, _ = run_on_machines(serial_run.scenario, tmp_path / "run", seed=seed)
+    assert difference(serial_run.lane_states(), directory.lane_states()) == []
+    for table in ("edits", "parties", "metrics"):
+        assert directory.table(table).equals(serial_run.table(table)), table
+    sums = [answer.value for _, answer in answers if isinstance(answer.value, GroupSum)]
+    # One sum for each of four groups, lane, layer and round: what the coordinator gets does not grow with cohorts.
+    assert len(sums) == NUM_SUMS
+    assert not [call for call, _ in answers if call.method == "collect"]
+    assert {type(answer.value) for call, answer in answers if call.method == "keep"} == {Held}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_went_with_a_host_is_computed_again(serial_run, seed, tmp_path):
+    directory, answers, _ = run_on_machines(serial_run.scenario, tmp_path / "run", seed=seed, **TROUBLE)
+    assert difference(serial_run.lane_states(), directory.lane_states()) == []
+    for table in ("edits", "parties", "metrics"):
+        assert directory.table(table).equals(serial_run.table(table)), table
+    missing = [answer.value.missing for _, answer in answers if isinstance(answer.value, GroupSum)]
+    assert any(missing)
+
+
+def test_a_groups_cohorts_are_worked_on_by_one_machine(serial_run, tmp_path):
+    _, _, pool = run_on_machines(serial_run.scenario, tmp_path / "run")
+    machines = {}
+    for incarnation, call in pool.started:
+        if call.group is not None:
+            round_number = call.key[1] if call.key[0] == "targets" else None
+            machines.setdefault((round_number, call.group), set()).add(incarnation % 2)
+    at_targets = [found for (round_number, _), found in machines.items() if round_number is not None]
+    assert at_targets
+    assert all(len(found) == 1 for found in at_targets)
+    assert set.union(*at_targets) == {0, 1}
+
+
+def test_one_machine_and_few_groups_leave_the_adding_to_the_coordinator(serial_run, tmp_path):
+    for name, num_machines in (("one", 1), ("three", 3)):
+        directory, answers, _ = run_on_machines(serial_run.scenario, tmp_path / name, num_machines)
+        assert not [call for call, _ in answers if call.method == "keep"]
+        assert difference(serial_run.lane_states(), directory.lane_states()) == []
+
+
+def test_what_is_taken_back_is_added_by_machines_too(tmp_path):
+    """Parties of all four groups take something back in round 3."""
+    scenario = departing_scenario(
+        cluster=GROUPS["cluster"],
+        merge={"methods": ["collabedit"]},
+        stream={"rounds": 3, "retract": [{"round": 3, "parties": [0, 2, 4, 6], "share": 0.5}]},
+    )
+    whole = run_serially(scenario, tmp_path / "serial")
+    directory, answers, _ = run_on_machines(scenario, tmp_path / "run", losses={"keep": 0.1})
+    assert difference(whole.lane_states(), directory.lane_states()) == []
+    assert [call for call, _ in answers if call.method == "keep" and call.arguments[0] == "take_back"]
+
+
+def test_each_machine_may_run_two_groups_ahead():
+    assert look_ahead(16, 1) == 32
+    assert look_ahead(16, 4) == 128
+
+
+def test_two_raylets_give_the_serial_bits(serial_run, tmp_path):
+    """Two nodes of this machine, with an object store each: contributions are kept where they were made."""
+    assert not ray.is_initialized(), "tests with a Ray of their own come first"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 * 2**20})
+    try:
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        cluster.wait_for_nodes()
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        path = tmp_path / "run"
+        changes = {**GROUPS, "cluster": {**GROUPS["cluster"], "hosts": {"min": 2, "max": 2}}}
+        scenario = associative_scenario(**changes)
+        with RunDirectory.create(path, scenario) as directory:
+            runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        found = RunDirectory.open(path)
+        assert difference(serial_run.lane_states(), found.lane_states()) == []
+        kinds = found.table("events", ["kind"])["kind"].to_pylist()
+        # Sums that begin before the second node's host has started are the coordinator's; the others have four groups.
+        assert 0 < kinds.count("add") <= NUM_SUMS
+        assert kinds.count("add") % 4 == 0
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
