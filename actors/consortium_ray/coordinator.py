@@ -33,6 +33,7 @@ from consortium.worker import TargetReport
 from consortium_ray.batches import Batch
 from consortium_ray.dispatcher import Dispatcher
 from consortium_ray.faults import Faults
+from consortium_ray.gauges import Glance
 from consortium_ray.lane_work import Ready, RoundWork, Work, all_done, side_by_side, slips_of_round
 from consortium_ray.messages import Answer, Call, ModelFacts
 from consortium_ray.pool import Answered, Pool
@@ -78,6 +79,7 @@ class Coordinator:
         self.journal = Journal(scenario, lambda: directory.worked_s)  # of the present round
         self.standing = Standing(scenario.conflicts)
         self._round = self._probed = self._num_edited = 0
+        self._bytes_before = self._refused_before = 0  # in rounds before the present one
         self._is_open = False  # the first round has begun
         self._first_round = (directory.committed_round or 0) + 1
         self._told: list[Progress] = []
@@ -95,6 +97,17 @@ class Coordinator:
     def is_done(self) -> bool:
         """The last round is committed."""
         return self._ready is None
+
+    @property
+    def glance(self) -> Glance:
+        """How the run stands now."""
+        return Glance(
+            self._round,
+            self.directory.committed_round or 0,
+            self.dispatcher.num_awaited,
+            self._bytes_before + self.journal.num_bytes,
+            self._refused_before + self.journal.num_refused,
+        )
 
     def step(self, timeout_s: float) -> list[Progress]:
         """Hand out calls, wait a while for what hosts say, and move on; returns what there is to tell since.
@@ -177,6 +190,8 @@ class Coordinator:
 
     def _begin_round(self, number: int) -> None:
         self._round, self._probed, self._num_edited = number, 0, 0
+        self._bytes_before += self.journal.num_bytes
+        self._refused_before += self.journal.num_refused
         self.journal = Journal(self.scenario, lambda: self.directory.worked_s)
         self.dispatcher.begin_round(number, self.journal)
 

@@ -180,6 +180,11 @@ class Dispatcher:
     def _batch_of(self, call: Call | None) -> Batch | None:
         return next((batch for batch in self._batches if call is not None and batch.has(call)), None)
 
+    @property
+    def num_awaited(self) -> int:
+        """Answers that have not been taken yet."""
+        return sum(batch.num_left for batch in self._batches)
+
     def waiting_for(self) -> str:
         """What has not been answered yet, in words."""
         if not self._started and not self._lost:

@@ -5,27 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 import ray
-import torch
 from consortium.errors import ClusterError, ConsortiumError, RunDirectoryError, RunError
 from consortium.facts.edit import FactSet
 from consortium.failures import restarts_coordinator
-from consortium.progress import Progress, ReportProgress
+from consortium.progress import ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from consortium_ray.autoscaling import cluster_config, local_cluster
-from consortium_ray.coordinator import Coordinator
+from consortium_ray.coordinator_actor import CoordinatorActor
 from consortium_ray.node_loss import check_nodes
-from consortium_ray.node_watch import NodeWatch, see, see_nodes_end
+from consortium_ray.node_watch import see_nodes_end
 from consortium_ray.nodes import growth_of_cluster, growth_of_file, present
 from consortium_ray.placement import FIXED, Growth, refuse_what_cannot_be
-from consortium_ray.ray_pool import RayPool, first_line
+from consortium_ray.ray_pool import first_line
 
 #: Longest time that one step waits for hosts before it tells how things stand.
 STEP_S = 0.5
@@ -208,48 +206,3 @@ def _end(coordinator: Any) -> None:
     with suppress(RayError):
         ray.get(coordinator.close.remote(), timeout=CLOSE_S)
     ray.kill(coordinator)
-
-
-class CoordinatorActor:
-    """The coordinator as an actor: a shell that holds the state machine and steps it.
-
-    It is opened by a call of its own, since an error in ``__init__`` would reach the caller as a dead actor.
-    """
-
-    def __init__(self) -> None:
-        self.directory: RunDirectory | None = None
-        self.pool: RayPool | None = None
-        self.watch: NodeWatch | None = None
-        self.coordinator: Coordinator | None = None
-
-    def open(self, scenario: Scenario, path: str, facts: FactSet, growth: Growth) -> None:
-        """Lock the run directory, which lies on this machine, and make ready to start hosts.
-
-        Args:
-            scenario: the scenario as resolved.
-            path: the run directory.
-            facts: all facts.
-            growth: how the cluster can grow.
-        """
-        torch.set_num_threads(scenario.cluster.threads)
-        self.directory = RunDirectory.open(path)
-        self.directory.lock()
-        self.pool = RayPool(scenario, facts, growth)
-        directory = self.directory
-        self.watch = NodeWatch(partial(see, scenario.cluster.host_kinds, self.pool), lambda: directory.worked_s)
-        self.coordinator = Coordinator(scenario, directory, facts, self.pool, self.watch.take)
-
-    def step(self, timeout_s: float) -> tuple[bool, list[Progress]]:
-        """One step; whether the run is done, and what there is to tell."""
-        assert self.coordinator is not None, "open comes first"
-        told = self.coordinator.step(timeout_s)
-        return self.coordinator.is_done, told
-
-    def close(self) -> None:
-        """End the hosts and let go of the run directory."""
-        if self.watch is not None:
-            self.watch.close()
-        if self.pool is not None:
-            self.pool.close()
-        if self.directory is not None:
-            self.directory.close()

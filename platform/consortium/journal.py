@@ -155,6 +155,16 @@ class Journal:
             self._party_bytes[lane][party] += num_bytes
             self._left_out[lane][party] = count
 
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that parties sent in this round, to all lanes."""
+        return sum(int(bytes_P.sum()) for bytes_P in self._party_bytes.values())
+
+    @property
+    def num_refused(self) -> int:
+        """Parties that the lanes' doors kept out of this round."""
+        return len(self._refused)
+
     def wanted(self, lane: str, layer: int, residuals: Mapping[Asked, Residuals]) -> None:
         """Record what a lane's model was wanting of the edits when their targets were optimised."""
         self._residuals.append((lane, layer, residuals))

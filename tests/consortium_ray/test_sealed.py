@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import ray
 from consortium.statistics import Basis, DenseStatistics
 from consortium_ray.messages import Answer
 from consortium_ray.sealed import Sealed, damaged, opened, seal
@@ -51,3 +52,12 @@ def test_the_answer_that_was_sealed_is_not_touched_by_the_damage():
     before = CROSS_VK.copy()
     damaged(seal(Answer(0, STATISTICS, 0.0)))
     np.testing.assert_array_equal(CROSS_VK, before)
+
+
+def test_references_travel_beside_the_pickle():
+    """Ray has to see them, to keep what they point to for as long as somebody may ask for it."""
+    ref, other = ray.ObjectRef.from_random(), ray.ObjectRef.from_random()
+    sealed = seal(Answer(0, {"first": ref, "rest": [other, ref]}, 0.0))
+    assert set(sealed.refs) == {ref, other}
+    assert ref.binary() not in sealed.head
+    assert opened(sealed).value == {"first": ref, "rest": [other, ref]}

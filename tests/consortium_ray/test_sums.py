@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import ray
+from consortium.ledger import verify
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
 from consortium_ray import runtime
@@ -89,6 +90,36 @@ def test_what_is_taken_back_is_added_by_machines_too(tmp_path):
     directory, answers, _ = run_on_machines(scenario, tmp_path / "run", losses={"keep": 0.1})
     assert difference(whole.lane_states(), directory.lane_states()) == []
     assert [call for call, _ in answers if call.method == "keep" and call.arguments[0] == "take_back"]
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_parties_that_are_refused_leave_the_same_bits(seed, tmp_path):
+    """Party 1 is refused in every round: its group is not added, and the lane's round begins again without it."""
+    changes = {**GROUPS, "attacks": [{"kind": "nan", "parties": [1]}], "stream": {"rounds": 3}}
+    scenario = associative_scenario(**changes)
+    whole = run_serially(scenario, tmp_path / "serial")
+    assert {row["refused"] for row in whole.table("parties").to_pylist() if row["party"] == 1} == {"not-finite"}
+    directory, answers, _ = run_on_machines(scenario, tmp_path / "run", seed=seed, **TROUBLE)
+    assert difference(whole.lane_states(), directory.lane_states()) == []
+    for table in ("edits", "parties", "metrics"):
+        assert directory.table(table).equals(whole.table(table)), table
+    assert [call for call, _ in answers if call.method == "add_up"]
+
+
+def test_the_ledger_names_the_host_whose_contribution_was_added(serial_run, tmp_path):
+    directory, answers, _ = run_on_machines(serial_run.scenario, tmp_path / "run", **TROUBLE)
+    assert verify(directory).mistakes == ()
+    entries = directory.table("ledger").to_pylist()
+    kept = {}
+    for call, answer in answers:
+        if call.method == "keep":
+            kept.setdefault((*call.key[1:4], call.cohort), []).append(f"host-{answer.incarnation}")
+    for row in entries:
+        assert row["host"] in kept[row["lane"], row["round"], row["layer"], row["cohort"]]
+    asked = {place: len(hosts) for place, hosts in kept.items()}
+    again = [row for row in entries if row["num_attempts"] > 1]
+    assert again
+    assert max(asked.values()) > 1
 
 
 def test_each_machine_may_run_two_groups_ahead():

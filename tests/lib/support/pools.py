@@ -218,9 +218,12 @@ class LocalPool:
         return kept
 
 
-def run_on(pool: LocalPool, directory: RunDirectory) -> Coordinator:
-    """Step a coordinator over the pool to the end."""
+def run_on(
+    pool: LocalPool, directory: RunDirectory, begun: Callable[[Coordinator], None] = lambda coordinator: None
+) -> Coordinator:
+    """Step a coordinator over the pool to the end; ``begun`` is shown it before its first step."""
     coordinator = Coordinator(pool.scenario, directory, pool.facts, pool)
+    begun(coordinator)
     while not coordinator.is_done:
         coordinator.step(0.0)
     return coordinator

@@ -1,0 +1,67 @@
+"""The coordinator's process: an actor around the state machine, its pool, and those who watch both."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from consortium.facts.edit import FactSet
+from consortium.progress import Progress
+from consortium.records.directory import RunDirectory
+from consortium.scenario.schema import Scenario
+
+from consortium_ray.coordinator import Coordinator
+from consortium_ray.gauges import Gauges
+from consortium_ray.node_watch import NodeWatch, see
+from consortium_ray.placement import Growth
+from consortium_ray.ray_pool import RayPool
+
+
+class CoordinatorActor:
+    """The coordinator as an actor: a shell that holds the state machine and steps it.
+
+    It is opened by a call of its own, since an error in ``__init__`` would reach the caller as a dead actor.
+    """
+
+    def __init__(self) -> None:
+        self.directory: RunDirectory | None = None
+        self.pool: RayPool | None = None
+        self.watch: NodeWatch | None = None
+        self.gauges: Gauges | None = None
+        self.coordinator: Coordinator | None = None
+
+    def open(self, scenario: Scenario, path: str, facts: FactSet, growth: Growth) -> None:
+        """Lock the run directory, which lies on this machine, and make ready to start hosts.
+
+        Args:
+            scenario: the scenario as resolved.
+            path: the run directory.
+            facts: all facts.
+            growth: how the cluster can grow.
+        """
+        torch.set_num_threads(scenario.cluster.threads)
+        self.directory = RunDirectory.open(path)
+        self.directory.lock()
+        self.pool = RayPool(scenario, facts, growth)
+        directory = self.directory
+        self.watch = NodeWatch(partial(see, scenario.cluster.host_kinds, self.pool), lambda: directory.worked_s)
+        self.gauges = Gauges(scenario.name)
+        self.coordinator = Coordinator(scenario, directory, facts, self.pool, self.watch.take)
+
+    def step(self, timeout_s: float) -> tuple[bool, list[Progress]]:
+        """One step; whether the run is done, and what there is to tell."""
+        assert self.coordinator is not None, "open comes first"
+        assert self.pool is not None
+        assert self.gauges is not None
+        told = self.coordinator.step(timeout_s)
+        self.gauges.show(self.coordinator.glance, self.pool.standings(), self.pool.num_wanted)
+        return self.coordinator.is_done, told
+
+    def close(self) -> None:
+        """End the hosts and let go of the run directory."""
+        if self.watch is not None:
+            self.watch.close()
+        if self.pool is not None:
+            self.pool.close()
+        if self.directory is not None:
+            self.directory.close()
