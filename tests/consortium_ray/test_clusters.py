@@ -25,7 +25,7 @@ from consortium_ray.autoscaling import LocalNodes, cluster_config
 from consortium_ray.nodes import growth_of_cluster, growth_of_file
 from consortium_ray.placement import FIXED, NodeType
 from ray.autoscaler import tags
-from support.machines import family, left_of, ray_nodes
+from support.machines import family, left_of, listening, ray_nodes
 from support.scenarios import associative_scenario, difference, run_serially
 
 PATIENCE_S = 600
@@ -117,10 +117,12 @@ def test_ctrl_c_ends_the_whole_cluster(tmp_path):
     scenario = associative_scenario(stream={"rounds": 40}, cluster={"autoscale": SPEC.model_dump(mode="json")})
     with running(scenario, tmp_path, "--autoscale") as process:
         wait_for(process, lambda: committed(tmp_path / "run") >= 1)
-        processes = family(process.pid)
+        processes, addresses = family(process.pid), listening(process.pid)
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    assert len(addresses) >= 5
+    assert all(each.is_loopback for each in addresses), "a port is open to the network"
     assert left_of(processes, 20) == []
     assert RunDirectory.open(tmp_path / "run").status == "interrupted"
 

@@ -3,17 +3,15 @@
 A host takes seconds to start, so runs are few and each shows several things.
 """
 
-import ipaddress
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
-import psutil
 import pytest
 import ray
 from consortium import cli, serial
@@ -21,6 +19,7 @@ from consortium.errors import ClusterError, ModelError, RunDirectoryError, RunEr
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
 from consortium_ray import runtime
+from support.machines import listening
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
 
 HOSTS = {"min": 1, "cpus": 0.1}
@@ -227,21 +226,12 @@ def test_a_run_of_its_own_listens_on_the_loopback_address_alone(tmp_path):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < give_up
             time.sleep(0.1)
-        addresses = _listening(psutil.Process(process.pid))
+        addresses = listening(process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert len(addresses) >= 4  # the driver, Ray's two services and the workers
-    assert {ipaddress.ip_address(each.removeprefix("::ffff:")).is_loopback for each in addresses} == {True}
-
-
-def _listening(root):
-    family = [root, *root.children(recursive=True)]
-    found = []
-    for each in family:
-        with suppress(psutil.NoSuchProcess):
-            found += [at.laddr.ip for at in each.net_connections("inet") if at.status == psutil.CONN_LISTEN]
-    return found
+    assert all(each.is_loopback for each in addresses)
 
 
 def _committed(path):

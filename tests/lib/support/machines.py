@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import consortium_ray  # noqa: F401  (sets how processes authenticate, before Ray is imported)
@@ -45,6 +46,16 @@ def ray_nodes(*workers: dict[str, Any]) -> Iterator[tuple[str, list[RayNode]]]:
 def family(pid: int) -> list[psutil.Process]:
     """All processes that descend from one."""
     found: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    return found
+
+
+def listening(pid: int) -> list[IPv4Address | IPv6Address]:
+    """Addresses on which a process and its descendants listen."""
+    found = []
+    for each in [psutil.Process(pid), *family(pid)]:
+        with suppress(psutil.NoSuchProcess):
+            ports = [at.laddr for at in each.net_connections("inet") if at.status == psutil.CONN_LISTEN]
+            found += [ip_address(port.ip.removeprefix("::ffff:")) for port in ports]
     return found
 
 
