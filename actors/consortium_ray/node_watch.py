@@ -13,10 +13,9 @@ from consortium.records.directory import RunDirectory
 from consortium.records.rows import NodeRow
 from consortium.scenario.cluster_schema import HostsSpec
 from consortium.scenario.schema import Scenario
-from ray.exceptions import RayError
 
 from consortium_ray.elastic import Standing
-from consortium_ray.nodes import present
+from consortium_ray.nodes import UNREACHABLE, present
 from consortium_ray.placement import Node
 
 #: Time between two looks.
@@ -59,7 +58,7 @@ class NodeWatch:
         while not self._ended.is_set():
             try:
                 rows = self._look(self._clock())
-            except (RayError, RuntimeError, OSError):
+            except UNREACHABLE:
                 rows = []  # the cluster cannot be asked just now; the run itself notices what that means
             with self._lock:
                 self._rows += rows

@@ -16,10 +16,13 @@ from ray.autoscaler.sdk import request_resources
 from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.core.generated.autoscaler_pb2 import NodeStatus  # type: ignore[attr-defined]
+from ray.exceptions import RayError
 from ray.experimental.internal_kv import _internal_kv_get
 
 from consortium_ray.placement import FIXED, Growth, Node, NodeType
 
+#: What is raised while the cluster cannot be asked, for a moment or for ever.
+UNREACHABLE = (RayError, RuntimeError, OSError)
 #: Where Ray's autoscaler writes how it stands.
 _STATUS_KEY = b"__autoscaling_status"
 #: Where Ray's cluster launcher leaves the cluster's file on the head.

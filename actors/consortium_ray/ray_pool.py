@@ -21,7 +21,7 @@ from consortium_ray.elastic import Standing, to_park, to_start
 from consortium_ray.host import Host
 from consortium_ray.messages import NO_TROUBLE, Call, Trouble
 from consortium_ray.node_loss import expendable
-from consortium_ray.nodes import present, tell_demand
+from consortium_ray.nodes import UNREACHABLE, present, tell_demand
 from consortium_ray.placement import Growth, Node, Room, allot, at_most, needs_of, table
 from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, ReplacePolicy, Started
 from consortium_ray.sealed import opened
@@ -81,7 +81,10 @@ class RayPool:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_S
-        nodes = present()
+        try:
+            nodes = present()
+        except UNREACHABLE:
+            return  # asked again soon; if the cluster is gone for good, this process ends with it
         useful = min(num_hosts, self._scenario.num_cohorts)
         targets = allot(self._kinds, useful, at_most(nodes, self._growth))
         self.num_wanted = sum(targets)
