@@ -81,10 +81,10 @@ class RoundWork:
         """One round of one lane; begun again, as often as parties are refused, without them."""
         lane.begin(self.round)
         self._started[lane.name] = self._weights(lane)
-        self.journal.begun(lane.name, lane.absent)
+        self.journal.begun(lane.name, lane.absent, lane.absent_before)
         while refusals := (yield from self._attempt(lane)):
             lane.begin_again(each.party for each in refusals)
-            self.journal.begun(lane.name, lane.absent, self.round, refusals)
+            self.journal.begun(lane.name, lane.absent, lane.absent_before, self.round, refusals)
 
     def _attempt(self, lane: Lane) -> Generator[Ready, None, list[Refusal]]:
         """Targets, statistics and merges of a lane, up to the first step at which parties are refused."""

@@ -76,6 +76,7 @@ class Journal:
         self._lost_calls: Counter[Hashable] = Counter()
         self._dropped: Counter[Hashable] = Counter()
         self._refused: dict[tuple[str, int], str] = {}
+        self._absent_before: dict[str, Mapping[int, frozenset[int]]] = {}
         self._largest_norm: dict[str, float] = {}
 
     def _zeros(self) -> Counts:
@@ -121,9 +122,17 @@ class Journal:
         seconds = time.monotonic() - start
         self.event(kind, round_number, lanes=lanes, layer=layer, seconds=seconds, detail=remark.detail)
 
-    def begun(self, lane: str, absent: Iterable[int], round_number: int = 0, refusals: Sequence[Refusal] = ()) -> None:
+    def begun(
+        self,
+        lane: str,
+        absent: Iterable[int],
+        before: Mapping[int, frozenset[int]],
+        round_number: int = 0,
+        refusals: Sequence[Refusal] = (),
+    ) -> None:
         """Record that a lane's round begins without some parties; once more, where it was begun with some refused.
 
+        ``before`` maps earlier rounds to the parties that were out in them.
         What was sent and wanted before is forgotten, since nothing of it was merged; the time it took is not.
         """
         for each in refusals:
@@ -133,6 +142,7 @@ class Journal:
             )
         for party in absent:
             self._refused.setdefault((lane, party), "quarantined")
+        self._absent_before[lane] = before
         self._party_bytes.pop(lane, None)
         self._residuals = [each for each in self._residuals if each[0] != lane]
         self._merged = [each for each in self._merged if each[1] != lane]
@@ -200,8 +210,9 @@ class Journal:
         """
         lanes = [spec.lane for spec in self.scenario.merge.methods] if round_number else []
         sent = {lane: (self._party_bytes[lane], self._left_out[lane]) for lane in lanes}
+        out = self._refused, self._absent_before
         edits = partial(self._edit_rows, round_number, stream, facts, self._verdicts)
-        parties = partial(self._party_rows, round_number, stream, sent, _num_withdrawn(self._verdicts), self._refused)
+        parties = partial(self._party_rows, round_number, stream, sent, _num_withdrawn(self._verdicts), *out)
         course = stream.course if round_number else None
         rows = Rows(
             rounds=[self._round_row(round_number, lane, stream, distances[lane]) for lane in lanes],
@@ -233,7 +244,9 @@ class Journal:
             num_edits=stream.num_requests(round_number) - withdrawn.total() - sum(asked),
             num_refused=len(out),
             largest_norm=self._largest_norm.get(lane),
-            num_retracted=num_taken_back(stream, round_number, stream.departures.parties(round_number)),
+            num_retracted=num_taken_back(
+                stream, round_number, stream.departures.parties(round_number), self._absent_before.get(lane)
+            ),
             bytes_sent=int(self._party_bytes[lane].sum()),
             **{f"{phase}_s": self._seconds[lane, phase] for phase in PHASES},
             weights_distance=found.weights_distance,
@@ -250,13 +263,14 @@ class Journal:
         sent: Mapping[str, tuple[Counts, Counts]],
         withdrawn: Mapping[int, int],
         refused: Mapping[tuple[str, int], str],
+        absent_before: Mapping[str, Mapping[int, frozenset[int]]],
     ) -> Iterator[PartyRow]:
         """Lane after lane; ``sent`` gives each lane's bytes and numbers of edits left out, by party."""
         size, looking = self.scenario.cluster.cohort_size, self.scenario.lanes_that_leave_out
         for lane, (bytes_P, left_out_P) in sent.items():
             for party in range(self.scenario.parties.count):
                 asked = stream.num_requests(round_number, range(party, party + 1))
-                gone = num_taken_back(stream, round_number, [party])
+                gone = num_taken_back(stream, round_number, [party], absent_before.get(lane))
                 if asked or gone:
                     left_out = int(left_out_P[party]) if lane in looking else None
                     reason = refused.get((lane, party))

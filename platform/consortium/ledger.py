@@ -15,7 +15,6 @@ from pathlib import Path
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.admission.quarantine import settled_without
-from consortium.agreement.accepted import Accepted
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.standing import Standing
 from consortium.private import PrivateEdits
@@ -146,8 +145,9 @@ def _unlike_the_scenario(directory: RunDirectory, entries: Sequence[LedgerRow]) 
         if scenario.settles:
             settled = standing.settle(number, [private.slips(number, each) for each in range(scenario.num_cohorts)])
         for spec in scenario.merge.methods:
-            present = settled_without(scenario, settled, refused.get((number, spec.lane), frozenset()))
-            for kind, receipt in _receipts(scenario, private, present, number):
+            out = {earlier: refused.get((earlier, spec.lane), frozenset()) for earlier in range(1, number + 1)}
+            present = settled_without(scenario, settled, out[number])
+            for kind, receipt in _receipts(scenario, private, present, number, out):
                 expected[kind, number, spec.lane, receipt.cohort] = receipt
     for entry in entries:
         place = entry.kind, entry.round, entry.lane, entry.cohort
@@ -157,14 +157,20 @@ def _unlike_the_scenario(directory: RunDirectory, entries: Sequence[LedgerRow]) 
 
 
 def _receipts(
-    scenario: Scenario, private: PrivateEdits, settled: Sequence[Settled], number: int
+    scenario: Scenario,
+    private: PrivateEdits,
+    settled: Sequence[Settled],
+    number: int,
+    out: Mapping[int, frozenset[int]],
 ) -> Iterator[tuple[str, Receipt]]:
-    """What every cohort must have in a round's merges, and what it must take back before them."""
+    """What every cohort must have in a round's merges, and what it must take back before them.
+
+    ``out`` maps rounds to the parties that the lane refused in them.
+    """
     for cohort, verdicts in enumerate(settled):
         yield "merge", receipt_of(cohort, private.accepted(number, cohort, verdicts))
     for cohort in cohorts_taking_back(scenario, private.stream, number):
-        requests = (each for party in scenario.cohort(cohort) for each in private.stream.taken_back(number, party))
-        yield "retract", receipt_of(cohort, (Accepted(request, 1.0) for request in requests))
+        yield "retract", receipt_of(cohort, private.taken_back(number, cohort, out))
 
 
 def _named(place: Place) -> str:

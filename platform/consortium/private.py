@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -73,6 +73,14 @@ class PrivateEdits:
     def accepted(self, round_number: int, cohort: int, settled: Settled) -> list[Accepted]:
         """What of a cohort's round goes into the merge, party after party."""
         return self._own(round_number, cohort, settled).accepted
+
+    def taken_back(self, round_number: int, cohort: int, absent: Mapping[int, frozenset[int]]) -> list[Accepted]:
+        """What of earlier rounds a cohort's parties take back in a round, party after party.
+
+        ``absent`` maps earlier rounds to the parties that were out in them: what these asked for was not merged.
+        """
+        gone = (each for party in self.scenario.cohort(cohort) for each in self.stream.taken_back(round_number, party))
+        return [Accepted(each, 1.0) for each in gone if each.party not in absent.get(each.round, ())]
 
     def edits(self, round_number: int, cohort: int, settled: Settled = UNSETTLED) -> list[Edit]:
         """The edits of :meth:`accepted`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from consortium.rounds import is_evaluated
 from consortium.scenario.schema import Scenario
@@ -17,9 +17,17 @@ def cohorts_taking_back(scenario: Scenario, stream: Stream, round_number: int) -
     return sorted({party // size for party in stream.departures.parties(round_number)})
 
 
-def num_taken_back(stream: Stream, round_number: int, parties: Sequence[int]) -> int:
-    """Edits that some parties take back in a round."""
-    return sum(len(stream.departures.places(round_number, party)) for party in parties)
+def num_taken_back(
+    stream: Stream, round_number: int, parties: Sequence[int], absent: Mapping[int, frozenset[int]] | None = None
+) -> int:
+    """Edits that some parties take back in a round.
+
+    ``absent`` maps earlier rounds to the parties that were out in them: what these asked for was not merged, and there
+    is nothing to take back.
+    """
+    out = absent or {}
+    places = ((party, earlier) for party in parties for earlier, _ in stream.departures.places(round_number, party))
+    return sum(party not in out.get(earlier, ()) for party, earlier in places)
 
 
 def retracted_requests(scenario: Scenario, stream: Stream, now: int, parties: range) -> list[tuple[str, int, Request]]:

@@ -141,10 +141,10 @@ class _Run:
     def _edit(self, lane: Lane, round_number: int) -> None:
         """One round of one lane; begun again, as often as parties are refused, without them."""
         lane.begin(round_number)
-        self.journal.begun(lane.name, lane.absent)
+        self.journal.begun(lane.name, lane.absent, lane.absent_before)
         while refusals := self._attempt(lane, round_number):
             lane.begin_again(each.party for each in refusals)
-            self.journal.begun(lane.name, lane.absent, round_number, refusals)
+            self.journal.begun(lane.name, lane.absent, lane.absent_before, round_number, refusals)
 
     def _attempt(self, lane: Lane, round_number: int) -> list[Refusal]:
         """The round of a lane, up to the first step at which parties are refused; sums run over cohorts in order."""

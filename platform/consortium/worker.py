@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from consortium.admission.door import Refusal
 from consortium.admission.entrance import Entrance
 from consortium.admission.yardstick import Yardstick, yardsticks
-from consortium.agreement.accepted import Accepted
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.agreement.weighing import weighed
@@ -417,8 +416,7 @@ class CohortWorker:
             shares[party] = PartyShare(basis, keys_KE, residuals_VE, form, *generators)
         sent = dict(zip(shares, self.methods[lane].contribute(list(shares.values()), None), strict=True))
         num_bytes = [sent[party].nbytes if party in sent else 0 for party in self.scenario.cohort(cohort)]
-        gone = (each for party in self.scenario.cohort(cohort) for each in self.stream.taken_back(round_number, party))
-        receipt = receipt_of(cohort, (Accepted(request, 1.0) for request in gone))
+        receipt = receipt_of(cohort, self.private.taken_back(round_number, cohort, absent or {}))
         return Collected(sum_in_order(sent.values()), tuple(num_bytes), (0,) * len(num_bytes), receipt)
 
     def _pieces_taken_back(

@@ -1,7 +1,7 @@
 """Whole runs with parties that are refused: bit for bit what they are without what these parties asked for."""
 
 import pytest
-from consortium import serial
+from consortium import ledger, serial
 from consortium.admission.entrance import Entrance
 from consortium.attacks import roles
 from consortium.records.directory import RunDirectory
@@ -190,6 +190,15 @@ def test_a_refused_party_that_leaves_takes_back_what_was_merged_alone(tmp_path):
         other = absent.lane_states()[lane]
         for layer, weight in state.weights.items():
             assert abs(weight - other.weights[layer]).max() <= 1e-6
+    assert ledger.verify(left) == ()
+    per_round = leaving.parties.edits_per_round
+    back = [row for row in left.table("ledger").to_pylist() if row["kind"] == "retract"]
+    assert {row["num_edits"] for row in back} == {per_round}, (
+        "what was refused in round 1 is not there to be taken back"
+    )
+    for table in ("rounds", "parties"):
+        counts = [row["num_retracted"] for row in left.table(table).to_pylist() if row["round"] == 3]
+        assert set(counts) - {0} == {per_round}, table
 
 
 def test_honest_runs_are_not_judged_by_who_attacks_elsewhere(tmp_path):
