@@ -79,7 +79,7 @@ class Coordinator:
         self.journal = Journal(scenario, lambda: directory.worked_s)  # of the present round
         self.standing = Standing(scenario.conflicts)
         self._round = self._probed = self._num_edited = 0
-        self._bytes_before = self._refused_before = 0  # in rounds before the present one
+        self._ended, self._has_ended = (0, 0), False  # bytes and refusals in rounds that ended; whether this one has
         self._is_open = False  # the first round has begun
         self._first_round = (directory.committed_round or 0) + 1
         self._told: list[Progress] = []
@@ -101,13 +101,11 @@ class Coordinator:
     @property
     def glance(self) -> Glance:
         """How the run stands now."""
-        return Glance(
-            self._round,
-            self.directory.committed_round or 0,
-            self.dispatcher.num_awaited,
-            self._bytes_before + self.journal.num_bytes,
-            self._refused_before + self.journal.num_refused,
-        )
+        num_bytes, num_refused = self._ended
+        if not self._has_ended:
+            num_bytes, num_refused = num_bytes + self.journal.num_bytes, num_refused + self.journal.num_refused
+        committed = self.directory.committed_round or 0
+        return Glance(self._round, committed, self.dispatcher.num_awaited, num_bytes, num_refused)
 
     def step(self, timeout_s: float) -> list[Progress]:
         """Hand out calls, wait a while for what hosts say, and move on; returns what there is to tell since.
@@ -190,8 +188,7 @@ class Coordinator:
 
     def _begin_round(self, number: int) -> None:
         self._round, self._probed, self._num_edited = number, 0, 0
-        self._bytes_before += self.journal.num_bytes
-        self._refused_before += self.journal.num_refused
+        self._has_ended = False
         self.journal = Journal(self.scenario, lambda: self.directory.worked_s)
         self.dispatcher.begin_round(number, self.journal)
 
@@ -294,6 +291,9 @@ class Coordinator:
     def _end_round(self, lanes: Sequence[Lane]) -> _Done:
         """The round's work is done; what is to be written of it does not change any more."""
         self.journal.event("commit", self._round)
+        num_bytes, num_refused = self._ended
+        self._ended = num_bytes + self.journal.num_bytes, num_refused + self.journal.num_refused
+        self._has_ended = True
         return _Done(self._round, self.journal, [lane.state(self._round) for lane in lanes])
 
     def _at_merge(self, lane: str, layer: int) -> None:
