@@ -188,6 +188,6 @@ class Dispatcher:
     def waiting_for(self) -> str:
         """What has not been answered yet, in words."""
         if not self._started and not self._lost:
-            return "hosts to start"
+            return "a node with room for a host" if self._pool.awaits_room() else "hosts to start"
         left = Counter(chain.from_iterable([batch.phase] * batch.num_left for batch in self._batches))
         return ", ".join(f"{number} x {phase}" for phase, number in left.items())

@@ -102,6 +102,10 @@ class Pool(Protocol):
         """A reference to an array or a history, for use in calls."""
         ...
 
+    def awaits_room(self) -> bool:
+        """Whether hosts are wanted, none is there, and none is starting: no node has room for one yet."""
+        ...
+
     def want(self, num_hosts: int) -> None:
         """Say how many hosts would find something to do; the pool grows or shrinks towards that when it sees fit."""
         ...

@@ -96,6 +96,10 @@ class RayPool:
         self._tell(targets)
         self._see_that_there_is_room(targets, nodes)
 
+    def awaits_room(self) -> bool:
+        """Whether hosts are wanted, none is there, and none is starting: no node has room for one yet."""
+        return not self._members
+
     def standings(self) -> list[Standing]:
         """How each host stands; may be asked from another thread."""
         now = time.monotonic()

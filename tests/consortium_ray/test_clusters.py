@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 import ray.autoscaler
 from consortium.errors import ClusterError, RunDirectoryError
+from consortium.ledger import verify
 from consortium.records.directory import RunDirectory
 from consortium.scenario.cluster_schema import AutoscaleSpec
 from consortium_ray import autoscaling, nodes, runtime
@@ -94,6 +95,21 @@ def test_kinds_of_hosts_on_three_nodes_of_which_one_dies_in_the_middle_of_a_roun
     assert len({row["node"] for row in rows if row["hosts"]}) >= 2
     lost = [row for row in directory.table("events").to_pylist() if row["kind"] == "host-lost"]
     assert len(lost) >= 2
+
+
+def test_hosts_of_two_nodes_add_group_by_group_where_they_are(tmp_path):
+    """Seven cohorts in four groups: contributions are kept in the object store of the node that made them."""
+    cluster = {"cohort_size": 1, "group_size": 2, "hosts": {"min": 2, "max": 2}}
+    scenario = associative_scenario(stream={"rounds": 3}, merge={"methods": ["collabedit", "ties"]}, cluster=cluster)
+    workers = ({"num_cpus": 1}, {"num_cpus": 1})
+    with ray_nodes(*workers) as (address, _), running(scenario, tmp_path, "--address", address) as process:
+        directory = finished(process, tmp_path)
+    has_serial_bits(directory, tmp_path)
+    kinds = directory.table("events", ["kind"])["kind"].to_pylist()
+    # Sums that begin before the second node's host has started are the coordinator's; the others have four groups.
+    assert 0 < kinds.count("add") <= 4 * 2 * 3 * 3
+    assert kinds.count("add") % 4 == 0
+    assert verify(directory) == ()
 
 
 def test_a_cluster_that_grows_with_the_run_and_shrinks_after_it(tmp_path):

@@ -406,9 +406,14 @@ class TestProgress:
 
 def test_before_any_host_is_there_hosts_are_awaited(tmp_path):
     scenario = associative_scenario()
-    nobody = SimpleNamespace(idle=list, wait=lambda timeout_s: [], want=lambda num_hosts: None)
+    nobody = SimpleNamespace(
+        idle=list, wait=lambda timeout_s: [], want=lambda num_hosts: None, awaits_room=lambda: bool(no_room)
+    )
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
+        no_room = True
         coordinator = Coordinator(scenario, directory, open_facts(scenario), nobody)
+        assert coordinator.step(0.0)[-1].waiting_for == "a node with room for a host"
+        no_room = False
         assert coordinator.step(0.0)[-1].waiting_for == "hosts to start"
 
 

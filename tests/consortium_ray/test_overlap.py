@@ -79,6 +79,7 @@ def test_what_can_wait_is_served_last_and_not_at_all_while_only_the_urgent_is_as
     pool = SimpleNamespace(
         idle=lambda: [host for host in (0, 1, 2) if host not in dict(started)],
         can_lose_node=lambda host: False,
+        machines=lambda: dict.fromkeys((0, 1, 2), "here"),
         start=lambda host, call, trouble: started.append((host, call.key)),
     )
     journal = Journal(associative_scenario())

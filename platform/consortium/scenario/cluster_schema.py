@@ -59,8 +59,9 @@ class AutoscaleSpec(Spec):
     """A cluster on this machine that grows and shrinks: each of its nodes is a Ray node of its own, with processes."""
 
     max_nodes: Positive = Field(2, description="nodes at most, the one that the run is started on left out")
-    node_cpus: Annotated[float, Field(ge=0.0)] = Field(1, description="CPUs that a node says it has")
-    node_gpus: Annotated[float, Field(ge=0.0)] = Field(0, description="GPUs that a node says it has")
+    # Whole numbers: Ray's autoscaler takes no node type with a share of one.
+    node_cpus: Annotated[int, Field(ge=0)] = Field(1, description="CPUs that a node says it has")
+    node_gpus: Annotated[int, Field(ge=0)] = Field(0, description="GPUs that a node says it has")
     idle_s: Annotated[float, Field(gt=0.0)] = Field(5.0, description="a node without a host for so many seconds ends")
     watch_s: Annotated[float, Field(ge=0.0)] = Field(
         30.0, description="after the last round, the run looks for so many seconds at most how its nodes end; 0: not"

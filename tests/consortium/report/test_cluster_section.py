@@ -38,7 +38,10 @@ def test_what_was_seen_after_the_last_commit_is_added_and_shown(finished):
 
 
 def test_rows_of_another_round_are_not_added(finished):
-    with RunDirectory.open(finished) as directory, pytest.raises(AssertionError, match="a row of nodes is not of round"):
+    with (
+        RunDirectory.open(finished) as directory,
+        pytest.raises(AssertionError, match="row of nodes is not of round"),
+    ):
         directory.add_nodes([replace(row(1), round=5)])
 
 

@@ -105,6 +105,9 @@ class LocalPool:
         self._events.append(Started(self._next_incarnation))
         self._next_incarnation += 1
 
+    def awaits_room(self) -> bool:
+        return False
+
     def want(self, num_hosts: int) -> None:
         self.wanted.append(num_hosts)
         if not (self.moving and self._happens(self.moving)):
