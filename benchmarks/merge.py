@@ -34,12 +34,13 @@ PARTIES = (10, 1000)
 Form = Literal["dense", "factored"]
 FORMS: tuple[Form, ...] = ("factored", "dense")
 
-_EDITS = 10
+#: Edits of a party.
+EDITS = 10
 #: Columns of the prior beside its diagonal.
 _PRIOR_COLUMNS = 64
 #: Rows of a typical product at most; larger ones are no faster.
 _PRODUCT_WIDTH = 2048
-_BASIS = Basis("benchmark", 1, 0)
+BASIS = Basis("benchmark", 1, 0)
 
 
 def records(bench: Workbench) -> Iterator[Record]:
@@ -57,7 +58,7 @@ def case(problem: Problem) -> Case:
     width = min(key_width, _PRODUCT_WIDTH)
     dense_bytes = 8 * (key_width**2 + key_width * value_width)
     is_dense = problem.form == "dense"
-    drawn_bytes = 8 * parties * _EDITS * (key_width + value_width)
+    drawn_bytes = 8 * parties * EDITS * (key_width + value_width)
     return Case(
         label=f"K = {key_width}, {parties} parties, {problem.form}",
         unit="party",
@@ -72,7 +73,7 @@ def case(problem: Problem) -> Case:
             "dtype": "float64",
             "key_width": key_width,
             "value_width": value_width,
-            "edits_per_party": _EDITS,
+            "edits_per_party": EDITS,
         },
         is_whole=True,
         has_fixed_part=True,
@@ -126,22 +127,23 @@ class Problem:
     def edits(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """keys_KE and residuals_VE of each party."""
         generator = torch_generator(0, "benchmark-edits", self.key_width)
-        shapes = (self.key_width, _EDITS), (self.value_width, _EDITS)
+        shapes = (self.key_width, EDITS), (self.value_width, EDITS)
         return [(draw(shapes[0], generator), draw(shapes[1], generator)) for _ in range(self.num_parties)]
 
     def ours(self, num_parties: int) -> Merged:
         """Our way, for the first so many parties."""
         method, total, num_bytes = CollabEdit(), RunningSum(), 0
         for party in range(num_parties):
-            (contribution,) = method.contribute([self._share(party)], None)
+            (contribution,) = method.contribute([self.share(party)], None)
             num_bytes += contribution.nbytes
             total.add(contribution)
         solver = PriorSolver(self.prior_KK, device=self.device)
         return Merged(method.merge(total.total(), solver).cpu(), num_bytes)
 
-    def _share(self, party: int) -> PartyShare:
+    def share(self, party: int) -> PartyShare:
+        """A party's keys and residuals, with a generator of its own to hide them."""
         keys_KE, residuals_VE = self.edits[party]
-        return PartyShare(_BASIS, keys_KE, residuals_VE, self.form, torch_generator(0, "benchmark-rotation", party))
+        return PartyShare(BASIS, keys_KE, residuals_VE, self.form, torch_generator(0, "benchmark-rotation", party))
 
     def naive(self, num_parties: int) -> torch.Tensor:
         """The naive way, for the first so many parties; their matrices are made one by one."""

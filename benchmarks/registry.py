@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, str] = {
     "keys": "keys and residuals, layer after layer; --sizes: numbers of edits",
     "prior": "sums of k·kᵀ over ordinary text; --sizes: numbers of tokens",
     "merge": "statistics, sums and solving; --sizes: key widths; --parties: numbers of parties",
+    "robust": "the door, and merges that bear bad parties; --sizes: key widths; --parties: numbers of parties",
     "evaluation": "scores of probes; --sizes: numbers of edits that are probed",
     "round": "targets, keys, merge and evaluation of a whole round; --sizes: numbers of edits",
     "startup": "from `consortium run` to the first unit of work, by stage",

@@ -1,0 +1,142 @@
+"""What robustness costs: the door for each message, and merges that bear bad parties beside plain CollabEdit.
+
+Nothing naive compares; CollabEdit's own case is what the other merges are to be held against. Every merge begins with
+the parties' keys and residuals and ends with Δ, each message clipped or put into its group on the way. Numbers are
+drawn; what they are does not change the time, but for `geometric_median`, whose iteration stops when it moves no more.
+
+Shapes: K key width, V value width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from consortium.admission.door import Door
+from consortium.admission.yardstick import Yardstick
+from consortium.merging.method import Contribution, RunningSum
+from consortium.merging.norm_bound import NormBound
+from consortium.merging.registry import create
+from consortium.merging.solver import PriorSolver
+
+from benchmarks.harness.case import Case, Product, relative_difference
+from benchmarks.harness.measure import measure
+from benchmarks.harness.record import Record
+from benchmarks.harness.workbench import Workbench
+from benchmarks.merge import BASIS, EDITS, FORMS, Problem
+
+_KEY_WIDTH = 1024
+_NUM_PARTIES = 180
+_GROUPS = {"groups": 9}
+METHODS: dict[str, dict[str, int]] = {
+    "collabedit": {},
+    "norm_bound": {},
+    "trimmed_mean": _GROUPS,
+    "median_of_means": _GROUPS,
+    "geometric_median": _GROUPS,
+}
+#: Far above the size of what is drawn: a message within bounds costs the door most, as every check is made.
+_MAX_NORM = 1e6
+
+
+def records(bench: Workbench) -> Iterator[Record]:
+    """For each key width and number of parties: the door for each form of message, and every method."""
+    for key_width in bench.options.sizes or (_KEY_WIDTH,):
+        for num_parties in bench.options.parties or (_NUM_PARTIES,):
+            problem = {form: Problem(key_width, num_parties, form, bench.device) for form in FORMS}
+            works = [Judging(problem[form]) for form in FORMS] + [
+                Merging(problem["factored"], name) for name in METHODS
+            ]
+            for work in works:
+                yield measure("robust", case(work), bench.options.budget, bench.tell)
+
+
+def case(work: Judging | Merging) -> Case:
+    """Messages judged at the door, or one layer merged."""
+    problem = work.problem
+    width = problem.key_width
+    return Case(
+        label=f"K = {width}, {problem.num_parties} parties: {work.label}",
+        unit="party",
+        items=problem.num_parties,
+        ours=work.done,
+        naive=None,
+        difference=relative_difference,
+        product=Product(width, width, width, torch.float64, problem.device),
+        prepare=work.prepare,
+        parameters={
+            "model": "drawn numbers",
+            "dtype": "float64",
+            "key_width": width,
+            "value_width": problem.value_width,
+            "edits_per_party": EDITS,
+        },
+    )
+
+
+def _yardstick(problem: Problem) -> Yardstick:
+    """Measures of a layer whose keys are as long as those that are drawn."""
+    key_width, value_width = problem.key_width, problem.value_width
+    return Yardstick((value_width, key_width), math.sqrt(key_width), math.sqrt(key_width * value_width))
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The door, and a message of each party.
+
+    Attributes:
+        problem: the parties, and the form of their messages.
+    """
+
+    problem: Problem
+
+    @property
+    def label(self) -> str:
+        """In words."""
+        return f"door, {self.problem.form} messages"
+
+    @cached_property
+    def messages(self) -> list[Contribution]:
+        """Message after message."""
+        shares = [self.problem.share(party) for party in range(self.problem.num_parties)]
+        return list(create("collabedit", {}).contribute(shares, None))
+
+    def prepare(self) -> object:
+        """Making messages is not the door's work."""
+        return self.messages
+
+    def done(self, count: int) -> torch.Tensor:
+        """Sizes of the first so many messages, judged one by one."""
+        door = Door(BASIS, _yardstick(self.problem), _MAX_NORM, EDITS)
+        found = [door.judge([(party, message)]) for party, message in enumerate(self.messages[:count])]
+        assert not any(each.refusals for each in found), "an honest message was refused"
+        return torch.tensor([each.largest_norm for each in found])
+
+
+@dataclass(frozen=True)
+class Merging:
+    """A merge method, and the keys and residuals of parties.
+
+    Attributes:
+        problem: the parties and the prior.
+        label: the method's name.
+    """
+
+    problem: Problem
+    label: str
+
+    def prepare(self) -> object:
+        """Drawing numbers is not the merge's work."""
+        return self.problem.prior_KK, self.problem.edits
+
+    def done(self, count: int) -> torch.Tensor:
+        """Δ of the first so many parties."""
+        method, total = create(self.label, METHODS[self.label]), RunningSum()
+        yardstick = _yardstick(self.problem)
+        for party in range(count):
+            (message,) = method.contribute([self.problem.share(party)], None)
+            total.add(method.clipped(message, yardstick) if isinstance(method, NormBound) else message)
+        return method.merge(total.total(), PriorSolver(self.problem.prior_KK, device=self.problem.device)).cpu()
