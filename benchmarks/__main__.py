@@ -66,7 +66,11 @@ def build_parser() -> argparse.ArgumentParser:
     add("--contexts", type=_count, default=6, help="texts before an edit's prompt (default: %(default)s)")
     add("--sizes", type=_numbers, metavar="N,N…", help="sizes of the one benchmark that is named")
     add("--parties", type=_numbers, metavar="N,N…", help="numbers of parties, for merge and robust")
-    add("--axis", choices=("parties", "edits", "hosts"), help="what scale changes from run to run (default: each)")
+    add(
+        "--axis",
+        choices=("parties", "edits", "hosts", "language"),
+        help="what scale changes from run to run (default: each)",
+    )
     add("--set", dest="scale_changes", action="append", default=[], metavar="KEY=VALUE", help="overrides, for scale")
     add("--seconds", type=_positive, default=60.0, help="time for a case (default: %(default)s)")
     add("--repeats", type=_count, default=3, help="repetitions of a case at most (default: %(default)s)")

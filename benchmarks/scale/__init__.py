@@ -2,9 +2,8 @@
 
 Each run is a shipped stress scenario with one number changed. Measured are wall and processor time, the greatest
 resident sets of the coordinator and of each host, and that of all processes together (:mod:`benchmarks.scale.watch`);
-how they grow is fitted over the newest record of each size (:mod:`benchmarks.scale.growth`). Nothing naive compares,
-and the model is the associative one: what is measured is the runtime and what it keeps of parties, not a language
-model.
+how they grow is fitted over the newest record of each size (:mod:`benchmarks.scale.growth`). Nothing naive compares.
+On all axes but one the model is the associative one: what is measured is the runtime and what it keeps of parties.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,39 +22,18 @@ from consortium.report.overhead import run_time
 
 from benchmarks.harness.record import Record, Span, origin
 from benchmarks.harness.workbench import Workbench
+from benchmarks.scale.axes import AXES, Axis
 from benchmarks.scale.watch import Watched, watch
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LONGEST_S = 7200.0
 
 
-@dataclass(frozen=True)
-class Axis:
-    """What is changed from run to run.
-
-    Attributes:
-        scenario: the shipped scenario.
-        sizes: the numbers that it gets.
-        changes: its keys, each with the number in the place of ``{}``.
-    """
-
-    scenario: str
-    sizes: tuple[int, ...]
-    changes: tuple[str, ...]
-
-
-AXES = {
-    "parties": Axis("stress/ten-thousand-parties", (100, 1000, 10000), ("parties.count={}",)),
-    "edits": Axis("stress/many-edits", (50, 500, 5000), ("parties.edits_per_round={}",)),
-    "hosts": Axis("stress/many-hosts", (1, 2, 4, 8), ("cluster.hosts={{min: {0}, max: {0}, cpus: 0.125}}",)),
-}
-
-
 def records(bench: Workbench) -> Iterator[Record]:
     """A record for each size of each axis that is asked for.
 
     Raises:
-        InputError: sizes without an axis, for they would be those of all three.
+        InputError: sizes without an axis, for they would be those of every axis.
     """
     options = bench.options
     if options.sizes is not None and options.axis is None:
@@ -104,7 +81,7 @@ def _record(name: str, size: int, axis: Axis, seen: Watched, directory: RunDirec
         },
         memory=_memory(seen),
         parameters={
-            "model": "associative",
+            "model": scenario.model.name,
             "dtype": scenario.model.dtype,
             "scenario": axis.scenario,
             "axis": name,

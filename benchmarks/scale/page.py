@@ -12,6 +12,7 @@ from matplotlib import rc_context
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from benchmarks.harness.record import Record, newest
+from benchmarks.scale.axes import AXES
 from benchmarks.scale.growth import growth_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
@@ -100,18 +101,16 @@ def with_results(text: str, records: Iterable[Record]) -> str:
 
 def _section(axis: str, group: Sequence[Record]) -> str:
     machine, scenario = group[-1].machine, group[-1].parameters["scenario"]
-    head = (axis, *_COLUMNS) if axis not in _COLUMNS else tuple(_COLUMNS)
-    rows = [
-        ([f"{record.parameters['size']:,}"] if axis not in _COLUMNS else [])
-        + [show(record) for show in _COLUMNS.values()]
-        for record in group
-    ]
+    counted = AXES[axis].counted
+    columns = {name: show for name, show in _COLUMNS.items() if name != counted}
+    head = (counted, *columns)
+    rows = [[f"{record.parameters['size']:,}", *(show(record) for show in columns.values())] for record in group]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
     fits = "\n".join(f"| {name} | {growth} |" for name, growth in growths(group).items())
     where = f"{machine.get('cpu')}, {machine.get('cores')} cores; {', '.join(sorted({r.time[:10] for r in group}))}."
-    grown = f"\n\n| grows with the number of {axis} | exponent |\n| --- | --- |\n{fits}" if fits else ""
-    picture = f"![Memory and time over the number of {axis}](scale-{axis}.svg)"
-    return f"### More {axis}: `{scenario}`\n\n{where}\n\n{table}{grown}\n\n{picture}"
+    grown = f"\n\n| grows with the number of {counted} | exponent |\n| --- | --- |\n{fits}" if fits else ""
+    picture = f"![Memory and time over the number of {counted}](scale-{axis}.svg)"
+    return f"### {AXES[axis].title}: `{scenario}`\n\n{where}\n\n{table}{grown}\n\n{picture}"
 
 
 def picture(axis: str, group: Sequence[Record]) -> str:
@@ -130,7 +129,7 @@ def picture(axis: str, group: Sequence[Record]) -> str:
         above.set_ylabel("GiB at most")
         below.set_ylabel("ms of work per edit")
         below.set_xscale("log")
-        below.set_xlabel(f"number of {axis}")
+        below.set_xlabel(f"number of {AXES[axis].counted}")
         below.set_xticks(sizes)
         below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         below.xaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,44 @@
+"""What ``scale`` changes from run to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is changed from run to run.
+
+    Attributes:
+        scenario: the shipped scenario.
+        sizes: the numbers that it gets.
+        changes: its keys, each with the number in the place of ``{}``.
+        title: heading of its results.
+        counted: what the number is of.
+    """
+
+    scenario: str
+    sizes: tuple[int, ...]
+    changes: tuple[str, ...]
+    title: str
+    counted: str
+
+
+AXES = {
+    "parties": Axis(
+        "stress/ten-thousand-parties", (100, 1000, 10000), ("parties.count={}",), "More parties", "parties"
+    ),
+    "edits": Axis(
+        "stress/many-edits", (50, 500, 5000), ("parties.edits_per_round={}",), "More edits", "edits of a party"
+    ),
+    "hosts": Axis(
+        "stress/many-hosts",
+        (1, 2, 4, 8),
+        ("cluster.hosts={{min: {0}, max: {0}, cpus: 0.125}}",),
+        "More hosts",
+        "hosts",
+    ),
+    "language": Axis(
+        "stress/two-hundred-parties", (20, 200), ("parties.count={}",), "More parties of a language model", "parties"
+    ),
+}
