@@ -48,7 +48,7 @@ class Faults:
         """The fault that befalls a call; ``can_lose_node`` says whether its host's node may go."""
 
         def suits(fault: FaultSpec) -> bool:
-            return fault.fill is None and (fault.kill != "node" or can_lose_node())
+            return fault.fill is None and (not fault.befalls_node or can_lose_node())
 
         return self._due(phase, round_number, str(key), suits)
 
@@ -88,4 +88,4 @@ def trouble_of(fault: FaultSpec | None) -> Trouble:
     """What a host is told to do wrong with its call."""
     if fault is None:
         return NO_TROUBLE
-    return Trouble(fault.slow or 0.0, fault.corrupt is not None, fault.kill == "node")
+    return Trouble(fault.slow or 0.0, fault.corrupt is not None, fault.kill == "node", fault.cut or 0.0)

@@ -23,11 +23,15 @@ from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
 from consortium.worker import CohortWorker, Collected, History, TargetReport
 from numpy.typing import NDArray
-from ray.exceptions import ObjectLostError
+from ray.exceptions import GetTimeoutError, ObjectLostError
 
 from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, GroupSum, Held, ModelFacts, Trouble
-from consortium_ray.node_loss import end_node
+from consortium_ray.node_loss import cut_node, end_node
 from consortium_ray.sealed import Sealed, damaged, seal
+
+#: Share of ``cluster.timeout_s`` after which what a group's hosts kept is taken for lost: their node may be cut off,
+#: and then nobody says so for a while. The host that adds has the rest of the time to say it before it is lost itself.
+_PATIENCE = 0.5
 
 
 class Host:
@@ -37,7 +41,7 @@ class Host:
         incarnation: this host's number.
         scenario: the scenario as resolved.
         facts: all facts; this stands for what the represented parties know themselves.
-        fetch: reads an array from its reference.
+        fetch: reads an array from its reference, and waits for it at most ``timeout`` seconds (None: without end).
         keep: puts something where others of this machine can read it, and gives a reference.
     """
 
@@ -46,7 +50,7 @@ class Host:
         incarnation: int,
         scenario: Scenario,
         facts: FactSet,
-        fetch: Callable[[Any], Any] = ray.get,
+        fetch: Callable[..., Any] = ray.get,
         keep: Callable[[Any], Any] = ray.put,
     ) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -69,17 +73,24 @@ class Host:
         """Do a piece of work, and seal the answer; ``trouble`` is what goes wrong with it on purpose."""
         if trouble.ends_node:
             end_node()
+        if trouble.cut_s:
+            cut_node(trouble.cut_s)
         sealed = seal(self.call(method, arguments))
         if trouble.delay_s:
             time.sleep(trouble.delay_s)
         return damaged(sealed) if trouble.is_damaged else sealed
 
-    def fetch(self, ref: Any) -> Any:
-        """The array or history behind a reference."""
+    def fetch(self, ref: Any, timeout_s: float | None = None) -> Any:
+        """The array or history behind a reference.
+
+        Raises:
+            RayError: whoever had it is lost, or it has not come after ``timeout_s``.
+        """
         start = time.monotonic()
-        array = self._read(ref)
-        self._reading_s += time.monotonic() - start
-        return array
+        try:
+            return self._read(ref, timeout=timeout_s)
+        finally:
+            self._reading_s += time.monotonic() - start
 
     def open(self) -> None:
         """Load the model."""
@@ -158,10 +169,11 @@ class Host:
     def add_up(self, refs: Sequence[tuple[int, Any]]) -> GroupSum:
         """The sum of a group: (cohort, reference to its contribution), added in this order."""
         total, missing = RunningSum(), []
+        until = time.monotonic() + _PATIENCE * self.scenario.cluster.timeout_s
         for cohort, ref in refs:
             try:
-                contribution = self.fetch(ref)
-            except ObjectLostError:  # its host is gone, and with it what it kept
+                contribution = self.fetch(ref, max(0.0, until - time.monotonic()))
+            except (ObjectLostError, GetTimeoutError):  # its host is gone or cut off, and with it what it kept
                 missing.append(cohort)
                 continue
             contribution.check(f"cohort {cohort}")

@@ -70,11 +70,13 @@ class Trouble:
         delay_s: seconds by which the answer is late.
         is_damaged: the answer arrives with a bit flipped.
         ends_node: the host's node ends, and the host with it.
+        cut_s: seconds for which the host's node is cut off, and the host with it.
     """
 
     delay_s: float = 0.0
     is_damaged: bool = False
     ends_node: bool = False
+    cut_s: float = 0.0
 
 
 #: What befalls nearly every call.

@@ -91,7 +91,7 @@ class Pool(Protocol):
         ...
 
     def can_lose_node(self, incarnation: int) -> bool:
-        """Whether the run survives the end of a host's node."""
+        """Whether the run survives that a host's node ends, or is cut off."""
         ...
 
     def kill_coordinator(self) -> None:

@@ -22,6 +22,18 @@ def small(*faults, **changes):
     return associative_scenario(faults=list(faults), merge={"methods": METHODS}, **changes)
 
 
+def by_ones(*faults, grouped=False):
+    """Seven cohorts of one party each, added up by two machines, or here for want of groups."""
+    return small(*faults, cluster={"cohort_size": 1, "group_size": 2 if grouped else 3})
+
+
+@pytest.fixture(scope="module")
+def whole_by_ones(tmp_path_factory):
+    """Runs that nothing befell, by whether sums are grouped."""
+    folder = tmp_path_factory.mktemp("by-ones")
+    return {grouped: run_serially(by_ones(grouped=grouped), folder / str(grouped)) for grouped in (False, True)}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     return run_serially(small(), tmp_path_factory.mktemp("whole") / "run")
@@ -89,13 +101,14 @@ class TestOccasions:
         again, _ = self.faults(fault, kept=memory["faults"])
         assert self.calls(again) == [1]
 
-    def test_a_node_dies_only_where_it_can_be_lost(self):
-        faults, _ = self.faults({"kill": "node"})
+    @pytest.mark.parametrize("fault", [{"kill": "node"}, {"cut": 20.0}])
+    def test_a_node_dies_or_is_cut_off_only_where_it_can_be_lost(self, fault):
+        faults, _ = self.faults(fault)
         assert faults.at_call("collect", 1, 0, lambda: False) is None
-        assert faults.at_call("collect", 1, 0, lambda: True).kill == "node"
+        assert faults.at_call("collect", 1, 0, lambda: True) == FaultSpec(**fault)
 
     def test_what_needs_a_call_never_befalls_a_merge_or_a_commit(self):
-        faults, _ = self.faults({"slow": 1.0}, {"corrupt": "answer"}, {"kill": "node"})
+        faults, _ = self.faults({"slow": 1.0}, {"corrupt": "answer"}, {"kill": "node"}, {"cut": 20.0})
         assert faults.at_merge(1, "global", 0) is None
         assert [faults.at_commit(1, stage) for stage in STAGES] == [None] * 4
 
@@ -117,6 +130,7 @@ class TestOccasions:
         assert trouble_of(FaultSpec(slow=2.5)) == Trouble(delay_s=2.5)
         assert trouble_of(FaultSpec(corrupt="answer")) == Trouble(is_damaged=True)
         assert trouble_of(FaultSpec(kill="node")) == Trouble(ends_node=True)
+        assert trouble_of(FaultSpec(cut=20.0)) == Trouble(cut_s=20.0)
         assert trouble_of(FaultSpec()) == Trouble()
 
 
@@ -148,6 +162,28 @@ class TestSameBits:
         assert len(refused) > 5
         assert {row["detail"] for row in refused} == {"its answer arrived damaged: the checksum differs"}
         assert max(row["num_attempts"] for row in directory.table("ledger").to_pylist()) == 2
+
+    @pytest.mark.parametrize("phase", ["targets", "collect", "evaluate"])
+    @pytest.mark.parametrize("what", ["dies", "is cut off", "is cut off and given up"])
+    @pytest.mark.parametrize("grouped", [False, True])
+    def test_whatever_befalls_a_node_in_any_phase(self, whole_by_ones, tmp_path, phase, what, grouped):
+        """Two of four hosts are on the node. It is given up after 20 steps: not in a cut of 6, but in one of 500."""
+        how = {"kill": "node"} if what == "dies" else {"cut": 6.0 if what == "is cut off" else 500.0}
+        scenario = by_ones({"round": 2, "during": phase, **how}, grouped=grouped)
+        pool = LocalPool(scenario, open_facts(scenario), 4, num_machines=2, detection=20)
+        with RunDirectory.create(tmp_path / "run", scenario) as directory:
+            run_on(pool, directory)
+        directory = RunDirectory.open(tmp_path / "run")
+        assert_same(whole_by_ones[grouped], directory)
+        events = directory.table("events").to_pylist()
+        (fault,) = [row for row in events if row["kind"] == "fault"]
+        assert int(fault["host"].removeprefix("host-")) % 2 == 1
+        lost = {row["host"] for row in events if row["kind"] == "host-lost"}
+        if what == "is cut off":
+            assert lost == set()
+        else:
+            assert lost == {"host-1", "host-3"}
+        assert pool.delivered_late == (2 if what == "is cut off and given up" else 0)
 
     def test_when_the_disk_is_full_and_has_room_again(self, whole, tmp_path):
         on_failure = {"wait_s": 0.01}
@@ -205,8 +241,14 @@ class TestNodes:
         with pytest.raises(ClusterError, match=r"faults\.1\.kill: node, on a cluster of 1 node"):
             check_nodes(scenario, [HEAD, DEAD], "head", FIXED)
 
-    def test_a_cluster_whose_nodes_are_still_to_come_is_not(self):
-        check_nodes(small({"kill": "node"}), [HEAD], "head", Growth(is_known=False))
+    def test_cutting_a_node_off_is_refused_likewise(self):
+        scenario = small({"cut": 20.0})
+        check_nodes(scenario, [HEAD, OTHER], "head", FIXED)
+        with pytest.raises(ClusterError, match=r"faults\.0\.cut: 20, on a cluster of 1 node"):
+            check_nodes(scenario, [HEAD, DEAD], "head", FIXED)
 
-    def test_scenarios_that_kill_no_node_run_anywhere(self):
+    def test_a_cluster_whose_nodes_are_still_to_come_is_not(self):
+        check_nodes(small({"kill": "node"}, {"cut": 20.0}), [HEAD], "head", Growth(is_known=False))
+
+    def test_scenarios_that_spare_nodes_run_anywhere(self):
         check_nodes(small({"round": 1, "during": "collect"}), [HEAD], "head", FIXED)

@@ -1,13 +1,16 @@
 """Sums by machines: hosts of a machine add a group and send one sum, with the bits of the serial twin."""
 
 import pickle
+import time
 
 import pytest
 from consortium.ledger import verify
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
+from consortium_ray.host import Host
 from consortium_ray.messages import GroupSum, Held
 from consortium_ray.sums import look_ahead
+from ray.exceptions import GetTimeoutError
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, departing_scenario, difference, run_serially
 
@@ -117,6 +120,21 @@ def test_the_ledger_names_the_host_whose_contribution_was_added(serial_run, tmp_
     again = [row for row in entries if row["num_attempts"] > 1]
     assert again
     assert max(asked.values()) > 1
+
+
+def test_what_a_host_kept_is_waited_for_no_longer_than_half_the_time_of_a_call():
+    """Both times together: who adds shall not be taken for lost itself."""
+    scenario = associative_scenario(cluster={"timeout_s": 8.0})
+    waited = []
+
+    def fetch(ref, timeout):
+        waited.append(timeout)
+        time.sleep(0.1)
+        raise GetTimeoutError(f"{ref} is on a node that is cut off")
+
+    host = Host(0, scenario, open_facts(scenario), fetch=fetch)
+    assert host.add_up([(4, "one"), (7, "another")]) == GroupSum(None, (4, 7))
+    assert 3 < waited[1] <= waited[0] - 0.1 <= 3.9
 
 
 def test_each_machine_may_run_two_groups_ahead():

@@ -20,7 +20,7 @@ def fault_mistakes(scenario: Scenario) -> Iterator[Mistake]:
 def _one_action(path: tuple[str, int], fault: FaultSpec) -> Iterator[Mistake]:
     if len(fault.actions) > 1:
         found = f"found {fault.words}"
-        yield Mistake(path, found, "one of kill, slow, corrupt and fill", "write a fault of its own for each")
+        yield Mistake(path, found, "one of kill, cut, slow, corrupt and fill", "write a fault of its own for each")
 
 
 def _round(scenario: Scenario, path: tuple[str, int], fault: FaultSpec) -> Iterator[Mistake]:

@@ -13,11 +13,11 @@ FaultPhase = Literal["prior", "announce", "targets", "collect", "retract", "merg
 #: The phases in which hosts are called; in the others the coordinator works.
 CALLED = ("prior", "announce", "targets", "collect", "retract", "evaluate")
 
-_ACTIONS = ("kill", "slow", "corrupt", "fill")
+_ACTIONS = ("kill", "cut", "slow", "corrupt", "fill")
 
 
 class FaultSpec(Spec):
-    """Something that breaks, on purpose: one of ``kill``, ``slow``, ``corrupt`` and ``fill``; a host dies if none."""
+    """Something that breaks, on purpose: one of kill, cut, slow, corrupt and fill; a host dies if none is named."""
 
     round: Annotated[int, Field(ge=0)] | None = Field(
         None, description="the round in which it happens, 0 for what comes before the first; null for any"
@@ -25,6 +25,9 @@ class FaultSpec(Spec):
     during: FaultPhase | None = Field(None, description="the phase in which it happens; null for any that suits")
     kill: Literal["host", "coordinator", "node"] | None = Field(
         None, description="what dies: a host, the coordinator, or a node that is not the head, with its hosts"
+    )
+    cut: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="seconds for which a node that is not the head is cut off, with its hosts, and comes back"
     )
     slow: Annotated[float, Field(gt=0.0)] | None = Field(None, description="seconds by which a host's answer is late")
     corrupt: Literal["answer"] | None = Field(None, description="`answer`: one bit of a host's answer is flipped")
@@ -51,13 +54,19 @@ class FaultSpec(Spec):
     def words(self) -> str:
         """What breaks, for people: ``kill host``."""
         return ", ".join(
-            f"{action} {value:g}" if action == "slow" else f"{action} {value}" for action, value in self.actions.items()
+            f"{action} {value:g}" if isinstance(value, float) else f"{action} {value}"
+            for action, value in self.actions.items()
         )
+
+    @property
+    def befalls_node(self) -> bool:
+        """Whether it befalls a whole node: the one whose host was just given a call."""
+        return self.kill == "node" or self.cut is not None
 
     @property
     def needs_call(self) -> bool:
         """Whether it befalls a call to a host."""
-        return self.kill == "node" or self.slow is not None or self.corrupt is not None
+        return self.befalls_node or self.slow is not None or self.corrupt is not None
 
 
 class OnFailureSpec(Spec):

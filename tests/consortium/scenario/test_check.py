@@ -54,6 +54,7 @@ def check(tmp_path):
         {"faults": [{"round": 0, "during": "prior"}, {"kill": "node"}, {"slow": 2.0, "rate": 0.1, "max": 4}]},
         {"faults": [{"round": 1, "during": "commit", "fill": "disk"}, {"round": 1, "during": "merge"}]},
         {"faults": [{"during": "commit", "kill": "coordinator"}, {"during": "collect", "corrupt": "answer"}]},
+        {"faults": [{"cut": 20.0}, {"during": "collect", "cut": 0.5, "rate": 0.1, "max": 4}]},
     ],
 )
 def test_what_can_run_is_accepted(check, sections):
@@ -165,7 +166,7 @@ def test_what_can_run_is_accepted(check, sections):
         ),
         (
             {"faults": [{"kill": "host", "slow": 1.0}]},
-            r"faults.0.*found kill host, slow 1\n.*one of kill, slow, corrupt",
+            r"faults.0.*found kill host, slow 1\n.*one of kill, cut, slow, corrupt",
         ),
         ({"faults": [{"round": 1, "during": "prior"}]}, r"faults.0.round.*found 1\n.*0: the prior comes before"),
         (
@@ -176,6 +177,10 @@ def test_what_can_run_is_accepted(check, sections):
         (
             {"faults": [{"fill": "disk", "during": "collect"}]},
             r"faults.0.during.*'collect' with fill: disk\n.*commit: rounds are written in no other phase",
+        ),
+        (
+            {"faults": [{"cut": 20.0, "during": "commit"}]},
+            r"faults.0.during.*'commit' with cut 20\n.*a phase in which hosts are called: prior, announce",
         ),
         (
             {"faults": [{"slow": 1.5, "during": "merge"}]},

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -23,24 +23,36 @@ from ray._private.authentication.authentication_token_setup import ensure_token_
 _STORE_BYTES = 150 * 2**20
 #: A node that is killed is noticed within a few seconds, and one on a crowded machine is not taken for dead.
 _HEALTH = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+#: So is one that does not answer; for tests in which that happens on purpose.
+SILENCE_COUNTS = {"health_check_timeout_ms": 1000}
+_COMMON = {"object_store_memory": _STORE_BYTES, "include_dashboard": False, "num_gpus": 0}
 
 
 @contextmanager
-def ray_nodes(*workers: dict[str, Any]) -> Iterator[tuple[str, list[RayNode]]]:
+def ray_nodes(*workers: dict[str, Any], **system_config: Any) -> Iterator[tuple[str, list[RayNode]]]:
     """A head without CPUs and a node for each of ``workers``, which are arguments of Ray's ``RayParams``."""
-    ensure_token_if_auth_enabled({}, create_token_if_missing=True)
-    common = {"object_store_memory": _STORE_BYTES, "include_dashboard": False, "num_gpus": 0}
-    head = start_node({**common, "num_cpus": 0, "_system_config": _HEALTH}, head=True)
+    head = start_head(system_config)
     nodes: list[RayNode] = []
     try:
         for worker in workers:
-            address = {"redis_address": head.gcs_address, "gcs_address": head.gcs_address, "node_manager_port": 0}
-            own = {"dashboard_agent_listen_port": 0, "include_log_monitor": False}
-            nodes.append(start_node({**common, **address, **own, **worker}, head=False))
+            nodes.append(start_worker(head.gcs_address, worker))
         yield head.gcs_address, nodes
     finally:
         for node in [*nodes, head]:
             node.end(graceful=False)
+
+
+def start_head(system_config: Mapping[str, Any], **params: Any) -> RayNode:
+    """A node without CPUs, the head of a new cluster."""
+    ensure_token_if_auth_enabled({}, create_token_if_missing=True)
+    return start_node({**_COMMON, "num_cpus": 0, "_system_config": {**_HEALTH, **system_config}, **params}, head=True)
+
+
+def start_worker(gcs_address: str, params: Mapping[str, Any]) -> RayNode:
+    """Another node of a cluster."""
+    address = {"redis_address": gcs_address, "gcs_address": gcs_address, "node_manager_port": 0}
+    own = {"dashboard_agent_listen_port": 0, "include_log_monitor": False}
+    return start_node({**_COMMON, **address, **own, **params}, head=False)
 
 
 def family(pid: int) -> list[psutil.Process]:

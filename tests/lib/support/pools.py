@@ -45,6 +45,14 @@ class _Member:
 
 
 @dataclass(frozen=True)
+class _Cut:
+    """Steps at which a machine that is cut off is given up, and back."""
+
+    given_up_at: float
+    back_at: float
+
+
+@dataclass(frozen=True)
 class Kept:
     """A reference to what a host keeps on its machine."""
 
@@ -66,7 +74,9 @@ class LocalPool:
         moving: share of steps at which a host joins (up to ``size``) or, having nothing to do, ends (down to one).
         late: share of lost hosts whose answer arrives nevertheless, after they were given up.
         observe: shown every call and its pickled answer.
-        num_machines: machines that hosts are on, in turns; what a host keeps there goes with it.
+        num_machines: machines that hosts are on, in turns; what a host keeps there goes with it. All but the first may
+            be lost.
+        detection: steps after which a machine that is cut off is given up; a cut lasts as many steps as it has seconds.
     """
 
     scenario: Scenario
@@ -80,6 +90,7 @@ class LocalPool:
     observe: Observe = lambda call, message: None
     policy: ReplacePolicy = field(default_factory=lambda: ReplacePolicy(max_losses=50))
     num_machines: int = 1
+    detection: int = 1000
 
     def __post_init__(self) -> None:
         self.generator = numpy_generator(self.seed, "local-pool")
@@ -91,6 +102,8 @@ class LocalPool:
         self._members: dict[int, _Member] = {}
         self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
         self._events: list[PoolEvent] = []
+        self._cuts: dict[int, _Cut] = {}
+        self._num_steps = 0
         self._next_incarnation = self._losses_in_a_row = 0
         self._fill()
 
@@ -124,7 +137,7 @@ class LocalPool:
         self._kept[kept] = pickle.dumps(value)
         return kept
 
-    def _fetch(self, ref: Any) -> Any:
+    def _fetch(self, ref: Any, timeout: float | None = None) -> Any:
         if not isinstance(ref, Kept):
             return ref
         if not self.alive(ref.incarnation):
@@ -132,7 +145,13 @@ class LocalPool:
         return pickle.loads(self._kept[ref])
 
     def machines(self) -> dict[int, str]:
-        return {number: f"machine-{number % self.num_machines}" for number in self._members}
+        return {number: f"machine-{self._machine(number)}" for number in self._members}
+
+    def _machine(self, incarnation: int) -> int:
+        return incarnation % self.num_machines
+
+    def _on_machine(self, machine: int) -> list[int]:
+        return [number for number in self._members if self._machine(number) == machine]
 
     def _happens(self, share: float) -> bool:
         return bool(self.generator.random() < share)
@@ -151,11 +170,19 @@ class LocalPool:
         assert member.call is None, f"host {incarnation} is busy"
         self.started.append((incarnation, call))
         member.call, member.trouble = call, trouble
+        machine = self._machine(incarnation)
+        if trouble.ends_node:
+            for number in self._on_machine(machine):
+                self.kill(number)
+        if trouble.cut_s:
+            self._cuts[machine] = _Cut(self._num_steps + self.detection, self._num_steps + trouble.cut_s)
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         events, self._events = self._events, []
         events += self._arrive_astray()
-        busy = [number for number, member in self._members.items() if member.call is not None]
+        events += self._pass_time()
+        answering = [number for number in self._members if self._machine(number) not in self._cuts]
+        busy = [number for number in answering if self._members[number].call is not None]
         if busy:
             events.append(self._finish(busy[self.generator.integers(len(busy))]))
         return events
@@ -164,9 +191,7 @@ class LocalPool:
         member = self._members[incarnation]
         assert member.call is not None
         if member.doomed or self._happens(self.losses.get(member.call.method, 0.0)):
-            if self._happens(self.late):
-                self._stray.append(Answered(member.call, self._answer(member, member.call)))
-            return self._lose(incarnation)
+            return self._lose(incarnation, is_late=self._happens(self.late))
         sealed = seal(self._answer(member, member.call))
         answer = opened(damaged(sealed) if member.trouble.is_damaged else sealed)
         if answer is None:
@@ -189,6 +214,15 @@ class LocalPool:
         answer: Answer = pickle.loads(message)
         return answer
 
+    def _pass_time(self) -> list[PoolEvent]:
+        """Machines that are cut off come back, or are given up; what their hosts had to say comes nevertheless."""
+        self._num_steps += 1
+        self._cuts = {machine: cut for machine, cut in self._cuts.items() if self._num_steps < cut.back_at}
+        given_up = [machine for machine, cut in self._cuts.items() if self._num_steps >= cut.given_up_at]
+        for machine in given_up:
+            del self._cuts[machine]
+        return [self._lose(number, is_late=True) for machine in given_up for number in self._on_machine(machine)]
+
     def _arrive_astray(self) -> list[PoolEvent]:
         """Some of the answers that come twice, or from hosts that were given up."""
         arriving = [event for event in self._stray if self._happens(0.3)]
@@ -196,8 +230,11 @@ class LocalPool:
         self.delivered_late += sum(not self.alive(event.answer.incarnation) for event in arriving)
         return list(arriving)
 
-    def _lose(self, incarnation: int) -> Lost:
-        member = self._members.pop(incarnation)
+    def _lose(self, incarnation: int, is_late: bool) -> Lost:
+        member = self._members[incarnation]
+        if is_late and member.call is not None:
+            self._stray.append(Answered(member.call, self._answer(member, member.call)))
+        del self._members[incarnation]
         self._losses_in_a_row += 1
         self.policy.decide(self._losses_in_a_row, "a test took it away")
         self._fill()
@@ -207,7 +244,7 @@ class LocalPool:
         self._members[incarnation].doomed = True
 
     def can_lose_node(self, incarnation: int) -> bool:
-        return False
+        return self._machine(incarnation) > 0
 
     def kill_coordinator(self) -> None:
         raise CoordinatorKilledError
