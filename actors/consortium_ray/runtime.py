@@ -126,12 +126,14 @@ def connected(address: str | None) -> Iterator[None]:
         settings["address"] = address
     try:
         _connect(settings)
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
-        raise ClusterError(
-            f"no connection to Ray at {address or 'this machine'}: {error}",
-            "a running cluster of the same Ray version",
-            "check --address (and RAY_AUTH_MODE), or leave it out to start Ray on this machine",
-        ) from error
+    except Exception as error:  # Ray raises nothing more special where its processes do not come up
+        if address is None:
+            found = f"Ray does not start on this machine: {error}"
+            remedy = "look whether other work leaves it no time or memory, and at the logs under /tmp/ray"
+        else:
+            found = f"no connection to Ray at {address}: {error}"
+            remedy = "check --address (and RAY_AUTH_MODE), or leave it out to start Ray on this machine"
+        raise ClusterError(found, "a running cluster of the same Ray version", remedy) from error
     try:
         yield
     finally:
@@ -141,7 +143,9 @@ def connected(address: str | None) -> Iterator[None]:
 def _connect(settings: dict[str, Any]) -> None:
     try:
         ray.init(**settings)
-    except RuntimeError:
+    except Exception:
+        if settings["address"] != "local":
+            raise
         # A machine that reads Ray from disk for the first time can outlast Ray's own patience with its processes.
         ray.shutdown()
         ray.init(**settings)

@@ -213,6 +213,31 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
         directory.lock()  # nobody writes any more
 
 
+def test_a_ray_that_does_not_start_is_tried_twice_and_then_told(monkeypatch):
+    """Ray raises a bare Exception where its processes do not come up in time."""
+    asked = []
+
+    def init(**settings):
+        asked.append(settings["address"])
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with (
+        pytest.raises(ClusterError, match="Ray does not start on this machine: The current node"),
+        runtime.connected(None),
+    ):
+        pass
+    assert asked == ["local", "local"]
+    with (
+        pytest.raises(ClusterError, match=r"no connection to Ray at 10\.0\.0\.1:6379"),
+        runtime.connected("10.0.0.1:6379"),
+    ):
+        pass
+    assert asked[2:] == ["10.0.0.1:6379"]
+
+
 def test_a_run_of_its_own_listens_on_the_loopback_address_alone(tmp_path):
     """Whoever is on the network must have no port to try; the token that Ray asks for comes second."""
     scenario = associative_scenario(stream={"rounds": 40}, cluster={"hosts": {**HOSTS, "max": 1}})
