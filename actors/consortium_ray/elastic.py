@@ -8,7 +8,7 @@ first whose node then has the fewest hosts left, so that nodes become free of ho
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from consortium.scenario.cluster_schema import HostsSpec
@@ -46,11 +46,17 @@ def to_start(targets: Sequence[int], hosts: Sequence[Standing], nodes: Sequence[
     return missing[: max(0, batch - sum(host.is_starting for host in hosts))]
 
 
-def to_park(targets: Sequence[int], kinds: Sequence[HostsSpec], hosts: Sequence[Standing]) -> list[int]:
-    """Incarnations of the hosts to end now."""
+def to_park(
+    targets: Sequence[int], kinds: Sequence[HostsSpec], hosts: Sequence[Standing], keeping: Collection[int] = ()
+) -> list[int]:
+    """Incarnations of the hosts to end now; none of ``keeping``."""
     left = Counter(host.kind for host in hosts)
     on_node = Counter(host.node for host in hosts)
-    resting = [host for host in hosts if host.idle_s is not None and host.idle_s >= kinds[host.kind].idle_s]
+    resting = [
+        host
+        for host in hosts
+        if host.idle_s is not None and host.idle_s >= kinds[host.kind].idle_s and host.incarnation not in keeping
+    ]
     parked: list[int] = []
     # Kinds that a scenario names first are taken first and given back last.
     for host in sorted(resting, key=lambda each: (-each.kind, on_node[each.node], each.node, each.incarnation)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Event, Lock, Thread
@@ -20,6 +21,8 @@ from consortium_ray.placement import Node
 
 #: Time between two looks.
 INTERVAL_S = 1.0
+#: Looks become rarer as a run goes on, so that rows of a run of days stay few: so many in each doubling of its time.
+_LOOKS = 2000
 #: Digits of a node's id that tell it from others.
 _ID_DIGITS = 12
 
@@ -62,7 +65,7 @@ class NodeWatch:
                 rows = []  # the cluster cannot be asked just now; the run itself notices what that means
             with self._lock:
                 self._rows += rows
-            self._ended.wait(INTERVAL_S)
+            self._ended.wait(max(INTERVAL_S, self._clock() / _LOOKS))
 
     def take(self, round_number: int) -> list[NodeRow]:
         """What was seen since this was last called, as rows of a round."""
@@ -116,15 +119,16 @@ def _row(node: Node, hosts: Sequence[Standing], kinds: Sequence[HostsSpec], time
 
 def see_nodes_end(scenario: Scenario, directory: RunDirectory) -> list[NodeRow]:
     """Look how the cluster gives its nodes back after the last round, until all are gone or ``watch_s`` is over."""
-    last = directory.table("nodes").to_pylist()
-    num_parked = last[-1]["hosts_parked"] if last else 0
+    parked = directory.table("nodes", ["hosts_parked"])["hosts_parked"]
+    num_parked = parked[-1].as_py() if len(parked) else 0
     look = partial(see, scenario.cluster.host_kinds, None)
     rows: list[NodeRow] = []
     give_up = time.monotonic() + scenario.cluster.autoscale.watch_s
     while time.monotonic() < give_up:
-        found = look(directory.worked_s)
-        rows += [replace(row, round=scenario.stream.rounds, hosts_parked=num_parked) for row in found]
-        if not any(row.cpus or row.gpus for row in found):
-            break
+        with suppress(*UNREACHABLE):  # the run is over, and this is no reason to say that it failed
+            found = look(directory.worked_s)
+            rows += [replace(row, round=scenario.stream.rounds, hosts_parked=num_parked) for row in found]
+            if not any(row.cpus or row.gpus for row in found):
+                break
         time.sleep(INTERVAL_S)
     return rows

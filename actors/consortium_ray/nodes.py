@@ -40,7 +40,13 @@ def present() -> list[Node]:
     """All nodes that are alive, in an order that does not change while they are."""
     state = get_cluster_resource_state(_client(ray.get_runtime_context().gcs_address))
     found = [
-        Node(each.node_id.hex(), dict(each.total_resources), dict(each.available_resources), each.ray_node_type_name)
+        Node(
+            each.node_id.hex(),
+            dict(each.total_resources),
+            dict(each.available_resources),
+            each.ray_node_type_name,
+            is_leaving=each.status == NodeStatus.DRAINING,
+        )
         for each in state.node_states
         if each.status != NodeStatus.DEAD
     ]

@@ -8,7 +8,7 @@ evenly, those with GPUs last for hosts that need none: a node without hosts is o
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from consortium.errors import ClusterError
 from consortium.scenario.cluster_schema import HostsSpec
@@ -28,12 +28,14 @@ class Node:
         total: resource → amount it has.
         available: resource → amount that nobody has reserved, as last heard; None where nobody else is there.
         type: name of its type, or empty.
+        is_leaving: whether it is about to go, and takes no more hosts.
     """
 
     id: str
     total: Needs
     available: Needs | None = None
     type: str = ""
+    is_leaving: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,24 +80,47 @@ class Room:
     """What is free on each node while hosts are placed on it one by one.
 
     Args:
-        nodes: the nodes.
+        nodes: the nodes; on those that are about to go nothing is placed.
         placed: node and needs of each host that is there already.
+        to_come: types of nodes that can still be started where no other has room, and how many of each.
+        most_to_come: how many of all types together; None for as many as these numbers say.
     """
 
-    def __init__(self, nodes: Iterable[Node], placed: Iterable[tuple[str, Needs]] = ()) -> None:
-        self._nodes = {node.id: _Free(node) for node in nodes}
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        placed: Iterable[tuple[str, Needs]] = (),
+        to_come: Iterable[tuple[NodeType, int]] = (),
+        most_to_come: int | None = None,
+    ) -> None:
+        self._nodes = {node.id: _Free(node) for node in nodes if not node.is_leaving}
+        self._to_come = list(to_come)
+        self._most_to_come = most_to_come
         for node_id, needs in placed:
             if node_id in self._nodes:
                 self._nodes[node_id].take(needs)
 
     def place(self, needs: Needs) -> str | None:
         """Reserve a host's needs on the node that suits best, and return it; None where none has room."""
-        fitting = [free for free in self._nodes.values() if free.fits(needs)]
+        fitting = [free for free in self._nodes.values() if free.fits(needs)] or self._opened(needs)
         if not fitting:
             return None
         best = min(fitting, key=lambda free: (free.has_gpus and not needs.get("GPU"), free.num_hosts == 0))
         best.take(needs, is_new=True)
         return best.node.id
+
+    def _opened(self, needs: Needs) -> list[_Free]:
+        """A node that is started for a host, of the type that suits best; none where none may come."""
+        types = [(kind, place) for place, (kind, number) in enumerate(self._to_come) if number > 0]
+        fitting = [(kind, place) for kind, place in types if _Free(Node("", kind.resources)).fits(needs)]
+        if not fitting or self._most_to_come == 0:
+            return []
+        kind, place = min(fitting, key=lambda each: bool(each[0].resources.get("GPU")) and not needs.get("GPU"))
+        self._to_come[place] = kind, self._to_come[place][1] - 1
+        self._most_to_come = None if self._most_to_come is None else self._most_to_come - 1
+        node = Node(f"{kind.name} to come {len(self._nodes)}", kind.resources, None, kind.name)
+        self._nodes[node.id] = _Free(node)
+        return [self._nodes[node.id]]
 
 
 class _Free:
@@ -139,32 +164,29 @@ class _Free:
         return [index for _, index in open_ones[:number]] if len(open_ones) >= number else None
 
 
-def at_most(nodes: Sequence[Node], growth: Growth) -> list[Node] | None:
-    """All nodes that there can ever be, as if nobody else were on them, those first that are there; None: unknown."""
+def most_room(nodes: Sequence[Node], growth: Growth) -> Room | None:
+    """All room that there can ever be, were nobody else there: on the nodes and on those to come; None: unknown."""
     if not growth.is_known:
         return None
-    present = [Node(node.id, node.total, None, node.type) for node in nodes]
     started = {kind.name for kind in growth.types}
     left = None if growth.max_nodes is None else growth.max_nodes - sum(node.type in started for node in nodes)
-    coming = []
-    for kind in growth.types:
-        more = max(0, kind.max_nodes - sum(node.type == kind.name for node in nodes))
-        coming += [Node(f"{kind.name} to come {number}", kind.resources, None, kind.name) for number in range(more)]
-    return present + (coming if left is None else coming[: max(0, left)])
+    numbers = [kind.max_nodes - sum(node.type == kind.name for node in nodes) for kind in growth.types]
+    to_come = list(zip(growth.types, numbers, strict=True))
+    return Room([replace(node, available=None) for node in nodes], to_come=to_come, most_to_come=left)
 
 
-def allot(kinds: Sequence[HostsSpec], demand: int, nodes: Iterable[Node] | None) -> tuple[int, ...]:
+def allot(kinds: Sequence[HostsSpec], demand: int, room: Room | None) -> tuple[int, ...]:
     """How many hosts of each kind there shall be: every kind's min, then in the kinds' order as many as are of use.
 
     Args:
         kinds: the kinds of hosts.
         demand: hosts that would find something to do.
-        nodes: nodes that they can be on; None where nobody knows what may come, and all find room.
+        room: room for them, of which this takes its share; None where nobody knows what may come, and all find room.
 
     Returns:
         Hosts by kind; fewer than its min where a kind finds no room.
     """
-    room, counts = None if nodes is None else Room(nodes), [0] * len(kinds)
+    counts = [0] * len(kinds)
     for index, kind in enumerate(kinds):
         counts[index] += _fill(room, kind, kind.min)
     for index, kind in enumerate(kinds):
@@ -185,7 +207,7 @@ def refuse_what_cannot_be(kinds: Sequence[HostsSpec], nodes: Sequence[Node], gro
     Raises:
         ClusterError: it never will; with a table of what is asked and what the cluster has.
     """
-    found = allot(kinds, 0, at_most(nodes, growth))
+    found = allot(kinds, 0, most_room(nodes, growth))
     if all(count >= kind.min for count, kind in zip(found, kinds, strict=True)):
         return
     raise ClusterError(

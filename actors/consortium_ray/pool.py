@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -106,8 +106,11 @@ class Pool(Protocol):
         """Whether hosts are wanted, none is there, and none is starting: no node has room for one yet."""
         ...
 
-    def want(self, num_hosts: int) -> None:
-        """Say how many hosts would find something to do; the pool grows or shrinks towards that when it sees fit."""
+    def want(self, num_hosts: int, keeping: Collection[int] = ()) -> None:
+        """Say how many hosts would find something to do; the pool grows or shrinks towards that when it sees fit.
+
+        ``keeping`` are hosts that keep what others would have to make again.
+        """
         ...
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from consortium_ray.host import Host
 from consortium_ray.messages import NO_TROUBLE, Call, Trouble
 from consortium_ray.node_loss import expendable
 from consortium_ray.nodes import UNREACHABLE, present, tell_demand
-from consortium_ray.placement import Growth, Node, Room, allot, at_most, needs_of, table
+from consortium_ray.placement import Growth, Node, Room, allot, most_room, needs_of, table
 from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, ReplacePolicy, Started
 from consortium_ray.sealed import opened
 
@@ -72,8 +73,10 @@ class RayPool:
         self._room_since = time.monotonic()
         self._told: tuple[int, ...] | None = None
 
-    def want(self, num_hosts: int) -> None:
+    def want(self, num_hosts: int, keeping: Collection[int] = ()) -> None:
         """Start, end and ask for hosts, a step at a time, towards as many as would find something to do.
+
+        ``keeping`` are hosts that keep what others would have to make again; they are not ended.
 
         Raises:
             RunError: for ``cluster.timeout_s`` there has been no room for a single one.
@@ -84,12 +87,13 @@ class RayPool:
         try:
             nodes = present()
         except UNREACHABLE:
-            return  # asked again soon; if the cluster is gone for good, this process ends with it
+            self._see_that_there_is_room([0] * len(self._kinds), [])
+            return  # asked again soon
         useful = min(num_hosts, self._scenario.num_cohorts)
-        targets = allot(self._kinds, useful, at_most(nodes, self._growth))
+        targets = allot(self._kinds, useful, most_room(nodes, self._growth))
         self.num_wanted = sum(targets)
         self._start_some(targets, nodes)
-        for incarnation in to_park(targets, self._kinds, self.standings()):
+        for incarnation in to_park(targets, self._kinds, self.standings(), keeping):
             ray.kill(self._members.pop(incarnation).handle)
             self._parked.append(Parked(incarnation))
             self.num_parked += 1
@@ -132,8 +136,9 @@ class RayPool:
     def _tell(self, targets: tuple[int, ...]) -> None:
         """Tell a cluster that grows what shall fit into it, whenever that changes."""
         if self._growth.is_possible and targets != self._told:
-            self._told = targets
-            tell_demand([needs_of(kind) for kind, n in zip(self._kinds, targets, strict=True) for _ in range(n)])
+            with suppress(*UNREACHABLE):  # then it is told at the next look
+                tell_demand([needs_of(kind) for kind, n in zip(self._kinds, targets, strict=True) for _ in range(n)])
+                self._told = targets
 
     def _see_that_there_is_room(self, targets: Sequence[int], nodes: Sequence[Node]) -> None:
         limit = self._scenario.cluster.timeout_s
@@ -142,7 +147,7 @@ class RayPool:
         elif time.monotonic() - self._room_since > limit:
             raise RunError(
                 f"no room for any host for {limit:g} s (cluster.timeout_s)\n"
-                + table(self._kinds, allot(self._kinds, sum(targets), nodes), nodes, self._growth),
+                + table(self._kinds, allot(self._kinds, sum(targets), Room(nodes)), nodes, self._growth),
                 "a node that has room for a host, or comes to have it",
                 "look at the cluster's nodes and at Ray's monitor.log; `consortium resume` continues the run",
             )
@@ -266,12 +271,10 @@ class RayPool:
         return ray.put(array)
 
     def close(self) -> None:
-        """End all hosts, and take back what was asked of the cluster."""
+        """End all hosts."""
         for member in self._members.values():
             ray.kill(member.handle)
         self._members.clear()
-        if self._told is not None:
-            tell_demand([])
 
 
 def _actor_class(kind: HostsSpec, node: str) -> Any:

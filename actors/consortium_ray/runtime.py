@@ -21,7 +21,7 @@ from consortium_ray.autoscaling import cluster_config, local_cluster
 from consortium_ray.coordinator_actor import CoordinatorActor
 from consortium_ray.node_loss import check_nodes
 from consortium_ray.node_watch import see_nodes_end
-from consortium_ray.nodes import growth_of_cluster, growth_of_file, present
+from consortium_ray.nodes import UNREACHABLE, growth_of_cluster, growth_of_file, present, tell_demand
 from consortium_ray.placement import FIXED, Growth, refuse_what_cannot_be
 from consortium_ray.ray_pool import first_line
 
@@ -69,6 +69,10 @@ def run(
             with suppress(RunDirectoryError):
                 _take_back(directory)
             raise
+        finally:
+            if growth.is_possible:
+                with suppress(*UNREACHABLE):
+                    tell_demand([])  # here, since a coordinator may end without a chance to do it
         _take_back(directory)
         if autoscale:
             directory.add_nodes(see_nodes_end(scenario, directory))
