@@ -89,10 +89,12 @@ class Held:
 
     Attributes:
         ref: reference to the contribution; None where one of the cohort's parties was refused.
+        machine: name of the machine.
         collected: all else that the cohort's parties sent.
     """
 
     ref: Any
+    machine: str
     collected: Collected
 
 

@@ -146,7 +146,7 @@ class _SumByMachines(LayerSum):
         self._groups: dict[int, list[int]] = {}
         for cohort in self._calls:
             self._groups.setdefault(cohort // sending.group_size, []).append(cohort)
-        self._refs: dict[int, Any] = {}  # of cohorts whose group is not added yet
+        self._kept: dict[int, Held] = {}  # of cohorts whose group is not added yet
         self._left = {group: len(cohorts) for group, cohorts in self._groups.items()}  # cohorts that are to come
         self._sums: dict[int, Contribution] = {}  # of groups that are ahead of one before them
         self._order = list(self._groups)
@@ -161,7 +161,7 @@ class _SumByMachines(LayerSum):
         held: Held = answer.value
         self._note(cohort, held.collected, answer)
         group = cohort // self._sending.group_size
-        self._refs[cohort] = held.ref
+        self._kept[cohort] = held
         self._left[group] -= 1
         if not self._left[group] and not self.refusals:
             self._add_up(group)
@@ -172,8 +172,8 @@ class _SumByMachines(LayerSum):
         self._num_asked += 1
         first = self._calls[cohorts[0]]
         key = ("add", *first.key, self._num_asked)
-        refs = [(cohort, self._refs[cohort]) for cohort in cohorts]
-        call = Call(key, "add_up", (refs,), cohorts[0], group=first.group)
+        kept = [(cohort, self._kept[cohort].ref, self._kept[cohort].machine) for cohort in cohorts]
+        call = Call(key, "add_up", (kept,), cohorts[0], group=first.group)
         self._work_on([call], lambda _, answer: self._take_group(group, answer), phase="add", by_cohort=False)
 
     def _take_group(self, group: int, answer: Answer) -> None:
@@ -184,7 +184,7 @@ class _SumByMachines(LayerSum):
             self._ask_again(group, added.missing)
             return
         for cohort in self._groups[group]:
-            del self._refs[cohort]
+            del self._kept[cohort]
         self._sums[group] = self._checked(added.contribution, f"group {group} of cohorts")
         while self._order and self._order[0] in self._sums:
             self._sum.add_group(self._sums.pop(self._order.pop(0)))
