@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 
 from consortium_ray.messages import Answer, Call
 
@@ -21,7 +22,9 @@ class Batch:
         layer: layer it concerns, if one.
         by_cohort: whether the numbers are those of cohorts.
         can_wait: whether other work comes first: nothing of the round depends on this.
+        comes_first: whether this comes before other work, since it makes room for what that gives.
         look_ahead: how far answers may run ahead of the first one that is missing.
+        settled: how many of the first answers are used up, so that nothing is kept of them; None for those taken.
     """
 
     def __init__(  # noqa: PLR0913  (all that a batch is)
@@ -34,15 +37,19 @@ class Batch:
         *,
         by_cohort: bool = True,
         can_wait: bool = False,
+        comes_first: bool = False,
         look_ahead: int = LOOK_AHEAD,
+        settled: Callable[[], int] | None = None,
     ) -> None:
         self.phase = phase
         self.lanes = list(lanes)
         self.layer = layer
         self.by_cohort = by_cohort
         self.can_wait = can_wait
+        self.comes_first = comes_first
         self._take = take
         self._look_ahead = look_ahead
+        self._settled = settled
         self._waiting = dict(enumerate(calls))
         self._number_of = {call.key: number for number, call in enumerate(calls)}
         self._early: dict[int, Answer] = {}
@@ -52,11 +59,6 @@ class Batch:
     def is_done(self) -> bool:
         """All answers were taken."""
         return self._next == len(self._number_of)
-
-    @property
-    def has_waiting(self) -> bool:
-        """Some calls were not handed out yet."""
-        return bool(self._waiting)
 
     @property
     def waiting(self) -> Iterable[Call]:
@@ -74,13 +76,17 @@ class Batch:
 
     def choose(self, accept: Callable[[Call], bool]) -> Call | None:
         """Hand out the first waiting call that is acceptable and not too far ahead."""
-        for number, call in self._waiting.items():
-            if number >= self._next + self._look_ahead:
-                return None
-            if accept(call):
-                del self._waiting[number]
-                return call
-        return None
+        number = self._acceptable(accept)
+        return None if number is None else self._waiting.pop(number)
+
+    def has_for(self, accept: Callable[[Call], bool]) -> bool:
+        """Whether there is such a call."""
+        return self._acceptable(accept) is not None
+
+    def _acceptable(self, accept: Callable[[Call], bool]) -> int | None:
+        first = self._next if self._settled is None else min(self._next, self._settled())
+        within = takewhile(lambda number: number < first + self._look_ahead, self._waiting)
+        return next((number for number in within if accept(self._waiting[number])), None)
 
     def give_back(self, call: Call) -> None:
         """A call's host was lost: the call waits again, in its old place."""

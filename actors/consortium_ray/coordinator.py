@@ -115,7 +115,8 @@ class Coordinator:
         """
         self.dispatcher.hand_out()
         # Until the first round's calls are there, as many hosts start as that round will employ.
-        self.pool.want(self.dispatcher.num_employable() if self._is_open else self.scenario.num_cohorts)
+        num_hosts = self.dispatcher.num_employable() if self._is_open else self.scenario.num_cohorts
+        self.pool.want(num_hosts, self.dispatcher.keeping())
         self._listen(timeout_s)
         while self._ready is not None and self._ready():
             self._ready = next(self._main, None)
@@ -284,6 +285,7 @@ class Coordinator:
         self._num_edited += 1
         if is_evaluated(self.scenario, self._round):
             if self._num_edited == num_lanes:
+                self.dispatcher.release()
                 probed = num_probed(self.scenario, self.stream, self._round, range(self.scenario.parties.count))
                 self.meter.enter("evaluate", self._round, probed * (1 + num_lanes), "edits", done=self._probed)
             yield from work.evaluate(lane, is_edited=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from itertools import chain
 
@@ -38,7 +38,7 @@ class Dispatcher:
         self._round = 0
         self._batches: list[Batch] = []
         self._holders: dict[Hashable, int] = {}
-        self._homes: dict[int, str] = {}  # group of calls → machine
+        self._homes: dict[int | None, str] = {}  # group of calls → machine
         self._lost: set[int] = set()
         self._handed: dict[int, tuple[Call, float]] = {}
         self._started: set[int] = set()
@@ -52,24 +52,28 @@ class Dispatcher:
     def add(self, batch: Batch) -> None:
         """Have a batch worked on; those that can wait are served last, and of equal ones the first."""
         self._batches.append(batch)
-        self._batches.sort(key=lambda each: each.can_wait)
+        self._batches.sort(key=lambda each: (not each.comes_first, each.can_wait))
 
     def is_loaded(self) -> bool:
-        """Every host that has started has a call, or no call is left to hand out."""
-        return self._started <= self._handed.keys() or not any(batch.has_waiting for batch in self._batches)
+        """Every host that has started has a call, or none that waits is for it."""
+        machines = self._pool.machines()
+        idle = (self._suits(host, machines) for host in self._started - self._handed.keys())
+        return not any(batch.has_for(suits) for suits in idle for batch in self._batches)
 
     def hand_out(self, only_urgent: bool = False) -> None:
         """Give each idle host the first call that suits it; with ``only_urgent``, none that can wait."""
+        machines = self._pool.machines()
         for host in self._pool.idle():
+            suits = self._suits(host, machines)
             batches = (batch for batch in self._batches if not (only_urgent and batch.can_wait))
-            found = ((batch, batch.choose(self._suits(host))) for batch in batches)
+            found = ((batch, batch.choose(suits)) for batch in batches)
             batch, call = next(((batch, call) for batch, call in found if call is not None), (None, None))
             if batch is not None and call is not None:
                 fault = self._faults.at_call(
                     batch.phase, self._round, call.key, partial(self._pool.can_lose_node, host)
                 )
                 self._handed[host] = call, self._journal.clock()
-                self._give_home(call, host)
+                self._give_home(call, host, machines)
                 self._pool.start(host, call, trouble_of(fault))
                 self.strike(fault, host)
 
@@ -90,33 +94,48 @@ class Dispatcher:
         elif fault.kill == "host" and host is not None:
             self._pool.kill(host)
 
-    def _suits(self, host: int) -> Callable[[Call], bool]:
+    def _suits(self, host: int, machines: Mapping[int, str]) -> Callable[[Call], bool]:
         """A call goes to the host that holds what it wants while that host lives, or else to its group's machine."""
-        machines = self._pool.machines()
+        present = set(machines.values())
 
         def suits(call: Call) -> bool:
             holder = self._holders.get(call.wants) if call.wants is not None else None
             if holder is not None and self._pool.alive(holder):
                 return holder == host
             home = None if call.group is None else self._homes.get(call.group)
-            return home is None or machines.get(host) == home or home not in machines.values()
+            return home is None or machines.get(host) == home or home not in present
 
         return suits
 
     def num_employable(self) -> int:
-        """Hosts that work or would find something to do: of calls that want the same host's store, one at a time."""
-        busy, more = set(self._handed), 0
+        """Hosts that work or would find something to do.
+
+        Calls that want the same host's store employ that one; those of groups that have a machine employ no more hosts
+        than it has.
+        """
+        machines = self._pool.machines()
+        busy, more, at_home = set(self._handed), 0, Counter[str]()
         for call in chain.from_iterable(batch.waiting for batch in self._batches):
             holder = self._holders.get(call.wants) if call.wants is not None else None
             if holder is not None and self._pool.alive(holder):
                 busy.add(holder)
+            elif (home := self._homes.get(call.group)) in machines.values():
+                at_home[str(home)] += 1
             else:
                 more += 1
-        return len(busy) + more
+        idle = Counter(machine for host, machine in machines.items() if host not in busy)
+        return len(busy) + more + sum(min(number, idle[machine]) for machine, number in at_home.items())
 
-    def _give_home(self, call: Call, host: int) -> None:
+    def keeping(self) -> frozenset[int]:
+        """Hosts that keep what later calls of this round want."""
+        return frozenset(self._holders.values())
+
+    def release(self) -> None:
+        """No later call of this round wants anything that hosts keep."""
+        self._holders.clear()
+
+    def _give_home(self, call: Call, host: int, machines: Mapping[int, str]) -> None:
         """A group's first call settles which machine its others go to, for as long as that one has hosts."""
-        machines = self._pool.machines()
         if call.group is not None and host in machines and self._homes.get(call.group) not in machines.values():
             self._homes[call.group] = machines[host]
 
@@ -144,7 +163,7 @@ class Dispatcher:
         batch = self._batch_of(event.call)
         if batch is not None and event.call is not None:
             batch.give_back(event.call)
-            self._journal.asked_again(event.call.key)
+            self._journal.asked_again(event.call.instead_of or event.call.key)
 
     def _take(self, event: Answered) -> None:
         """An answer counts once, and only if its host was not lost before."""
@@ -152,7 +171,7 @@ class Dispatcher:
         handed_s = self._handed_s(event)
         batch = self._batch_of(call)
         if batch is None or answer.incarnation in self._lost or not batch.receive(call, answer):
-            self._journal.dropped(call.key)
+            self._journal.dropped(call.instead_of or call.key)
             return
         if call.holds is not None:
             self._holders[call.holds] = answer.incarnation

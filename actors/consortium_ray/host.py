@@ -17,21 +17,17 @@ from consortium.agreement.slips import Slips
 from consortium.editing.open import open_backend
 from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import FactSet
-from consortium.merging.method import RunningSum
+from consortium.merging.method import Contribution, RunningSum
 from consortium.rounds import Part
 from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
 from consortium.worker import CohortWorker, Collected, History, TargetReport
 from numpy.typing import NDArray
-from ray.exceptions import GetTimeoutError, ObjectLostError
+from ray.exceptions import ObjectLostError
 
 from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, GroupSum, Held, ModelFacts, Trouble
 from consortium_ray.node_loss import cut_node, end_node
 from consortium_ray.sealed import Sealed, damaged, seal
-
-#: Share of ``cluster.timeout_s`` after which what a group's hosts kept is taken for lost: their node may be cut off,
-#: and then nobody says so for a while. The host that adds has the rest of the time to say it before it is lost itself.
-_PATIENCE = 0.5
 
 
 class Host:
@@ -41,8 +37,9 @@ class Host:
         incarnation: this host's number.
         scenario: the scenario as resolved.
         facts: all facts; this stands for what the represented parties know themselves.
-        fetch: reads an array from its reference, and waits for it at most ``timeout`` seconds (None: without end).
+        fetch: reads an array from its reference.
         keep: puts something where others of this machine can read it, and gives a reference.
+        where: names this machine.
     """
 
     def __init__(
@@ -50,8 +47,9 @@ class Host:
         incarnation: int,
         scenario: Scenario,
         facts: FactSet,
-        fetch: Callable[..., Any] = ray.get,
+        fetch: Callable[[Any], Any] = ray.get,
         keep: Callable[[Any], Any] = ray.put,
+        where: Callable[[], str] = lambda: str(ray.get_runtime_context().get_node_id()),
     ) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         torch.set_num_threads(scenario.cluster.threads)
@@ -60,6 +58,7 @@ class Host:
         self.facts = facts
         self._read = fetch
         self._keep = keep
+        self._where = where
         self._reading_s = 0.0
         self.worker: CohortWorker | None = None
 
@@ -80,17 +79,12 @@ class Host:
             time.sleep(trouble.delay_s)
         return damaged(sealed) if trouble.is_damaged else sealed
 
-    def fetch(self, ref: Any, timeout_s: float | None = None) -> Any:
-        """The array or history behind a reference.
-
-        Raises:
-            RayError: whoever had it is lost, or it has not come after ``timeout_s``.
-        """
+    def fetch(self, ref: Any) -> Any:
+        """The array or history behind a reference."""
         start = time.monotonic()
-        try:
-            return self._read(ref, timeout=timeout_s)
-        finally:
-            self._reading_s += time.monotonic() - start
+        array = self._read(ref)
+        self._reading_s += time.monotonic() - start
+        return array
 
     def open(self) -> None:
         """Load the model."""
@@ -164,21 +158,30 @@ class Host:
         """``collect`` or ``take_back``, whose contribution stays on this machine to be added there."""
         collected: Collected = getattr(self, method)(*arguments)
         ref = None if collected.contribution is None else self._keep(collected.contribution)
-        return Held(ref, replace(collected, contribution=None))
+        return Held(ref, self._where(), replace(collected, contribution=None))
 
-    def add_up(self, refs: Sequence[tuple[int, Any]]) -> GroupSum:
-        """The sum of a group: (cohort, reference to its contribution), added in this order."""
+    def add_up(self, kept: Sequence[tuple[int, Any, str]]) -> GroupSum:
+        """The sum of a group: (cohort, reference to its contribution, machine that it is on), added in this order.
+
+        A group comes to another machine when its own has lost its hosts, and with them what they kept. Nothing is read
+        from there: where the machine is cut off, Ray would wait for it without end, though it has declared it dead.
+        """
         total, missing = RunningSum(), []
-        until = time.monotonic() + _PATIENCE * self.scenario.cluster.timeout_s
-        for cohort, ref in refs:
-            try:
-                contribution = self.fetch(ref, max(0.0, until - time.monotonic()))
-            except (ObjectLostError, GetTimeoutError):  # its host is gone or cut off, and with it what it kept
+        for cohort, ref, machine in kept:
+            contribution = self._kept(ref) if machine == self._where() else None
+            if contribution is None:
                 missing.append(cohort)
                 continue
             contribution.check(f"cohort {cohort}")
             total.add(contribution)
         return GroupSum(None, tuple(missing)) if missing else GroupSum(total.total())
+
+    def _kept(self, ref: Any) -> Contribution | None:
+        try:
+            contribution: Contribution = self.fetch(ref)
+        except ObjectLostError:  # its host is gone, and with it what it kept
+            return None
+        return contribution
 
     def evaluate(
         self,

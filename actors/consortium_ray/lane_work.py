@@ -24,9 +24,9 @@ from consortium.scenario.schema import Scenario
 from consortium.start import Prior
 from consortium.statistics import Basis
 
-from consortium_ray.batches import Batch
+from consortium_ray.batches import LOOK_AHEAD, Batch
 from consortium_ray.messages import Answer, ArrayRefs, Call, Key
-from consortium_ray.sums import LayerSum, Sending, begin_sum, look_ahead
+from consortium_ray.sums import LayerSum, Sending, begin_sum, is_by_machines, look_ahead
 
 #: Whether what was waited for is there.
 Ready = Callable[[], bool]
@@ -123,6 +123,8 @@ class RoundWork:
         """Targets under some weights; lanes whose weights are the same share them."""
         key: Key = (weights.key, layer, lane.absent)
         if key not in self._shared:
+            group_size, num_machines = self.scenario.cluster.group_size, self.num_machines()
+            in_groups = is_by_machines(range(self.scenario.num_cohorts), group_size, num_machines)
             calls = [
                 Call(
                     ("targets", self.round, *key, cohort),
@@ -131,7 +133,7 @@ class RoundWork:
                     cohort,
                     holds=(weights.key, layer, settled.absent, cohort),
                     wants=(weights.key, layer, settled.absent, cohort),
-                    group=self._group_of(cohort),
+                    group=cohort // group_size if in_groups else None,
                 )
                 for cohort, settled in enumerate(self._settled_for(lane))
             ]
@@ -141,7 +143,7 @@ class RoundWork:
                 calls,
                 lambda _, answer: self._add_residuals(key, answer),
                 layer=layer,
-                look_ahead=look_ahead(self.scenario.cluster.group_size, self.num_machines()),
+                look_ahead=look_ahead(group_size, num_machines) if in_groups else LOOK_AHEAD,
             )
             self.add(self._shared[key])
         self._shared[key].lanes.append(lane.name)
@@ -160,14 +162,10 @@ class RoundWork:
                 (lane.name, self.round, cohort, part, weights, targets_at, history, settled),
                 cohort,
                 wants=(targets_at[part.target_layer].key, part.target_layer, settled.absent, cohort),
-                group=self._group_of(cohort),
             )
             for cohort, settled in enumerate(self._settled_for(lane))
         ]
         return self._sum_of(lane, part, calls, "collect")
-
-    def _group_of(self, cohort: int) -> int:
-        return cohort // self.scenario.cluster.group_size
 
     def _sum_of(self, lane: Lane, part: Part, calls: Sequence[Call], phase: str) -> LayerSum:
         basis = Basis(lane.name, self.round, part.layer)
@@ -182,7 +180,6 @@ class RoundWork:
                 "take_back",
                 (lane.name, self.round, cohort, part, weights, lane.absent_before),
                 cohort,
-                group=self._group_of(cohort),
             )
             for cohort in self.taking_back
         ]

@@ -48,6 +48,7 @@ class Call:
         holds: key under which the host keeps something that later calls want, for example targets.
         wants: key of something that a host may hold already; another host can do the call too, but slower.
         group: calls of one group go to hosts of one machine, where there are several; None for any.
+        instead_of: key of the call that this one repeats, under which it is counted; None for none.
     """
 
     key: Key
@@ -57,6 +58,7 @@ class Call:
     holds: Key | None = None
     wants: Key | None = None
     group: int | None = None
+    instead_of: Key | None = None
 
     def __str__(self) -> str:
         return f"{self.method} of cohort {self.cohort}" if len(self.key) > 1 else self.method
@@ -89,10 +91,12 @@ class Held:
 
     Attributes:
         ref: reference to the contribution; None where one of the cohort's parties was refused.
+        machine: name of the machine.
         collected: all else that the cohort's parties sent.
     """
 
     ref: Any
+    machine: str
     collected: Collected
 
 
@@ -114,7 +118,8 @@ class Answer:
     """What a host answers.
 
     Attributes:
-        incarnation: number of the host, never used again after it is lost; answers of lost hosts are dropped.
+        incarnation: number of the host, which no other host of the same coordinator gets; answers of lost hosts are
+            dropped.
         value: the typed result.
         seconds: how long the host worked; reading weights and histories from others is left out.
     """

@@ -10,11 +10,14 @@ added: the lane's round begins again without it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from consortium.admission.door import Refusal
+from consortium.errors import RunError
 from consortium.journal import Journal
 from consortium.merging.grouped import GroupedSum
 from consortium.merging.method import Contribution
@@ -24,6 +27,9 @@ from consortium.worker import Collected
 
 from consortium_ray.batches import LOOK_AHEAD, Batch
 from consortium_ray.messages import Answer, Call, GroupSum, Held
+
+#: How often what hosts kept of one group may be lost before the run stops.
+_MOST_LOSSES = 50
 
 
 @dataclass(frozen=True)
@@ -108,10 +114,18 @@ def begin_sum(sending: Sending, calls: Sequence[Call], num_machines: int) -> Lay
 
     With fewer than two groups for each machine the coordinator adds: machines would stand idle.
     """
-    num_groups = len({call.cohort // sending.group_size for call in calls})
-    if num_machines > 1 and num_groups >= 2 * num_machines:
-        return _SumByMachines(sending, calls, num_machines)
+    if is_by_machines([call.cohort for call in calls], sending.group_size, num_machines):
+        return _SumByMachines(sending, [_grouped(call, sending.group_size) for call in calls], num_machines)
     return _SumHere(sending, calls)
+
+
+def is_by_machines(cohorts: Iterable[int], group_size: int, num_machines: int) -> bool:
+    """Whether machines add groups of these cohorts by themselves."""
+    return num_machines > 1 and len({cohort // group_size for cohort in cohorts}) >= 2 * num_machines
+
+
+def _grouped(call: Call, group_size: int) -> Call:
+    return replace(call, group=call.cohort // group_size)
 
 
 def look_ahead(group_size: int, num_machines: int) -> int:
@@ -146,22 +160,28 @@ class _SumByMachines(LayerSum):
         self._groups: dict[int, list[int]] = {}
         for cohort in self._calls:
             self._groups.setdefault(cohort // sending.group_size, []).append(cohort)
-        self._refs: dict[int, Any] = {}  # of cohorts whose group is not added yet
+        self._kept: dict[int, Held] = {}  # of cohorts whose group is not added yet
         self._left = {group: len(cohorts) for group, cohorts in self._groups.items()}  # cohorts that are to come
         self._sums: dict[int, Contribution] = {}  # of groups that are ahead of one before them
         self._order = list(self._groups)
         self._num_asked = 0
-        self._work_on(list(self._calls.values()), self._take, look_ahead=look_ahead(sending.group_size, num_machines))
+        self._times_lost: Counter[int] = Counter()  # of groups
+        ahead = look_ahead(sending.group_size, num_machines)
+        self._work_on(list(self._calls.values()), self._take, look_ahead=ahead, settled=self._num_added)
 
     @property
     def is_done(self) -> bool:
         return not self._order or (bool(self.refusals) and not any(self._left.values()))
 
+    def _num_added(self) -> int:
+        """Cohorts that are in the sum, so that no more than a window of others is kept; all once nothing is added."""
+        return len(self._calls) - sum(len(self._groups[group]) for group in self._order if not self.refusals)
+
     def _take(self, cohort: int, answer: Answer) -> None:
         held: Held = answer.value
         self._note(cohort, held.collected, answer)
         group = cohort // self._sending.group_size
-        self._refs[cohort] = held.ref
+        self._kept[cohort] = held
         self._left[group] -= 1
         if not self._left[group] and not self.refusals:
             self._add_up(group)
@@ -172,9 +192,10 @@ class _SumByMachines(LayerSum):
         self._num_asked += 1
         first = self._calls[cohorts[0]]
         key = ("add", *first.key, self._num_asked)
-        refs = [(cohort, self._refs[cohort]) for cohort in cohorts]
-        call = Call(key, "add_up", (refs,), cohorts[0], group=first.group)
-        self._work_on([call], lambda _, answer: self._take_group(group, answer), phase="add", by_cohort=False)
+        kept = [(cohort, self._kept[cohort].ref, self._kept[cohort].machine) for cohort in cohorts]
+        call = Call(key, "add_up", (kept,), cohorts[0], group=first.group)
+        take = partial(self._take_group, group)
+        self._work_on([call], lambda _, answer: take(answer), phase="add", by_cohort=False, comes_first=True)
 
     def _take_group(self, group: int, answer: Answer) -> None:
         added: GroupSum = answer.value
@@ -184,19 +205,27 @@ class _SumByMachines(LayerSum):
             self._ask_again(group, added.missing)
             return
         for cohort in self._groups[group]:
-            del self._refs[cohort]
+            del self._kept[cohort]
         self._sums[group] = self._checked(added.contribution, f"group {group} of cohorts")
         while self._order and self._order[0] in self._sums:
             self._sum.add_group(self._sums.pop(self._order.pop(0)))
 
     def _ask_again(self, group: int, cohorts: Sequence[int]) -> None:
         """What these kept went with their hosts. Under another name, since the same one is answered already."""
+        self._times_lost[group] += 1
+        if self._times_lost[group] > _MOST_LOSSES:
+            raise RunError(
+                f"what hosts kept of cohorts {cohorts[0]} to {cohorts[-1]} was lost {_MOST_LOSSES + 1} times over",
+                "hosts that live long enough to add what they keep",
+                "look at the memory of the machines and at Ray's logs; `consortium resume` continues the run",
+            )
         self._left[group] = len(cohorts)
         self._num_asked += 1
         calls = [self._calls[cohort] for cohort in cohorts]
         for call in calls:
             self._sending.journal.asked_again(call.key)
-        self._work_on([replace(call, key=(*call.key, self._num_asked)) for call in calls], self._take)
+        named = [replace(call, key=(*call.key, self._num_asked), instead_of=call.key) for call in calls]
+        self._work_on(named, self._take, comes_first=True)
 
 
 def _kept_by_host(call: Call) -> Call:

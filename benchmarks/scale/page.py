@@ -109,8 +109,8 @@ def _section(axis: str, group: Sequence[Record]) -> str:
     fits = "\n".join(f"| {name} | {growth} |" for name, growth in growths(group).items())
     where = f"{machine.get('cpu')}, {machine.get('cores')} cores; {', '.join(sorted({r.time[:10] for r in group}))}."
     grown = f"\n\n| grows with the number of {counted} | exponent |\n| --- | --- |\n{fits}" if fits else ""
-    picture = f"![Memory and time over the number of {counted}](scale-{axis}.svg)"
-    return f"### {AXES[axis].title}: `{scenario}`\n\n{where}\n\n{table}{grown}\n\n{picture}"
+    picture = f"\n\n![Memory and time over the number of {counted}](scale-{axis}.svg)" if len(group) > 1 else ""
+    return f"### {AXES[axis].title}: `{scenario}`\n\n{where}\n\n{table}{grown}{picture}"
 
 
 def picture(axis: str, group: Sequence[Record]) -> str:
@@ -140,5 +140,6 @@ def picture(axis: str, group: Sequence[Record]) -> str:
 def write_page(records: Sequence[Record], docs: Path = DOCS) -> None:
     """Write the page and its pictures."""
     for axis, group in by_axis(records).items():
-        write_text(docs.with_name(f"scale-{axis}.svg"), picture(axis, group))
+        if len(group) > 1:
+            write_text(docs.with_name(f"scale-{axis}.svg"), picture(axis, group))
     write_text(docs, with_results(docs.read_text(encoding="utf-8"), records))

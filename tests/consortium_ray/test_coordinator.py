@@ -407,7 +407,11 @@ class TestProgress:
 def test_before_any_host_is_there_hosts_are_awaited(tmp_path):
     scenario = associative_scenario()
     nobody = SimpleNamespace(
-        idle=list, wait=lambda timeout_s: [], want=lambda num_hosts: None, awaits_room=lambda: bool(no_room)
+        idle=list,
+        wait=lambda timeout_s: [],
+        want=lambda num_hosts, keeping: None,
+        machines=dict,
+        awaits_room=lambda: bool(no_room),
     )
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         no_room = True

@@ -38,6 +38,9 @@ class TestParking:
     def test_busy_and_starting_hosts_stay(self):
         assert to_park((0,), self.KINDS, [Standing(0, 0, "a"), Standing(1, 0, "a", is_starting=True)]) == []
 
+    def test_hosts_that_keep_what_others_would_make_again_stay(self):
+        assert to_park((0,), self.KINDS, [idle(0, 20), idle(1, 20)], keeping={0}) == [1]
+
     def test_nodes_with_the_fewest_hosts_become_free_first(self):
         hosts = [idle(0, 20, node="a"), idle(1, 20, node="a"), idle(2, 20, node="b")]
         assert to_park((2,), self.KINDS, hosts) == [2]

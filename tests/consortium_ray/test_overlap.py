@@ -44,7 +44,7 @@ def kept_waiting(coordinator):
         for host in coordinator.pool.idle()
         for batch in dispatcher._batches
         for number, call in batch._waiting.items()
-        if number < batch._next + LOOK_AHEAD and dispatcher._suits(host)(call)
+        if number < batch._next + LOOK_AHEAD and dispatcher._suits(host, coordinator.pool.machines())(call)
     ]
 
 
@@ -88,7 +88,7 @@ def test_what_can_wait_is_served_last_and_not_at_all_while_only_the_urgent_is_as
         dispatcher.add(Batch(name, [Call((name,), name)], lambda number, answer: None, can_wait=can_wait))
     dispatcher.hand_out(only_urgent=True)
     assert started == [(0, ("keys",)), (1, ("more keys",))]
-    assert not any(batch.has_waiting for batch in dispatcher._batches if not batch.can_wait)
+    assert not any(batch.has_for(lambda call: True) for batch in dispatcher._batches if not batch.can_wait)
     started.clear()
     for name in ("later probes", "later keys"):
         dispatcher.add(Batch(name, [Call((name,), name)], lambda *_: None, can_wait=name == "later probes"))

@@ -10,7 +10,7 @@ from consortium_ray.placement import (
     NodeType,
     Room,
     allot,
-    at_most,
+    most_room,
     needs_of,
     refuse_what_cannot_be,
 )
@@ -65,36 +65,49 @@ class TestRoom:
 class TestAllot:
     def test_as_many_as_are_of_use_from_min_to_max(self):
         kinds = [HostsSpec(min=2, max=4)]
-        assert [allot(kinds, demand, nodes((8, 0))) for demand in (0, 3, 9)] == [(2,), (3,), (4,)]
+        assert [allot(kinds, demand, Room(nodes((8, 0)))) for demand in (0, 3, 9)] == [(2,), (3,), (4,)]
 
     def test_kinds_named_first_are_taken_first_beyond_every_min(self):
         kinds = [HostKindSpec(max=2, gpus=1), HostKindSpec(min=1, max=9)]
-        assert allot(kinds, 2, nodes((8, 2))) == (1, 1)
-        assert allot(kinds, 5, nodes((8, 2))) == (2, 3)
+        assert allot(kinds, 2, Room(nodes((8, 2)))) == (1, 1)
+        assert allot(kinds, 5, Room(nodes((8, 2)))) == (2, 3)
 
     def test_another_kind_stands_in_where_one_finds_no_room(self):
         kinds = [HostKindSpec(min=1, max=4, gpus=0.5), HostKindSpec(max=4)]
-        assert allot(kinds, 6, nodes((4, 1), (2, 0))) == (2, 4)
+        assert allot(kinds, 6, Room(nodes((4, 1), (2, 0)))) == (2, 4)
 
     def test_where_nobody_knows_what_may_come_all_find_room(self):
         assert allot([HostsSpec(min=2, max=40)], 30, None) == (30,)
 
 
 class TestGrowth:
-    def test_nodes_to_come_are_what_the_types_leave(self):
-        growth = Growth([NodeType("small", {"CPU": 2}, 3)])
-        found = at_most(nodes((2, 0), kind="small"), growth)
-        assert [node.total["CPU"] for node in found] == [2, 2, 2]
+    def filled(self, kind, room):
+        """As many hosts as find room."""
+        return next(number for number in range(99) if room.place(needs_of(kind)) is None)
 
-    def test_the_cluster_has_a_limit_of_its_own(self):
-        growth = Growth([NodeType("small", {"CPU": 2}, 3), NodeType("big", {"CPU": 8}, 3)], max_nodes=4)
-        assert [node.type for node in at_most([], growth)] == ["small"] * 3 + ["big"]
+    def test_nodes_to_come_are_what_the_types_leave(self):
+        """Three nodes of two CPUs, of which one is there."""
+        growth = Growth([NodeType("small", {"CPU": 2}, 3)])
+        assert self.filled(HostsSpec(), most_room(nodes((2, 0), kind="small"), growth)) == 6
+
+    def test_the_cluster_has_a_limit_of_its_own_and_hosts_say_which_types_come(self):
+        """Four nodes in all: four with a GPU for hosts that need one, though the type without is named first."""
+        types = [NodeType("small", {"CPU": 2}, 3), NodeType("big", {"CPU": 8, "GPU": 1}, 4)]
+        growth = Growth(types, max_nodes=4)
+        assert self.filled(HostsSpec(gpus=1), most_room([], growth)) == 4
+        assert self.filled(HostsSpec(cpus=2), most_room([], growth)) == 3 + 4
+        refuse_what_cannot_be([HostKindSpec(min=1, gpus=1), HostKindSpec(min=9)], [], growth)
+        with pytest.raises(ClusterError):
+            refuse_what_cannot_be([HostKindSpec(min=5, gpus=1)], [], growth)
 
     def test_others_reservations_do_not_count_for_what_can_ever_be(self):
-        assert places(HostsSpec(), 2, at_most([Node("a", {"CPU": 2}, {"CPU": 0})], FIXED)) == ["a", "a"]
+        assert self.filled(HostsSpec(), most_room([Node("a", {"CPU": 2}, {"CPU": 0})], FIXED)) == 2
 
     def test_an_unknown_growth_has_no_end(self):
-        assert at_most(nodes((1, 0)), Growth(is_known=False)) is None
+        assert most_room(nodes((1, 0)), Growth(is_known=False)) is None
+
+    def test_a_node_that_is_about_to_go_takes_no_host(self):
+        assert Room([Node("a", {"CPU": 2}, is_leaving=True), Node("b", {"CPU": 1})]).place({"CPU": 1}) == "b"
 
 
 class TestRefusal:

@@ -11,7 +11,7 @@ Calls and answers are pickled on their way, as Ray would do.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -113,7 +113,8 @@ class LocalPool:
 
     def _join(self) -> None:
         keep = partial(self._keep, self._next_incarnation)
-        host = Host(self._next_incarnation, self.scenario, self.facts, fetch=self._fetch, keep=keep)
+        where = partial(self._name_of_machine, self._next_incarnation)
+        host = Host(self._next_incarnation, self.scenario, self.facts, fetch=self._fetch, keep=keep, where=where)
         self._members[self._next_incarnation] = _Member(host)
         self._events.append(Started(self._next_incarnation))
         self._next_incarnation += 1
@@ -121,7 +122,7 @@ class LocalPool:
     def awaits_room(self) -> bool:
         return False
 
-    def want(self, num_hosts: int) -> None:
+    def want(self, num_hosts: int, keeping: Collection[int] = ()) -> None:
         self.wanted.append(num_hosts)
         if not (self.moving and self._happens(self.moving)):
             return
@@ -137,7 +138,7 @@ class LocalPool:
         self._kept[kept] = pickle.dumps(value)
         return kept
 
-    def _fetch(self, ref: Any, timeout: float | None = None) -> Any:
+    def _fetch(self, ref: Any) -> Any:
         if not isinstance(ref, Kept):
             return ref
         if not self.alive(ref.incarnation):
@@ -145,7 +146,10 @@ class LocalPool:
         return pickle.loads(self._kept[ref])
 
     def machines(self) -> dict[int, str]:
-        return {number: f"machine-{self._machine(number)}" for number in self._members}
+        return {number: self._name_of_machine(number) for number in self._members}
+
+    def _name_of_machine(self, incarnation: int) -> str:
+        return f"machine-{self._machine(incarnation)}"
 
     def _machine(self, incarnation: int) -> int:
         return incarnation % self.num_machines
