@@ -42,7 +42,7 @@ def scenario() -> Scenario:
         model={"key_width": 192},
         faults=[{"round": 1, "during": "targets", "slow": 10.0}],
         merge={"methods": ["collabedit"]},
-        stream={"rounds": 30},
+        stream={"rounds": 16},
         cluster={"cohort_size": 1, "group_size": 2, "hosts": {"min": 2, "max": 2, "cpus": 1}},
     )
 
