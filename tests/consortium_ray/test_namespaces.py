@@ -17,13 +17,13 @@ from support.scenarios import difference, run_serially
 PATIENCE_S = 500
 #: Joins hosts, has one of them sleep, and says so.
 IDLE = f"""
-import subprocess, sys
+import subprocess, sys, time
 from support.namespaces import join, on
 join(["left", "right"])
 subprocess.Popen({on("left", ["sleep", "600"])!r}, stdout=subprocess.DEVNULL)
 sys.stdout.write("ready\\n")
 sys.stdout.flush()
-sys.stdin.read()
+time.sleep(600)
 """
 
 pytestmark = pytest.mark.namespaces
@@ -71,6 +71,6 @@ def test_whatever_befalls_a_host_the_run_goes_on(folder, mark, tmp_path, what):
 
 
 def test_nothing_is_left_when_the_program_is_killed(mark):
-    with contained([sys.executable, "-c", IDLE], mark, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with contained([sys.executable, "-c", IDLE], mark, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == "ready\n"
         assert len(marked(mark)) == 3  # unshare, the program, and what sleeps

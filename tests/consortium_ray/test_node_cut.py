@@ -14,8 +14,14 @@ from support.machines import left_of
 PATIENCE_S = 60
 #: A process that has a child.
 FAMILY = "import subprocess, time; subprocess.Popen(['sleep', '600']); time.sleep(600)"
-#: One that has itself cut off, as the worker of a node does, and says when it is back.
-ITSELF = "import os, subprocess, sys; subprocess.run([*sys.argv[1:], str(os.getpid()), '1'], stdout=-1); print('back')"
+#: One that adopts orphans and has itself cut off, as the worker of a node does, and says when it is back.
+ITSELF = """
+import ctypes, os, subprocess, sys
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+subprocess.run([*sys.argv[1:], str(os.getpid()), "1"], stdout=subprocess.PIPE)
+print("back")
+"""
 #: The program, but for what it is told.
 PROGRAM = [sys.executable, "-I", "-S", node_cut.__file__]
 
@@ -74,7 +80,7 @@ def test_a_family_is_stopped_and_continued():
 
 
 def test_who_has_it_started_is_stopped_and_waits_for_its_end():
-    """The program is of the node's family at first, and would stop itself if it stayed there."""
+    """The program is of the node's family here, and would stop itself if it did not leave itself out."""
     with subprocess.Popen([sys.executable, "-c", ITSELF, *PROGRAM], stdout=subprocess.PIPE) as worker:
         wait_until(lambda: is_cut([psutil.Process(worker.pid)]))
         assert worker.communicate(timeout=PATIENCE_S)[0] == b"back\n"

@@ -42,7 +42,7 @@ def scenario() -> Scenario:
         model={"key_width": 192},
         faults=[{"round": 1, "during": "targets", "slow": 10.0}],
         merge={"methods": ["collabedit"]},
-        stream={"rounds": 30},
+        stream={"rounds": 16},
         cluster={"cohort_size": 1, "group_size": 2, "hosts": {"min": 2, "max": 2, "cpus": 1}},
     )
 
@@ -120,11 +120,13 @@ def _num_started(folder: Path) -> int:
 
 
 def node(folder: Path, host: str, address: str | None) -> None:
-    """Be a Ray node until somebody ends this process."""
+    """Be a Ray node until it ends, or somebody ends this process."""
     own = {"node_ip_address": address_of(host, HOSTS)}
     if address is not None:
-        start_worker(address, {**own, "num_cpus": 1})
-        time.sleep(2 * _PATIENCE_S)
+        worker = start_worker(address, {**own, "num_cpus": 1})
+        # Workers notice that their raylet has ended when it is no zombie any more, and looking at it makes it none.
+        while worker.remaining_processes_alive():
+            time.sleep(_LOOK_S)
         return
     head = start_head(SILENCE_COUNTS, **own, temp_dir=str(folder / "ray"))
     client = GcsClient(address=head.gcs_address)
