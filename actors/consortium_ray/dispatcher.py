@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from functools import partial
 from itertools import chain
 
@@ -38,7 +38,7 @@ class Dispatcher:
         self._round = 0
         self._batches: list[Batch] = []
         self._holders: dict[Hashable, int] = {}
-        self._homes: dict[int | None, str] = {}  # group of calls → machine
+        self._homes: dict[int, str] = {}  # group of calls → machine
         self._lost: set[int] = set()
         self._handed: dict[int, tuple[Call, float]] = {}
         self._started: set[int] = set()
@@ -95,17 +95,27 @@ class Dispatcher:
             self._pool.kill(host)
 
     def _suits(self, host: int, machines: Mapping[int, str]) -> Callable[[Call], bool]:
-        """A call goes to the host that holds what it wants while that host lives, or else to its group's machine."""
+        """A call goes to its group's machine, and there, or anywhere, to the host that holds what it wants."""
         present = set(machines.values())
 
         def suits(call: Call) -> bool:
-            holder = self._holders.get(call.wants) if call.wants is not None else None
-            if holder is not None and self._pool.alive(holder):
-                return holder == host
-            home = None if call.group is None else self._homes.get(call.group)
-            return home is None or machines.get(host) == home or home not in present
+            home, holder = self._wanted(call, machines, present)
+            return holder == host if holder is not None else home is None or machines.get(host) == home
 
         return suits
+
+    def _wanted(
+        self, call: Call, machines: Mapping[int, str], present: Collection[str]
+    ) -> tuple[str | None, int | None]:
+        """The machine and the host that a call should go to, None for any.
+
+        Sums of a group are read on its machine alone, so a host elsewhere is of no use, whatever it holds.
+        """
+        home = None if call.group is None else self._homes.get(call.group)
+        home = home if home in present else None
+        holder = None if call.wants is None else self._holders.get(call.wants)
+        is_there = holder is not None and self._pool.alive(holder) and home in (None, machines.get(holder))
+        return home, holder if is_there else None
 
     def num_employable(self) -> int:
         """Hosts that work or would find something to do.
@@ -114,13 +124,14 @@ class Dispatcher:
         than it has.
         """
         machines = self._pool.machines()
+        present = set(machines.values())
         busy, more, at_home = set(self._handed), 0, Counter[str]()
         for call in chain.from_iterable(batch.waiting for batch in self._batches):
-            holder = self._holders.get(call.wants) if call.wants is not None else None
-            if holder is not None and self._pool.alive(holder):
+            home, holder = self._wanted(call, machines, present)
+            if holder is not None:
                 busy.add(holder)
-            elif (home := self._homes.get(call.group)) in machines.values():
-                at_home[str(home)] += 1
+            elif home is not None:
+                at_home[home] += 1
             else:
                 more += 1
         idle = Counter(machine for host, machine in machines.items() if host not in busy)

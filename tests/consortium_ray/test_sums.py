@@ -149,6 +149,16 @@ def test_groups_are_added_as_soon_as_they_are_there(tmp_path, monkeypatch):
     assert 2 <= most <= look_ahead(2, 2) == 8
 
 
+@pytest.mark.parametrize("shown_after", [3, 6, 9])
+def test_targets_held_elsewhere_are_made_again_where_the_group_is_added(serial_run, shown_after, tmp_path):
+    """A second machine is known of in the middle of targets: hosts of both hold some of one group."""
+    directory, answers, _ = run_on_machines(serial_run.scenario, tmp_path / "run", size=2, shown_after=shown_after)
+    assert difference(serial_run.lane_states(), directory.lane_states()) == []
+    added = [answer.value for call, answer in answers if call.method == "add_up"]
+    assert added
+    assert not any(each.missing for each in added), "no host was lost"
+
+
 def test_what_is_lost_for_ever_stops_the_run(serial_run, tmp_path, monkeypatch):
     monkeypatch.setattr(sums, "_MOST_LOSSES", 1)
     with pytest.raises(RunError, match="was lost 2 times over"):

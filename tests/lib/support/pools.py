@@ -76,6 +76,7 @@ class LocalPool:
         observe: shown every call and its pickled answer.
         num_machines: machines that hosts are on, in turns; what a host keeps there goes with it. All but the first may
             be lost.
+        shown_after: calls that hosts are given before it is known that there are machines beyond the first.
         detection: steps after which a machine that is cut off is given up; a cut lasts as many steps as it has seconds.
     """
 
@@ -90,6 +91,7 @@ class LocalPool:
     observe: Observe = lambda call, message: None
     policy: ReplacePolicy = field(default_factory=lambda: ReplacePolicy(max_losses=50))
     num_machines: int = 1
+    shown_after: int = 0
     detection: int = 1000
 
     def __post_init__(self) -> None:
@@ -146,7 +148,8 @@ class LocalPool:
         return pickle.loads(self._kept[ref])
 
     def machines(self) -> dict[int, str]:
-        return {number: self._name_of_machine(number) for number in self._members}
+        known = self._members if len(self.started) >= self.shown_after else self._on_machine(0)
+        return {number: self._name_of_machine(number) for number in known}
 
     def _name_of_machine(self, incarnation: int) -> str:
         return f"machine-{self._machine(incarnation)}"
