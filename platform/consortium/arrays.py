@@ -10,7 +10,9 @@ otherwise. All arrays made here lie in memory that torch allocated (64 bytes ali
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +38,15 @@ def tensor_of(array: Array, device: torch.device | str = "cpu") -> torch.Tensor:
     if tensor.data_ptr() % _ALIGNMENT_BYTES:
         tensor = tensor.clone()
     return tensor.to(device)
+
+
+def length(*arrays: NDArray[Any]) -> float:
+    """√Σx² over all numbers of some arrays, in float64.
+
+    By torch, whose threads the scenario fixes: numpy's products take as many as the machine has, and round accordingly.
+    """
+    tensors = (torch.from_numpy(np.array(array, np.float64)) for array in arrays)
+    return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
 def side_by_side(arrays_XN: Sequence[Array]) -> Array:

@@ -14,12 +14,11 @@ Shapes: K key width, V value width, N columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from consortium.admission.yardstick import Yardstick
-from consortium.arrays import Array, tensor_of
+from consortium.arrays import Array, length, tensor_of
 from consortium.merging.deltas import DeltaSum, FactoredUpdate
 from consortium.merging.fisher import Fisher
 from consortium.merging.global_edit import OwnedEdits
@@ -41,10 +40,10 @@ def sizes_of(message: Contribution, yardstick: Yardstick, system_trace: float | 
     """
     num_edits = max(1, message.num_edits)
     if isinstance(message, OwnedEdits):
-        keys, residuals = _length(message.keys), _length(message.residuals)
+        keys, residuals = length(*message.keys), length(*message.residuals)
         measured = {"keys": (keys, yardstick.key_length), "residuals": (residuals, yardstick.output_length)}
         return _relative({name: (size / math.sqrt(num_edits), unit) for name, (size, unit) in measured.items()})
-    keys = math.sqrt(_trace(message.gram))
+    keys = _root_of_trace(message.gram)
     measured = {"keys": (keys / math.sqrt(num_edits), yardstick.key_length)}
     if isinstance(message, DenseStatistics | FactoredStatistics):
         residuals = _cross_length(message) / keys if keys else 0.0
@@ -64,29 +63,25 @@ def _relative(measured: dict[str, tuple[float, float]]) -> Sizes:
     return {name: size / unit for name, (size, unit) in measured.items() if unit}
 
 
-def _length(arrays: Sequence[Array]) -> float:
-    return math.sqrt(sum(float(np.vdot(array, array)) for array in arrays))
-
-
-def _trace(gram: Statistics) -> float:
-    """Trace of the Gram sums; that of a matrix which is none may be negative and counts as zero."""
+def _root_of_trace(gram: Statistics) -> float:
+    """√tr of the Gram sums; the trace of a matrix which is none may be negative and counts as zero."""
     if isinstance(gram, FactoredStatistics):
-        return float(np.vdot(gram.factor_KN, gram.factor_KN))
-    return max(0.0, float(np.trace(gram.gram_KK)))
+        return length(gram.factor_KN)
+    return math.sqrt(max(0.0, float(np.trace(gram.gram_KK))))
 
 
 def _cross_length(statistics: Statistics) -> float:
     if isinstance(statistics, FactoredStatistics):
         return _product_length(statistics.image_VN, statistics.factor_KN)
-    return _length([statistics.cross_VK])
+    return length(statistics.cross_VK)
 
 
 def _update_length(message: DeltaSum | SignedSums) -> float:
     if isinstance(message, SignedSums):
-        return _length([message.positive_VK, message.negative_VK])
+        return length(message.positive_VK, message.negative_VK)
     if isinstance(message.update, FactoredUpdate):
         return _product_length(message.update.weights_VN, message.update.solved_KN)
-    return _length([message.update.delta_VK])
+    return length(message.update.delta_VK)
 
 
 def _product_length(left_VN: Array, right_KN: Array) -> float:

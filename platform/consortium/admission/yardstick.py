@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from consortium.arrays import Array
+from consortium.arrays import Array, length
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def yardsticks(
         layer: Yardstick(
             (weight_VK.shape[0], weight_VK.shape[1]),
             math.sqrt(float(np.trace(sums[layer])) / num_tokens),
-            float(np.linalg.norm(weight_VK.astype(np.float64))),
+            length(weight_VK),
         )
         for layer, weight_VK in base_weights.items()
     }
