@@ -143,7 +143,8 @@ class Problem:
     def share(self, party: int) -> PartyShare:
         """A party's keys and residuals, with a generator of its own to hide them."""
         keys_KE, residuals_VE = self.edits[party]
-        return PartyShare(BASIS, keys_KE, residuals_VE, self.form, torch_generator(0, "benchmark-rotation", party))
+        generator = torch_generator(0, "benchmark-rotation", party)
+        return PartyShare(BASIS, keys_KE, residuals_VE, self.form, generator, party=party)
 
     def naive(self, num_parties: int) -> torch.Tensor:
         """The naive way, for the first so many parties; their matrices are made one by one."""
