@@ -11,7 +11,7 @@ from consortium.report.drawing import STYLE, legend, new_figure, to_svg
 from matplotlib import rc_context
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from benchmarks.harness.record import Record, newest
+from benchmarks.harness.record import Record
 from benchmarks.scale.axes import AXES
 from benchmarks.scale.growth import growth_of
 
@@ -58,16 +58,27 @@ def _memory(record: Record, name: str) -> int:
 
 
 def by_axis(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Axis → the newest record of each of its sizes, in their order."""
+    """Axis → the newest record of each of its sizes, in their order, on the machine that measured the axis last."""
     found: dict[str, list[Record]] = {}
-    for record in newest(each for each in records if each.benchmark == "scale" and not _is_changed(each)):
-        found.setdefault(record.parameters["axis"], []).append(record)
-    return {axis: sorted(group, key=lambda each: each.parameters["size"]) for axis, group in sorted(found.items())}
+    for record in sorted(records, key=lambda each: each.time):
+        if record.benchmark == "scale" and not _is_changed(record):
+            found.setdefault(record.parameters["axis"], []).append(record)
+    return {axis: _of_one_machine(group) for axis, group in sorted(found.items())}
+
+
+def _of_one_machine(group: Sequence[Record]) -> list[Record]:
+    """The last record of each size, of those from where the last one is from; ``group`` has the oldest first."""
+    by_size = {each.parameters["size"]: each for each in group if _where(each) == _where(group[-1])}
+    return [by_size[size] for size in sorted(by_size)]
+
+
+def _where(record: Record) -> str:
+    return f"{record.machine.get('cpu')}, {record.machine.get('cores')} cores"
 
 
 def _is_changed(record: Record) -> bool:
-    """Whether more was changed in the scenario than the size itself."""
-    return len(record.parameters["changes"]) > 1
+    """Whether more was changed in the scenario than the axis does."""
+    return len(record.parameters["changes"]) > len(AXES[record.parameters["axis"]].changes)
 
 
 def growths(group: Sequence[Record]) -> dict[str, str]:
@@ -100,14 +111,13 @@ def with_results(text: str, records: Iterable[Record]) -> str:
 
 
 def _section(axis: str, group: Sequence[Record]) -> str:
-    machine, scenario = group[-1].machine, group[-1].parameters["scenario"]
-    counted = AXES[axis].counted
+    scenario, counted = group[-1].parameters["scenario"], AXES[axis].counted
     columns = {name: show for name, show in _COLUMNS.items() if name != counted}
     head = (counted, *columns)
     rows = [[f"{record.parameters['size']:,}", *(show(record) for show in columns.values())] for record in group]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
     fits = "\n".join(f"| {name} | {growth} |" for name, growth in growths(group).items())
-    where = f"{machine.get('cpu')}, {machine.get('cores')} cores; {', '.join(sorted({r.time[:10] for r in group}))}."
+    where = f"{_where(group[-1])}; {', '.join(sorted({record.time[:10] for record in group}))}."
     grown = f"\n\n| grows with the number of {counted} | exponent |\n| --- | --- |\n{fits}" if fits else ""
     picture = f"\n\n![Memory and time over the number of {counted}](scale-{axis}.svg)" if len(group) > 1 else ""
     return f"### {AXES[axis].title}: `{scenario}`\n\n{where}\n\n{table}{grown}{picture}"

@@ -18,7 +18,7 @@ from benchmarks.scale.watch import family, watch
 SMALL = ("model.key_width=16", "model.value_width=8", "model.num_objects=8", "cluster.cohort_size=2", "stream.rounds=1")
 
 
-def record(axis, size, work_s=1.0, coordinator=500, changes=("a",)):
+def record(axis, size, work_s=1.0, coordinator=500, changes=("a",), cpu="C", threads=1, time=None):
     return Record(
         "scale",
         f"{size} {axis}",
@@ -28,8 +28,8 @@ def record(axis, size, work_s=1.0, coordinator=500, changes=("a",)):
         stages={"work": work_s},
         memory={"together": 3 * coordinator, "coordinator": coordinator, "host": 2 * coordinator},
         parameters={"axis": axis, "size": size, "edits": 10 * size, "hosts": 2, "scenario": "s", "changes": changes},
-        machine={"cpu": "C", "cores": 2},
-        time=f"2026-01-0{1 + len(str(size))}T00:00:00",
+        machine={"cpu": cpu, "cores": 2, "threads": threads},
+        time=time or f"2026-01-0{1 + len(str(size))}T00:00:00",
     )
 
 
@@ -105,6 +105,15 @@ def test_the_page_shows_the_newest_of_each_size_and_how_it_grows():
     assert text.index("| 10 |") < text.index("| 100 |") < text.index("| 1,000 |")
     assert "scale-parties.svg" in text
     assert "scale-hosts.svg" not in text, "one size is no curve"
+
+
+def test_a_size_has_one_record_and_an_axis_one_machine():
+    """How many threads the measuring process had says nothing about the runs, which take theirs from the scenario."""
+    old = [record("parties", size, threads=1) for size in (10, 100)]
+    newer = record("parties", 10, threads=2, time="2026-02-01T00:00:00")
+    assert page.by_axis([newer, *old])["parties"] == [newer, old[1]]
+    elsewhere = record("parties", 100, cpu="D", time="2026-03-01T00:00:00")
+    assert page.by_axis([newer, *old, elsewhere])["parties"] == [elsewhere]
 
 
 def test_pictures_are_files_that_stand_alone():
