@@ -2,6 +2,7 @@
 
 Products run in the type of the weights they are given; everything else here is float32. Derivatives are taken by
 hand, so that no autograd graph is built or walked, and frozen weights never get one. Each is tested against autograd.
+Where a function takes ``out``, its result stands in that memory (:mod:`consortium.models.workspace`).
 
 Shapes: T tokens, V width of what is normed, O width of an output, H heads, D width of a head.
 """
@@ -12,7 +13,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import silu
 
 from consortium.models.workspace import Workspace
 
@@ -25,7 +25,7 @@ class Linear:
     bias_O: torch.Tensor | None = None
 
     def __call__(self, input_TV: torch.Tensor, out_TO: torch.Tensor | None = None) -> torch.Tensor:
-        """Outputs [T, O] in the weight's type; in the memory of ``out_TO`` where given."""
+        """Outputs [T, O] in the weight's type."""
         input_TV, weight_VO = input_TV.to(self.weight_OV.dtype), self.weight_OV.T
         if self.bias_O is None:
             return torch.mm(input_TV, weight_VO, out=out_TO)
@@ -35,10 +35,15 @@ class Linear:
         """Outputs [T, O] in a workspace."""
         return self(input_TV, workspace(name, len(input_TV), len(self.weight_OV), like=self.weight_OV))
 
-    def backward(self, grad_TO: torch.Tensor, onto_TV: torch.Tensor | None = None) -> torch.Tensor:
-        """The gradient [T, V] of the input, in the weight's type; added to ``onto_TV``, in place, where given."""
+    def backward(self, grad_TO: torch.Tensor, workspace: Workspace, name: Hashable) -> torch.Tensor:
+        """The gradient [T, V] of the input, in the weight's type, in a workspace."""
         grad_TO = grad_TO.to(self.weight_OV.dtype)
-        return grad_TO @ self.weight_OV if onto_TV is None else onto_TV.addmm_(grad_TO, self.weight_OV)
+        out_TV = workspace(name, len(grad_TO), self.weight_OV.shape[1], like=self.weight_OV)
+        return torch.mm(grad_TO, self.weight_OV, out=out_TV)
+
+    def add_backward(self, grad_TO: torch.Tensor, onto_TV: torch.Tensor) -> torch.Tensor:
+        """``onto_TV``, to which the gradient of the input was added, in place."""
+        return onto_TV.addmm_(grad_TO.to(self.weight_OV.dtype), self.weight_OV)
 
 
 @dataclass(frozen=True)
@@ -48,15 +53,21 @@ class RmsNorm:
     gain_V: torch.Tensor
     epsilon: float
 
-    def __call__(self, input_TV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, input_TV: torch.Tensor, out: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """The normed input, and 1 / rms [T, 1] for :meth:`backward`."""
         length_T1 = torch.linalg.vector_norm(input_TV, dim=-1, keepdim=True)
         inverse_T1 = (length_T1.square_() / input_TV.shape[-1] + self.epsilon).rsqrt_()
-        return (input_TV * inverse_T1).mul_(self.gain_V), inverse_T1
+        return torch.mul(input_TV, inverse_T1, out=out).mul_(self.gain_V), inverse_T1
 
-    def backward(self, grad_TV: torch.Tensor, input_TV: torch.Tensor, inverse_T1: torch.Tensor) -> torch.Tensor:
+    def backward(
+        self,
+        grad_TV: torch.Tensor,
+        input_TV: torch.Tensor,
+        inverse_T1: torch.Tensor,
+        out: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """dx = (g·dy - x̂ · mean(g·dy·x̂)) / rms, with x̂ = x / rms."""
-        gained_TV = grad_TV.float() * self.gain_V
+        gained_TV = torch.mul(grad_TV.float(), self.gain_V, out=out)
         along_T1 = torch.linalg.vecdot(gained_TV, input_TV)[..., None]
         along_T1 *= inverse_T1.pow(3) / input_TV.shape[-1]
         return gained_TV.mul_(inverse_T1).addcmul_(input_TV, along_T1, value=-1)
@@ -69,13 +80,13 @@ class Rotation:
     cos_T1D: torch.Tensor
     sin_T1D: torch.Tensor
 
-    def __call__(self, input_THD: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_THD: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """(a, b) → (a·cos - b·sin, b·cos + a·sin), a and b the two halves of D."""
-        return self._turn(input_THD, -1)
+        return self._turn(input_THD, -1, out)
 
-    def backward(self, grad_THD: torch.Tensor) -> torch.Tensor:
+    def backward(self, grad_THD: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """A rotation's derivative turns back."""
-        return self._turn(grad_THD, 1)
+        return self._turn(grad_THD, 1, out)
 
     def at(self, rows: torch.Tensor) -> Rotation:
         """Of some of the tokens."""
@@ -85,23 +96,25 @@ class Rotation:
         """Followed by a multiplication, which its derivative has too."""
         return Rotation(self.cos_T1D * factor, self.sin_T1D * factor)
 
-    def _turn(self, input_THD: torch.Tensor, sign: int) -> torch.Tensor:
+    def _turn(self, input_THD: torch.Tensor, sign: int, out: torch.Tensor | None) -> torch.Tensor:
         half = input_THD.shape[-1] // 2
-        turned_THD = input_THD * self.cos_T1D
+        turned_THD = torch.mul(input_THD, self.cos_T1D, out=out)
         turned_THD[..., :half].addcmul_(input_THD[..., half:], self.sin_T1D[..., :half], value=sign)
         turned_THD[..., half:].addcmul_(input_THD[..., :half], self.sin_T1D[..., half:], value=-sign)
         return turned_THD
 
 
-def gated(gate_TO: torch.Tensor, up_TO: torch.Tensor) -> torch.Tensor:
+def gated(gate_TO: torch.Tensor, up_TO: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """silu(gate) · up (SwiGLU, arXiv 2002.05202)."""
-    return silu(gate_TO).mul_(up_TO)
+    torch.ops.aten.silu.out(gate_TO, out=out)
+    return out.mul_(up_TO)
 
 
 def gated_backward(
-    grad_TO: torch.Tensor, gate_TO: torch.Tensor, up_TO: torch.Tensor
+    grad_TO: torch.Tensor, gate_TO: torch.Tensor, up_TO: torch.Tensor, out: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of gate and up."""
-    grad_up_TO = silu(gate_TO).mul_(grad_TO)
-    grad_gate_TO = torch.ops.aten.silu_backward(grad_TO * up_TO, gate_TO)
-    return grad_gate_TO, grad_up_TO
+    """Gradients of gate, which stands in the memory of ``grad_TO``, and of up, which stands in ``out``."""
+    torch.ops.aten.silu.out(gate_TO, out=out)
+    out.mul_(grad_TO)
+    torch.ops.aten.silu_backward.grad_input(grad_TO.mul_(up_TO), gate_TO, grad_input=grad_TO)
+    return grad_TO, out

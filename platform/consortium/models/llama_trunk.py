@@ -1,7 +1,8 @@
 """The trunk of Llama and its kin, by hand: no autograd, no padding in products with weights, no frozen part run twice.
 
-All tokens of all suffixes stand in one list, without padding; attention alone goes by sequence. In the last block
-only tokens whose states are read ask and pass the MLP. Products with weights run in the arithmetic asked for.
+All tokens of all suffixes stand in one list, without padding; attention alone goes by sequence, and has the less
+padding the more sequences of like suffixes stand together. In the last block only tokens whose states are read ask and
+pass the MLP. Products with weights run in the arithmetic asked for.
 
 Shapes: N sequences, T tokens of all suffixes, M places where states are read, V hidden width, G key heads, D width
 of a head, L columns of keys.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +23,7 @@ from consortium.models.beginnings import KeysValues, run_beginnings
 from consortium.models.calculus import RmsNorm, Rotation
 from consortium.models.language import LanguageModel
 from consortium.models.llama_block import Block, Place, Saved
-from consortium.models.suffix_attention import SuffixAttention
+from consortium.models.suffix_attention import Portion, SuffixAttention, like_lengths
 from consortium.models.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,33 +40,68 @@ def is_llama_like(model: LanguageModel) -> bool:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where the tokens of some sequences' suffixes stand.
+
+    Attributes:
+        ends: the sequences.
+        groups: consecutive sequences of like suffixes, which share a table of attention.
+        first_N: where each suffix begins among all tokens.
+        read_M: where states are read.
+        within, last: attention in all blocks but the last, and in the last one.
+    """
+
+    ends: tuple[End, ...]
+    groups: tuple[slice, ...]
+    first_N: torch.Tensor
+    read_M: torch.Tensor
+    within: tuple[Portion, ...]
+    last: tuple[Portion, ...]
+
+    @staticmethod
+    def of(ends: Sequence[End], groups: Sequence[slice], device: torch.device) -> Layout:
+        """Suffix after suffix."""
+        suffixes = [len(end.ids) - end.subject for end in ends]
+        reads = [range(suffix - end.num_read, suffix) for end, suffix in zip(ends, suffixes, strict=True)]
+        first = [0, *accumulate(suffixes)]
+        read = [begin + token for begin, wanted in zip(first[:-1], reads, strict=True) for token in wanted]
+        return Layout(
+            tuple(ends),
+            tuple(groups),
+            torch.tensor(first[:-1], device=device),
+            torch.tensor(read, device=device),
+            _portions(ends, groups, [range(suffix) for suffix in suffixes], device),
+            _portions(ends, groups, reads, device),
+        )
+
+    def tokens(self, numbers: Sequence[int]) -> torch.Tensor:
+        """Where the tokens of some of the sequences stand."""
+        first = self.first_N.tolist()
+        ranges = [range(first[n], first[n] + len(self.ends[n].ids) - self.ends[n].subject) for n in numbers]
+        return torch.tensor([at for one in ranges for at in one], device=self.first_N.device)
+
+
+@dataclass(frozen=True)
 class LlamaTrunk:
     """The blocks above a layer over some sequences' suffixes.
 
     Attributes:
-        ends: the sequences.
+        layout: the sequences and their tokens.
         hidden_TV: hidden states of all suffix tokens after the layer, float32.
         blocks: the blocks above it.
         norm: the final norm.
-        kept: keys and values of each block, [G, N, L, D]: prefixes, and behind them room for the suffixes'.
-        turn_key, turn_query: rotations of all suffix tokens; that of queries scales them too.
-        first_N: where each suffix begins among all tokens.
-        read_M: where states are read.
-        within, last: attention in all blocks but the last, and in the last one.
+        kept: keys and values of each block and of each group in it, [G, N, L, D]: prefixes, and behind them room for
+            the suffixes'.
+        turn_key: rotation of all suffix tokens.
         workspace: memory of a run, which the next run writes over.
     """
 
-    ends: tuple[End, ...]
+    layout: Layout
     hidden_TV: torch.Tensor
     blocks: tuple[Block, ...]
     norm: RmsNorm
-    kept: tuple[KeysValues, ...]
+    kept: tuple[tuple[KeysValues, ...], ...]
     turn_key: Rotation
-    turn_query: Rotation
-    first_N: torch.Tensor
-    read_M: torch.Tensor
-    within: SuffixAttention
-    last: SuffixAttention
     workspace: Workspace
 
     @staticmethod
@@ -71,26 +109,39 @@ class LlamaTrunk:
         """Run everything that stays as it is."""
         beginnings = run_beginnings(model, [end.ids for end in ends], [end.subject for end in ends], layer)
         numbers = range(layer + 1, model.num_layers)
-        blocks = tuple(Block.of(model.blocks[number], arithmetic) for number in numbers)
+        groups = tuple(like_lengths([len(end.ids) - end.subject for end in ends]))
         final: Any = model.norm
-        norm = RmsNorm(final.weight.detach().float(), final.variance_epsilon)
-        kept = _with_room(ends, numbers, beginnings.prefix, model)
         position_T = torch.cat([torch.arange(end.subject, len(end.ids)) for end in ends]).to(model.device)
         hidden_TV = beginnings.hidden_TV.float()
         base: Any = model.base
         cos_1TD, sin_1TD = base.rotary_emb(hidden_TV, position_T[None])
-        rotation = Rotation(cos_1TD[0][:, None], sin_1TD[0][:, None])
-        return _laid_out(ends, hidden_TV, blocks, norm, kept, rotation, Workspace())
+        return LlamaTrunk(
+            Layout.of(ends, groups, model.device),
+            hidden_TV,
+            tuple(Block.of(model.blocks[number], arithmetic) for number in numbers),
+            RmsNorm(final.weight.detach().float(), final.variance_epsilon),
+            tuple(
+                _with_room(ends, groups, _prefixes(beginnings.prefix, number, len(ends), model)) for number in numbers
+            ),
+            Rotation(cos_1TD[0][:, None], sin_1TD[0][:, None]),
+            Workspace(),
+        )
+
+    @cached_property
+    def turn_query(self) -> Rotation:
+        """Rotation of all suffix tokens, which scales queries too."""
+        return self.turn_key.scaled(self.blocks[0].head_width ** -0.5)
 
     @property
     def start_NV(self) -> torch.Tensor:
         """Hidden states of the suffixes' first tokens after the layer, float32."""
-        return self.hidden_TV[self.first_N]
+        return self.hidden_TV[self.layout.first_N]
 
     @torch.no_grad()
     def run(self, delta_NV: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
         """Final hidden states [M, V] (after the last norm), and how a gradient comes back from them."""
-        hidden = self.hidden_TV.index_add(0, self.first_N, delta_NV)
+        first_N = self.layout.first_N
+        hidden = self.hidden_TV.index_add(0, first_N, delta_NV)
         saved: list[Saved] = []
         for number, block in enumerate(self.blocks):
             hidden, kept = block.forward(hidden, self._place(number))
@@ -102,64 +153,73 @@ class LlamaTrunk:
             grad = self.norm.backward(grad_MV, hidden, inverse_M1)
             for number in reversed(range(len(self.blocks))):
                 grad = self.blocks[number].backward(grad, saved[number], self._place(number))
-            return grad[self.first_N]
+            return grad[first_N]
 
         return final_MV, pull
 
     def _place(self, number: int) -> Place:
-        last = number == len(self.blocks) - 1
-        attention, asking = (self.last, self.read_M) if last else (self.within, slice(None))
-        turn_query = self.turn_query.at(self.read_M) if last else self.turn_query
-        return Place(number, self.kept[number], turn_query, self.turn_key, attention, asking, self.workspace)
+        layout, kept, turn_key, workspace = self.layout, self.kept[number], self.turn_key, self.workspace
+        if number < len(self.blocks) - 1:
+            return Place(number, kept, self.turn_query, turn_key, layout.within, None, workspace)
+        turn_query = self.turn_query.at(layout.read_M)
+        return Place(number, kept, turn_query, turn_key, layout.last, layout.read_M, workspace)
 
     def take(self, numbers: Sequence[int]) -> LlamaTrunk:
-        """The same for some of the sequences."""
-        ends = [self.ends[number] for number in numbers]
-        first = self.first_N.tolist()
-        tokens = [
-            at for n in numbers for at in range(first[n], first[n] + len(self.ends[n].ids) - self.ends[n].subject)
-        ]
-        at_T = torch.tensor(tokens, device=self.hidden_TV.device)
-        at_N = torch.tensor(numbers, device=self.hidden_TV.device)
-        # The suffixes' places are written before they are read, so whatever stands in them now may stay.
-        width = sum(_widths(ends))
-        kept = tuple(
-            (keys[:, at_N, :width].contiguous(), values[:, at_N, :width].contiguous()) for keys, values in self.kept
-        )
-        return _laid_out(
-            ends, self.hidden_TV[at_T], self.blocks, self.norm, kept, self.turn_key.at(at_T), self.workspace
+        """The same for some of the sequences, in their order here."""
+        layout = self.layout
+        taken = [[number for number in numbers if group.start <= number < group.stop] for group in layout.groups]
+        bounds = [0, *accumulate(len(some) for some in taken if some)]
+        ends = [layout.ends[number] for number in numbers]
+        at_T = layout.tokens(numbers)
+        return LlamaTrunk(
+            Layout.of(ends, [slice(*pair) for pair in pairwise(bounds)], at_T.device),
+            self.hidden_TV[at_T],
+            self.blocks,
+            self.norm,
+            tuple(self._narrow(tables, taken) for tables in self.kept),
+            self.turn_key.at(at_T),
+            self.workspace,
         )
 
+    def _narrow(self, tables: Sequence[KeysValues], taken: Sequence[Sequence[int]]) -> tuple[KeysValues, ...]:
+        """A block's tables for some sequences of each group; those of whole groups as they are."""
+        narrowed = []
+        for (keys, values), group, numbers in zip(tables, self.layout.groups, taken, strict=True):
+            if len(numbers) == group.stop - group.start:
+                narrowed.append((keys, values))
+            elif numbers:
+                at_N = torch.tensor(numbers, device=keys.device) - group.start
+                # The suffixes' places are written before they are read, so whatever stands in them now may stay.
+                width = sum(_widths([self.layout.ends[number] for number in numbers]))
+                narrowed.append((keys[:, at_N, :width].contiguous(), values[:, at_N, :width].contiguous()))
+        return tuple(narrowed)
 
-def _laid_out(
-    ends: Sequence[End],
-    hidden_TV: torch.Tensor,
-    blocks: tuple[Block, ...],
-    norm: RmsNorm,
-    kept: tuple[KeysValues, ...],
-    rotation: Rotation,
-    workspace: Workspace,
-) -> LlamaTrunk:
-    device = hidden_TV.device
+
+def _portions(
+    ends: Sequence[End], groups: Sequence[slice], asking: Sequence[range], device: torch.device
+) -> tuple[Portion, ...]:
     prefixes = [end.subject for end in ends]
     suffixes = [len(end.ids) - end.subject for end in ends]
-    reads = [range(suffix - end.num_read, suffix) for end, suffix in zip(ends, suffixes, strict=True)]
-    first = torch.tensor([0, *suffixes]).cumsum(0)[:-1]
-    read = [begin + token for begin, wanted in zip(first.tolist(), reads, strict=True) for token in wanted]
-    return LlamaTrunk(
-        tuple(ends),
-        hidden_TV,
-        blocks,
-        norm,
-        kept,
-        rotation,
-        rotation.scaled(blocks[0].head_width ** -0.5),
-        first.to(device),
-        torch.tensor(read, device=device),
-        SuffixAttention.of(prefixes, suffixes, [range(suffix) for suffix in suffixes], device),
-        SuffixAttention.of(prefixes, suffixes, reads, device),
-        workspace,
+    token, ask = ([0, *accumulate(lengths)] for lengths in (suffixes, map(len, asking)))
+    return tuple(
+        Portion(
+            SuffixAttention.of(prefixes[group], suffixes[group], asking[group], device),
+            slice(token[group.start], token[group.stop]),
+            slice(ask[group.start], ask[group.stop]),
+        )
+        for group in groups
     )
+
+
+def _prefixes(prefix: Mapping[int, KeysValues], block: int, num_sequences: int, model: LanguageModel) -> KeysValues:
+    """A block's keys and values of prefixes, [G, N, P, D] float32."""
+    if block not in prefix:  # no sequence has a prefix
+        attention: Any = model.blocks[block].self_attn
+        groups = attention.k_proj.weight.shape[0] // attention.head_dim
+        empty = torch.zeros(groups, num_sequences, 0, attention.head_dim, device=model.device)
+        return empty, empty
+    keys, values = (part.float() for part in prefix[block])
+    return keys, values
 
 
 def _widths(ends: Sequence[End]) -> tuple[int, int]:
@@ -167,19 +227,11 @@ def _widths(ends: Sequence[End]) -> tuple[int, int]:
     return max(end.subject for end in ends), max(len(end.ids) - end.subject for end in ends)
 
 
-def _with_room(
-    ends: Sequence[End], numbers: range, prefix: Mapping[int, KeysValues], model: LanguageModel
-) -> tuple[KeysValues, ...]:
-    """Prefixes' keys and values with room for those of the suffixes behind them."""
-    _, suffix = _widths(ends)
+def _with_room(ends: Sequence[End], groups: Sequence[slice], prefixes: KeysValues) -> tuple[KeysValues, ...]:
+    """Each group's keys and values of prefixes, with room for those of the suffixes behind them."""
 
-    def room(block: int) -> KeysValues:
-        if block not in prefix:  # no sequence has a prefix
-            attention: Any = model.blocks[block].self_attn
-            groups = attention.k_proj.weight.shape[0] // attention.head_dim
-            empty = torch.zeros(groups, len(ends), suffix, attention.head_dim, device=model.device)
-            return empty, empty.clone()
-        keys, values = (nn.functional.pad(part.float(), (0, 0, 0, suffix)) for part in prefix[block])
-        return keys, values
+    def table(part_GNPD: torch.Tensor, group: slice) -> torch.Tensor:
+        prefix, suffix = _widths(ends[group])
+        return nn.functional.pad(part_GNPD[:, group, :prefix], (0, 0, 0, suffix)).contiguous()
 
-    return tuple(room(block) for block in numbers)
+    return tuple((table(prefixes[0], group), table(prefixes[1], group)) for group in groups)

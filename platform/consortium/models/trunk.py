@@ -58,7 +58,7 @@ class Trunk(Protocol):
         ...
 
     def take(self, numbers: Sequence[int]) -> Trunk:
-        """The same for some of the sequences."""
+        """The same for some of the sequences, in their order here: ``numbers`` ascend."""
         ...
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from consortium.models.suffix_attention import SuffixAttention, heads_first
+from consortium.models.suffix_attention import (
+    Portion,
+    SuffixAttention,
+    attend,
+    attend_backward,
+    heads_first,
+    like_lengths,
+)
 from consortium.models.workspace import Workspace
 from consortium.seeds import torch_generator
 
@@ -43,12 +50,28 @@ def test_what_is_read_and_its_gradients(asking: list[range]) -> None:
 
     attention = SuffixAttention.of(PREFIXES, SUFFIXES, asking, torch.device("cpu"))
     workspace = Workspace()
+    kept = tables[0], tables[1]
+    portions = [Portion(attention, slice(0, tokens), slice(0, num_asking))]
     with torch.no_grad():
-        read_MX, attended = attention.forward(query_MHD, key_TGD, value_TGD, tables[0], tables[1], workspace, 0)
-        found = attention.backward(grad_MX.unflatten(1, (H, D)), attended, workspace)
+        read_MX, attended = attend(portions, query_MHD, key_TGD, value_TGD, [kept], workspace, 0)
+        found = attend_backward(portions, grad_MX.unflatten(1, (H, D)), attended, workspace)
     torch.testing.assert_close(read_MX, expected_MX.detach())
     for gradient, wanted_gradient in zip(found, expected, strict=True):
         torch.testing.assert_close(gradient, wanted_gradient.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "groups"),
+    [
+        ([4], [(0, 1)]),
+        ([2, 3, 3, 4, 6, 7], [(0, 3), (3, 5), (5, 6)]),
+        ([6, 4, 3, 9], [(0, 2), (2, 3), (3, 4)]),
+        ([1, 1, 2, 2], [(0, 2), (2, 4)]),
+    ],
+)
+def test_like_suffixes_share_a_table(suffixes: list[int], groups: list[tuple[int, int]]) -> None:
+    """The longest of a group is at most one and a half times the shortest."""
+    assert [(group.start, group.stop) for group in like_lengths(suffixes)] == groups
 
 
 def test_heads_first_shares_the_memory() -> None:
