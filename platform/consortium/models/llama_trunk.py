@@ -215,8 +215,8 @@ def _prefixes(prefix: Mapping[int, KeysValues], block: int, num_sequences: int, 
     """A block's keys and values of prefixes, [G, N, P, D] float32."""
     if block not in prefix:  # no sequence has a prefix
         attention: Any = model.blocks[block].self_attn
-        groups = attention.k_proj.weight.shape[0] // attention.head_dim
-        empty = torch.zeros(groups, num_sequences, 0, attention.head_dim, device=model.device)
+        num_key_heads = attention.k_proj.weight.shape[0] // attention.head_dim
+        empty = torch.zeros(num_key_heads, num_sequences, 0, attention.head_dim, device=model.device)
         return empty, empty
     keys, values = (part.float() for part in prefix[block])
     return keys, values
