@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+from numpy.typing import NDArray
+
 from consortium.errors import FactsError
 from consortium.facts.edit import Edit, Neighbor
 from consortium.models.associative import Cue
@@ -22,6 +25,11 @@ NUM_AUGMENTATIONS = 8
 
 _PROMPT = re.compile(r"(?:paraphrase (?P<paraphrase>\d+): )?the r(?P<relation>\d+) of (?P<kind>[sn])(?P<number>\d+) is")
 _OBJECT = re.compile(r"o(\d+)")
+
+
+def _drawn(seed: int, purpose: str, end: int, count: int) -> NDArray[np.int32]:
+    """Numbers below ``end``, kept in four bytes: every host holds those of all parties' facts."""
+    return numpy_generator(seed, purpose).integers(end, size=count).astype(np.int32)
 
 
 class DrawnFacts:
@@ -38,11 +46,11 @@ class DrawnFacts:
     def __init__(self, spec: AssociativeModelSpec, count: int, seed: int) -> None:
         self._spec = spec
         self._count = count
-        self._relations = numpy_generator(seed, "drawn-relations").integers(spec.num_relations, size=count)
-        self._old_objects = numpy_generator(seed, "drawn-objects").integers(spec.num_objects, size=count)
+        self._relations = _drawn(seed, "drawn-relations", spec.num_relations, count)
+        self._old_objects = _drawn(seed, "drawn-objects", spec.num_objects, count)
         # With two objects only, variants alternate between them; with more, the old one is never asked for.
         self._num_variants = max(2, spec.num_objects - 1)
-        self._offsets = numpy_generator(seed, "drawn-targets").integers(spec.num_objects - 1, size=count)
+        self._offsets = _drawn(seed, "drawn-targets", spec.num_objects - 1, count)
         self._augmentations = [_augmentations(relation) for relation in range(spec.num_relations)]
         self._held_out_objects = numpy_generator(seed, "drawn-held-out").integers(
             spec.num_objects, size=self.num_held_out
