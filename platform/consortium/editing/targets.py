@@ -92,8 +92,8 @@ def optimise_targets(
     losses = [0.0] * len(edits)
     shifts = [0.0] * len(edits)
     for batch in _batches(rows_of(model, edits, contexts), len(edits), _tokens_at_once(model)):
-        optimisation = _Optimisation(model, batch, layer, settings)
-        for edit, outcome in optimisation.run().items():
+        # By no name: it holds much memory, which the next one needs.
+        for edit, outcome in _Optimisation(model, batch, layer, settings).run().items():
             vectors_EV[edit] = outcome.target_V.cpu()
             num_steps[edit], losses[edit], shifts[edit] = outcome.num_steps, outcome.loss, outcome.shift
     return Targets(layer, vectors_EV, tuple(num_steps), tuple(losses), tuple(shifts))
@@ -117,7 +117,7 @@ def _gpu_tokens(memory_bytes: int, num_layers: int, hidden_width: int, key_width
 def _batches(rows: Sequence[Row], num_edits: int, tokens_at_once: int) -> list[list[Row]]:
     """Rows in batches of whole edits, by the edits alone, so that results never depend on hosts.
 
-    Edits of like length stand together, the shortest first, so that a batch's table of attention holds little padding.
+    Edits of like length stand together, the shortest first, so that a batch's tables of attention are few.
     """
     by_edit: list[list[Row]] = [[] for _ in range(num_edits)]
     for row in rows:
@@ -221,6 +221,7 @@ class _Optimisation:
             if len(outcomes) == len(self.numbers):
                 break
             delta_EV.grad = pull()
+            del pull  # which holds tables of sequences that leave
             optimiser.step()
             with torch.no_grad():
                 norm_E = delta_EV.norm(dim=1)

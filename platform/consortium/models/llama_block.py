@@ -2,8 +2,8 @@
 
 Norm, rotary attention with grouped heads, norm, gated MLP; both are added to the residual stream, which is float32
 as are norms, attention and the stream's gradient. Kept for the derivative is what it needs and nothing else: normed
-inputs and the gated product are made again. Whatever is as large as the stream stands in a workspace, by the block's
-number where the derivative needs it, and else in memory that all blocks share.
+inputs and the gated product are made again. In float32 nearly all that is as large as the stream stands in a
+workspace, by the block's number where the derivative needs it, and else in memory that all blocks share.
 
 Shapes: T tokens of all suffixes, A of them ask, V hidden width, K width of the MLP, X = H·D or G·D, H heads, G key
 heads, D width of a head.
@@ -113,13 +113,13 @@ class Block:
         )
 
     def forward(self, input_TV: torch.Tensor, at: Place) -> tuple[torch.Tensor, Saved]:
-        """Hidden states [A, V] after the block, and what :meth:`backward` needs; both in the workspace."""
+        """Hidden states [A, V] after the block, and what :meth:`backward` needs; until the block's next call."""
         workspace = at.workspace
         normed_TV, inverse_T1 = self.norm(input_TV, at.scratch("normed", input_TV))
         normed_TV = normed_TV.to(self.key.weight_OV.dtype)
-        query_AHD, raw_query = self._heads(self.query, self.query_norm, at.of_asking(normed_TV), at, "query of a block")
-        key_TGD, raw_key = self._heads(self.key, self.key_norm, normed_TV, at, "key of a block")
-        value_TX = self.value.within(workspace, "value of a block", normed_TV)
+        query_AHD, raw_query = self._heads(self.query, self.query_norm, at.of_asking(normed_TV), at, "query")
+        key_TGD, raw_key = self._heads(self.key, self.key_norm, normed_TV, at, "key")
+        value_TX = self.value.within(workspace, "value", normed_TV)
         read_AX, attended = attend(
             at.portions,
             at.turn_query(query_AHD, at.scratch("turned query", query_AHD)),

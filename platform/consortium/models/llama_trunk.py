@@ -10,7 +10,7 @@ of a head, L columns of keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -45,21 +45,22 @@ class Layout:
 
     Attributes:
         ends: the sequences.
-        groups: consecutive sequences of like suffixes, which share a table of attention.
+        groups: consecutive sequences of like suffixes, which share a table of attention, by numbers that stay when
+            others vanish.
         first_N: where each suffix begins among all tokens.
         read_M: where states are read.
         within, last: attention in all blocks but the last, and in the last one.
     """
 
     ends: tuple[End, ...]
-    groups: tuple[slice, ...]
+    groups: dict[int, slice]
     first_N: torch.Tensor
     read_M: torch.Tensor
     within: tuple[Portion, ...]
     last: tuple[Portion, ...]
 
     @staticmethod
-    def of(ends: Sequence[End], groups: Sequence[slice], device: torch.device) -> Layout:
+    def of(ends: Sequence[End], groups: dict[int, slice], device: torch.device) -> Layout:
         """Suffix after suffix."""
         suffixes = [len(end.ids) - end.subject for end in ends]
         reads = [range(suffix - end.num_read, suffix) for end, suffix in zip(ends, suffixes, strict=True)]
@@ -67,7 +68,7 @@ class Layout:
         read = [begin + token for begin, wanted in zip(first[:-1], reads, strict=True) for token in wanted]
         return Layout(
             tuple(ends),
-            tuple(groups),
+            groups,
             torch.tensor(first[:-1], device=device),
             torch.tensor(read, device=device),
             _portions(ends, groups, [range(suffix) for suffix in suffixes], device),
@@ -109,7 +110,7 @@ class LlamaTrunk:
         """Run everything that stays as it is."""
         beginnings = run_beginnings(model, [end.ids for end in ends], [end.subject for end in ends], layer)
         numbers = range(layer + 1, model.num_layers)
-        groups = tuple(like_lengths([len(end.ids) - end.subject for end in ends]))
+        groups = dict(enumerate(like_lengths([len(end.ids) - end.subject for end in ends])))
         final: Any = model.norm
         position_T = torch.cat([torch.arange(end.subject, len(end.ids)) for end in ends]).to(model.device)
         hidden_TV = beginnings.hidden_TV.float()
@@ -121,7 +122,8 @@ class LlamaTrunk:
             tuple(Block.of(model.blocks[number], arithmetic) for number in numbers),
             RmsNorm(final.weight.detach().float(), final.variance_epsilon),
             tuple(
-                _with_room(ends, groups, _prefixes(beginnings.prefix, number, len(ends), model)) for number in numbers
+                _with_room(ends, groups.values(), _prefixes(beginnings.prefix, number, len(ends), model))
+                for number in numbers
             ),
             Rotation(cos_1TD[0][:, None], sin_1TD[0][:, None]),
             Workspace(),
@@ -139,7 +141,11 @@ class LlamaTrunk:
 
     @torch.no_grad()
     def run(self, delta_NV: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-        """Final hidden states [M, V] (after the last norm), and how a gradient comes back from them."""
+        """Final hidden states [M, V] (after the last norm), and how a gradient comes back from them.
+
+        It comes back before the next run alone, also of a trunk that was taken from this one: that writes over what is
+        needed.
+        """
         first_N = self.layout.first_N
         hidden = self.hidden_TV.index_add(0, first_N, delta_NV)
         saved: list[Saved] = []
@@ -165,14 +171,20 @@ class LlamaTrunk:
         return Place(number, kept, turn_query, turn_key, layout.last, layout.read_M, workspace)
 
     def take(self, numbers: Sequence[int]) -> LlamaTrunk:
-        """The same for some of the sequences, in their order here."""
+        """The same for some of the sequences, in their order here: ``numbers`` ascend."""
+        assert all(number < following for number, following in pairwise(numbers)), f"numbers must ascend: {numbers}"
         layout = self.layout
-        taken = [[number for number in numbers if group.start <= number < group.stop] for group in layout.groups]
-        bounds = [0, *accumulate(len(some) for some in taken if some)]
+        taken = {
+            name: [number for number in numbers if group.start <= number < group.stop]
+            for name, group in layout.groups.items()
+        }
+        taken = {name: some for name, some in taken.items() if some}
+        bounds = accumulate(map(len, taken.values()), initial=0)
+        groups = dict(zip(taken, (slice(*pair) for pair in pairwise(bounds)), strict=True))
         ends = [layout.ends[number] for number in numbers]
         at_T = layout.tokens(numbers)
         return LlamaTrunk(
-            Layout.of(ends, [slice(*pair) for pair in pairwise(bounds)], at_T.device),
+            Layout.of(ends, groups, at_T.device),
             self.hidden_TV[at_T],
             self.blocks,
             self.norm,
@@ -181,33 +193,35 @@ class LlamaTrunk:
             self.workspace,
         )
 
-    def _narrow(self, tables: Sequence[KeysValues], taken: Sequence[Sequence[int]]) -> tuple[KeysValues, ...]:
-        """A block's tables for some sequences of each group; those of whole groups as they are."""
+    def _narrow(self, tables: Sequence[KeysValues], taken: dict[int, list[int]]) -> tuple[KeysValues, ...]:
+        """A block's tables for some sequences of some groups; those of whole groups as they are."""
         narrowed = []
-        for (keys, values), group, numbers in zip(tables, self.layout.groups, taken, strict=True):
+        for (keys, values), (name, group) in zip(tables, self.layout.groups.items(), strict=True):
+            numbers = taken.get(name, [])
             if len(numbers) == group.stop - group.start:
                 narrowed.append((keys, values))
             elif numbers:
                 at_N = torch.tensor(numbers, device=keys.device) - group.start
-                # The suffixes' places are written before they are read, so whatever stands in them now may stay.
+                # What stands behind prefixes may stay: suffixes are written before they are read, padding is hidden.
                 width = sum(_widths([self.layout.ends[number] for number in numbers]))
                 narrowed.append((keys[:, at_N, :width].contiguous(), values[:, at_N, :width].contiguous()))
         return tuple(narrowed)
 
 
 def _portions(
-    ends: Sequence[End], groups: Sequence[slice], asking: Sequence[range], device: torch.device
+    ends: Sequence[End], groups: dict[int, slice], asking: Sequence[range], device: torch.device
 ) -> tuple[Portion, ...]:
     prefixes = [end.subject for end in ends]
     suffixes = [len(end.ids) - end.subject for end in ends]
     token, ask = ([0, *accumulate(lengths)] for lengths in (suffixes, map(len, asking)))
     return tuple(
         Portion(
+            number,
             SuffixAttention.of(prefixes[group], suffixes[group], asking[group], device),
             slice(token[group.start], token[group.stop]),
             slice(ask[group.start], ask[group.stop]),
         )
-        for group in groups
+        for number, group in groups.items()
     )
 
 
@@ -227,7 +241,7 @@ def _widths(ends: Sequence[End]) -> tuple[int, int]:
     return max(end.subject for end in ends), max(len(end.ids) - end.subject for end in ends)
 
 
-def _with_room(ends: Sequence[End], groups: Sequence[slice], prefixes: KeysValues) -> tuple[KeysValues, ...]:
+def _with_room(ends: Sequence[End], groups: Iterable[slice], prefixes: KeysValues) -> tuple[KeysValues, ...]:
     """Each group's keys and values of prefixes, with room for those of the suffixes behind them."""
 
     def table(part_GNPD: torch.Tensor, group: slice) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """Attention of short suffixes to frozen prefixes and to themselves, sequence by sequence, with its derivative.
 
 The tokens of all sequences stand in one list for everything else; here consecutive sequences of like length are put
-into one table, with a line for each, so that little of it is padding (:func:`like_lengths`). Padding holds zeros: its
-keys are hidden, its gradients are zero. Prefixes get no gradients, so none is computed.
+into one table, with a line for each, so that little of it is padding (:func:`like_lengths`). Keys of padding are
+hidden, whatever they are; asking padding holds zeros, and so are its gradients. Prefixes get no gradients, so none is
+computed.
 
 Shapes: N sequences, T tokens of all suffixes, M tokens that ask (all of them, or some), P columns of prefixes,
 S columns of suffixes, Q columns of asking tokens, L = P + S, H heads, G key heads, I = H/G, D width of a head,
@@ -168,8 +169,12 @@ def heads_first(table_GNLD: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Portion:
-    """Consecutive sequences that share a table: who sees whom, whose tokens they are, and which of these ask."""
+    """Consecutive sequences that share a table: who sees whom, whose tokens they are, and which of these ask.
 
+    ``number`` stays when portions before this one vanish: it names memory.
+    """
+
+    number: int
     attention: SuffixAttention
     tokens: slice
     asking: slice
@@ -197,9 +202,9 @@ def attend(
             part,
             read_MX[portion.asking],
             workspace,
-            (name, number),
+            (name, portion.number),
         )
-        for number, (portion, part) in enumerate(zip(portions, kept, strict=True))
+        for portion, part in zip(portions, kept, strict=True)
     )
     return read_MX, attended
 

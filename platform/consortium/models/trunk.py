@@ -2,7 +2,8 @@
 
     trunk = trunk_above(model, ends, layer, arithmetic)
     final_MV, pull = trunk.run(delta_NV)      # delta_NV is added to the hidden states of the suffixes' first tokens
-    grad_NV = pull(grad_MV)                   # the gradient of delta_NV, given the gradient of final_MV
+    grad_NV = pull(grad_MV)                   # the gradient of delta_NV, given the gradient of final_MV; before any
+                                              # other run, which may write over what it needs
 
 Two implementations: any architecture by its own code and autograd (:class:`AnyTrunk`), and the family of Llama by
 hand (:mod:`consortium.models.llama_trunk`), several times faster. Tests demand that they agree.

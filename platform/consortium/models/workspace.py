@@ -24,3 +24,8 @@ class Workspace:
         if flat is None or flat.numel() < size or flat.dtype != like.dtype or flat.device != like.device:
             flat = self._flat[name] = like.new_empty(size)
         return flat[:size].view(shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all memory that is held."""
+        return sum(flat.nbytes for flat in self._flat.values())

@@ -51,7 +51,7 @@ def test_what_is_read_and_its_gradients(asking: list[range]) -> None:
     attention = SuffixAttention.of(PREFIXES, SUFFIXES, asking, torch.device("cpu"))
     workspace = Workspace()
     kept = tables[0], tables[1]
-    portions = [Portion(attention, slice(0, tokens), slice(0, num_asking))]
+    portions = [Portion(0, attention, slice(0, tokens), slice(0, num_asking))]
     with torch.no_grad():
         read_MX, attended = attend(portions, query_MHD, key_TGD, value_TGD, [kept], workspace, 0)
         found = attend_backward(portions, grad_MX.unflatten(1, (H, D)), attended, workspace)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from consortium.models.llama_trunk import FAMILY, LlamaTrunk
 from consortium.models.packing import pack
 from consortium.models.segments import top_above
 from consortium.models.trunk import AnyTrunk, Trunk, trunk_above
+from consortium.models.workspace import Workspace
 from consortium.seeds import torch_generator
 from support.pico import PICO_TYPES, pico_model
 
@@ -87,15 +89,55 @@ def test_the_family_of_llama_runs_by_hand_and_by_its_own_code_alike(model_type: 
     assert_computes(AnyTrunk(ENDS, top), model, ENDS, 0)
 
 
-@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
-@pytest.mark.parametrize("numbers", [[1, 3], [2], [0, 1, 3], [4, 6]])
+@pytest.mark.parametrize("model_type", [*FAMILY, "gpt2"])
+@pytest.mark.parametrize("numbers", [[1, 3], [2], [0, 1, 2, 6], [4, 6]])
 def test_some_of_the_sequences(model_type: str, numbers: list[int]) -> None:
     """Also after a run, which leaves keys of suffixes behind."""
     model = pico_model(model_type)
-    trunk = trunk_above(model, ENDS, 1)
+    trunk = trunk_above(model, ENDS, 0)
     trunk.run(drawn("before", len(ENDS), model.hidden_width))
     some = tuple(ENDS[number] for number in numbers)
-    assert_computes(trunk.take(numbers), model, some, 1)
+    assert_computes(trunk.take(numbers), model, some, 0)
+
+
+class Poisoned(Workspace):
+    """Memory that forgets at once what it is no longer asked to hold."""
+
+    def __call__(self, name: Hashable, *shape: int, like: torch.Tensor) -> torch.Tensor:
+        return super().__call__(name, *shape, like=like).fill_(torch.nan)
+
+
+@pytest.mark.parametrize("arithmetic", [None, torch.bfloat16])
+@pytest.mark.parametrize("model_type", FAMILY)
+def test_memory_is_not_written_over_while_it_is_needed(model_type: str, arithmetic: torch.dtype | None) -> None:
+    model = pico_model(model_type)
+    trunk = trunk_above(model, ENDS, 0, arithmetic)
+    assert isinstance(trunk, LlamaTrunk)
+    poisoned = replace(trunk_above(model, ENDS, 0, arithmetic), workspace=Poisoned())
+    for numbers in (range(len(ENDS)), [0, 1, 2, 5, 6], [0, 1, 4]):
+        trunk, poisoned = trunk.take(numbers), poisoned.take(numbers)
+        delta_NV, grad_MV = drawn("delta", len(numbers), 32), drawn("grad", len(trunk.layout.read_M), 32)
+        (final_MV, pull), (other_MV, other_pull) = trunk.run(delta_NV), poisoned.run(delta_NV)
+        assert torch.equal(final_MV, other_MV)
+        assert torch.equal(pull(grad_MV), other_pull(grad_MV))
+
+
+def test_memory_does_not_grow_when_sequences_leave() -> None:
+    """Sixty suffixes of two tokens, and a group of one sequence before and behind them, which leave first."""
+    ends = (Sequence((5,), 0, 1), *[Sequence((6, number), 0, 1) for number in range(60)], Sequence((7, 8, 9, 10), 0, 1))
+    model = pico_model("llama")
+    trunk = trunk_above(model, ends, 0)
+    assert isinstance(trunk, LlamaTrunk)
+    trunk.run(drawn("all", len(ends), 32))[1](drawn("grad", len(ends), 32))
+    held = trunk.workspace.num_bytes
+    trunk = trunk.take(range(1, 61))
+    trunk.run(drawn("some", 60, 32))[1](drawn("grad", 60, 32))
+    assert trunk.workspace.num_bytes == held
+
+
+def test_sequences_are_taken_in_their_order() -> None:
+    with pytest.raises(AssertionError, match="ascend"):
+        trunk_above(pico_model("llama"), ENDS, 0).take([1, 0])
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2"])
@@ -104,8 +146,9 @@ def test_sequences_without_any_prefix(model_type: str) -> None:
     assert_computes(trunk_above(model, NO_PREFIX, 0), model, NO_PREFIX, 0)
 
 
-def test_products_in_bfloat16_are_near_those_of_the_model() -> None:
-    model = pico_model("llama")
+@pytest.mark.parametrize("model_type", FAMILY)
+def test_products_in_bfloat16_are_near_those_of_the_model(model_type: str) -> None:
+    model = pico_model(model_type)
     delta_NV, grad_MV = drawn("first", len(ENDS), 32), drawn("grad", sum(end.num_read for end in ENDS), 32)
     exact_MV, exact_pull = trunk_above(model, ENDS, 0).run(delta_NV)
     rough_MV, rough_pull = trunk_above(model, ENDS, 0, torch.bfloat16).run(delta_NV)
