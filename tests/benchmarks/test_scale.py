@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from consortium.errors import InputError, RunError
+from consortium.scenario.load import load_scenario
 
 from benchmarks.__main__ import main
 from benchmarks.harness.record import RESULTS, Record, Span, read
@@ -87,6 +88,17 @@ def test_a_small_run_is_measured_as_one(tmp_path, capfd, monkeypatch):
     assert found["stages"]["processor"] > 1.0
     (kept,) = read(folder)
     assert page.by_axis([kept]) == {}  # more was changed than the size
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_axis_changes_its_scenario_and_leaves_no_targets_to_a_cache(axis):
+    """Targets of an earlier run would be read instead of made, and the measured time would be of nothing."""
+    few, many = (
+        load_scenario(AXES[axis].scenario, [change.format(size) for change in AXES[axis].changes]).scenario
+        for size in (1, 2)
+    )
+    assert few != many
+    assert few.model.name == "associative" or not few.cluster.target_cache
 
 
 def test_sizes_need_an_axis(capsys):
