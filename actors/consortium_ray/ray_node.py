@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ray._private.node import Node
@@ -24,6 +26,12 @@ class RayNode(Node):
         except BaseException:
             self.end(graceful=False)
             raise
+
+    def _prepare_socket_file(self, socket_path: str | None, default_prefix: str) -> str:
+        # Ray counts upwards to a name that no file has yet, and nodes that start at once find the same.
+        own = str(Path(self._sockets_dir) / f"{default_prefix}.{uuid.uuid4().hex[:8]}")
+        path: str = super()._prepare_socket_file(socket_path or own, default_prefix)
+        return path
 
     def end(self, *, graceful: bool = True) -> None:
         """End all of its processes, and wait until they have ended."""
