@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--parties", type=_numbers, metavar="N,N…", help="numbers of parties, for merge and robust")
     add(
         "--axis",
-        choices=("parties", "edits", "hosts", "language"),
+        choices=("parties", "edits", "rounds", "hosts", "language"),
         help="what scale changes from run to run (default: each)",
     )
     add("--set", dest="scale_changes", action="append", default=[], metavar="KEY=VALUE", help="overrides, for scale")

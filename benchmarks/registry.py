@@ -22,7 +22,7 @@ BENCHMARKS: dict[str, str] = {
     "evaluation": "scores of probes; --sizes: numbers of edits that are probed",
     "round": "targets, keys, merge and evaluation of a whole round; --sizes: numbers of edits",
     "startup": "from `consortium run` to the first unit of work, by stage",
-    "scale": "whole runs at several sizes of --axis parties, edits, hosts or language; --sizes: those numbers",
+    "scale": "whole runs at several sizes of --axis parties, edits, rounds, hosts or language; --sizes: those numbers",
 }
 
 ALL = "all"

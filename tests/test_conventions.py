@@ -84,7 +84,7 @@ def test_promised_scenarios_are_shipped():
         "paper/single-round",
         "paper/multi-round",
     }
-    promised |= {f"stress/{name}" for name in ("ten-thousand-parties", "many-edits", "many-hosts")}
+    promised |= {f"stress/{name}" for name in ("ten-thousand-parties", "many-edits", "many-rounds", "many-hosts")}
     promised |= {"stress/two-hundred-parties"}
     assert promised <= set(scenario_names())
 

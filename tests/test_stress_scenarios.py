@@ -22,6 +22,7 @@ def run(name, path, changes):
     [
         ("stress/ten-thousand-parties", 3 * 60 * 10, {"parties.count": 60, "cluster.cohort_size": 3}),
         ("stress/many-edits", 20 * 40, {"parties.edits_per_round": 40}),
+        ("stress/many-rounds", 7 * 12 * 2, {"stream.rounds": 7, "parties.count": 12, "evaluate.every": 3}),
         ("stress/many-hosts", 2 * 12 * 25, {"parties.count": 12}),
     ],
 )

@@ -103,4 +103,12 @@ class Batch:
         while self._next in self._early:
             self._take(self._next, self._early.pop(self._next))
             self._next += 1
+        if self.is_done:
+            # Who takes the answers often holds the batch. Both would stay, with all that was made of the answers, until
+            # the garbage collector comes by, which may be many rounds later.
+            self._take, self._settled = _not_expected, None
         return True
+
+
+def _not_expected(number: int, answer: Answer) -> None:
+    raise AssertionError(f"answer {number} after the last")

@@ -25,7 +25,7 @@ class Options:
         contexts: texts put before an edit's prompt, the bare prompt included.
         sizes: sizes to measure, in the benchmark's own unit; None for its own.
         parties: numbers of parties, for merge and robust; None for their own.
-        axis: what ``scale`` changes from run to run: parties, edits, hosts or language; None for each in turn.
+        axis: what ``scale`` changes from run to run: parties, edits, rounds, hosts or language; None for each in turn.
         scale_changes: further overrides of its scenarios.
         seconds: time for a case, half of it for either way.
         repeats: repetitions at most.

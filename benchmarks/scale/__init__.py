@@ -1,4 +1,4 @@
-"""Scale: whole runs on Ray in processes of their own, at several numbers of parties, of edits and of hosts.
+"""Scale: whole runs on Ray in processes of their own, at several numbers of parties, edits, rounds and hosts.
 
 Each run is a shipped stress scenario with one number changed. Measured are wall and processor time, the greatest
 resident sets of the coordinator and of each host, and that of all processes together (:mod:`benchmarks.scale.watch`);

@@ -31,6 +31,7 @@ AXES = {
     "edits": Axis(
         "stress/many-edits", (50, 500, 5000), ("parties.edits_per_round={}",), "More edits", "edits of a party"
     ),
+    "rounds": Axis("stress/many-rounds", (10, 30, 100), ("stream.rounds={}",), "More rounds", "rounds"),
     "hosts": Axis(
         "stress/many-hosts",
         (1, 2, 4, 8),

@@ -35,15 +35,18 @@ class Solvers:
         num_tokens: its length.
         weight: λ.
 
-    What is kept is bounded by twice the bytes of ``sums`` (or 256 MiB, if that is more): a factor of C for each
-    layer, and as much again for what belongs to single lanes. A factor that is made in its first use, after it was
-    given out, may go beyond until the next solver is asked for.
+    Of a lane and layer only the last history that was asked for is kept, and the base that it grows from: a lane never
+    goes back behind what it has merged. All of it is bounded by twice the bytes of ``sums`` (or 256 MiB, if that is
+    more): a factor of C for each layer, and as much again for what belongs to single lanes. A factor that is made in
+    its first use, after it was given out, may go beyond until the next solver is asked for.
     """
 
     def __init__(self, sums: Mapping[int, Array], num_tokens: int, weight: float) -> None:
         self._prior_of: Callable[[int], Array] = lambda layer: prior_matrix(sums[layer], num_tokens, weight)
         self._room = max(_LEAST_ROOM, 2 * sum(gram_KK.nbytes for gram_KK in sums.values()))
         self._kept: OrderedDict[_Key, PriorSolver] = OrderedDict()
+        # Layer and lane → what is kept for that lane alone.
+        self._own: dict[tuple[int, str], set[_Key]] = {}
 
     def get(
         self, layer: int, version: str | None = None, read: Callable[[], GramHistory | None] = lambda: None
@@ -72,11 +75,18 @@ class Solvers:
         for columns_KN in blocks[(known or 0) + 1 :]:
             assert columns_KN is not None
             solver = solver.extended(columns_KN)
-        if known:  # of an earlier round, which is over
-            del self._kept[layer, names[known]]
         if (layer, names[0]) in self._kept:  # the base, which others start from, too
             self._kept.move_to_end((layer, names[0]))
         self._kept[layer, names[-1]] = solver
+        if history is not None:
+            self._drop_earlier(layer, history)
+
+    def _drop_earlier(self, layer: int, history: GramHistory) -> None:
+        """Keep nothing of the lane's earlier rounds, which are over, but the base."""
+        own: set[_Key] = {(layer, name) for name in (history.base_version, history.version) if name is not None}
+        for key in self._own.get((layer, history.lane), set()) - own:
+            self._kept.pop(key, None)
+        self._own[layer, history.lane] = own
 
     def _based(self, layer: int, history: GramHistory | None) -> PriorSolver:
         """The solver for C and the history's base alone, kept."""

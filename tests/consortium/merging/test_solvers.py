@@ -122,6 +122,16 @@ def test_of_earlier_rounds_only_the_base_is_kept():
     assert list(solvers._kept) == [(0, None), (0, "ties@5")]
 
 
+def test_of_dense_rounds_only_the_last_is_kept():
+    """Two lanes, each of whose rounds makes a base of its own, and then columns on it."""
+    solvers = Solvers(sums(), 4 * K, 1.0)
+    for pair in zip(histories("ties", [30, 30, 1]), histories("sum", [30, 30, 1]), strict=True):
+        for history in pair:
+            get(solvers, 0, history).merge(edits())
+    assert list(solvers._kept) == [(0, "ties@2"), (0, "ties@3"), (0, "sum@2"), (0, "sum@3")]
+    assert solvers._bytes() < 3 * 8 * K * K
+
+
 def test_a_base_in_use_outlives_what_was_used_before_it(monkeypatch, choleskys):
     """Room for two factors: another layer's goes, not the one that a lane's every round comes back to."""
     monkeypatch.setattr(solvers_module, "_LEAST_ROOM", 0)
