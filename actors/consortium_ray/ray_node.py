@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
-from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ray._private.node import Node
 from ray._private.parameter import RayParams
+
+#: Nodes of one cluster that start at once on a machine take the same names for their files, and some of them die.
+_STARTING = Lock()
 
 
 class RayNode(Node):
@@ -27,24 +29,21 @@ class RayNode(Node):
             self.end(graceful=False)
             raise
 
-    def _prepare_socket_file(self, socket_path: str | None, default_prefix: str) -> str:
-        # Ray counts upwards to a name that no file has yet, and nodes that start at once find the same.
-        own = str(Path(self._sockets_dir) / f"{default_prefix}.{uuid.uuid4().hex[:8]}")
-        path: str = super()._prepare_socket_file(socket_path or own, default_prefix)
-        return path
-
     def end(self, *, graceful: bool = True) -> None:
         """End all of its processes, and wait until they have ended."""
         self.kill_all_processes(check_alive=False, allow_graceful=graceful, wait=True)
 
 
 def start_node(params: Mapping[str, Any], *, head: bool) -> RayNode:
-    """Start a node; a machine that is busy can outlast Ray's patience with its processes, so a second time if need be.
+    """Start a node, one at a time in this process, and a second time if need be.
+
+    A machine that is busy can outlast Ray's patience with its processes.
 
     Raises:
         Exception: Ray's own, of the second time.
     """
-    try:
-        return RayNode(params, head=head)
-    except Exception:  # noqa: BLE001  (Ray raises nothing more special)
-        return RayNode(params, head=head)
+    with _STARTING:
+        try:
+            return RayNode(params, head=head)
+        except Exception:  # noqa: BLE001  (Ray raises nothing more special)
+            return RayNode(params, head=head)

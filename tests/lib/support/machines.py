@@ -50,14 +50,9 @@ def start_head(system_config: Mapping[str, Any], **params: Any) -> RayNode:
 
 def start_worker(gcs_address: str, params: Mapping[str, Any]) -> RayNode:
     """Another node of a cluster."""
-    return start_node(worker_params(gcs_address, params), head=False)
-
-
-def worker_params(gcs_address: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """What Ray is told of a node that is not the head."""
     address = {"redis_address": gcs_address, "gcs_address": gcs_address, "node_manager_port": 0}
     own = {"dashboard_agent_listen_port": 0, "include_log_monitor": False}
-    return {**_COMMON, **address, **own, **params}
+    return start_node({**_COMMON, **address, **own, **params}, head=False)
 
 
 def family(pid: int) -> list[psutil.Process]:

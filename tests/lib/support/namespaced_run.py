@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -53,8 +54,10 @@ def main(folder: Path, what: str) -> None:
     nodes = {"head": _start_node(folder, "head")}
     _wait_for("the head", lambda: _alive(folder) == 1)
     address = json.loads((folder / "nodes.json").read_text(encoding="utf-8"))["address"]
-    nodes |= {host: _start_node(folder, host, address) for host in HOSTS[1:]}
-    _wait_for("all nodes", lambda: _alive(folder) == len(HOSTS))
+    # One after the other: their files are in one folder, where nodes that start at once take the same names.
+    for number, host in enumerate(HOSTS[1:], start=2):
+        nodes[host] = _start_node(folder, host, address)
+        _wait_for(f"node {number}", partial(_is_alive, folder, number))
     run = _run(folder, address)
     _wait_for("hosts", lambda: _num_started(folder) == len(HOSTS) - 1, run)
     of_node = family(nodes["left"].pid)
@@ -109,6 +112,10 @@ def _alive(folder: Path) -> int:
     except FileNotFoundError:
         return 0
     return number
+
+
+def _is_alive(folder: Path, number: int) -> bool:
+    return _alive(folder) == number
 
 
 def _num_started(folder: Path) -> int:
