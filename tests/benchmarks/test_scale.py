@@ -10,7 +10,7 @@ import pytest
 from consortium.errors import InputError, RunError
 from consortium.scenario.load import load_scenario
 
-from benchmarks.__main__ import main
+from benchmarks.__main__ import build_parser, main
 from benchmarks.harness.record import RESULTS, Record, Span, read
 from benchmarks.scale import AXES, page
 from benchmarks.scale.growth import growth_of
@@ -99,6 +99,11 @@ def test_every_axis_changes_its_scenario_and_leaves_no_targets_to_a_cache(axis):
     )
     assert few != many
     assert few.model.name == "associative" or not few.cluster.target_cache
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_axis_can_be_asked_for(axis):
+    assert build_parser().parse_args(["scale", "--axis", axis]).axis == axis
 
 
 def test_sizes_need_an_axis(capsys):
