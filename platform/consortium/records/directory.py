@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from consortium.errors import RunDirectoryError
 from consortium.files import remove_temporaries, write_text
 from consortium.records import checkpoints, manifest, scalars, tables
+from consortium.records.code_version import versions
 from consortium.records.lock import RunLock, is_locked
 from consortium.records.manifest import Manifest, Note
 from consortium.records.rows import ROW_TYPES, NodeRow, Row, Rows, in_batches, schema
@@ -84,7 +85,7 @@ class RunDirectory:
             started=manifest.now(),
             keep_all=keep_all,
             tables=tuple(ROW_TYPES),
-            versions=manifest.versions(),
+            versions=versions(),
             machine=manifest.machine(),
             extras=dict(extras or {}),
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,17 +126,6 @@ def read(folder: Path) -> Manifest:
             f"use the version of Consortium that wrote it: {manifest.versions.get('consortium', 'unknown')}.",
         )
     return manifest
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, Consortium and the packages on which numbers may depend."""
-    found = {"consortium": consortium.__version__, "python": platform.python_version()}
-    for package in ("torch", "transformers", "ray", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def machine() -> Machine:
