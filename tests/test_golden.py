@@ -1,0 +1,27 @@
+"""Checksums that show whether a change has a numeric effect."""
+
+import pytest
+from consortium.scenario.prepare import prepare
+from support.golden import checksums, overrides, scenario_names
+from support.pico import pico_folder
+
+
+@pytest.fixture(scope="module")
+def pico(tmp_path_factory):
+    return pico_folder(tmp_path_factory.mktemp("pico") / "pico", "llama", num_layers=4)
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_every_shipped_scenario_has_a_small_size(name, pico):
+    scenario = prepare(name, overrides(name, pico)).scenario
+    assert scenario.parties.count * scenario.parties.edits_per_round * scenario.stream.rounds <= 1000
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_equal_runs_have_equal_checksums_and_others_have_not(pico, tmp_path, monkeypatch):
+    first = checksums("departure", tmp_path / "first", pico)
+    assert set(first) == {"round-0004/collabedit", "round-0004/global"}
+    assert checksums("departure", tmp_path / "second", pico) == first
+    monkeypatch.setattr("support.golden._SMALLER", {"departure": ["seed=9"]})
+    other = checksums("departure", tmp_path / "third", pico)
+    assert all(other[name] != first[name] for name in first)
