@@ -17,6 +17,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from consortium.admission.quarantine import settled_without
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.standing import Standing
+from consortium.errors import RunDirectoryError
 from consortium.private import PrivateEdits
 from consortium.receipts import Receipt, receipt_of
 from consortium.records.directory import RunDirectory
@@ -52,13 +53,17 @@ class Account:
     mistakes: tuple[str, ...]
 
 
-def account(directory: RunDirectory) -> Account | None:
-    """What the tables say by themselves; None for a run that is older than the ledger."""
+def account(directory: RunDirectory, *, checked: bool = True) -> Account | None:
+    """What the tables say by themselves; None for a run that is older than the ledger.
+
+    Tables that are not as they were written are refused, unless ``checked`` says to take them as they are.
+    """
     if "ledger" not in directory.manifest.tables:
         return None
-    entries = [LedgerRow(**row) for row in directory.table("ledger").to_pylist()]
-    rounds = [RoundRow(**row) for row in directory.table("rounds").to_pylist()]
-    mistakes = [*_balance(directory.scenario, entries, rounds), *_differing(entries, _refused(directory))]
+    entries = [LedgerRow(**row) for row in directory.table("ledger", checked=checked).to_pylist()]
+    rounds = [RoundRow(**row) for row in directory.table("rounds", checked=checked).to_pylist()]
+    refused = _refused(directory, checked)
+    mistakes = [*_balance(directory.scenario, entries, rounds), *_differing(entries, refused)]
     first_lane = directory.scenario.merge.methods[0].lane
     return Account(
         num_edits=sum(row.num_edits for row in rounds if row.lane == first_lane),
@@ -71,25 +76,34 @@ def account(directory: RunDirectory) -> Account | None:
 
 
 def verify(run_directory: str | Path | RunDirectory) -> tuple[str, ...]:
-    """What of a run's committed rounds is not in exactly one merge of each lane and layer, in words; empty when all is.
+    """What of a run is not as it must be, in words; empty when all is.
 
-    Which edits must be there is computed from the scenario's stream alone, the facts included where edits are settled
-    or asked again in other words.
+    First what of its files is not as it was written: tables, checkpoints, what is remembered, TensorBoard's files. Then
+    which edits of its committed rounds are not in exactly one merge of each lane and layer. Which must be there is
+    computed from the scenario's stream alone, the facts included where edits are settled or asked again in other words.
 
     Raises:
-        ConsortiumError: the run directory or the facts cannot be read.
+        ConsortiumError: the manifest, the scenario or the facts cannot be read, or are not those of the run.
     """
     directory = run_directory if isinstance(run_directory, RunDirectory) else RunDirectory.open(run_directory)
-    found = account(directory)
+    damages = directory.differences()
+    try:
+        return (*damages, *_mistakes(directory))
+    except RunDirectoryError as error:  # a table that cannot be read at all
+        return damages or (error.found,)
+
+
+def _mistakes(directory: RunDirectory) -> tuple[str, ...]:
+    found = account(directory, checked=False)
     if found is None:
         return (f"{directory.path} is older than the ledger: nothing can be said",)
-    entries = [LedgerRow(**row) for row in directory.table("ledger").to_pylist()]
+    entries = [LedgerRow(**row) for row in directory.table("ledger", checked=False).to_pylist()]
     return (*found.mistakes, *_unlike_the_scenario(directory, entries))
 
 
-def _refused(directory: RunDirectory) -> Refused:
+def _refused(directory: RunDirectory, checked: bool = False) -> Refused:
     """(Round, lane) → parties that were out there, by the table of parties."""
-    table = directory.table("parties", ["lane", "party", "refused"])
+    table = directory.table("parties", ["lane", "party", "refused"], checked=checked)
     found: dict[tuple[int, str], set[int]] = defaultdict(set)
     for row in table.filter(pc.is_valid(table["refused"])).to_pylist():
         found[row["round"], row["lane"]].add(row["party"])

@@ -114,11 +114,11 @@ def test_a_serial_run_on_a_full_disk_stops_or_waits_and_ends_with_the_same_bits(
     whole = run_serially(scenario, tmp_path / "whole")
     append, full = tables.append, ["events"]
 
-    def sometimes_full(folder, table, new, round):
+    def sometimes_full(folder, table, new, round, target):
         if round == 2 and table in full:
             full.remove(table)
             no_space()
-        append(folder, table, new, round)
+        append(folder, table, new, round, target)
 
     monkeypatch.setattr(tables, "append", sometimes_full)
     with RunDirectory.create(tmp_path / "run", scenario) as run:

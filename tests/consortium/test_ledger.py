@@ -129,7 +129,9 @@ def test_what_does_not_add_up_is_told(plain, tmp_path, damage, message):
     path = tables.path_of(copy, "ledger")
     whole = pq.read_table(path)
     pq.write_table(pa.Table.from_pylist(damage(whole.to_pylist()), schema=whole.schema), path)
-    assert message in ledger.verify(copy)
+    found = ledger.verify(copy)
+    assert message in found
+    assert found[0] == "tables/ledger.parquet is damaged: its SHA-256 differs from the one in manifest.json"
 
 
 def test_a_run_without_a_ledger_says_so(plain, tmp_path):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from consortium.errors import RunDirectoryError
 from consortium.files import replacing, sha256
 from consortium.merging.history import GramHistory
 from consortium.merging.live import Live, live_arrays, live_from
+from consortium.records.digests import damage
 from consortium.state import LaneState
 
 FOLDER = "checkpoints"
@@ -56,35 +57,77 @@ def save(folder: Path, state: LaneState) -> str:
         return sha256(temporary)
 
 
-def damage(path: Path, digest: str) -> str | None:
-    """What is wrong with a checkpoint, in words; None where it is what was written."""
-    try:
-        found = sha256(path)
-    except FileNotFoundError:
-        return "is missing"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    return None if found == digest else "is damaged: its SHA-256 differs from the one in manifest.json"
+def load(path: Path, digest: str, layer_shapes: Mapping[int, tuple[int, int]] | None = None) -> LaneState:
+    """Read a checkpoint; raises RunDirectoryError when the file is missing or is not what was written.
 
-
-def load(path: Path, digest: str) -> LaneState:
-    """Read a checkpoint; raises RunDirectoryError when the file is missing or is not what was written."""
-    what = damage(path, digest)
+    It is what was written if it has the digest, and is of the lane and round that its path says. With
+    ``layer_shapes``, layer → (V, K), its arrays must have the sizes that follow from them.
+    """
+    what = damage(path, [digest])
     if what is not None:
         raise _damaged(path, what)
     try:
         with safe_open(path, framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            metadata = file.metadata()
+            metadata = file.metadata() or {}
     except SafetensorError as error:
         raise _damaged(path, f"cannot be read: {error}") from error
+    if (
+        path_of(metadata.get("lane", ""), _number(metadata.get("round", "")))
+        != f"{FOLDER}/{path.parent.name}/{path.name}"
+    ):
+        lane, round = metadata.get("lane"), metadata.get("round")
+        raise _damaged(path, f"is of another lane or round: it says lane {lane}, round {round}")
+    try:
+        state = _state_of(metadata, tensors)
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise _damaged(path, f"holds other tensors than a checkpoint: {type(error).__name__}: {error}") from error
+    misfit = None if layer_shapes is None else _misfit(state, layer_shapes)
+    if misfit is not None:
+        raise _damaged(path, misfit)
+    return state
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
+def _state_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> LaneState:
     return LaneState(
         lane=metadata["lane"],
         round=int(metadata["round"]),
         weights=_weights_of(tensors),
         history=_histories_of(metadata["lane"], tensors),
         live=_live_of(metadata, tensors),
-        refused=tuple((number, party) for number, party in json.loads(metadata.get("refused", "[]"))),
+        refused=tuple((int(number), int(party)) for number, party in json.loads(metadata.get("refused", "[]"))),
+    )
+
+
+def _misfit(state: LaneState, layer_shapes: Mapping[int, tuple[int, int]]) -> str | None:
+    """What of a state cannot belong to the run, in words: layers, shapes, types, or numbers that are not finite."""
+    shapes = {layer: weight_VK.shape for layer, weight_VK in state.weights.items()}
+    if shapes != dict(layer_shapes):
+        return f"holds weights {_named(shapes)}, where the run has {_named(layer_shapes)}"
+    if not {*state.history, *state.live} <= {*layer_shapes}:
+        return "holds a history of a layer that the run does not edit"
+    arrays: list[tuple[NDArray[Any], type]] = [(each, np.float32) for each in state.weights.values()]
+    for layer, history in state.history.items():
+        width = layer_shapes[layer][1]
+        if history.base_KK is not None and history.base_KK.shape != (width, width):
+            return f"holds a history of shape {history.base_KK.shape} for layer {layer}, whose keys have width {width}"
+        if any(columns_KN.ndim != 2 or columns_KN.shape[0] != width for columns_KN in history.columns.values()):
+            return f"holds columns of another width than {width}, that of the keys of layer {layer}"
+        base = [] if history.base_KK is None else [history.base_KK]
+        arrays += [(each, np.float64) for each in (*base, *history.columns.values())]
+    arrays += [(each, np.float64) for live in state.live.values() for each in live_arrays(live)[1].values()]
+    if any(array.dtype != kind for array, kind in arrays):
+        return "holds numbers of another type than it was written in"
+    return None if all(np.isfinite(array).all() for array, _ in arrays) else "holds numbers that are not finite"
+
+
+def _named(shapes: Mapping[int, Sequence[int]]) -> str:
+    return (
+        ", ".join(f"{'×'.join(map(str, shape))} of layer {layer}" for layer, shape in sorted(shapes.items())) or "none"
     )
 
 
@@ -113,7 +156,7 @@ def _histories_of(lane: str, tensors: dict[str, NDArray[Any]]) -> dict[int, Gram
     return found
 
 
-def _live_of(metadata: dict[str, str], tensors: dict[str, NDArray[Any]]) -> dict[int, Live]:
+def _live_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> dict[int, Live]:
     headers = {int(key.partition(".")[2]): json.loads(text) for key, text in metadata.items() if key[:5] == "live."}
     arrays: dict[int, dict[str, NDArray[Any]]] = {layer: {} for layer in sorted(headers)}
     for layer, name in (name.removeprefix("layer.").split(".live.") for name in tensors if ".live." in name):

@@ -10,26 +10,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
-import yaml
-from pydantic import ValidationError
 
 from consortium.errors import RunDirectoryError
-from consortium.files import remove_temporaries, write_text
-from consortium.records import checkpoints, manifest, scalars, tables
+from consortium.files import remove_temporaries, sha256
+from consortium.records import checkpoints, manifest, scalars, scenario_file, soundness, tables
 from consortium.records.code_version import versions
+from consortium.records.digests import damage, unlike
+from consortium.records.known_files import KnownFiles
 from consortium.records.lock import RunLock, is_locked
 from consortium.records.manifest import Manifest, Note
 from consortium.records.rows import ROW_TYPES, NodeRow, Row, Rows, in_batches, schema
 from consortium.scenario.schema import Scenario
 from consortium.state import LaneState
 
-_SCENARIO = "scenario.yaml"
 _MEMORY = f"{checkpoints.FOLDER}/memory.json"
 _ROUNDS_KEPT = 2
 
@@ -56,6 +56,8 @@ class RunDirectory:
         self._working_since: float | None = None
         self._worked_before_s = manifest.worked_s
         self._is_new = False
+        self._files = KnownFiles(path, manifest, lambda: self._lock.held)
+        self._is_sound = False  # every file was looked at since this object was made
         self._sound_round: int | None = None  # whose checkpoints were found to be as they were written
 
     @classmethod
@@ -82,6 +84,7 @@ class RunDirectory:
         first = Manifest(
             name=scenario.name,
             seed=scenario.seed,
+            scenario=scenario.model_dump(mode="json"),
             started=manifest.now(),
             keep_all=keep_all,
             tables=tuple(ROW_TYPES),
@@ -96,11 +99,10 @@ class RunDirectory:
             raise _not_empty(path)
         directory._is_new = True
         directory._working_since = time.monotonic()
-        text = yaml.safe_dump(scenario.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
-        write_text(path / _SCENARIO, text)
+        scenario_file.write(path, scenario)
         for table in ROW_TYPES:
             tables.create(path, table)
-        manifest.write(path, first)
+        directory._write_manifest(files={each: sha256(path / each) for each in map(_path_of_table, ROW_TYPES)})
         return directory
 
     @classmethod
@@ -111,7 +113,10 @@ class RunDirectory:
             RunDirectoryError: it is missing, damaged, or of another format version.
         """
         path = Path(path)
-        return cls(path, _read_scenario(path, found := manifest.read(path)), found)
+        found = manifest.read(path)
+        directory = cls(path, scenario_file.read(path, found), found)
+        soundness.check_round(directory)
+        return directory
 
     def __enter__(self) -> Self:
         return self
@@ -150,17 +155,24 @@ class RunDirectory:
     @property
     def scenario_text(self) -> str:
         """scenario.yaml as it stands."""
-        return (self.path / _SCENARIO).read_text(encoding="utf-8")
+        return (self.path / scenario_file.FILE).read_text(encoding="utf-8")
 
-    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    def table(self, name: str, columns: Sequence[str] | None = None, *, checked: bool = True) -> pa.Table:
         """The committed rows of a table by its name; none where the run is older than the table.
 
         ``columns`` are those to read, beside the round; of a table with a row for each edit, all are a lot. None for
-        all.
+        all. A file that is not as it was written is refused, unless ``checked`` says to take it as it is.
         """
         if name not in self.manifest.tables:
             return schema(name).empty_table()
-        return tables.read(self.path, name, self.committed_round, columns)
+        path = _path_of_table(name)
+        while True:
+            try:
+                digests = self._files.digests(path) if checked else []
+                return tables.read(self.path, name, self.committed_round, columns, digests)
+            except RunDirectoryError:
+                if not self._files.is_replaced_meanwhile(path):
+                    raise
 
     def damage(self) -> str | None:
         """What is wrong with a checkpoint of the committed round, in words; None where all are as they were written."""
@@ -175,8 +187,20 @@ class RunDirectory:
         if self.committed_round is None:
             return {}
         kept = self._checkpoints_of(self.committed_round)
-        states = [checkpoints.load(self.path / path, digest) for path, digest in kept.items()]
+        missing = soundness.missing_lanes(self)
+        if missing:
+            raise unlike(self.path / manifest.FILE, missing[0])
+        shapes = self.manifest.layer_shapes
+        states = [checkpoints.load(self.path / path, digest, shapes) for path, digest in kept.items()]
         return {state.lane: state for state in states}
+
+    def differences(self) -> tuple[str, ...]:
+        """What of the run is not as it was written, in words; every file is read. Empty where all is.
+
+        Checkpoints of the committed round are among it; where only they are damaged, :meth:`repair` goes back a round.
+        """
+        found = [*self._files.damages(), *soundness.damaged_checkpoints(self)]
+        return tuple(found or soundness.misfits(self))
 
     def recall(self, key: str, default: Any = None) -> Any:
         """What :meth:`remember` was last given for ``key``, as JSON gives it back (tuples become lists)."""
@@ -194,7 +218,7 @@ class RunDirectory:
             return
         self._lock.acquire()
         try:
-            self.manifest = manifest.read(self.path)
+            self.manifest = self._files.latest = manifest.read(self.path)
             self._drop_uncommitted()
             self._drop_rows()
         except BaseException:
@@ -230,16 +254,25 @@ class RunDirectory:
         reached("checkpoints")
         written = {checkpoints.path_of(state.lane, round): checkpoints.save(self.path, state) for state in states}
         reached("tables")
-        for table in self.manifest.tables:
-            tables.append(self.path, table, _of_round(table, rows.of(table), round), round)
+        grown = self._files.replace(
+            self._write_manifest,
+            {
+                _path_of_table(table): partial(
+                    _append, self.path, table, _of_round(table, rows.of(table), round), round
+                )
+                for table in self.manifest.tables
+            },
+        )
         reached("tensorboard")
         scalars.write(self.path, rows, round)
+        added = {path: sha256(self.path / path) for path in scalars.files_of(self.path, round)}
         reached("manifest")
         self._write_manifest(
             committed_round=round,
             checkpoints=self._kept_checkpoints(round) | written,
             layer_shapes=_layer_shapes(states) or self.manifest.layer_shapes,
             untold=(),
+            **self._files.settled(grown | added),
         )
         self._drop_uncommitted()
 
@@ -250,12 +283,19 @@ class RunDirectory:
             return
         last = self._next_round - 1
         of_last = self.table("nodes").filter(pc.field("round") == last)
-        tables.append(self.path, "nodes", [of_last, *_of_round("nodes", rows, last)], last)
+        grown = partial(_append, self.path, "nodes", [of_last, *_of_round("nodes", rows, last)], last)
+        self._write_manifest(
+            **self._files.settled(self._files.replace(self._write_manifest, {_path_of_table("nodes"): grown}))
+        )
 
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON-able value for later processes; independent of rounds."""
         self.lock()
-        write_text(self.path / _MEMORY, json.dumps(self._memory() | {key: value}, ensure_ascii=False, indent=1) + "\n")
+        text = json.dumps(self._memory() | {key: value}, ensure_ascii=False, indent=1) + "\n"
+        written = self._files.replace(
+            self._write_manifest, {_MEMORY: partial(Path.write_text, data=text, encoding="utf-8")}
+        )
+        self._write_manifest(**self._files.settled(written))
 
     def note(self, kind: str, detail: str) -> None:
         """Have the next commit tell of something as an event, whoever makes it."""
@@ -263,18 +303,33 @@ class RunDirectory:
         self._write_manifest(untold=(*self.manifest.untold, Note(kind=kind, detail=detail)))
 
     def repair(self) -> str | None:
-        """Go back to the newest round of which every checkpoint is as it was written; what was done says it in words.
+        """Mend what can be mended; what was done says it in words.
 
-        Checkpoints of the newest two rounds are kept (or all), so this is one round. From the unedited model, round 0,
-        there is a way back to before the first commit. The manifest goes back in one step; tables and TensorBoard
-        follow it, as after an interrupted commit.
+        The run goes back to the newest round of which every checkpoint is as it was written. Checkpoints of the newest
+        two rounds are kept (or all), so this is one round. From the unedited model, round 0, there is a way back to
+        before the first commit. The manifest goes back in one step; tables and TensorBoard follow it, as after an
+        interrupted commit. Files of TensorBoard that are missing or damaged are made again from the tables.
 
         Returns:
             What was wrong, and where the run is now; None where nothing was.
 
         Raises:
-            RunDirectoryError: no round that is kept has all its checkpoints.
+            RunDirectoryError: no round that is kept has all its checkpoints, or another file is damaged; it is named.
         """
+        if self._is_sound:
+            return None
+        # First, since nothing is to be changed where this cannot be mended.
+        for path in self._files.paths():
+            if scalars.round_of(path) is None:
+                self._files.check(path)
+        done = [words for words in (self._go_back(), self._mend_scalars()) if words is not None]
+        misfits = soundness.misfits(self)
+        if misfits:
+            raise unlike(self.path, f"holds what does not fit together: {'; '.join(misfits)}")
+        self._is_sound = True
+        return "; ".join(done) or None
+
+    def _go_back(self) -> str | None:
         what = self.damage()
         if what is None or self.committed_round is None:
             return None
@@ -288,10 +343,28 @@ class RunDirectory:
             finished=None,
             committed_round=target,
             checkpoints={path: digest for path, digest in self.manifest.checkpoints.items() if _is_until(path, target)},
+            files=scalars.until(self.manifest.files, target),
             untold=(*self.manifest.untold, Note(kind="went-back", detail=words)),
         )
         self._drop_uncommitted()
         self._drop_rows()
+        return words
+
+    def _mend_scalars(self) -> str | None:
+        events = {path: number for path in self._files.paths() if (number := scalars.round_of(path)) is not None}
+        broken = [path for path in events if self._files.damage(path) is not None]
+        if not broken:
+            return None
+        self.lock()
+        files = dict(self.manifest.files)
+        for number in sorted({events[path] for path in broken}):
+            for path in (*scalars.files_of(self.path, number), *(each for each in events if events[each] == number)):
+                (self.path / path).unlink(missing_ok=True)
+                files.pop(path, None)
+            scalars.write(self.path, scalars.source(number, self.table), number)
+            files |= {path: sha256(self.path / path) for path in scalars.files_of(self.path, number)}
+        words = f"{', '.join(broken)}: missing or damaged, and made again from the tables"
+        self._write_manifest(files=files, untold=(*self.manifest.untold, Note(kind="mended", detail=words)))
         return words
 
     def mark_running(self) -> None:
@@ -326,7 +399,7 @@ class RunDirectory:
         if round is None or round == self._sound_round:
             return None
         for path, digest in self._checkpoints_of(round).items():
-            what = checkpoints.damage(self.path / path, digest)
+            what = damage(self.path / path, [digest])
             if what is not None:
                 return f"{path} {what}"
         self._sound_round = round
@@ -357,8 +430,12 @@ class RunDirectory:
         )
 
     def _drop_rows(self) -> None:
-        for table in self.manifest.tables:
-            tables.drop_from(self.path, table, self._next_round)
+        too_late = self._next_round
+        lasts = {table: tables.last_round(self.path, table) for table in self.manifest.tables}
+        longer = [table for table, last in lasts.items() if last is not None and last >= too_late]
+        if longer:
+            cut = {_path_of_table(table): partial(_append, self.path, table, [], too_late) for table in longer}
+            self._write_manifest(**self._files.settled(self._files.replace(self._write_manifest, cut)))
 
     def _drop_uncommitted(self) -> None:
         remove_temporaries(self.path)
@@ -368,16 +445,20 @@ class RunDirectory:
     def _write_manifest(self, **changes: Any) -> None:
         changed = self.manifest.model_copy(update={"worked_s": round(self.worked_s, 3), **changes})
         manifest.write(self.path, changed)
-        self.manifest = changed
+        self.manifest = self._files.latest = changed
 
     def _memory(self) -> dict[str, Any]:
-        path = self.path / _MEMORY
+        if not self._files.digests(_MEMORY):
+            return {}
+        what = self._files.damage(_MEMORY)
+        if what is not None:
+            raise unlike(self.path / _MEMORY, what)
         try:
-            memory: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except ValueError as error:
-            raise RunDirectoryError(
-                f"{path} is damaged: {error}", "the file as Consortium wrote it.", "restore it from a copy."
-            ) from error
+            memory = json.loads((self.path / _MEMORY).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise unlike(self.path / _MEMORY, f"is damaged: {error}") from error
+        if not isinstance(memory, dict):
+            raise unlike(self.path / _MEMORY, "is damaged: it holds no JSON object")
         return memory
 
 
@@ -385,6 +466,14 @@ def _of_round(table: str, rows: Iterable[Row], round: int) -> Iterator[pa.Table]
     for batch in in_batches(table, rows):
         assert pc.all(pc.equal(batch["round"], round)).as_py(), f"a row of {table} is not of round {round}"
         yield batch
+
+
+def _append(folder: Path, table: str, new: Iterable[pa.Table], round: int, target: Path) -> None:
+    tables.append(folder, table, new, round, target)
+
+
+def _path_of_table(table: str) -> str:
+    return tables.path_of(Path(), table).as_posix()
 
 
 def _is_until(path: str, round: int | None) -> bool:
@@ -419,23 +508,3 @@ def _not_empty(path: Path) -> RunDirectoryError:
         "a folder that does not exist or is empty.",
         f"choose another --out, remove the folder, or continue the run in it: consortium resume {path}",
     )
-
-
-def _read_scenario(path: Path, found: Manifest) -> Scenario:
-    try:
-        content = yaml.safe_load((path / _SCENARIO).read_text(encoding="utf-8"))
-        # By way of JSON, whose lists are what strict types take for tuples.
-        scenario = Scenario.model_validate_json(json.dumps(content))
-    except (OSError, ValueError, TypeError, yaml.YAMLError, ValidationError) as error:
-        raise RunDirectoryError(
-            f"{path / _SCENARIO} is missing or damaged: {error}",
-            "the scenario as Consortium wrote it.",
-            "restore it from a copy, or run the scenario again.",
-        ) from error
-    if (scenario.name, scenario.seed) != (found.name, found.seed):
-        raise RunDirectoryError(
-            f"{path / _SCENARIO} is of the run {scenario.name!r} with seed {scenario.seed}.",
-            f"that of the manifest: {found.name!r} with seed {found.seed}.",
-            "restore the scenario from a copy; to run another one, choose another folder.",
-        )
-    return scenario

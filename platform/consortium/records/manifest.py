@@ -6,8 +6,11 @@ the manifest says so.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +23,7 @@ from consortium.errors import RunDirectoryError
 from consortium.files import write_text
 from consortium.records.rows import FIRST_TABLES
 
-FORMAT = 4
+FORMAT = 5
 FILE = "manifest.json"
 
 Status = Literal["running", "done", "failed"]
@@ -52,6 +55,8 @@ class Manifest(BaseModel):
         format: version of the run directory's layout.
         name: the scenario's name.
         seed: the scenario's seed.
+        scenario: the scenario as resolved; scenario.yaml must say the same.
+        replaced: the scenario that scenario.yaml may still hold, if a process ended while it was being replaced.
         status: running, done or failed. A run that says running while nobody holds its lock was interrupted.
         error: why it failed.
         started: when the run was created, ISO 8601, UTC.
@@ -61,18 +66,23 @@ class Manifest(BaseModel):
         committed_round: last round that counts; None before the first commit.
         layer_shapes: edited layer → (V, K).
         checkpoints: path → SHA-256 of every checkpoint that is kept.
+        files: path → SHA-256 of the tables, of what is remembered, and of TensorBoard's files.
+        pending: path → SHA-256 that a file has if its last replacement came to its end; empty between replacements.
         keep_all: keep the checkpoints of all rounds rather than of the newest two.
         tables: names of the tables that the run has; one begun by an earlier version may have fewer.
         untold: what the next commit tells as events, and forgets.
         versions: package → version; ``python`` too.
         machine: the machine that started the run.
         extras: what the caller wished to remember from the start.
+        checksum: SHA-256 of all the rest as canonical JSON; made when the manifest is written.
     """
 
     model_config = ConfigDict(frozen=True)
     format: int = FORMAT
     name: str
     seed: int
+    scenario: dict[str, Any]
+    replaced: dict[str, Any] | None = None
     status: Status = "running"
     error: str | None = None
     started: str
@@ -82,12 +92,15 @@ class Manifest(BaseModel):
     committed_round: int | None = None
     layer_shapes: dict[int, tuple[int, int]] = {}
     checkpoints: dict[str, str] = {}
+    files: dict[str, str] = {}
+    pending: dict[str, str] = {}
     keep_all: bool = False
     tables: tuple[str, ...] = FIRST_TABLES
     untold: tuple[Note, ...] = ()
     versions: dict[str, str] = {}
     machine: Machine
     extras: dict[str, Any] = {}
+    checksum: str = ""
 
 
 def now() -> str:
@@ -96,8 +109,16 @@ def now() -> str:
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Replace the manifest of a run directory."""
-    write_text(folder / FILE, manifest.model_dump_json(indent=2) + "\n")
+    """Replace the manifest of a run directory; its checksum is made here."""
+    content = manifest.model_dump(mode="json")
+    content["checksum"] = checksum_of(content)
+    write_text(folder / FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def checksum_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a manifest's content but for its checksum, as canonical JSON."""
+    counted = {key: value for key, value in content.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
 def read(folder: Path) -> Manifest:
@@ -113,19 +134,32 @@ def read(folder: Path) -> Manifest:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise _damaged(path, str(error)) from error
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: str) -> Manifest:
     try:
-        manifest = Manifest.model_validate_json(text)
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise _damaged(path, "no JSON object")
+    if (found := content.get("format")) != FORMAT:
+        versions = content.get("versions")
+        writer = versions.get("consortium", "unknown") if isinstance(versions, dict) else "unknown"
+        raise RunDirectoryError(
+            f"{path} is of format {found}.",
+            f"format {FORMAT}, which Consortium {consortium.__version__} reads and writes.",
+            f"use the version of Consortium that wrote it: {writer}.",
+        )
+    if content.get("checksum") != checksum_of(content):
+        raise _damaged(path, "its checksum is not that of its content, so something in it was changed")
+    try:
+        return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise _damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
-    if manifest.format != FORMAT:
-        raise RunDirectoryError(
-            f"{path} is of format {manifest.format}.",
-            f"format {FORMAT}, which Consortium {consortium.__version__} reads and writes.",
-            f"use the version of Consortium that wrote it: {manifest.versions.get('consortium', 'unknown')}.",
-        )
-    return manifest
 
 
 def machine() -> Machine:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from consortium.records.rows import MetricRow, RoundRow, Rows, headline
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
+from consortium.records.rows import MetricRow, RoundRow, Rows, ScheduleRow, headline
 
 FOLDER = "tensorboard"
 
@@ -38,6 +43,38 @@ def write(folder: Path, rows: Rows, round: int) -> None:
         finally:
             writer.close()
         _name_by_round(Path(log_dir), round)
+
+
+def files_of(folder: Path, round: int) -> list[str]:
+    """The event files of a round, all lanes', relative to the run directory."""
+    found = sorted((folder / FOLDER).glob(f"*/*tfevents*{_suffix(round)}"))
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def round_of(path: str) -> int | None:
+    """The round that an event file is of, by its path relative to the run directory; None for another file."""
+    last = path.rpartition(".round-")[2]
+    return int(last) if path.startswith(f"{FOLDER}/") and last.isdigit() else None
+
+
+def until(files: Mapping[str, str], round: int | None) -> dict[str, str]:
+    """Those of some files that are no event files, or of rounds up to ``round``; None comes before all."""
+    last = -1 if round is None else round
+    return {path: digest for path, digest in files.items() if (round_of(path) or 0) <= last or round_of(path) is None}
+
+
+def source(round: int, table: Callable[[str], pa.Table]) -> Rows:
+    """What a round's scalars are made of, from the tables."""
+
+    def of_round(name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = table(name).filter(pc.field("round") == round).to_pylist()
+        return found
+
+    return Rows(
+        rounds=[RoundRow(**row) for row in of_round("rounds")],
+        metrics=[MetricRow(**row) for row in of_round("metrics")],
+        schedule=[ScheduleRow(**row) for row in of_round("schedule")],
+    )
 
 
 def drop_from(folder: Path, round: int) -> None:

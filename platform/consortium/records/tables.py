@@ -5,6 +5,7 @@ Growing rewrites the file batch by batch beside the old one, so memory stays tha
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,14 +29,21 @@ def path_of(folder: Path, table: str) -> Path:
 def create(folder: Path, table: str) -> None:
     """Write a table without rows."""
     with replacing(path_of(folder, table)) as temporary:
-        pq.write_table(schema(table).empty_table(), temporary)
+        pq.write_table(schema(table).empty_table(), temporary, write_page_checksum=True)
 
 
-def append(folder: Path, table: str, new: Iterable[pa.Table], round: int) -> None:
-    """Rewrite a table: its rows of rounds before ``round``, then those of ``new``, batch after batch."""
+def append(folder: Path, table: str, new: Iterable[pa.Table], round: int, target: Path | None = None) -> None:
+    """Rewrite a table: its rows of rounds before ``round``, then those of ``new``, batch after batch.
+
+    It takes the old one's place, unless ``target`` names another file to write to.
+    """
     path = path_of(folder, table)
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema(table)) as writer:
-        for batch in _batches(path):
+    if target is None:
+        with replacing(path) as temporary:
+            append(folder, table, new, round, temporary)
+        return
+    with pq.ParquetWriter(target, schema(table), write_page_checksum=True) as writer:
+        for batch in _batches(path, table):
             writer.write_batch(_completed(batch.filter(pc.less(batch.column("round"), round)), table))
         for each in new:
             writer.write_table(each)
@@ -49,16 +57,22 @@ def _completed(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:
     return batch.select(schema(table).names)
 
 
-def drop_from(folder: Path, table: str, round: int) -> None:
-    """Rewrite a table without rows of ``round`` and later, where it has any."""
+def last_round(folder: Path, table: str) -> int | None:
+    """The last round of which a table has rows, committed or not; None where it has none."""
     path = path_of(folder, table)
-    with _naming_damage(path):
-        rounds = pq.ParquetFile(path).read(columns=["round"])["round"]
-    if len(rounds) and pc.max(rounds).as_py() >= round:
-        append(folder, table, [], round)
+    with _opened(path, table) as file:
+        rounds = file.read(columns=["round"])["round"]
+    last: int | None = pc.max(rounds).as_py()
+    return last
 
 
-def read(folder: Path, table: str, last_round: int | None, columns: Sequence[str] | None = None) -> pa.Table:
+def read(
+    folder: Path,
+    table: str,
+    last_round: int | None,
+    columns: Sequence[str] | None = None,
+    digests: Sequence[str] = (),
+) -> pa.Table:
     """Rows up to ``last_round``; none when it is None. Raises RunDirectoryError on a missing or damaged file.
 
     Args:
@@ -66,24 +80,50 @@ def read(folder: Path, table: str, last_round: int | None, columns: Sequence[str
         table: name of the table.
         last_round: last round that counts.
         columns: columns to read; those that the file does not have are left out. None for all.
+        digests: SHA-256 digests that the file may have; none to take it as it is.
     """
-    path = path_of(folder, table)
     wanted = None if columns is None else [*dict.fromkeys(("round", *columns))]
-    with _naming_damage(path):
-        content = pq.ParquetFile(path).read(columns=wanted)
+    with _opened(path_of(folder, table), table, digests) as file:
+        content = file.read(columns=wanted)
     return content.filter(pc.field("round") <= (-1 if last_round is None else last_round))
 
 
-def _batches(path: Path) -> Iterator[pa.RecordBatch]:
-    with _naming_damage(path):
-        yield from pq.ParquetFile(path).iter_batches(_BATCH_ROWS)
+def _batches(path: Path, table: str) -> Iterator[pa.RecordBatch]:
+    with _opened(path, table) as file:
+        yield from file.iter_batches(_BATCH_ROWS)
+
+
+@contextmanager
+def _opened(path: Path, table: str, digests: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A table's file; what is read of it in the block is what was looked at, even if it is replaced meanwhile."""
+    with _naming_damage(path), path.open("rb") as file:
+        if digests and hashlib.file_digest(file, "sha256").hexdigest() not in digests:
+            raise _unlike(path, "is damaged: its SHA-256 differs from the one in manifest.json")
+        file.seek(0)
+        found = pq.ParquetFile(file, page_checksum_verification=True)
+        _check_columns(path, table, found.schema_arrow)
+        yield found
+
+
+def _check_columns(path: Path, table: str, found: pa.Schema) -> None:
+    """Refuse a file that is not this table; columns that may be null are missing in tables of earlier versions."""
+    for each in schema(table):
+        place = found.get_field_index(each.name)
+        if place < 0 and not each.nullable:
+            raise _unlike(path, f"is not the table {table}: it has no column {each.name}")
+        if place >= 0 and found.field(place).type != each.type:
+            raise _unlike(path, f"is not the table {table}: its column {each.name} is {found.field(place).type}")
 
 
 @contextmanager
 def _naming_damage(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError as error:
+        raise _unlike(path, "is missing") from error
     except (pa.ArrowException, OSError) as error:
-        raise RunDirectoryError(
-            f"{path} cannot be read as Parquet: {error}", "a table as Consortium wrote it.", "restore it from a copy."
-        ) from error
+        raise _unlike(path, f"cannot be read as Parquet: {error}") from error
+
+
+def _unlike(path: Path, what: str) -> RunDirectoryError:
+    return RunDirectoryError(f"{path} {what}.", "a table as Consortium wrote it.", "restore it from a copy.")

@@ -84,7 +84,7 @@ def test_commits_come_back_equal(run, states, rows):
 
 def test_manifest_says_what_ran_where(run):
     content = json.loads((run.path / "manifest.json").read_text())
-    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 4)
+    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 5)
     assert {"consortium", "python", "torch", "transformers", "ray", "numpy"} <= set(content["versions"])
     assert content["machine"]["num_cpus"] == os.cpu_count()
     assert content["machine"]["memory_bytes"] > 2**28
@@ -149,9 +149,9 @@ def _raise(*_args, **_kwargs):
     raise InterruptedCommitError
 
 
-@pytest.mark.parametrize("stop_at", range(1, 4 + len(ROW_TYPES)))
+@pytest.mark.parametrize("stop_at", range(1, 5 + len(ROW_TYPES)))
 def test_a_commit_stopped_before_any_replacement_leaves_the_former_round(run, states, rows, monkeypatch, stop_at):
-    """A commit replaces 2 checkpoints, every table and the manifest. The n-th replacement fails, for every n."""
+    """A commit replaces 2 checkpoints, the manifest, every table, and the manifest again. The n-th one fails."""
     calls = 0
 
     def replace(source, target):
@@ -178,6 +178,7 @@ def test_these_replacements_are_all_there_are(run, states, rows, monkeypatch):
     assert targets == [
         "global.safetensors",
         "ties-0.2.safetensors",
+        "manifest.json",  # the digests that the tables will have
         *(f"{each}.parquet" for each in ROW_TYPES),
         "manifest.json",
     ]
@@ -257,7 +258,8 @@ def test_open_refuses_what_is_no_run_directory(tmp_path):
     ("file", "content", "message"),
     [
         ("manifest.json", "{", r"manifest\.json is damaged"),
-        ("manifest.json", '{"format": 4}', r"manifest\.json is damaged: name"),
+        ("manifest.json", "[]", r"manifest\.json is damaged: no JSON object"),
+        ("manifest.json", '{"format": 5}', r"manifest\.json is damaged: its checksum"),
         ("scenario.yaml", "name: [", r"scenario\.yaml is missing or damaged"),
         ("scenario.yaml", "name: other\nseed: 7\n", r"scenario\.yaml is of the run 'other'"),
     ],
@@ -270,7 +272,7 @@ def test_open_refuses_damaged_files(run, file, content, message):
 
 def test_open_refuses_another_format(run):
     path = run.path / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 4', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 5', '"format": 99'))
     with pytest.raises(RunDirectoryError, match="format 99"):
         RunDirectory.open(run.path)
 
@@ -291,9 +293,9 @@ def test_a_damaged_or_missing_table_is_named_and_never_replaced(run, states, row
     path = tables.path_of(run.path, "edits")
     path.write_bytes(path.read_bytes()[:-9])
     for attempt in range(2):
-        with pytest.raises(RunDirectoryError, match=r"edits\.parquet cannot be read"):
+        with pytest.raises(RunDirectoryError, match=r"edits\.parquet is (damaged|missing)"):
             run.table("edits")
-        with pytest.raises(RunDirectoryError, match=r"edits\.parquet cannot be read"):
+        with pytest.raises(RunDirectoryError, match=r"edits\.parquet is (damaged|missing)"):
             run.commit(2, states(2), rows(2))
         if attempt == 0:
             path.unlink()

@@ -1,0 +1,81 @@
+"""scenario.yaml of a run directory: the scenario as resolved, for people; the manifest holds the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from consortium.errors import RunDirectoryError
+from consortium.files import write_text
+from consortium.records import manifest
+from consortium.records.digests import differing
+from consortium.records.manifest import Manifest
+from consortium.scenario.schema import Scenario
+
+FILE = "scenario.yaml"
+#: Differences that are named; the rest is counted.
+_NAMED = 5
+
+
+def write(folder: Path, scenario: Scenario) -> None:
+    """Replace scenario.yaml."""
+    text = yaml.safe_dump(scenario.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    write_text(folder / FILE, text)
+
+
+def read(folder: Path, found: Manifest) -> Scenario:
+    """The scenario of a run.
+
+    Raises:
+        RunDirectoryError: scenario.yaml is missing, damaged, or not what the manifest has; what differs is named.
+    """
+    path = folder / FILE
+    try:
+        written = _scenario(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, yaml.YAMLError, ValidationError) as error:
+        raise RunDirectoryError(
+            f"{path} is missing or damaged: {error}",
+            "the scenario as Consortium wrote it.",
+            "restore it from a copy, or run the scenario again.",
+        ) from error
+    if (written.name, written.seed) != (found.name, found.seed):
+        raise RunDirectoryError(
+            f"{path} is of the run {written.name!r} with seed {written.seed}.",
+            f"that of the manifest: {found.name!r} with seed {found.seed}.",
+            "restore the scenario from a copy; to run another one, choose another folder.",
+        )
+    scenario = _of_manifest(folder, found.scenario)
+    if written != scenario and (found.replaced is None or written != _of_manifest(folder, found.replaced)):
+        raise RunDirectoryError(
+            f"{path} is not the scenario that the run began with: {_named(scenario, written)}.",
+            f"the scenario as {manifest.FILE} has it.",
+            "put back what was changed; to run another scenario, choose another folder; "
+            "`consortium resume DIR --set KEY=VALUE` changes what can be changed in a run.",
+        )
+    return scenario
+
+
+def _scenario(content: Any) -> Scenario:
+    # By way of JSON, whose lists are what strict types take for tuples.
+    return Scenario.model_validate_json(json.dumps(content))
+
+
+def _of_manifest(folder: Path, content: Any) -> Scenario:
+    try:
+        return _scenario(content)
+    except (ValueError, ValidationError) as error:
+        raise RunDirectoryError(
+            f"{folder / manifest.FILE} holds a scenario that this version of Consortium does not know: {error}",
+            "a scenario of this version.",
+            "use the version of Consortium that wrote it.",
+        ) from error
+
+
+def _named(was: Scenario, now: Scenario) -> str:
+    found = differing(was.model_dump(mode="json"), now.model_dump(mode="json"))
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return "; ".join(found[:_NAMED]) + more

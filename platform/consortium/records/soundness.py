@@ -1,0 +1,56 @@
+"""What of a run does not fit together: its manifest, its checkpoints and its tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consortium.errors import RunDirectoryError
+from consortium.records import checkpoints, manifest
+from consortium.records.digests import unlike
+
+if TYPE_CHECKING:
+    from consortium.records.directory import RunDirectory
+
+
+def check_round(directory: RunDirectory) -> None:
+    """Refuse a run of which more rounds are committed than its scenario has."""
+    rounds, committed = directory.scenario.stream.rounds, directory.committed_round
+    if committed is not None and not 0 <= committed <= rounds:
+        raise unlike(
+            directory.path / manifest.FILE, f"says that round {committed} is committed, of a run of {rounds} rounds"
+        )
+
+
+def missing_lanes(directory: RunDirectory) -> list[str]:
+    """Lanes of which the manifest names no checkpoint after the committed round, in words."""
+    committed = directory.committed_round
+    if committed is None:
+        return []
+    lanes = (method.lane for method in directory.scenario.merge.methods)
+    missing = [lane for lane in lanes if checkpoints.path_of(lane, committed) not in directory.manifest.checkpoints]
+    return [f"names no checkpoint of lane {lane} after round {committed}" for lane in missing]
+
+
+def misfits(directory: RunDirectory) -> list[str]:
+    """What does not fit together, in words; the tables must be as they were written."""
+    return [*(f"{manifest.FILE} {what}" for what in missing_lanes(directory)), *_lost_rounds(directory)]
+
+
+def damaged_checkpoints(directory: RunDirectory) -> list[str]:
+    """What is wrong with any checkpoint that is kept, in words; none of another lane, round or shape is right."""
+    found = []
+    for path, digest in directory.manifest.checkpoints.items():
+        try:
+            checkpoints.load(directory.path / path, digest, directory.manifest.layer_shapes)
+        except RunDirectoryError as error:
+            found.append(error.found)
+    return found
+
+
+def _lost_rounds(directory: RunDirectory) -> list[str]:
+    """Committed rounds of which the tables do not tell."""
+    told = {(row["round"], row["lane"]) for row in directory.table("rounds", ["lane"]).to_pylist()}
+    lanes = [method.lane for method in directory.scenario.merge.methods]
+    rounds = range(1, (directory.committed_round or 0) + 1)
+    lost = [number for number in rounds if any((number, lane) not in told for lane in lanes)]
+    return [f"tables/rounds.parquet has not all lanes of round {number}, which is committed" for number in lost]
