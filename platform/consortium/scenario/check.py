@@ -27,6 +27,7 @@ from consortium.scenario.check_faults import fault_mistakes
 from consortium.scenario.check_harm import harm_mistakes
 from consortium.scenario.check_schedule import schedule_mistakes
 from consortium.scenario.check_stream import stream_mistakes
+from consortium.scenario.estimate import size_mistakes
 from consortium.scenario.load import LoadedScenario
 from consortium.scenario.mistakes import Mistake, closest, refuse, shown
 from consortium.scenario.resolve import find_file, resolve
@@ -47,6 +48,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
         ScenarioError: every mistake with key path, place, what was found and what is allowed.
     """
     scenario = resolve(loaded.scenario)
+    refuse(list(size_mistakes(scenario, model)), loaded.places)  # first, since other rules go through rounds and facts
     mistakes = [*stream_mistakes(scenario), *evaluation_mistakes(scenario)]
     for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation):
         mistakes += rule(scenario)

@@ -6,20 +6,24 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from consortium.scenario.spec import Positive, Spec
+from consortium.scenario.spec import HundredThousand, Seconds, Spec, Thousand
 
 
 class HostsSpec(Spec):
     """The Ray actors that hold the model, or one kind of them."""
 
-    min: Positive = Field(1, description="hosts without which the run is refused; they stay while there is work")
-    max: Positive = Field(1, description="hosts at most; never more than there are cohorts")
-    cpus: Annotated[float, Field(ge=0.0)] = Field(1, description="CPUs that Ray reserves for a host; may be a fraction")
-    gpus: Annotated[float, Field(ge=0.0)] = Field(0, description="GPUs that Ray reserves for a host; may be a fraction")
+    min: HundredThousand = Field(1, description="hosts without which the run is refused; they stay while there is work")
+    max: HundredThousand = Field(1, description="hosts at most; never more than there are cohorts")
+    cpus: Annotated[float, Field(ge=0.0, le=1e6)] = Field(
+        1, description="CPUs that Ray reserves for a host; may be a fraction"
+    )
+    gpus: Annotated[float, Field(ge=0.0, le=1e6)] = Field(
+        0, description="GPUs that Ray reserves for a host; may be a fraction"
+    )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] | None = Field(
         None, description="auto, cpu, cuda or cuda:N; null for model.device"
     )
-    idle_s: Annotated[float, Field(gt=0.0)] = Field(
+    idle_s: Seconds = Field(
         60.0,
         description="a host beyond min ends after so many seconds without work, so that its node can be given back",
     )
@@ -28,7 +32,9 @@ class HostsSpec(Spec):
 class HostKindSpec(HostsSpec):
     """One of several kinds of hosts."""
 
-    min: Annotated[int, Field(ge=0)] = Field(0, description="hosts of this kind without which the run is refused")
+    min: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        0, description="hosts of this kind without which the run is refused"
+    )
 
 
 def _number_stands_for_hosts(value: Any) -> Any:
@@ -58,11 +64,11 @@ class PriceSpec(Spec):
 class AutoscaleSpec(Spec):
     """A cluster on this machine that grows and shrinks: each of its nodes is a Ray node of its own, with processes."""
 
-    max_nodes: Positive = Field(2, description="nodes at most, the one that the run is started on left out")
+    max_nodes: Thousand = Field(2, description="nodes at most, the one that the run is started on left out")
     # Whole numbers: Ray's autoscaler takes no node type with a share of one.
-    node_cpus: Annotated[int, Field(ge=0)] = Field(1, description="CPUs that a node says it has")
-    node_gpus: Annotated[int, Field(ge=0)] = Field(0, description="GPUs that a node says it has")
-    idle_s: Annotated[float, Field(gt=0.0)] = Field(5.0, description="a node without a host for so many seconds ends")
-    watch_s: Annotated[float, Field(ge=0.0)] = Field(
+    node_cpus: Annotated[int, Field(ge=0, le=10_000)] = Field(1, description="CPUs that a node says it has")
+    node_gpus: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="GPUs that a node says it has")
+    idle_s: Seconds = Field(5.0, description="a node without a host for so many seconds ends")
+    watch_s: Annotated[float, Field(ge=0.0, le=3.2e7)] = Field(
         30.0, description="after the last round, the run looks for so many seconds at most how its nodes end; 0: not"
     )

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from consortium.scenario.spec import Positive, Spec
+from consortium.scenario.spec import HundredThousand, Positive, Spec, TenThousand, Thousand
 
 
 class TargetSpec(Spec):
     """The optimisation of a target z (MEMIT, arXiv 2210.07229, section 4.2; settings as for GPT-J but the step)."""
 
-    steps: Positive = Field(25, description="gradient steps at most")
+    steps: HundredThousand = Field(25, description="gradient steps at most")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.4, description="step size of Adam")
     stop_loss: Annotated[float, Field(ge=0.0)] = Field(0.05, description="an edit is finished when its loss is below")
     kl_weight: Annotated[float, Field(ge=0.0)] = Field(
@@ -32,8 +32,8 @@ class TargetSpec(Spec):
 class ContextsSpec(Spec):
     """Texts put before an edit's prompt, so that it holds in more than one context."""
 
-    count: Positive = Field(6, description="contexts in all; the first is the bare prompt")
-    tokens: Positive = Field(10, description="length of the generated ones, in tokens")
+    count: Thousand = Field(6, description="contexts in all; the first is the bare prompt")
+    tokens: TenThousand = Field(10, description="length of the generated ones, in tokens")
 
 
 class PriorSpec(Spec):
@@ -71,7 +71,7 @@ class EmmetSpec(Spec):
 class FineTuningSpec(Spec):
     """FT-L: fine-tuning of the edited layers with a bound on every entry's change (arXiv 2012.00363)."""
 
-    steps: Positive = Field(25, description="gradient steps at most")
+    steps: HundredThousand = Field(25, description="gradient steps at most")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(5e-4, description="step size of Adam")
     max_change: Annotated[float, Field(gt=0.0)] | None = Field(
         2e-3, description="ε, the largest change of an entry of the weights in a round; null for no bound"

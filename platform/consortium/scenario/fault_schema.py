@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from consortium.scenario.spec import Positive, Spec
+from consortium.scenario.spec import Positive, Seconds, Spec, Thousand
 
 FaultPhase = Literal["prior", "announce", "targets", "collect", "retract", "merge", "evaluate", "commit"]
 
@@ -26,10 +26,10 @@ class FaultSpec(Spec):
     kill: Literal["host", "coordinator", "node"] | None = Field(
         None, description="what dies: a host, the coordinator, or a node that is not the head, with its hosts"
     )
-    cut: Annotated[float, Field(gt=0.0)] | None = Field(
+    cut: Seconds | None = Field(
         None, description="seconds for which a node that is not the head is cut off, with its hosts, and comes back"
     )
-    slow: Annotated[float, Field(gt=0.0)] | None = Field(None, description="seconds by which a host's answer is late")
+    slow: Seconds | None = Field(None, description="seconds by which a host's answer is late")
     corrupt: Literal["answer"] | None = Field(None, description="`answer`: one bit of a host's answer is flipped")
     fill: Literal["disk"] | None = Field(None, description="`disk`: there is no space left while a round is written")
     rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
@@ -79,11 +79,9 @@ class OnFailureSpec(Spec):
     disk: Literal["retry", "stop"] = Field(
         "retry", description="no space is left for a round: wait and write it again, or stop the run"
     )
-    max_losses: Positive = Field(
+    max_losses: Thousand = Field(
         5,
         description="failures of one kind that are borne in a row: of hosts without an answer between them, of "
         "coordinators without a committed round, of writing without success",
     )
-    wait_s: Annotated[float, Field(gt=0.0)] = Field(
-        5.0, description="seconds before a full disk is written to again; twice as many each time"
-    )
+    wait_s: Seconds = Field(5.0, description="seconds before a full disk is written to again; twice as many each time")

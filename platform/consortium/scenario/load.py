@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from consortium.scenario import allowed
 from consortium.scenario.catalog import scenario_names, scenario_path
 from consortium.scenario.mistakes import REMEDY, Places, closest, refuse, shown
 from consortium.scenario.overrides import apply_overrides, parse_override
+from consortium.scenario.resolve import is_file
 from consortium.scenario.schema import Scenario
 from consortium.scenario.validate import validate
-from consortium.scenario.yaml_text import parse
+from consortium.scenario.yaml_text import MAX_CHARACTERS, parse
 
 
 @dataclass(frozen=True)
@@ -65,22 +67,35 @@ def find_scenario(name_or_file: str) -> Path:
         ScenarioError: there is neither such a file nor a shipped scenario of that name.
     """
     path = Path(name_or_file)
-    if path.is_file():
+    if is_file(path):
         return path
     shipped = scenario_path(name_or_file)
     if shipped is not None:
         return shipped
     names = scenario_names()
-    found = f"{name_or_file}: a folder" if path.is_dir() else f"{name_or_file!r}: no such file, and no shipped scenario"
+    found = f"{shown(name_or_file)}: {_instead_of_file(path)}"
     hint = closest(name_or_file.removesuffix(".yaml"), names)
     remedy = "`consortium new FILE` writes a scenario to start from"
     expected = "the path of a YAML file, or one of the shipped scenarios: " + ", ".join(names)
     raise ScenarioError(found, expected, f"{hint} {remedy}".strip())
 
 
+def _instead_of_file(path: Path) -> str:
+    """What is at a path that is no regular file, in words."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return "no such file, and no shipped scenario"
+    return "a folder" if stat.S_ISDIR(mode) else "no regular file"
+
+
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(
+                4 * MAX_CHARACTERS + 1
+            )  # four bytes a character at most; `parse` refuses what is longer
+        return content.decode("utf-8-sig", errors="ignore" if len(content) > 4 * MAX_CHARACTERS else "strict")
     except UnicodeDecodeError as error:
         found = f"{path}: not UTF-8 (byte number {error.start + 1} is {error.object[error.start]:#04x})"
         raise ScenarioError(found, "a YAML file in UTF-8", "save it again as UTF-8") from None

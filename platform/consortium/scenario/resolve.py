@@ -40,7 +40,7 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
         evaluate = _anchored_harm(evaluate, base_dir)
         if devices.trace is not None:
             devices = devices.model_copy(update={"trace": _anchored(devices.trace, (), base_dir)})
-        if model.name not in _NAMED_MODELS and (base_dir / model.name).is_dir():
+        if model.name not in _NAMED_MODELS and _is_dir(base_dir / model.name):
             model = model.model_copy(update={"name": str((base_dir / model.name).resolve())})
     changed = {
         "facts": facts,
@@ -55,8 +55,26 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
 
 def find_file(name: str, base_dir: Path) -> Path | None:
     """The file that a scenario names: beside the scenario if it is there, else from the working directory."""
-    path = Path(name).expanduser()
-    return next((each for each in (base_dir / path, path) if each.is_file()), None)
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # `~` of somebody who is not there
+        return None
+    return next((each for each in (base_dir / path, path) if is_file(each)), None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there; False too for what cannot be a path, such as a name of 300 characters."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _anchored_harm(evaluate: EvaluateSpec, base_dir: Path) -> EvaluateSpec:

@@ -15,7 +15,17 @@ from consortium.scenario.cluster_schema import AutoscaleSpec, Hosts, HostsSpec, 
 from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.fault_schema import FaultSpec, OnFailureSpec
 from consortium.scenario.schedule_schema import DevicesSpec, ScheduleSpec
-from consortium.scenario.spec import Positive, Share, Spec
+from consortium.scenario.spec import (
+    HundredThousand,
+    Label,
+    Positive,
+    Seconds,
+    Share,
+    Spec,
+    TenMillion,
+    TenThousand,
+    Thousand,
+)
 
 
 class LanguageModelSpec(Spec):
@@ -32,11 +42,11 @@ class AssociativeModelSpec(Spec):
     name: Literal["associative"] = Field(description="`associative`")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["float32"] = Field("float32", description="type of the model's numbers")
-    num_layers: Positive = Field(2, description="editable layers")
-    key_width: Positive = Field(256, description="K, the width of a key")
-    value_width: Positive = Field(128, description="V, the width of a value")
-    num_objects: Annotated[int, Field(ge=2)] = Field(64, description="different answers there are")
-    num_relations: Positive = Field(8, description="relations that facts belong to")
+    num_layers: TenThousand = Field(2, description="editable layers")
+    key_width: TenMillion = Field(256, description="K, the width of a key")
+    value_width: TenMillion = Field(128, description="V, the width of a value")
+    num_objects: Annotated[int, Field(ge=2, le=10_000_000)] = Field(64, description="different answers there are")
+    num_relations: TenMillion = Field(8, description="relations that facts belong to")
     paraphrase_noise: Annotated[float, Field(ge=0.0)] = Field(
         0.3, description="length of the noise in a paraphrase's key, relative to the key's"
     )
@@ -89,7 +99,7 @@ class PartitionSpec(Spec):
 class PartiesSpec(Spec):
     """Who asks for edits."""
 
-    count: Positive = Field(4, description="number of parties")
+    count: TenMillion = Field(4, description="number of parties")
     edits_per_round: Positive = Field(4, description="edits that each party asks for in a round")
     edits: Positive | None = Field(
         None,
@@ -149,7 +159,7 @@ class RetractSpec(Spec):
 class StreamSpec(Spec):
     """What is asked for in which round."""
 
-    rounds: Positive = Field(1, description="number of rounds")
+    rounds: HundredThousand = Field(1, description="number of rounds")
     overlap: Share = Field(0.0, description="share of a party's edits that another party asks for too")
     conflict: Conflict = Field(
         0.0,
@@ -234,9 +244,9 @@ class MethodSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
     name: str = Field(description="the method's name; its parameters stand beside it")
-    label: (
-        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="letters, digits, . _ -")] | None
-    ) = Field(None, description="name of the lane; needed when a method is used twice")
+    label: Annotated[Label, Field(description="letters, digits, . _ -, at most 100")] | None = Field(
+        None, description="name of the lane; needed when a method is used twice"
+    )
     exchange: Exchange | None = Field(None, description="this lane's own `merge.exchange`; null for the common one")
     anchor: Anchor | None = Field(None, description="this lane's own `merge.anchor`; null for the common one")
     history_weight: HistoryWeight | None = Field(None, description="h of this lane; null for merge.history_weight")
@@ -336,7 +346,9 @@ class EvaluateSpec(Spec):
         description="how edit_success, portability, locality and fluency read answers: each token after the true ones "
         "before it, or after the model's own (greedy; its metrics end in _greedy); one or both",
     )
-    generation_tokens: Positive = Field(100, description="length of the texts that fluency is measured on, in tokens")
+    generation_tokens: HundredThousand = Field(
+        100, description="length of the texts that fluency is measured on, in tokens"
+    )
 
 
 class ClusterSpec(Spec):
@@ -352,8 +364,8 @@ class ClusterSpec(Spec):
         description="cohorts whose contributions are added first, group after group; where hosts are on several "
         "machines, each sends one sum for a group",
     )
-    threads: Positive = Field(1, description="threads of every tensor operation")
-    timeout_s: Annotated[float, Field(gt=0.0)] = Field(1800.0, description="longest wait for one cohort's answer")
+    threads: Thousand = Field(1, description="threads of every tensor operation")
+    timeout_s: Seconds = Field(1800.0, description="longest wait for one cohort's answer")
     target_cache: bool = Field(
         True, description="hosts keep a language model's targets on their own disk, to read them when a run is repeated"
     )
@@ -370,7 +382,7 @@ class ClusterSpec(Spec):
 class Scenario(Spec):
     """A whole scenario."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(description="letters, digits, . _ -")
+    name: Label = Field(description="letters, digits, . _ -, at most 100")
     description: str = Field("", description="a line for people")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="every random draw follows from it")
     model: ModelSpec = Field(LanguageModelSpec(), description="the model that is edited")

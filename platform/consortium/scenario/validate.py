@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,14 +13,39 @@ from consortium.scenario.mistakes import Mistake, closest, shown
 from consortium.scenario.schema import Scenario
 from consortium.scenario.yaml_text import KeyPath
 
+#: Sizes of numbers that a scenario can hold. Others are slips of the pen, and overflow in arithmetic or in tables.
+LARGEST = 1e15
+SMALLEST = 1e-15
+#: A seed is hashed, and may be any number of 64 bits.
+LARGEST_SEED = (1 << 64) - 1
+
 
 def validate(data: Mapping[str, Any]) -> tuple[Scenario | None, list[Mistake]]:
-    """The scenario that ``data`` says, or None and every mistake that its types show."""
+    """The scenario that ``data`` says, or None and every mistake that its types and the sizes of its numbers show."""
+    absurd = list(_absurd_numbers(data, ()))
     try:
-        return Scenario.model_validate_json(json.dumps(data)), []
+        scenario = Scenario.model_validate_json(json.dumps(data))
     except ValidationError as error:
         mistakes = [_mistake(details) for details in error.errors(include_url=False) if not _is_echo(details)]
-        return None, list(dict.fromkeys(mistakes))
+        places = {mistake.path for mistake in absurd}
+        return None, list(dict.fromkeys([*absurd, *(each for each in mistakes if each.path not in places)]))
+    return (None, absurd) if absurd else (scenario, [])
+
+
+def _absurd_numbers(value: Any, path: KeyPath) -> Iterator[Mistake]:
+    """Numbers that are too large or too close to zero for any key, wherever they stand."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _absurd_numbers(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _absurd_numbers(inner, (*path, index))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        largest = LARGEST_SEED if path == ("seed",) else LARGEST
+        if not abs(value) <= largest or 0 < abs(value) < SMALLEST:
+            is_whole = isinstance(value, int)
+            allowed = f"0, or a size from {SMALLEST:g} to {LARGEST:g}" if not is_whole else f"at most {int(largest):,}"
+            yield Mistake(path, f"found {shown(value)}", allowed)
 
 
 def _is_echo(error: Mapping[str, Any]) -> bool:
