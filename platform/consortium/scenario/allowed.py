@@ -100,12 +100,16 @@ def _branch_words(node: Node) -> str:
 def _bounds(node: Node) -> list[str]:
     low, above, high = node.get("minimum"), node.get("exclusiveMinimum"), node.get("maximum")
     if low is not None and high is not None:
-        return [f"from {low:g} to {high:g}"]
+        return [f"from {low:g} to {_plain(high)}"]
     if above is not None and high is not None:
-        return [f"above {above:g} and at most {high:g}"]
+        return [f"above {above:g} and at most {_plain(high)}"]
     if low is not None:
         return [f"of at least {low:g}"]
     return [f"above {above:g}"] if above is not None else []
+
+
+def _plain(number: float) -> str:
+    return f"{number:,.0f}" if float(number).is_integer() else f"{number:g}"
 
 
 def _list_words(node: Node) -> str:

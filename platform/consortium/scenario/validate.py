@@ -27,8 +27,8 @@ def validate(data: Mapping[str, Any]) -> tuple[Scenario | None, list[Mistake]]:
         scenario = Scenario.model_validate_json(json.dumps(data))
     except ValidationError as error:
         mistakes = [_mistake(details) for details in error.errors(include_url=False) if not _is_echo(details)]
-        places = {mistake.path for mistake in absurd}
-        return None, list(dict.fromkeys([*absurd, *(each for each in mistakes if each.path not in places)]))
+        places = {mistake.path for mistake in mistakes}
+        return None, list(dict.fromkeys([*mistakes, *(each for each in absurd if each.path not in places)]))
     return (None, absurd) if absurd else (scenario, [])
 
 

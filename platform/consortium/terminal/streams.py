@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,21 @@ def takes_unicode(stream: TextIO) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+#: What would move the cursor, change colours or titles, or turn the order of characters: controls but for the end of a
+#: line and tabulators, marks of direction, and separators of lines.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def printable(text: str) -> str:
+    """``text`` with the codes of its control characters in their place, so that a terminal obeys none."""
+    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def say(text: object, stream: TextIO | None = None) -> None:
+    """Print a message, whatever file names, keys or fields of data in it hold."""
+    print(printable(str(text)), file=stream)
 
 
 _PLAIN = str.maketrans("–’“”×⁻⁰¹²³⁴⁵⁶⁷⁸⁹", '-\'""x-0123456789')

@@ -15,7 +15,7 @@ from consortium.records.runs import RunSummary
 from consortium.report.summary import result_table, summary
 from consortium.report.words import METRIC_MEANINGS, count, metric_name
 from consortium.terminal.progress import duration
-from consortium.terminal.streams import fitting, takes_unicode
+from consortium.terminal.streams import fitting, printable, takes_unicode
 
 PLAIN_WIDTH = 120
 _PADDING = 3  # a blank on either side of a column, and a line beside it
@@ -114,5 +114,5 @@ def _write_table(
         justify: Literal["left", "right"] = "right" if widths and place else "left"
         table.add_column(escape(column), justify=justify, overflow="fold", width=width)
     for row in rows:
-        table.add_row(*(escape(fitting(cell, stream)) for cell in row))
+        table.add_row(*(escape(fitting(printable(cell), stream)) for cell in row))
     Console(file=stream, width=_width(stream)).print(table)

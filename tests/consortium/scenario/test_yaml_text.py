@@ -59,7 +59,7 @@ def test_anchors_and_merge_keys_work():
         ("a: !!int x", "does not fit its !!tag"),
         ("a: 1\n---\nb: 2", r"line 2, column 1: expected a single document"),
         ("a\x01", r"character number 2 \(code 0x1\)"),
-        ("[" * 3000, "nested too deeply"),
+        ("[" * 3000, "nested more than 40 deep"),
         ("a:\n\t- b", r"line 2, column 1: .*cannot start any token"),
     ],
 )

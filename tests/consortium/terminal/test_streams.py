@@ -1,0 +1,26 @@
+"""What reaches a terminal: characters, and never commands to it."""
+
+import io
+
+import pytest
+from consortium.terminal.streams import printable, say
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain – text\nof two\tlines", "plain – text\nof two\tlines"),
+        ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("over\rwritten\x08", "over\\rwritten\\x08"),
+        ("\x9b31m", "\\x9b31m"),
+        ("abc\u202edcba", "abc\\u202edcba"),
+        ("\u2066isolated\u2069", "\\u2066isolated\\u2069"),
+        ("東京 عربي עברית é", "東京 عربي עברית é"),
+    ],
+)
+def test_control_characters_are_shown_and_not_obeyed(text, shown):
+    assert printable(text) == shown
+    stream = io.StringIO()
+    say(text, stream)
+    assert stream.getvalue() == shown + "\n"
