@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from consortium.models.open import ModelDescription
 from consortium.scenario.mistakes import Mistake
@@ -46,7 +46,7 @@ class Need:
 
 def machine_bytes() -> int:
     """Memory of this machine, swap included, or of the container that holds this process if that is less."""
-    total = psutil.virtual_memory().total + psutil.swap_memory().total
+    total = int(psutil.virtual_memory().total + psutil.swap_memory().total)
     for place in _LIMITS:
         try:
             limit = int(Path(place).read_text(encoding="ascii"))
