@@ -6,6 +6,9 @@ parts as plain strings, so they pickle across processes and print the same every
 
 from __future__ import annotations
 
+#: Errors of a chain that are quoted: the last are of a library's inner parts.
+_MOST_CAUSES = 4
+
 
 class ConsortiumError(Exception):
     """Base of all errors that Consortium raises on purpose.
@@ -31,6 +34,24 @@ class ConsortiumError(Exception):
         if self.remedy:
             parts.append(f"What to do: {self.remedy}")
         return "\n".join(parts)
+
+
+def whole_reason(error: BaseException, most: int = 2000) -> str:
+    """What a library says of a failure: all lines of its message and of those it follows from, cut after ``most``.
+
+    Libraries put what helps (the names of configurations, the file and its columns) behind the first line, or into the
+    error that theirs was raised from.
+    """
+    said: list[str] = []
+    each: BaseException | None = error
+    while each is not None and len(said) < _MOST_CAUSES:
+        text = "\n".join(line.rstrip() for line in str(each).strip().splitlines() if line.strip())
+        text = text or type(each).__name__
+        if not any(text in other for other in said):
+            said.append(text)
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    text = "\ncaused by: ".join(said)
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 class InputError(ConsortiumError, ValueError):

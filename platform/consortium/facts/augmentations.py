@@ -9,7 +9,6 @@ as in the round-edit sets of Li et al. 2024 (arXiv 2310.02129). They come on top
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +17,25 @@ from typing import Any
 from consortium.errors import FactsError
 from consortium.facts.edit import Edit
 from consortium.facts.record import Record
+from consortium.reading import UnreadableError, parse_json, read_text
 
+_MOST_BYTES = 1 << 28
 _SHAPE = 'one JSON object, {"RELATION": ["text with {} for the subject", …], …}'
 
 
 def read_augmentations(path: Path) -> dict[str, tuple[str, ...]]:
     """Relation → templates of a file; FactsError where it cannot be read or has another shape."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise FactsError(f"facts.augmentations: {path} cannot be read: {error}", _SHAPE, "correct the file") from error
+        content = parse_json(read_text(path, _MOST_BYTES))
+    except UnreadableError as error:
+        place = "" if error.line is None else f", line {error.line}, column {error.column}"
+        raise FactsError(f"facts.augmentations: {path}{place}: {error}", _SHAPE, "correct the file") from error
     if not isinstance(content, dict):
         raise FactsError(f"facts.augmentations: {path} holds no object", _SHAPE, "correct the file")
-    return {relation: _templates(Record(content, str(path), 1), relation) for relation in content}
+    found = {relation: _templates(Record(content, str(path), 1), relation) for relation in content}
+    if not any(found.values()):
+        raise FactsError(f"facts.augmentations: {path} holds no templates", _SHAPE, "name another file, or null")
+    return found
 
 
 def _templates(record: Record, relation: str) -> tuple[str, ...]:
@@ -39,7 +44,19 @@ def _templates(record: Record, relation: str) -> tuple[str, ...]:
 
 
 def with_augmentations(edits: Sequence[Edit], by_relation: Mapping[str, Sequence[str]]) -> tuple[Edit, ...]:
-    """The edits with their relation's templates added to their own."""
+    """The edits with their relation's templates added to their own.
+
+    Raises:
+        FactsError: no edit is of any of the relations.
+    """
+    relations = {edit.relation for edit in edits}
+    if relations.isdisjoint(by_relation):
+        named, known = (", ".join(sorted(names)[:5]) for names in (set(by_relation), relations))
+        raise FactsError(
+            f"facts.augmentations: its relations ({named}, …) are none of the facts'",
+            f"relations of the facts, such as {known}",
+            "name the relations as the facts do, or set facts.augmentations to null",
+        )
     return tuple(_added(edit, by_relation.get(edit.relation, ())) for edit in edits)
 
 

@@ -30,7 +30,8 @@ _FLAT_OLD = ("ground_truth", "target_true")
 def recognises(fields: Mapping[str, Any]) -> bool:
     """Whether a record with these fields is in one of CounterFact's shapes."""
     flat = "prompt" in fields and any(name in fields for name in _FLAT_OLD) and "locality" not in fields
-    return "requested_rewrite" in fields or flat
+    nested = "requested_rewrite" in fields and not isinstance(fields["requested_rewrite"], list)
+    return nested or flat
 
 
 def parse(record: Record) -> Edit:

@@ -19,8 +19,8 @@ field                   needed    meaning
 ``augmentations``       no        list of prompts with one ``{}``: further words to ask in, by which no edit is judged
 ======================  ========  ===========================================================================
 
-Unknown fields are refused, since a mistyped name would silently drop probes. A file that holds one JSON
-array of such objects is read too.
+Unknown fields are refused, since a mistyped name would silently drop probes; null stands for a field that is not
+there.
 """
 
 from __future__ import annotations
@@ -100,5 +100,6 @@ def _rivals(record: Record, target_new: str) -> tuple[str, ...]:
 
 def _refuse_unknown(record: Record, known: tuple[str, ...]) -> None:
     for field in record.fields:
-        if field not in known:
+        # Tables and datasets have every column in every record: null stands for a field that is not there.
+        if field not in known and record.has(field):
             raise record.refusal(field, "unknown field", f"one of {', '.join(known)}")

@@ -32,11 +32,16 @@ _PORTABILITY: dict[str, PortabilityKind] = {
     "Logical_Generalization": "generalisation",
 }
 
+_BLOCKS = ("portability", "locality")
+_OWN_FIELDS = ("ground_truth", "rephrase_prompt")
+
 
 def recognises(fields: Mapping[str, Any]) -> bool:
-    """Whether a record with these fields is in KnowEdit's shape."""
-    has_block = any(isinstance(fields.get(block), Mapping) for block in ("portability", "locality"))
-    return has_block and "subject" in fields and "prompt" in fields and "target_new" in fields
+    """Whether a record with these fields is in KnowEdit's shape; its blocks may be there and empty."""
+    has_block = any(isinstance(fields.get(block), Mapping) for block in _BLOCKS)
+    # Lists of questions are Consortium's own, whose records have none of these fields.
+    has_fields = any(name in fields for name in _BLOCKS) and any(name in fields for name in _OWN_FIELDS)
+    return (has_block or has_fields) and all(name in fields for name in ("subject", "prompt", "target_new"))
 
 
 def parse(record: Record) -> tuple[Edit | SkippedProbeError, ...]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from consortium.errors import FactsError
 from consortium.facts.augmentations import read_augmentations, with_augmentations
 from consortium.facts.builtin import builtin_edits
 from consortium.facts.edit import Edit, FactSet
-from consortium.facts.formats import Parsed, find_format
+from consortium.facts.formats import Parsed, find_format, likely_formats
 from consortium.facts.record import Record, SkippedProbeError, SkippedRecordError
-from consortium.facts.source import read_file, read_hub
+from consortium.facts.source import FILE_KINDS, hub_files, read_file, read_files, read_hub
 from consortium.facts.table import FactTable
+from consortium.reading import expanded, is_file, is_folder, why_no_file
 from consortium.scenario.schema import FactsSpec
 
 _log = logging.getLogger(__name__)
 _HUB = "hub:"
+#: Records that are looked at to tell the format.
+_LOOKED_AT = 100
 
 
 def load_facts(spec: FactsSpec, base_dir: Path | None = None) -> FactSet:
@@ -47,25 +50,28 @@ def load_facts(spec: FactsSpec, base_dir: Path | None = None) -> FactSet:
 def _read(spec: FactsSpec, base_dir: Path | None) -> tuple[Edit, ...]:
     if spec.source in ("auto", "builtin"):
         return builtin_edits()
-    if spec.source.startswith(_HUB):
-        records = read_hub(_hub_name(spec.source.removeprefix(_HUB), base_dir), spec.split)
-    else:
-        records = read_file(_find(spec.source, base_dir))
-    return parse_records(records, spec.format, spec.source)
+    return parse_records(_records(spec, base_dir), spec.format, spec.source)
+
+
+def _records(spec: FactsSpec, base_dir: Path | None) -> Iterator[Record]:
+    if not spec.source.startswith(_HUB):
+        return read_file(_find(spec.source, base_dir))
+    name = _hub_name(spec.source.removeprefix(_HUB), base_dir)
+    return read_files(hub_files(name, spec.files)) if spec.files else read_hub(name, spec.config, spec.split)
 
 
 def parse_records(records: Iterator[Record], format_name: str, source: str) -> tuple[Edit, ...]:
     """Edits of all records; FactsError for the first malformed one, a second use of an id, or no records at all."""
-    first = next(records, None)
-    if first is None:
+    first = list(islice(records, _LOOKED_AT))
+    if not first:
         raise FactsError(f"{source} is empty", "at least one record", "name another source")
-    parse = find_format(format_name, first).parse
+    name, found_format = find_format(format_name, first)
     edits: dict[str, Edit] = {}
     seen: dict[str, Record] = {}
     skipped: list[str] = []
     skipped_probes: list[str] = []
-    for record in chain([first], records):
-        for found in _parsed(parse, record):
+    for record in chain(first, records):
+        for found in _parsed(found_format.parse, record, name):
             if isinstance(found, SkippedProbeError):
                 skipped_probes.append(f"record {record.number}: {found}")
             elif isinstance(found, SkippedRecordError):
@@ -90,13 +96,18 @@ def parse_records(records: Iterator[Record], format_name: str, source: str) -> t
 
 
 def _parsed(
-    parse: Callable[[Record], Parsed], record: Record
+    parse: Callable[[Record], Parsed], record: Record, name: str
 ) -> tuple[Edit | SkippedRecordError | SkippedProbeError, ...]:
     """What a record gives: edits, and reasons for what of it is left out."""
     try:
         parsed = parse(record)
     except SkippedRecordError as reason:
         return (reason,)
+    except FactsError as error:
+        others = [each for each in likely_formats(record.fields) if each != name]
+        likely = f"; its fields look like {' or '.join(others)}" if others else ""
+        remedy = f"correct the record, which was read in the format {name}, or name another in facts.format{likely}"
+        raise FactsError(error.found, error.expected, remedy) from error
     return parsed if isinstance(parsed, tuple) else (parsed,)
 
 
@@ -109,15 +120,17 @@ def _find(source: str, base_dir: Path | None, key: str = "facts.source") -> Path
     is_source = key == "facts.source"
     tried = _candidates(source, base_dir)
     for path in tried:
-        if path.is_file():
+        if is_file(path):
             return path
-    if any(path.is_dir() for path in tried):
-        raise FactsError(
-            f"{key}: {source} is a folder", "a file", "name a file in it" + ", or write hub:FOLDER" * is_source
-        )
+    kinds = f"a file of {FILE_KINDS}" if is_source else "a JSON file"
+    for path in tried:
+        why = why_no_file(path)
+        if why is not None:
+            remedy = "name a file in it, or write hub:FOLDER" if is_source and is_folder(path) else "name a file"
+            raise FactsError(f"{key}: {source} {why}", kinds, remedy)
     raise FactsError(
         f"{key}: no file {source} (tried {', '.join(str(path) for path in tried)})",
-        "builtin, the path of a file, or hub:NAME" if is_source else "the path of a JSON file",
+        f"builtin, the path of {kinds}, or hub:NAME" if is_source else f"the path of {kinds}",
         "correct the path; a relative one is tried beside the scenario file and in the working directory",
     )
 
@@ -126,11 +139,11 @@ def _hub_name(name: str, base_dir: Path | None) -> str:
     """A local folder beside the scenario or in the working directory if there is one, else the name itself."""
     if not name:
         raise FactsError("facts.source: `hub:` without a name", "hub:NAME", "name a dataset or a local folder")
-    return next((str(path) for path in _candidates(name, base_dir) if path.is_dir()), name)
+    return next((str(path) for path in _candidates(name, base_dir) if is_folder(path)), name)
 
 
 def _candidates(name: str, base_dir: Path | None) -> list[Path]:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_absolute() or base_dir is None:
         return [path]
     return list(dict.fromkeys([base_dir / path, path]))

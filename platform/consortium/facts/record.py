@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consortium.errors import FactsError
+from consortium.reading import text_fault
 
 _REMEDY = "correct the record, or name its format with facts.format if another was taken for it"
 _KINDS: dict[type, str] = {
@@ -90,7 +91,7 @@ class Record:
             for name in names:
                 if not isinstance(name, str):
                     raise self.refusal(f"{field}[{place}]", _describe(name), "text, or a list of texts")
-                found.append(name.strip())
+                found.append(self._whole(f"{field}[{place}]", name).strip())
         return tuple(dict.fromkeys(filter(None, found)))
 
     def _as_list(self, field: str) -> list[Any]:
@@ -144,7 +145,14 @@ class Record:
             raise self.refusal(field, self._absent(field) or _describe(value), "text")
         if not value.strip():
             raise self.refusal(field, "empty text", "text that is not blank")
-        return value
+        return self._whole(field, value)
+
+    def _whole(self, field: str, text: str) -> str:
+        """The text itself, if it is one of whole characters."""
+        fault = text_fault(text)
+        if fault is not None:
+            raise self.refusal(field, fault, "text of whole characters, without U+0000")
+        return text
 
     def _absent(self, field: str) -> str:
         return "missing" if field not in self.fields and "[" not in field else ""

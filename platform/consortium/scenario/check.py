@@ -23,6 +23,7 @@ from consortium.scenario.check_attacks import attack_mistakes
 from consortium.scenario.check_cluster import cluster_mistakes
 from consortium.scenario.check_departures import anchor_mistakes, departure_mistakes
 from consortium.scenario.check_evaluation import evaluation_mistakes, mistakes_of_probes
+from consortium.scenario.check_facts import facts_mistakes
 from consortium.scenario.check_faults import fault_mistakes
 from consortium.scenario.check_harm import harm_mistakes
 from consortium.scenario.check_schedule import schedule_mistakes
@@ -30,7 +31,7 @@ from consortium.scenario.check_stream import stream_mistakes
 from consortium.scenario.estimate import size_mistakes
 from consortium.scenario.load import LoadedScenario
 from consortium.scenario.mistakes import Mistake, closest, refuse, shown
-from consortium.scenario.resolve import find_file, resolve
+from consortium.scenario.resolve import find_file, no_file, resolve
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
 from consortium.scenario.yaml_text import KeyPath
 from consortium.streams.demand import facts_needed
@@ -53,8 +54,8 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation):
         mistakes += rule(scenario)
     mistakes += [*cluster_mistakes(scenario), *fault_mistakes(scenario), *attack_mistakes(scenario)]
-    mistakes += _sources(scenario, loaded.base_dir)
-    mistakes += [*harm_mistakes(scenario, loaded.base_dir), *agreement_mistakes(scenario, loaded.base_dir)]
+    mistakes += [*_sources(scenario, loaded.base_dir), *facts_mistakes(scenario, loaded.base_dir)]
+    mistakes += [*harm_mistakes(scenario, loaded.base_dir), *agreement_mistakes(scenario)]
     mistakes += schedule_mistakes(scenario, loaded.base_dir)
     if model is not None:
         mistakes += _fit_of_model(scenario, model)
@@ -142,7 +143,9 @@ def _sources(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
     elif not is_associative and source == "drawn":
         yield Mistake(path, "found 'drawn' with a language model", "auto, builtin, the path of a file, or hub:NAME")
     elif source not in ("builtin", "drawn"):
-        yield from _missing_file(path, source, "auto, builtin, the path of a file, or hub:NAME", base_dir)
+        yield from _missing_file(
+            path, source, "auto, builtin, the path of a file, or hub:NAME (a folder: hub:FOLDER)", base_dir
+        )
     path = ("editor", "prior", "source")
     if is_associative and prior != "model":
         yield Mistake(path, f"found {prior!r} with the associative model", "model: its keys are drawn, not read")
@@ -152,7 +155,7 @@ def _sources(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
 
 def _missing_file(path: KeyPath, source: str, allowed: str, base_dir: Path) -> Iterator[Mistake]:
     if not source.startswith("hub:") and find_file(source, base_dir) is None:
-        yield Mistake(path, f"no file {source!r}, neither in {base_dir} nor in the working directory", allowed)
+        yield Mistake(path, no_file(source, base_dir), allowed)
 
 
 def _fit_of_model(scenario: Scenario, model: ModelDescription) -> Iterator[Mistake]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from consortium.editing.editors.registry import EDITORS
 from consortium.facts.edit import FactSet
 from consortium.scenario.mistakes import Mistake, shown
-from consortium.scenario.resolve import find_file
-from consortium.scenario.schema import AssociativeModelSpec, Scenario
+from consortium.scenario.schema import Scenario
 
 
-def agreement_mistakes(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
+def agreement_mistakes(scenario: Scenario) -> Iterator[Mistake]:
     """Every mistake of ``conflicts`` and of what belongs to it."""
     yield from _priorities(scenario)
     yield from _augment(scenario)
-    yield from _augmentations(scenario, base_dir)
     yield from _detection(scenario)
     yield from _suits_the_editor(scenario)
 
@@ -42,17 +39,6 @@ def _augment(scenario: Scenario) -> Iterator[Mistake]:
     if conflicts.augment and conflicts.policy == "none":
         found = f"found {conflicts.augment} with conflicts.policy: none, by which no edit wins"
         yield Mistake(("conflicts", "augment"), found, "0, or a policy: latest, priority or majority")
-
-
-def _augmentations(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
-    path, file = ("facts", "augmentations"), scenario.facts.augmentations
-    if file is None:
-        return
-    if isinstance(scenario.model, AssociativeModelSpec):
-        yield Mistake(path, f"found {file!r} with the associative model", "null: its facts bring their own")
-    elif find_file(file, base_dir) is None:
-        found = f"no file {file!r}, neither in {base_dir} nor in the working directory"
-        yield Mistake(path, found, "the path of a JSON file, or null")
 
 
 def _detection(scenario: Scenario) -> Iterator[Mistake]:

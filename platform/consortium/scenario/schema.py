@@ -64,17 +64,35 @@ ModelSpec = Annotated[
 ]
 
 
+def _name_stands_for_list(value: Any) -> Any:
+    # A tuple, since after this function a strict type takes no list any more.
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+FileNames = Annotated[
+    tuple[str, ...], BeforeValidator(_name_stands_for_list, json_schema_input_type=str | tuple[str, ...])
+]
+
+
 class FactsSpec(Spec):
     """Where edits come from."""
 
     source: str = Field(
         "auto",
-        description="`builtin`, a path to a file, `hub:NAME` for a dataset opened with `datasets`, "
-        "or `drawn` for the associative model; auto takes `builtin` or `drawn` by the model",
+        description="`builtin`, a path to a file (JSON, JSON lines, CSV, Parquet), `hub:NAME` for a dataset opened "
+        "with `datasets`, or `drawn` for the associative model; auto takes `builtin` or `drawn` by the model",
     )
     format: Literal[
-        "auto", "counterfact", "zsre", "knowedit", "wikibio", "convsent", "sanitation", "conflict", "jsonl"
-    ] = Field("auto", description="shape of the records (docs/data.md); auto looks at the first one")
+        "auto", "counterfact", "mquake", "zsre", "knowedit", "wikibio", "convsent", "sanitation", "conflict", "jsonl"
+    ] = Field("auto", description="shape of the records (docs/data.md); auto looks at the first ones")
+    config: str | None = Field(
+        None, description="configuration of a `hub:` dataset that has several; null for its default"
+    )
+    files: FileNames = Field(
+        (),
+        description="files of a `hub:` dataset or folder, which are read one after the other instead of a split: for "
+        "folders of files with different columns",
+    )
     split: str = Field("train", description="split of a `hub:` dataset")
     limit: Positive | None = Field(None, description="use only the first so many facts; null for all")
     augmentations: str | None = Field(

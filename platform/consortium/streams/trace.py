@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consortium.errors import ScenarioError
+from consortium.facts.record import shorten
+from consortium.reading import UnreadableError, parse_json, read_text, text_fault
 
 QUANTITIES = ("speed", "upload", "download", "latency_s")
 _COLUMNS = ("party", "class", "time_s", "available", *QUANTITIES)
 _TRUTH = {"1": 1.0, "0": 0.0, "true": 1.0, "false": 0.0}
+
+_MOST_BYTES = 1 << 28
 
 Numbers = NDArray[np.float64]
 Owner = int | str
@@ -72,8 +75,8 @@ def read_trace(path: Path) -> Trace:
         ScenarioError: it cannot be read, or a row is not as it should be; the line is named.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, _MOST_BYTES)
+    except UnreadableError as error:
         raise ScenarioError(f"{path} cannot be read: {error}", "a CSV or JSON lines file in UTF-8", "") from None
     rows = _json_lines(path, text) if text.lstrip().startswith("{") else _csv_lines(path, text)
     parsed = [_parsed(f"{path}, line {line}", row) for line, row in rows]
@@ -83,24 +86,30 @@ def read_trace(path: Path) -> Trace:
 
 
 def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text), restkey="", skipinitialspace=True)
-    unknown = [name for name in reader.fieldnames or [] if name not in _COLUMNS]
-    if unknown:
-        raise ScenarioError(f"{path} has a column {unknown[0]!r}", f"the columns {', '.join(_COLUMNS)}", "")
-    for row in reader:
-        yield reader.line_num, {name: value for name, value in row.items() if value not in (None, "")}
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", skipinitialspace=True)
+    try:
+        unknown = [name for name in reader.fieldnames or [] if name not in _COLUMNS]
+        if unknown:
+            raise ScenarioError(f"{path} has a column {shorten(unknown[0])}", f"the columns {', '.join(_COLUMNS)}", "")
+        for row in reader:
+            yield reader.line_num, {name: value for name, value in row.items() if value not in (None, "")}
+    except csv.Error as error:
+        raise ScenarioError(
+            f"{path}, line {reader.reader.line_num}: {error}", "a row of cells with commas between", ""
+        ) from None
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not by splitlines: texts may hold characters that end a line elsewhere.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = parse_json(line)
+        except UnreadableError as error:
             raise ScenarioError(f"{path}, line {number}: {error}", "one JSON object a line", "") from None
         if not isinstance(row, dict):
-            raise ScenarioError(f"{path}, line {number}: found {line[:60]}", "one JSON object a line", "")
+            raise ScenarioError(f"{path}, line {number}: found {shorten(row)}", "one JSON object a line", "")
         yield number, {name: value for name, value in row.items() if value is not None}
 
 
@@ -108,14 +117,22 @@ def _parsed(place: str, row: Mapping[str, Any]) -> tuple[Owner, dict[str, float]
     """Whose a row is, and its numbers by column."""
     unknown = [name for name in row if name not in _COLUMNS]
     if unknown:
-        raise ScenarioError(f"{place}: a column {unknown[0]!r}", f"the columns {', '.join(_COLUMNS)}", "")
+        raise ScenarioError(f"{place}: a column {shorten(unknown[0])}", f"the columns {', '.join(_COLUMNS)}", "")
     if ("party" in row) == ("class" in row):
-        raise ScenarioError(f"{place}: found {dict(row)}", "a party's number or the name of a class, one of them", "")
+        raise ScenarioError(
+            f"{place}: found {shorten(dict(row))}", "a party's number or the name of a class, one of them", ""
+        )
     numbers = {name: _number(place, name, row[name]) for name in row if name not in ("party", "class")}
     if "time_s" not in numbers:
         raise ScenarioError(f"{place}: no time_s", "the time from which the row holds, in virtual seconds", "")
-    owner: Owner = str(row["class"]) if "class" in row else int(_number(place, "party", row["party"]))
-    return owner, numbers
+    return _class(place, row["class"]) if "class" in row else int(_number(place, "party", row["party"])), numbers
+
+
+def _class(place: str, value: Any) -> str:
+    fault = text_fault(value) if isinstance(value, str) else "no text"
+    if fault is not None:
+        raise ScenarioError(f"{place}: class is {shorten(value)}: {fault}", "the name of a class of devices", "")
+    return str(value)
 
 
 def _number(place: str, name: str, value: Any) -> float:
@@ -124,12 +141,14 @@ def _number(place: str, name: str, value: Any) -> float:
         number = _TRUTH[text] if name == "available" else float(text)
     except (KeyError, ValueError):
         allowed = "0, 1, true or false" if name == "available" else "a number"
-        raise ScenarioError(f"{place}: {name} is {value!r}", allowed, "") from None
+        raise ScenarioError(f"{place}: {name} is {shorten(value)}", allowed, "") from None
     least_is_allowed = name in ("time_s", "latency_s", "available", "party")
     if not math.isfinite(number) or number < 0 or (number == 0 and not least_is_allowed):
-        raise ScenarioError(f"{place}: {name} is {value!r}", f"a number {'≥' if least_is_allowed else '>'} 0", "")
+        raise ScenarioError(
+            f"{place}: {name} is {shorten(value)}", f"a number {'≥' if least_is_allowed else '>'} 0", ""
+        )
     if name == "party" and number != int(number):
-        raise ScenarioError(f"{place}: party is {value!r}", "a whole number", "")
+        raise ScenarioError(f"{place}: party is {shorten(value)}", "a whole number", "")
     return number
 
 

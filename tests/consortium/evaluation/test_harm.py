@@ -4,12 +4,14 @@ import json
 import math
 
 import pytest
-from consortium.errors import FactsError
+from consortium.editing.prior_text import check_source
+from consortium.errors import FactsError, InputError
 from consortium.evaluation import general
 from consortium.evaluation.general import SETS, ChoiceQuestion, load_questions
 from consortium.evaluation.harm import ChoiceSum, Harm, TextSum, open_harm, read_text
 from consortium.evaluation.measure import Measure, measure_of
 from consortium.evaluation.metrics import ProbeSum, add_sums
+from consortium.scenario.editor_schema import PriorSpec
 from consortium.scenario.schema import EvaluateSpec
 
 LINES = [
@@ -111,6 +113,29 @@ def test_a_text_that_cannot_be_read_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\xef\xbb\xbf \n", "is empty"),
+        (b"\0" * 4096, "is no text: it holds a zero character"),
+        (b"\x01\x02text " * 99, "is no text: .*control characters"),
+        ("text".encode("utf-16"), "it begins as UTF-16"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path, content, message):
+    (tmp_path / "text").write_bytes(content)
+    with pytest.raises(FactsError, match=message):
+        read_text(str(tmp_path / "text"))
+    with pytest.raises(InputError, match=message.replace("it begins as UTF-16", "decode")):
+        check_source(PriorSpec(source=str(tmp_path / "text")))
+
+
+def test_lines_end_where_lines_end(tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"prompt": "a\u2028b", "choices": ["c", "d"], "answer": 0}\r\n')
+    assert load_questions(str(tmp_path / "q.jsonl"))[0].choices[0] == ("a\u2028b", "c")
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ('{"prompt": "a", "choices": ["b", "c"]}', "line 2: no answer"),
@@ -121,7 +146,14 @@ def test_a_text_that_cannot_be_read_is_refused(tmp_path):
         ('{"prompt": 1, "choices": ["b", "c"], "answer": 0}', "line 2: prompt 1, no text"),
         ('{"prompt": "a", "choices": "bc", "answer": 0}', 'line 2: choices "bc"'),
         ("[1]", r"line 2: \[1\], no object"),
-        ("{", "line 2: no JSON: Expecting property name"),
+        ("{", "line 2: invalid JSON: Expecting property name"),
+        ("[" * 100_000, "line 2: lists and objects more than 64 deep"),
+        ('{"answer": ' + "9" * 5000 + "}", "line 2: a whole number of thousands of digits"),
+        (
+            '{"prompt": "a", "choices": ["b", "\\udc00"], "answer": 0}',
+            r"line 2: choices\[1\]: half of a surrogate pair",
+        ),
+        ('{"prompt": "a\\u0000", "choices": ["b", "c"], "answer": 0}', "line 2: prompt: a zero character"),
     ],
 )
 def test_malformed_questions_are_refused_with_their_line(line, message, tmp_path):

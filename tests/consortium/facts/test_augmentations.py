@@ -58,11 +58,16 @@ def test_facts_are_loaded_with_the_templates_of_a_file(file):
     ("text", "message"),
     [
         ("[1]", "holds no object"),
-        ("{", "cannot be read"),
+        ("{", "line 1, column 2: invalid JSON"),
         ('{"P1": ["no place"]}', r"field `P1\[0\]`: 0 times {} in 'no place'"),
         ('{"P1": ["{} and {}"]}', "2 times {}"),
         ('{"P1": [3]}', r"field `P1\[0\]`: a number, 3"),
         ('{"P1": {"a": 1}}', "field `P1`: an object"),
+        ("{}", "holds no templates"),
+        ('{"P1": []}', "holds no templates"),
+        ('{"P1": ' + "[" * 100_000, "lists and objects more than 64 deep"),
+        ('{"P1": [' + "9" * 5000 + "]}", "a whole number of thousands of digits"),
+        ('{"P1": ["{} is \\ud800"]}', r"field `P1\[0\]`: half of a surrogate pair"),
     ],
 )
 def test_a_file_of_another_shape_is_refused(file, text, message):
@@ -74,3 +79,9 @@ def test_a_file_of_another_shape_is_refused(file, text, message):
 def test_a_file_that_is_not_there_is_named_with_its_key(tmp_path):
     with pytest.raises(FactsError, match=r"facts\.augmentations: no file no\.json .*\n.*the path of a JSON file"):
         load_facts(FactsSpec(source="builtin", augmentations="no.json"), tmp_path)
+
+
+def test_templates_of_no_relation_of_the_facts_are_refused(tmp_path):
+    (tmp_path / "more.json").write_text('{"P69": ["{} studied at"]}')
+    with pytest.raises(FactsError, match=r"(?s)its relations \(P69, …\) are none of the facts'.*such as animal_class"):
+        load_facts(FactsSpec(source="builtin", augmentations="more.json"), tmp_path)

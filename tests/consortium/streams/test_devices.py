@@ -1,6 +1,7 @@
 """Devices: drawn once for each party, by class, and changed by a trace."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -151,6 +152,12 @@ def test_the_clock_waits_until_the_trace_lets_somebody_come(tmp_path):
         ('{"party": 0, "time_s": 0}\n{"party": 1\n', "line 2: "),
         ('{"party": 0, "time_s": 0}\n[1]\n', "line 2: found"),
         ('{"party": 0, "time_s": 0, "power": 1}\n', "line 1: a column 'power'"),
+        ("party,time_s\n" + "9" * 200_000 + ",0\n", "line 2: field larger than field limit"),
+        ('{"party": ' + "[" * 100_000 + "\n", "line 1: lists and objects more than 64 deep"),
+        ('{"party": ' + "9" * 5000 + ', "time_s": 0}\n', "line 1: a whole number of thousands of digits"),
+        ('{"class": "\\ud800", "time_s": 0}\n', "line 1: class is .*half of a surrogate pair"),
+        ('{"class": ["phone"], "time_s": 0}\n', r"line 1: class is \['phone'\]: no text"),
+        ("class,time_s\np\0,0\n", r"line 2: class is .*a zero character"),
     ],
 )
 def test_a_trace_with_a_mistake_is_refused_by_its_line(tmp_path, text, message):
@@ -158,6 +165,14 @@ def test_a_trace_with_a_mistake_is_refused_by_its_line(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ScenarioError, match=f"(?s){message}"):
         read_trace(path)
+
+
+def test_a_trace_is_no_pipe_and_no_folder(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ScenarioError, match="is a pipe"):
+        read_trace(tmp_path / "pipe")
+    with pytest.raises(ScenarioError, match="is a folder"):
+        read_trace(tmp_path)
 
 
 def test_a_trace_that_is_not_there_is_refused(tmp_path):

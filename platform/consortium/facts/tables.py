@@ -1,0 +1,99 @@
+"""Tables of records: CSV and Parquet, row by row as plain data.
+
+A cell of a CSV file holds text, and nothing where it is empty; lists and objects stand in it as JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from consortium.errors import whole_reason
+from consortium.reading import UnreadableError, open_file, parse_json, read_text
+
+Row = tuple[int | None, dict[str, Any]]
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_ROWS_AT_ONCE = 1000
+#: Column that pandas writes for the numbers of rows.
+_ROW_NUMBERS = re.compile(r"__index_level_\d+__|")
+
+
+def delimiter_of(path: Path) -> str | None:
+    """What separates the cells of a file, by its name; None where it is no such table."""
+    inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return _DELIMITERS.get(inner.suffix.lower())
+
+
+def read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
+    """Line and fields of every row, under the names of the first line.
+
+    Raises:
+        UnreadableError: the file cannot be read, or a line is malformed.
+    """
+    text = read_text(path)
+    return _delimited_rows(text, delimiter)
+
+
+def _delimited_rows(text: str, delimiter: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    names: list[str] | None = None
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if names is None:
+                names = _headings([name.strip() for name in row], reader.line_num)
+            elif len(row) != len(names):
+                raise UnreadableError(f"{len(row)} cells under {len(names)} headings", reader.line_num)
+            else:
+                yield reader.line_num, _fields(names, row, reader.line_num)
+    except csv.Error as error:
+        raise UnreadableError(f"no CSV: {error}", reader.line_num) from None
+
+
+def _headings(names: list[str], line: int) -> list[str]:
+    again = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if again is not None:
+        raise UnreadableError(f"the heading {again!r} is there twice", line)
+    return names
+
+
+def _fields(names: list[str], row: list[str], line: int) -> dict[str, Any]:
+    cells = zip(names, row, strict=True)
+    return {name: _value(name, cell, line) for name, cell in cells if not _ROW_NUMBERS.fullmatch(name)}
+
+
+def _value(name: str, cell: str, line: int) -> Any:
+    """A cell's text, None where it is blank, and what it says where it is a list or object in JSON."""
+    text = cell.strip()
+    if not text:
+        return None
+    if not re.match(r"\[\s*[\]\[{\"']|\{\s*[\"']", text):
+        return cell
+    try:
+        return parse_json(text)
+    except UnreadableError as error:
+        why = f"field `{name}`: a list or an object that is no JSON ({error}): {text[:60]}"
+        raise UnreadableError(why, line) from None
+
+
+def read_parquet(path: Path) -> Iterator[Row]:
+    """Fields of every row; a table has no lines.
+
+    Raises:
+        UnreadableError: the file cannot be read, or is no Parquet.
+    """
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    with open_file(path) as file:
+        try:
+            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_ROWS_AT_ONCE):
+                for row in batch.to_pylist():
+                    yield None, {name: value for name, value in row.items() if not _ROW_NUMBERS.fullmatch(name)}
+        except Exception as error:  # of arrow, of its codecs, of dates that Python does not have
+            raise UnreadableError(f"cannot be read as Parquet: {whole_reason(error)}") from error
