@@ -43,7 +43,7 @@ def sums_case(work: Texts) -> Case:
         label=f"{work.num_tokens} tokens, sums",
         unit="token",
         items=work.num_tokens,
-        ours=lambda count: sum_over_texts(work.model, work.ids_BT[: count // TEXT_TOKENS], work.layers),
+        ours=lambda count: sum_over_texts(work.model, work.ids_BT[: count // TEXT_TOKENS], work.layers)[0],
         naive=lambda count: prior_sum_naively(work.model, work.ids_BT[: count // TEXT_TOKENS].tolist(), work.layers),
         difference=_difference,
         product=work.bench.mlp_product(work.num_tokens),

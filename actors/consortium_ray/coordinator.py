@@ -18,7 +18,7 @@ from consortium.clock import open_stream
 from consortium.committing import Commit
 from consortium.editing.editors.registry import create
 from consortium.facts.edit import FactSet
-from consortium.journal import Journal
+from consortium.journal import NOT_FINITE, Journal
 from consortium.lanes import Lane, all_distances, expected_work, num_optimisations, open_lanes, unedited, units_of
 from consortium.progress import Meter, Progress
 from consortium.records.directory import RunDirectory
@@ -26,7 +26,7 @@ from consortium.records.rows import NodeRow
 from consortium.retractions import cohorts_taking_back
 from consortium.rounds import is_evaluated, num_probed
 from consortium.scenario.schema import Scenario
-from consortium.start import Prior, add_chunk, cached_prior, keep_prior, unmeasured
+from consortium.start import Prior, add_chunk, cached_prior, keep_prior, left_out_of, unmeasured
 from consortium.state import LaneState
 from consortium.worker import TargetReport
 
@@ -206,6 +206,9 @@ class Coordinator:
             self.meter.enter("prior", 0, len(calls), "chunks")
             prior = yield from self._add_up_prior(calls)
             keep_prior(known.prior_fingerprint, prior)
+        told = left_out_of(prior, known.prior_length, self.scenario.evaluate.max_not_finite)
+        if told is not None:
+            self.journal.event(NOT_FINITE, self._round, detail=told)
         return prior
 
     def _add_up_prior(self, calls: Sequence[Call]) -> Generator[Ready, None, Prior]:

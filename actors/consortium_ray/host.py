@@ -97,7 +97,8 @@ class Host:
     def describe(self) -> ModelFacts:
         """Base weights and what the prior needs."""
         backend = self._opened().backend
-        return ModelFacts(backend.base_weights(), backend.prior_fingerprint(), backend.prior_chunks())
+        known = backend.base_weights(), backend.prior_fingerprint()
+        return ModelFacts(*known, backend.prior_chunks(), backend.prior_length())
 
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ over a chunk of the prior's text."""

@@ -105,6 +105,7 @@ class RoundWork:
             for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
                 self.at_merge(lane.name, part.layer)
+                self.journal.check_finite(lane.name, self.round, each.receipts)
                 with self.journal.timed("merge", self.round, lanes=[lane.name], layer=part.layer):
                     solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
                     if back is not None:

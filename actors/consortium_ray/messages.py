@@ -142,8 +142,10 @@ class ModelFacts:
         base_weights: unedited weights [V, K] float32 of the edited layers.
         prior_fingerprint: what the prior depends on; None where it is not kept on disk.
         prior_chunks: number of chunks of the prior's text.
+        prior_length: its tokens.
     """
 
     base_weights: Mapping[int, Any]
     prior_fingerprint: Mapping[str, object] | None
     prior_chunks: int
+    prior_length: int

@@ -86,7 +86,7 @@ class LayerSum(ABC):
     def _note(self, cohort: int, collected: Collected, answer: Answer) -> None:
         """Record what a cohort's parties sent; a cohort that is asked once more says the same once more."""
         if cohort not in self._said:
-            sent = collected.party_bytes, collected.num_left_out, collected.largest_norm
+            sent = collected.party_bytes, collected.num_left_out, collected.largest_norm, collected.num_not_finite
             self._sending.journal.sent(self._sending.basis.lane, cohort, *sent)
             self.refusals += collected.refusals
         self._said[cohort] = collected.receipt, f"host-{answer.incarnation}"

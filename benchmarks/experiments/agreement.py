@@ -63,7 +63,7 @@ def _run(prepared: Prepared) -> Iterator[tuple[str, int, str, float]]:
         rows = [MetricRow(**row) for row in directory.table("metrics").to_pylist()]
         for (round_number, lane, metric), row in headline(rows).items():
             if lane != UNEDITED:
-                yield lane, round_number, metric, row.success
+                yield lane, round_number, metric, row.value
         for row in directory.table("rounds").to_pylist():
             yield row["lane"], row["round"], "update_norm", 100 * row["update_norm"]
 

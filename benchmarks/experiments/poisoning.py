@@ -70,7 +70,7 @@ def _run(prepared: Prepared) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for (round_number, lane, metric), row in metrics.items():
         if round_number == last and lane != UNEDITED:
-            found.setdefault(lane, {})[metric] = row.success
+            found.setdefault(lane, {})[metric] = row.value
             if metric == "efficacy" and row.strict is not None:
                 found[lane][_STRICT] = row.strict
     for lane, values in found.items():

@@ -33,12 +33,16 @@ from consortium.records.rows import (
     Streamed,
 )
 from consortium.retractions import num_taken_back
-from consortium.rounds import Distances, plan_round
+from consortium.rounds import Distances, not_finite, plan_round
 from consortium.scenario.schema import Scenario
 from consortium.streams.request import Request
 from consortium.streams.stream import Stream
 
 PHASES = ("targets", "collect", "merge", "evaluate")
+NOT_FINITE = "not-finite"
+"""Kind of the events that tell what was left out since its numbers are not finite."""
+DERIVED = ("harmonic_mean",)
+"""Metrics that are made of others."""
 
 Counts = NDArray[np.int64]
 
@@ -69,6 +73,7 @@ class Journal:
         # Lane → a number for each party [P].
         self._party_bytes: dict[str, Counts] = defaultdict(self._zeros)
         self._left_out: dict[str, Counts] = defaultdict(self._zeros)
+        self._not_finite: dict[str, Counts] = defaultdict(self._zeros)
         self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
         self._metrics: list[MetricRow] = []
         self._verdicts: dict[Place, Verdict] = {}
@@ -144,6 +149,7 @@ class Journal:
             self._refused.setdefault((lane, party), "quarantined")
         self._absent_before[lane] = before
         self._party_bytes.pop(lane, None)
+        self._not_finite.pop(lane, None)
         self._residuals = [each for each in self._residuals if each[0] != lane]
         self._merged = [each for each in self._merged if each[1] != lane]
         self._largest_norm[lane] = 0.0
@@ -155,15 +161,30 @@ class Journal:
         party_bytes: Sequence[int],
         num_left_out: Sequence[int],
         largest_norm: float = 0.0,
+        num_not_finite: Sequence[int] = (),
     ) -> None:
         """Record what each party of a cohort sent to a lane, and how many edits it left out at every layer.
 
-        ``largest_norm`` is the largest size of these messages, in multiples of what is usual.
+        ``largest_norm`` is the largest size of these messages, in multiples of what is usual; ``num_not_finite`` how
+        many edits each party left out besides, since their numbers are not finite (empty for none).
         """
         self._largest_norm[lane] = max(self._largest_norm.get(lane, 0.0), largest_norm)
+        for party, count in zip(self.scenario.cohort(cohort), num_not_finite, strict=False):
+            self._not_finite[lane][party] = max(count, self._not_finite[lane][party])
         for party, num_bytes, count in zip(self.scenario.cohort(cohort), party_bytes, num_left_out, strict=True):
             self._party_bytes[lane][party] += num_bytes
             self._left_out[lane][party] = count
+
+    def check_finite(self, lane: str, round_number: int, receipts: Iterable[Receipt]) -> None:
+        """Before a merge: no more edits were left out, their numbers not being finite, than the scenario allows.
+
+        Raises:
+            RunError: more were.
+        """
+        bad, total = int(self._not_finite[lane].sum()), sum(each.num_edits for each in receipts)
+        if bad > self.scenario.evaluate.max_not_finite * total:
+            found = f"{bad} of {total} edits have targets, keys or residuals that are not finite"
+            raise not_finite(f"{found} in lane {lane}, round {round_number}", self.scenario.evaluate.max_not_finite)
 
     @property
     def num_bytes(self) -> int:
@@ -200,8 +221,17 @@ class Journal:
         self._dropped[key] += 1
 
     def measured(self, rows: Sequence[MetricRow]) -> None:
-        """Record metrics."""
+        """Record metrics, and as an event what of a lane's answers was not finite."""
         self._metrics.extend(rows)
+        bad = [row for row in rows if row.num_not_finite and row.metric not in DERIVED]
+        if bad:
+            parts = (
+                f"{row.metric}{'' if row.of_round is None else f' of round {row.of_round}'}: {row.num_not_finite} of "
+                f"{(row.num_not_finite or 0) + row.num_probes}"
+                for row in bad
+            )
+            lanes = [bad[0].lane]
+            self.event(NOT_FINITE, bad[0].round, lanes=lanes, detail=f"answers left out: {', '.join(parts)}")
 
     def close_round(self, round_number: int, stream: Stream, facts: FactSet, distances: dict[str, Distances]) -> Rows:
         """All rows of the round; the journal is empty afterwards. Round 0 has events and nothing else.
@@ -209,7 +239,11 @@ class Journal:
         Those of parties and edits are made when they are written: they are too many to be held.
         """
         lanes = [spec.lane for spec in self.scenario.merge.methods] if round_number else []
-        sent = {lane: (self._party_bytes[lane], self._left_out[lane]) for lane in lanes}
+        for lane in lanes:
+            if bad := int(self._not_finite[lane].sum()):
+                detail = f"edits left out: {bad}, whose targets, keys or residuals are not finite"
+                self.event(NOT_FINITE, round_number, lanes=[lane], detail=detail)
+        sent = {lane: (self._party_bytes[lane], self._left_out[lane], self._not_finite[lane]) for lane in lanes}
         out = self._refused, self._absent_before
         edits = partial(self._edit_rows, round_number, stream, facts, self._verdicts)
         parties = partial(self._party_rows, round_number, stream, sent, _num_withdrawn(self._verdicts), *out)
@@ -260,14 +294,14 @@ class Journal:
         self,
         round_number: int,
         stream: Stream,
-        sent: Mapping[str, tuple[Counts, Counts]],
+        sent: Mapping[str, tuple[Counts, Counts, Counts]],
         withdrawn: Mapping[int, int],
         refused: Mapping[tuple[str, int], str],
         absent_before: Mapping[str, Mapping[int, frozenset[int]]],
     ) -> Iterator[PartyRow]:
-        """Lane after lane; ``sent`` gives each lane's bytes and numbers of edits left out, by party."""
+        """Lane after lane; ``sent`` gives each lane's bytes and numbers of edits left out and not finite, by party."""
         size, looking = self.scenario.cluster.cohort_size, self.scenario.lanes_that_leave_out
-        for lane, (bytes_P, left_out_P) in sent.items():
+        for lane, (bytes_P, left_out_P, not_finite_P) in sent.items():
             for party in range(self.scenario.parties.count):
                 asked = stream.num_requests(round_number, range(party, party + 1))
                 gone = num_taken_back(stream, round_number, [party], absent_before.get(lane))
@@ -275,7 +309,7 @@ class Journal:
                     left_out = int(left_out_P[party]) if lane in looking else None
                     reason = refused.get((lane, party))
                     num_edits = 0 if reason else asked - withdrawn.get(party, 0)
-                    of_party = num_edits, int(bytes_P[party]), left_out, gone, reason
+                    of_party = num_edits, int(bytes_P[party]), left_out, gone, reason, int(not_finite_P[party])
                     yield PartyRow(round_number, lane, party, party // size, *of_party)
 
     def _residual_rows(self, round_number: int) -> Iterator[ResidualRow]:
@@ -284,10 +318,11 @@ class Journal:
         looked_at = first if self.scenario.conflicts.detect == "answer" else None
         for lane, layer, sums in sorted(self._residuals, key=lambda each: places[each[0]]):
             for (kind, asked_before), found in sorted(sums.items()):
-                mean = found.shift / found.num_edits
+                mean = found.shift / found.num_edits if found.num_edits else None
                 num_held = found.num_held if lane in self.scenario.lanes_that_look else 0
                 seen = (found.num_contradicting, found.num_found, found.num_right) if layer == looked_at else ()
-                yield ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, num_held, *seen)
+                row = ResidualRow(round_number, lane, layer, kind, asked_before, found.num_edits, mean, num_held, *seen)
+                yield replace(row, num_not_finite=found.num_not_finite)
 
     def _ledger_rows(self, round_number: int) -> Iterator[LedgerRow]:
         """Lane after lane, layer after layer, whichever was merged first."""

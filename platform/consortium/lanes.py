@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from consortium.merging.solver import PriorSolver
 from consortium.records.rows import UNEDITED
 from consortium.retractions import cohorts_taking_back, num_taken_back
 from consortium.rounds import Distances, Step, distances, is_evaluated, merge_layer, num_probed, plan_round
-from consortium.scenario.schema import MethodSpec, Scenario
+from consortium.scenario.schema import LanguageModelSpec, MethodSpec, ModelSpec, Scenario
 from consortium.shard import BASE, Weights
 from consortium.state import LaneState
 from consortium.streams.stream import Stream
@@ -39,9 +40,10 @@ class Lane:
         base: W₀ of each layer, for a lane with anchor ``base``; None when statistics are taken against the merged
             weights.
         quarantine: who was refused so far, and for how long.
+        largest: the largest number that the model's type can hold.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (all that a lane is)
         self,
         name: str,
         method: MergeMethod,
@@ -50,6 +52,7 @@ class Lane:
         steps: Sequence[Step] = (),
         base: FloatWeights | None = None,
         quarantine: Quarantine = _NOBODY,
+        largest: float = math.inf,
     ) -> None:
         self.name = name
         self.steps = steps
@@ -59,6 +62,7 @@ class Lane:
         self.history = dict(state.history)
         self.live = dict(state.live)
         self.quarantine = quarantine
+        self._largest = largest
         self._base = base
         self._round, self._attempt = state.round, 0
         started = BASE if state.round == 0 else self._version(state.round)
@@ -142,7 +146,8 @@ class Lane:
         if self._base is not None:
             total = self.live[layer] = live.with_round(self.live.get(layer), total)
             weight_VK, history_weight = self._base[layer], 0.0
-        merged = merge_layer(self.method, total, solver, weight_VK, self.history.get(layer), history_weight)
+        history = self.history.get(layer)
+        merged = merge_layer(self.method, total, solver, weight_VK, history, history_weight, self._largest)
         self.weights[layer] = merged.weight_VK
         self.weight_versions[layer] = self._version(round_number)
         if merged.history is not None:
@@ -169,8 +174,15 @@ def open_lanes(scenario: Scenario, base: FloatWeights, committed: Mapping[str, L
         own_base = base if scenario.merge.anchor_of(spec) == "base" else None
         history_weight = history_weight_of(scenario, spec) * editor.history_scale
         quarantine = quarantine_of(scenario, state.refused)
-        lanes.append(Lane(spec.lane, method, state, history_weight, steps_of(scenario, spec), own_base, quarantine))
+        steps, largest = steps_of(scenario, spec), _largest(scenario.model)
+        lanes.append(Lane(spec.lane, method, state, history_weight, steps, own_base, quarantine, largest))
     return lanes
+
+
+def _largest(model: ModelSpec) -> float:
+    """The largest number that the type of a model's weights can hold; bfloat16 reaches about as far as float32."""
+    is_half = isinstance(model, LanguageModelSpec) and model.dtype == "float16"
+    return float(np.finfo(np.float16).max) if is_half else math.inf
 
 
 def history_weight_of(scenario: Scenario, spec: MethodSpec) -> float:

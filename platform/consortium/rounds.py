@@ -7,6 +7,7 @@ Shapes: K key width, V value width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -104,8 +105,13 @@ def merge_layer(
     weight_VK: NDArray[np.float32],
     history: GramHistory | None,
     history_weight: float,
+    largest: float = math.inf,
 ) -> Merged:
-    """W + Δ and H + h·Σ gram of one layer; Δ in float64, rounded once."""
+    """W + Δ and H + h·Σ gram of one layer; Δ in float64, rounded once.
+
+    Raises:
+        RunError: the new weight is not finite, or has a number above ``largest``, what the model's type can hold.
+    """
     delta_VK = method.merge(total, solver)
     with np.errstate(over="ignore"):  # told below, in words
         new_VK = (weight_VK.astype(np.float64) + np.asarray(delta_VK)).astype(np.float32)
@@ -115,6 +121,13 @@ def merge_layer(
             "is not finite",
             "finite statistics and a prior that outweighs rounding",
             "raise editor.prior_weight or editor.prior.tokens, or lower editor.target.clamp",
+        )
+    if np.abs(new_VK).max(initial=0.0) > largest:
+        raise RunError(
+            f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, lane {total.basis.lane}, "
+            f"is not finite in the model's type: it has a number of {np.abs(new_VK).max():.3g}",
+            f"numbers up to {largest:.5g}",
+            "set model.dtype to bfloat16 or float32, raise editor.prior_weight, or lower editor.target.clamp",
         )
     return Merged(new_VK, grown(history, total.gram, history_weight) if history_weight else history)
 
@@ -180,7 +193,12 @@ def _draw(seed: int, round_number: int, total: int, size: int) -> NDArray[np.int
 
 
 def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> list[MetricRow]:
-    """Metrics from sums: of each round whose edits were probed, of several together, and their harmonic means."""
+    """Metrics from sums: of each round whose edits were probed, of several together, and their harmonic means.
+
+    Raises:
+        RunError: more answers are not finite than the scenario puts up with.
+    """
+    _check_finite(scenario, round_number, lane, sums)
     rows = [_metric_row(round_number, lane, *key, value) for key, value in sorted(sums.items())]
     if scenario.evaluate.edits == "all" and round_number > 1:
         rows += [_metric_row(round_number, lane, metric, 0, value) for metric, value in over_rounds(sums).items()]
@@ -189,16 +207,48 @@ def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSum
     return [*rows, *(row for row in means if row is not None)]
 
 
+def _check_finite(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> None:
+    counts: dict[str, tuple[int, int]] = {}
+    for (metric, _), value in sorted(sums.items()):
+        found, (bad, total) = measure_of(value), counts.get(metric, (0, 0))
+        counts[metric] = bad + found.num_not_finite, total + found.num_not_finite + found.num_probes
+    most = scenario.evaluate.max_not_finite
+    wrong = {metric: (bad, total) for metric, (bad, total) in counts.items() if bad > most * total}
+    if wrong:
+        said = ", ".join(
+            f"{bad} of {total} {_UNITS.get(metric, 'answers')} ({metric})" for metric, (bad, total) in wrong.items()
+        )
+        raise not_finite(f"what the model says is not finite: {said} in lane {lane}, round {round_number}", most)
+
+
+#: Metric → what it is counted in, where that is not answers.
+_UNITS = {"perplexity": "tokens", "fluency": "texts", "fluency_greedy": "texts"}
+
+
+def not_finite(found: str, most: float) -> RunError:
+    """The error of a run of whose numbers too many are not finite; ``most`` is the share that the scenario allows."""
+    return RunError(
+        found,
+        f"at most {100 * most:g} % of what a metric asks, of a round's edits, and of the prior's text "
+        "(evaluate.max_not_finite)",
+        "set model.dtype to bfloat16 or float32 where it is float16; look at the prompts, and at how far edits moved "
+        "weights; a higher evaluate.max_not_finite goes on without what is not finite, and counts it",
+    )
+
+
 def _harmonic_row(of_round: int | None, rows: Iterable[MetricRow]) -> MetricRow | None:
     """The harmonic mean of the three metrics of some round's edits, as far as all three are there."""
     parts = [row for row in rows if row.of_round == of_round]
-    success = harmonic_mean({row.metric: row.success for row in parts})
+    success = harmonic_mean({row.metric: row.success for row in parts if row.success is not None})
     if success is None:
         return None
     strict = harmonic_mean({row.metric: row.strict for row in parts if row.strict is not None})
     num_edits, num_probes = min(row.num_edits for row in parts), sum(row.num_probes for row in parts)
+    missing = sum(row.num_not_finite or 0 for row in parts)
     first = parts[0]
-    return MetricRow(first.round, first.lane, "harmonic_mean", of_round, success, strict, num_edits, num_probes)
+    return MetricRow(
+        first.round, first.lane, "harmonic_mean", of_round, success, strict, num_edits, num_probes, None, missing
+    )
 
 
 def _metric_row(round_number: int, lane: str, metric: str, of_round: int, value: Sums) -> MetricRow:
@@ -214,6 +264,7 @@ def _metric_row(round_number: int, lane: str, metric: str, of_round: int, value:
         found.num_edits,
         found.num_probes,
         found.unit,
+        found.num_not_finite,
     )
 
 

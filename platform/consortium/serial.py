@@ -25,7 +25,7 @@ from consortium.editing.open import open_backend
 from consortium.editing.overlap import add_residuals
 from consortium.evaluation.metrics import add_sums
 from consortium.facts.edit import FactSet
-from consortium.journal import Journal
+from consortium.journal import NOT_FINITE, Journal
 from consortium.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
 from consortium.merging.grouped import GroupedSum
 from consortium.merging.method import Contribution
@@ -35,7 +35,7 @@ from consortium.retractions import cohorts_taking_back
 from consortium.rounds import Part, is_evaluated, metric_rows, num_probed
 from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
-from consortium.start import Prior, add_chunk, cached_prior, keep_prior, unmeasured
+from consortium.start import Prior, add_chunk, cached_prior, keep_prior, left_out_of, unmeasured
 from consortium.worker import CohortWorker, Collected
 
 
@@ -92,6 +92,10 @@ class _Run:
                 self.meter.advance(1)
             assert prior is not None, "a prior has at least one chunk"
             keep_prior(fingerprint, prior)
+        told = left_out_of(prior, backend.prior_length(), self.scenario.evaluate.max_not_finite)
+        if told is not None:
+            starting = 0 if self.directory.committed_round is None else self.first_round
+            self.journal.event(NOT_FINITE, starting, detail=told)
         return prior
 
     def _contexts(self) -> tuple[str, ...]:
@@ -164,7 +168,12 @@ class _Run:
                             lane.name, round_number, cohort, part, weights, targets_at, history, settled[cohort]
                         )
                     self.journal.sent(
-                        lane.name, cohort, collected.party_bytes, collected.num_left_out, collected.largest_norm
+                        lane.name,
+                        cohort,
+                        collected.party_bytes,
+                        collected.num_left_out,
+                        collected.largest_norm,
+                        collected.num_not_finite,
                     )
                     refusals += collected.refusals
                     parts.append(collected)
@@ -178,6 +187,7 @@ class _Run:
     def _merge(
         self, lane: Lane, round_number: int, part: Part, parts: Sequence[Collected], gone: Sequence[Collected]
     ) -> None:
+        self.journal.check_finite(lane.name, round_number, [each.receipt for each in parts])
         with self.journal.timed("merge", round_number, lanes=[lane.name], layer=part.layer):
             solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
             if gone:

@@ -13,6 +13,7 @@ from consortium.editing.prior import PriorCache
 from consortium.merging.history import GramHistory
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
+from consortium.rounds import not_finite
 from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.schema import Scenario
 
@@ -59,6 +60,23 @@ def add_chunk(total: Prior | None, chunk: tuple[LayerSums, int]) -> Prior:
         return Prior(sums, num_tokens)
     added = {layer: total.sums[layer] + gram_KK for layer, gram_KK in sums.items()}
     return Prior(added, total.num_tokens + num_tokens)
+
+
+def left_out_of(prior: Prior, length: int, most: float) -> str | None:
+    """What was left out of the prior since its keys are not finite, in words; None for nothing.
+
+    Args:
+        prior: the prior as it was measured.
+        length: tokens of its text.
+        most: the share of them that may be left out.
+
+    Raises:
+        RunError: more were.
+    """
+    bad = length - prior.num_tokens
+    if bad > most * length or bad == length:
+        raise not_finite(f"the keys of {bad} of {length} tokens of the prior's text are not finite", most)
+    return f"tokens of the prior's text left out: {bad} of {length}" if bad else None
 
 
 def keep_prior(fingerprint: Mapping[str, object] | None, prior: Prior) -> None:

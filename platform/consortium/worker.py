@@ -8,8 +8,9 @@ Shapes: E edits, K key width, V value width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ class TargetReport:
     Attributes:
         num_edits: edits of the cohort.
         num_steps: gradient steps spent on all of them, now or when the targets were put on disk.
-        loss: sum of the last losses.
+        loss: sum of the last losses, as far as they are finite.
         num_finished: edits whose loss came under ``editor.target.stop_loss``.
         num_cached: edits whose targets were read from the host's disk.
         residuals: sums of residuals' lengths, by how the edits were asked for.
@@ -99,6 +100,7 @@ class Collected:
         receipt: which of the cohort's edits it is about, for the ledger.
         refusals: parties whose messages were refused at the door.
         largest_norm: the largest size of a message that was admitted, in multiples of what is usual.
+        num_not_finite: edits that each party left out besides, since their numbers are not finite; empty for none.
     """
 
     contribution: Contribution | None
@@ -107,6 +109,7 @@ class Collected:
     receipt: Receipt
     refusals: tuple[Refusal, ...] = ()
     largest_norm: float = 0.0
+    num_not_finite: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ class CohortWorker:
         return TargetReport(
             num_edits=len(targets.losses),
             num_steps=sum(targets.num_steps),
-            loss=sum(targets.losses),
+            loss=sum(filter(math.isfinite, targets.losses)),
             num_finished=sum(loss < stop_loss for loss in targets.losses),
             num_cached=len(targets.losses) if found.is_cached else 0,
             residuals=residual_sums(asked, targets.shifts, self.scenario.overlap, noticed),
@@ -231,7 +234,7 @@ class CohortWorker:
         return TargetReport(
             num_edits=len(losses),
             num_steps=sum(tuning.num_steps * len(tuning.losses) for tuning in tunings),
-            loss=sum(losses),
+            loss=sum(filter(math.isfinite, losses)),
             num_finished=sum(loss < stop_loss for loss in losses),
         )
 
@@ -247,9 +250,17 @@ class CohortWorker:
         return self._tunings.get((weights.key, round_number, cohort, settled.key), make)
 
     def _fine_tuned(self, edits: Sequence[Edit]) -> Tuning:
-        if edits:
-            return self.backend.fine_tune(edits)
-        return Tuning({layer: torch.zeros(shape) for layer, shape in self.shard.shapes.items()}, 0, ())
+        """What a party makes of its edits; those that are not finite by themselves are left out, or else all."""
+        nothing = Tuning({layer: torch.zeros(shape) for layer, shape in self.shard.shapes.items()}, 0, ())
+        if not edits:
+            return nothing
+        tuning = self.backend.fine_tune(edits)
+        if tuning.is_finite:
+            return tuning
+        sound = [edit for edit in edits if self.backend.fine_tune([edit]).is_finite]
+        tuning = self.backend.fine_tune(sound) if 0 < len(sound) < len(edits) else nothing
+        tuning = tuning if tuning.is_finite else nothing
+        return replace(tuning, num_not_finite=len(edits) - len(tuning.losses))
 
     def _targets_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> Targets:
         return self._find_targets(weights, round_number, cohort, layer, settled).targets
@@ -310,9 +321,12 @@ class CohortWorker:
         shares = []
         columns, num_left_out = self.private.columns(round_number, cohort, settled), []
         left_out = self._left_out(lane, targets_at, round_number, cohort, settled)
+        sound_E = _finite_columns(keys_KE, residuals_VE)
         for party, own in columns.items():
-            wanting = [place for place in range(own.start, own.stop) if not left_out[place]] if any(left_out) else own
-            num_left_out.append(own.stop - own.start - keys_KE[:, wanting].shape[1])
+            missing = sum(not sound_E[place] for place in _places(own))
+            is_whole = not missing and not any(left_out)
+            wanting = own if is_whole else [each for each in _places(own) if sound_E[each] and not left_out[each]]
+            num_left_out.append(own.stop - own.start - missing - keys_KE[:, wanting].shape[1])
             generators = self._generators(lane, round_number, part.layer, party)
             form = self.scenario.merge.statistics
             shares.append(
@@ -320,8 +334,12 @@ class CohortWorker:
             )
         sent = method.contribute(self.editor.with_updates(shares, solver), solver)
         num_summed = sum(share.keys_KE.shape[1] for share in shares)
-        receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, settled), num_summed)
-        return self._admitted(basis, sent, num_left_out, receipt, solver, settled)
+        accepted = self.private.accepted(round_number, cohort, settled)
+        receipt = receipt_of(cohort, accepted, num_summed)
+        bad = [place for place, each in enumerate(accepted) if each.copy is None and not sound_E[place]]
+        num_not_finite = tuple(sum(place in _places(own) for place in bad) for own in columns.values())
+        found = self._admitted(basis, sent, num_left_out, receipt, solver, settled)
+        return replace(found, num_not_finite=num_not_finite)
 
     def _admitted(
         self,
@@ -429,8 +447,10 @@ class CohortWorker:
             # Rounds are not settled where edits can be taken back, but for parties that were out.
             then = Settled({}, absent.get(earlier, frozenset()).intersection(places))
             keys_KE, residuals_VE = self._missing(earlier, cohort, part, weights, weights, then)
+            sound_E = _finite_columns(keys_KE, residuals_VE)  # the others were not sent
             for party, columns in self.private.columns(earlier, cohort, then).items():
                 chosen = [columns.start + index for number, index in places[party] if number == earlier]
+                chosen = [place for place in chosen if sound_E[place]]
                 if chosen and party not in then.absent:
                     pieces.setdefault(party, []).append((keys_KE[:, chosen], residuals_VE[:, chosen]))
         for party in (each for each, own in places.items() if own):
@@ -453,8 +473,11 @@ class CohortWorker:
         assert self._solvers is not None, "begin comes first"
         solver = self._solvers.get(layer)
         sent = method.contribute(shares, solver)
-        receipt = receipt_of(cohort, self.private.accepted(round_number, cohort, settled))
-        return self._admitted(Basis(lane, round_number, layer), sent, (0,) * len(sent), receipt, solver, settled)
+        missing = tuple(tuning.num_not_finite for tuning in tunings)
+        accepted = self.private.accepted(round_number, cohort, settled)
+        receipt = receipt_of(cohort, accepted, len(accepted) - sum(missing))
+        found = self._admitted(Basis(lane, round_number, layer), sent, (0,) * len(sent), receipt, solver, settled)
+        return replace(found, num_not_finite=missing)
 
     def _states_of(self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled) -> States:
         """The cohort's states at the input of ``layer``, carried on from the nearest edited layer that is kept.
@@ -477,3 +500,13 @@ class CohortWorker:
     def _solver(self, layer: int, history: History) -> PriorSolver:
         assert self._solvers is not None, "begin comes first"
         return self._solvers.get(layer, history.versions.get(layer), lambda: history.read(layer))
+
+
+def _finite_columns(*matrices: torch.Tensor) -> list[bool]:
+    """Which columns, an edit each, are finite in all of some matrices."""
+    finite: list[bool] = torch.stack([matrix.isfinite().all(0) for matrix in matrices]).all(0).tolist()
+    return finite
+
+
+def _places(columns: slice) -> range:
+    return range(columns.start, columns.stop)

@@ -10,6 +10,7 @@ Shapes: L layers, K key width, V value width, O objects, E edits or probes, T to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -151,7 +152,7 @@ class AssociativeBackend:
         """There is no language here; scenarios that ask for it are refused."""
         raise AssertionError("an associative memory reads no text")
 
-    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
+    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int, int]:
         """There is no language here; scenarios that ask for it are refused."""
         raise AssertionError("an associative memory reads no text")
 
@@ -160,11 +161,14 @@ class AssociativeBackend:
         said = self._said([probe.prompt for probe in probes])
         wanted = _objects([probe.target for probe in probes]).tolist()
         pairs = zip(said, wanted, strict=True)
-        return [Answer((one,), (other,), one == other, (chance,)) for (one, chance), other in pairs]
+        return [
+            Answer((one,), (other,), one == other, (chance,), math.isfinite(chance), f"o{one}")
+            for (one, chance), other in pairs
+        ]
 
-    def write(self, prompts: Sequence[str], writing: Writing) -> list[str]:
+    def write(self, prompts: Sequence[str], writing: Writing) -> list[str | None]:
         """The object that each prompt is answered with: this model writes one word and no more."""
-        return [f"o{number}" for number, _ in self._said(prompts)]
+        return [f"o{number}" if math.isfinite(chance) else None for number, chance in self._said(prompts)]
 
     def _said(self, prompts: Sequence[str]) -> list[tuple[int, float]]:
         """Numbers of the likeliest objects and their probabilities, read in batches as scores are."""
@@ -179,6 +183,10 @@ class AssociativeBackend:
     def prior_chunks(self) -> int:
         """Number of chunks into which the prior's text is cut."""
         return -(-self._prior_tokens // PRIOR_CHUNK)
+
+    def prior_length(self) -> int:
+        """Tokens of the prior's text."""
+        return self._prior_tokens
 
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ [K, K] over the chunk's tokens for each edited layer, and the token count."""

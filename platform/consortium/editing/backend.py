@@ -5,6 +5,7 @@ Shapes: E edits, K key width, V value width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,6 +28,8 @@ class Targets:
         losses: each edit's last loss.
         shifts: each edit's ‖z - h‖ / ‖h‖, h the hidden state that z was optimised from: how much the model was
             wanting of the edit. It falls as a fact is already held (CollabEdit, arXiv 2410.09508, section 4.1).
+
+    Of an edit whose optimisation is not finite, vector, loss and shift are not-a-number; the other edits' are theirs.
     """
 
     layer: int
@@ -44,11 +47,19 @@ class Tuning:
         deltas: layer → Δ [V, K], on the CPU.
         num_steps: gradient steps.
         losses: each edit's loss before the last step.
+        num_not_finite: edits that were left out, since their losses are not finite.
     """
 
     deltas: Mapping[int, torch.Tensor]
     num_steps: int
     losses: tuple[float, ...]
+    num_not_finite: int = 0
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether losses and changes are finite."""
+        changes = (bool(delta_VK.isfinite().all()) for delta_VK in self.deltas.values())
+        return all(map(math.isfinite, self.losses)) and all(changes)
 
     @property
     def nbytes(self) -> int:
@@ -96,8 +107,15 @@ class Score:
     strict: bool
 
     @property
+    def is_finite(self) -> bool:
+        """Whether it is an answer: a likelihood that is not finite says neither yes nor no."""
+        return math.isfinite(self.nll_target) and (self.nll_rival is None or math.isfinite(self.nll_rival))
+
+    @property
     def success(self) -> bool:
         """The target is likelier than the rival; without a rival, the target is the arg-max."""
+        if not self.is_finite:
+            return False
         return self.strict if self.nll_rival is None else self.nll_target < self.nll_rival
 
 
@@ -110,12 +128,16 @@ class Answer:
         wanted: the target's tokens.
         is_target: the two are the same, as tokens or, where the model wrote by itself, as text.
         chances: probability of each of the model's tokens in its place, by teacher forcing; else empty.
+        is_finite: False where a token was read from numbers that are not finite; the rest then says nothing.
+        text: the model's tokens as text.
     """
 
     said: tuple[int, ...]
     wanted: tuple[int, ...]
     is_target: bool
     chances: tuple[float, ...] = field(default=(), compare=False)
+    is_finite: bool = True
+    text: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -202,9 +224,10 @@ class Backend(Protocol):
         """
         ...
 
-    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
+    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int, int]:
         """Σ of negative log likelihoods, in nats, over one part of a text, and the tokens it was summed over.
 
+        The last number is that of tokens left out, since the likelihoods of their window are not finite.
         Language models only. Parts depend on the numbers alone, and add up to the whole: the first ``num_tokens``
         tokens of the text, or all of them.
         """
@@ -217,12 +240,19 @@ class Backend(Protocol):
         """
         ...
 
-    def write(self, prompts: Sequence[str], writing: Writing) -> list[str]:
-        """The texts that the model writes after prompts, in their order, without the prompts."""
+    def write(self, prompts: Sequence[str], writing: Writing) -> list[str | None]:
+        """The texts that the model writes after prompts, in their order, without the prompts.
+
+        None stands for a text of which some token was read from numbers that are not finite.
+        """
         ...
 
     def prior_chunks(self) -> int:
         """Number of chunks into which the prior's text is cut; by the scenario alone."""
+        ...
+
+    def prior_length(self) -> int:
+        """Tokens of the prior's text, those included whose keys turn out not to be finite."""
         ...
 
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:

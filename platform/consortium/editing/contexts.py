@@ -8,25 +8,43 @@ from __future__ import annotations
 
 import torch
 
+from consortium.errors import RunError
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import sample_tokens
+from consortium.models.soundness import is_finite_on
 from consortium.models.tokens import encode
 from consortium.seeds import torch_generator
 
 BARE = "{}"
 _STARTS = ("The", "Therefore", "Because", "I", "You")
+#: Texts that are drawn for one context at most.
+_MOST_DRAWN = 8
 
 
 def generate_contexts(model: LanguageModel, count: int, num_tokens: int, seed: int) -> tuple[str, ...]:
-    """``count`` templates with one ``{}`` each; the first is the bare prompt, the others end in ``. {}``."""
-    contexts = [BARE]
-    for number in range(count - 1):
-        start = encode(model.tokenizer, _STARTS[number % len(_STARTS)])
-        generator = torch_generator(seed, "contexts", number)
+    """``count`` templates with one ``{}`` each; the first is the bare prompt, the others end in ``. {}``.
+
+    A text on which the model's numbers are not finite would spoil every edit, and is drawn anew.
+
+    Raises:
+        RunError: the model writes no other.
+    """
+    return (BARE, *(f"{_context(model, number, num_tokens, seed)}. {BARE}" for number in range(count - 1)))
+
+
+def _context(model: LanguageModel, number: int, num_tokens: int, seed: int) -> str:
+    start = encode(model.tokenizer, _STARTS[number % len(_STARTS)])
+    for attempt in range(_MOST_DRAWN):
+        generator = torch_generator(seed, "contexts", number, *([attempt] if attempt else []))
         ids = sample_tokens(model, [start], len(start) + num_tokens, generator, top_k=5)[0]
-        text = model.tokenizer.decode(ids, skip_special_tokens=True)
-        contexts.append(f"{_plain(str(text))}. {BARE}")
-    return tuple(contexts)
+        text = _plain(str(model.tokenizer.decode(ids, skip_special_tokens=True)))
+        if is_finite_on(model, text):
+            return text
+    raise RunError(
+        f"the model's numbers are not finite on any of {_MOST_DRAWN} texts that it wrote after {_STARTS[number % 5]!r}",
+        "contexts on which they are",
+        "set model.dtype to bfloat16 or float32 where it is float16, or editor.contexts.count to 1",
+    )
 
 
 def _plain(text: str) -> str:

@@ -33,6 +33,8 @@ def is_contradicted(now: Answer, unedited: Answer, shift: float, overlap: Overla
         shift: length of the edit's residual, relative to the hidden state's.
         overlap: says which residuals are short.
     """
+    if not (now.is_finite and unedited.is_finite):
+        return False  # what is no answer contradicts nothing
     if now.is_target or is_held(overlap, shift):
         return False
     pairs = zip(now.said, now.wanted, strict=True)

@@ -11,6 +11,7 @@ Shapes: E edits, M places where a loss is read, R rows, T columns, K key width, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,10 @@ def descend(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> Tuning:
-    """Step until the mean loss is low enough, or the steps are spent; without edits nothing changes."""
+    """Step until the mean loss is low enough, or the steps are spent; without edits nothing changes.
+
+    It ends, too, where a loss is not finite, and says so by its losses.
+    """
     deltas = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer, shape in shapes.items()}
     for delta_VK in deltas.values():
         delta_VK.requires_grad_()
@@ -52,7 +56,7 @@ def descend(
     for _ in range(settings.steps):
         optimiser.zero_grad()
         losses = losses_and_gradient(deltas)
-        if not losses or sum(losses) / len(losses) < settings.stop_loss:
+        if not losses or sum(losses) / len(losses) < settings.stop_loss or not all(map(math.isfinite, losses)):
             break
         optimiser.step()
         num_steps += 1

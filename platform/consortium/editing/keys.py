@@ -151,13 +151,34 @@ class _Found:
 
 
 def _run_on(model: LanguageModel, batches: Sequence[_Batch], num_prompts: int, layer: int, last_layer: int) -> _Found:
-    """Run blocks ``layer`` … ``last_layer`` over prompts whose states at the input of ``layer`` are known."""
+    """Run blocks ``layer`` … ``last_layer`` over prompts whose states at the input of ``layer`` are known.
+
+    A prompt whose numbers are not finite spoils those that stand in its row, since attention multiplies what it hides
+    by zero. So every prompt of which something is not finite runs once more, by itself and from the bottom.
+    """
+    found = _run_together(model, batches, num_prompts, layer, last_layer)
+    sound_N = found.keys_NK.isfinite().all(1) & found.hidden_NV.isfinite().all(1) & found.outputs_NV.isfinite().all(1)
+    if bool(sound_N.all()):
+        return found
+    for batch in batches:
+        for number, tokens in zip(batch.prompts.numbers, batch.prompts.sequences, strict=True):
+            if not sound_N[number]:
+                (alone,) = plant([tokens], TOKENS_AT_ONCE[model.device.type])
+                own = _run_together(model, [_Batch(alone, None)], 1, layer, last_layer)
+                for name in ("keys_NK", "outputs_NV", "hidden_NV"):
+                    getattr(found, name)[number] = getattr(own, name)[0]
+    return found
+
+
+def _run_together(
+    model: LanguageModel, batches: Sequence[_Batch], num_prompts: int, layer: int, last_layer: int
+) -> _Found:
     assert last_layer >= layer, "residuals are measured after the layer that they are for, or a later one"
     hidden_NV = torch.empty(num_prompts, model.hidden_width, dtype=torch.float64)
     found = _Found(hidden_NV.new_empty(num_prompts, model.key_width(layer)), torch.zeros_like(hidden_NV), hidden_NV)
     for batch in batches:
         numbers, ends, seen = list(batch.prompts.numbers), batch.prompts.ends(), dict[int, torch.Tensor]()
-        blocks = range(layer, last_layer + 1)
+        blocks = range(0 if batch.hidden_RTV is None else layer, last_layer + 1)
         hidden = run_blocks_to(model, batch.prompts, blocks, ends, batch.hidden_RTV, [layer], seen.__setitem__)
         found.hidden_NV[numbers] = hidden.double().cpu()
         found.keys_NK[numbers] = seen[layer].double().cpu()

@@ -107,15 +107,15 @@ class LanguageBackend:
         """Σ nll of each continuation of a prompt."""
         return continuation_nll(self.model, asked)
 
-    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
-        """Σ nll over every ``num_parts``-th window of a text, and how many tokens they have."""
+    def text_nll(self, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int, int]:
+        """Σ nll over every ``num_parts``-th window of a text, how many tokens they have, and how many were left out."""
         return text_nll(self.model, text, num_tokens, part, num_parts)
 
     def answer(self, probes: Sequence[Probe], decoding: Decoding) -> list[Answer]:
         """What the model answers to probes, in their order."""
         return answer_probes(self.model, probes, decoding)
 
-    def write(self, prompts: Sequence[str], writing: Writing) -> list[str]:
+    def write(self, prompts: Sequence[str], writing: Writing) -> list[str | None]:
         """The texts that the model writes after prompts, in their order."""
         return write_texts(self.model, prompts, writing)
 
@@ -125,6 +125,10 @@ class LanguageBackend:
     def prior_chunks(self) -> int:
         """Number of chunks of the prior's text."""
         return prior.num_chunks(self.editor.prior, self._key_width())
+
+    def prior_length(self) -> int:
+        """Tokens of the prior's text."""
+        return prior.num_tokens_of_text(self.editor.prior, self._key_width())
 
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ over a chunk, under the unedited weights."""

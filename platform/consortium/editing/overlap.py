@@ -9,6 +9,7 @@ lanes with ``detect: residual``. Only counts and sums leave a party.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -43,6 +44,7 @@ class Residuals:
         num_contradicting: edits that contradict an earlier round, where parties look for that.
         num_found: edits of which their party found so.
         num_right: edits of both kinds.
+        num_not_finite: edits besides, whose residuals are not finite; in no other number.
     """
 
     num_edits: int = 0
@@ -51,6 +53,7 @@ class Residuals:
     num_contradicting: int = 0
     num_found: int = 0
     num_right: int = 0
+    num_not_finite: int = 0
 
     def __add__(self, other: Residuals) -> Residuals:
         return Residuals(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
@@ -70,6 +73,8 @@ def residual_sums(
 
 
 def _of_one(shift: float, overlap: OverlapSpec, seen: Noticed) -> Residuals:
+    if not math.isfinite(shift):
+        return Residuals(num_not_finite=1)
     is_right = seen.is_contradicting and seen.is_found
     held = int(is_held(overlap, shift))
     return Residuals(1, shift, held, int(seen.is_contradicting), int(seen.is_found), int(is_right))

@@ -34,6 +34,7 @@ from consortium.models.bottom import run_bottom
 from consortium.models.language import LanguageModel
 from consortium.models.packing import pack
 from consortium.models.sampling import OPENERS
+from consortium.models.soundness import is_finite
 from consortium.scenario.editor_schema import PriorSpec
 
 #: Texts of one chunk: with more rows, sampling multiplies larger matrices; with fewer, more hosts can share the work.
@@ -73,6 +74,8 @@ def num_chunks(spec: PriorSpec, key_width: int) -> int:
 def measure_chunk(model: LanguageModel, spec: PriorSpec, layers: Sequence[int], chunk: int) -> tuple[LayerSums, int]:
     """Σ k·kᵀ [K, K] float64 of each layer over one chunk's tokens, and the number of tokens.
 
+    Texts whose keys are not finite are left out; the number of tokens is that of the others.
+
     Raises:
         ScenarioError: too few tokens are asked for.
         InputError: the named text cannot be read or is too short.
@@ -83,23 +86,50 @@ def measure_chunk(model: LanguageModel, spec: PriorSpec, layers: Sequence[int], 
         texts_BT = sampled_texts(model, chunk, num_texts)
     else:
         texts_BT = named_texts(model, spec, wanted)[chunk * CHUNK_TEXTS :][:num_texts]
-    return sum_over_texts(model, texts_BT, layers), texts_BT.numel()
+    return sum_over_texts(model, texts_BT, layers)
 
 
-def sum_over_texts(model: LanguageModel, texts_BT: torch.Tensor, layers: Sequence[int]) -> LayerSums:
-    """Σ k·kᵀ [K, K] float64 of each layer over texts of equal length."""
+def num_tokens_of_text(spec: PriorSpec, key_width: int) -> int:
+    """Tokens of the prior's text in all: whole texts."""
+    return -(-prior_tokens(spec, key_width) // TEXT_TOKENS) * TEXT_TOKENS
+
+
+def sum_over_texts(model: LanguageModel, texts_BT: torch.Tensor, layers: Sequence[int]) -> tuple[LayerSums, int]:
+    """Σ k·kᵀ [K, K] float64 of each layer over texts of equal length, and the number of tokens summed over.
+
+    Texts that run together may stand in one row, where one whose numbers are not finite spoils the others: these are
+    read once more, each by itself, and left out if that does not help.
+    """
     sums = {
         layer: torch.zeros([model.key_width(layer)] * 2, dtype=torch.float64, device=model.device) for layer in layers
     }
-
-    def read(layer: int, keys_RTK: torch.Tensor) -> None:
-        _add_upper(sums[layer], keys_RTK.flatten(0, 1).double())
-
+    num_tokens = 0
     for few_BT in texts_BT.split(_READ_TEXTS):
-        packing = pack(few_BT.tolist())
-        assert packing.num_rows * packing.width == few_BT.numel(), "padding would be counted as text"
-        run_bottom(model, packing, max(layers), layers, read)
-    return {layer: (upper_KK.triu() + upper_KK.triu(1).T).cpu().numpy() for layer, upper_KK in sums.items()}
+        parts = [few_BT]
+        found = _keys_of(model, few_BT, layers)
+        if not _are_finite(found):
+            parts = list(few_BT.split(1))
+        for part_BT in parts:
+            keys = found if len(parts) == 1 else _keys_of(model, part_BT, layers)
+            if _are_finite(keys):
+                num_tokens += part_BT.numel()
+                for layer, keys_TK in keys.items():
+                    _add_upper(sums[layer], keys_TK.double())
+    whole = {layer: (upper_KK.triu() + upper_KK.triu(1).T).cpu().numpy() for layer, upper_KK in sums.items()}
+    return whole, num_tokens
+
+
+def _keys_of(model: LanguageModel, texts_BT: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
+    """Keys [T, K] of each layer of all tokens of some texts, which run together."""
+    packing = pack(texts_BT.tolist())
+    assert packing.num_rows * packing.width == texts_BT.numel(), "padding would be counted as text"
+    keys: dict[int, torch.Tensor] = {}
+    run_bottom(model, packing, max(layers), layers, keys.__setitem__)
+    return {layer: keys_RTK.flatten(0, 1) for layer, keys_RTK in keys.items()}
+
+
+def _are_finite(keys: Mapping[int, torch.Tensor]) -> bool:
+    return all(map(is_finite, keys.values()))
 
 
 def _add_upper(total_KK: torch.Tensor, keys_TK: torch.Tensor) -> None:

@@ -13,6 +13,7 @@ Shapes: E edits, N rows, M places where a loss is read, V hidden width.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -86,14 +87,23 @@ def rows_of(model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str]
 def optimise_targets(
     model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str], layer: int, settings: TargetSpec
 ) -> Targets:
-    """Targets z [E, V] float32 of ``edits`` after ``layer`` under the model's present weights."""
+    """Targets z [E, V] float32 of ``edits`` after ``layer`` under the model's present weights.
+
+    An edit of which a loss is not finite leaves its batch at that step. Attention may have spread its numbers to edits
+    that stand beside it, so each edit that left so is optimised once more by itself. What is not finite then has
+    not-a-number for its target and its shift.
+    """
     vectors_EV = torch.empty(len(edits), model.hidden_width)
     num_steps = [0] * len(edits)
     losses = [0.0] * len(edits)
     shifts = [0.0] * len(edits)
     for batch in _batches(rows_of(model, edits, contexts), len(edits), _tokens_at_once(model)):
         # By no name: it holds much memory, which the next one needs.
-        for edit, outcome in _Optimisation(model, batch, layer, settings).run().items():
+        outcomes = _Optimisation(model, batch, layer, settings).run()
+        spoilt = [edit for edit, outcome in outcomes.items() if not math.isfinite(outcome.shift)]
+        for edit in spoilt if len(outcomes) > 1 else ():
+            outcomes |= _Optimisation(model, [row for row in batch if row.edit == edit], layer, settings).run()
+        for edit, outcome in outcomes.items():
             vectors_EV[edit] = outcome.target_V.cpu()
             num_steps[edit], losses[edit], shifts[edit] = outcome.num_steps, outcome.loss, outcome.shift
     return Targets(layer, vectors_EV, tuple(num_steps), tuple(losses), tuple(shifts))
@@ -213,11 +223,11 @@ class _Optimisation:
             values = losses_E.tolist()
             last = step == settings.steps - 1
             active = [edit for edit in range(len(self.numbers)) if self.numbers[edit] not in outcomes]
-            finished = [edit for edit in active if last or values[edit] < settings.stop_loss]
+            finished = [
+                edit for edit in active if last or values[edit] < settings.stop_loss or not math.isfinite(values[edit])
+            ]
             for edit in finished:
-                z_V = (self.start_EV[edit] + delta_EV[edit]).detach().clone()
-                shift = float(delta_EV[edit].detach().norm() / self.start_norm_E[edit])
-                outcomes[self.numbers[edit]] = _Outcome(z_V, step, values[edit], shift)
+                outcomes[self.numbers[edit]] = self._outcome(edit, delta_EV[edit].detach(), step, values[edit])
             if len(outcomes) == len(self.numbers):
                 break
             delta_EV.grad = pull()
@@ -229,6 +239,13 @@ class _Optimisation:
             if finished:
                 self._drop(set(finished))
         return outcomes
+
+    def _outcome(self, edit: int, delta_V: torch.Tensor, step: int, loss: float) -> _Outcome:
+        z_V = (self.start_EV[edit] + delta_V).clone()
+        shift = float(delta_V.norm() / self.start_norm_E[edit])
+        if not (math.isfinite(loss) and math.isfinite(shift) and bool(z_V.isfinite().all())):
+            return _Outcome(torch.full_like(z_V, math.nan), step, math.nan, math.nan)
+        return _Outcome(z_V, step, loss, shift)
 
     @torch.no_grad()
     def _losses(self, delta_EV: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:

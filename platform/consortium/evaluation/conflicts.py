@@ -68,8 +68,9 @@ def losing_nlls(backend: Backend, cases: Sequence[Case]) -> list[float]:
 
 def magnitude(of_round: int, before: Sequence[float], after: Sequence[float]) -> ProbeSums:
     """The sum over cases of how far the losing answer's probability fell, from its negative log likelihoods."""
-    falls = [fall(was, now) for was, now in zip(before, after, strict=True)]
-    return {(MAGNITUDE, of_round): MagnitudeSum(sum(falls), len(falls))} if falls else {}
+    pairs = list(zip(before, after, strict=True))
+    falls = [fall(was, now) for was, now in pairs if math.isfinite(was) and math.isfinite(now)]
+    return {(MAGNITUDE, of_round): MagnitudeSum(sum(falls), len(falls), len(pairs) - len(falls))} if pairs else {}
 
 
 def fall(nll_before: float, nll_after: float) -> float:

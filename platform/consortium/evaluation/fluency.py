@@ -32,15 +32,22 @@ class FluencySum:
     Attributes:
         bits: Σ over edits.
         num_edits: edits.
-        num_probes: texts.
+        num_probes: texts, but for those that were written from numbers that are not finite.
+        num_not_finite: these.
     """
 
     bits: float = 0.0
     num_edits: int = 0
     num_probes: int = 0
+    num_not_finite: int = 0
 
     def __add__(self, other: FluencySum) -> FluencySum:
-        return FluencySum(self.bits + other.bits, self.num_edits + other.num_edits, self.num_probes + other.num_probes)
+        return FluencySum(
+            self.bits + other.bits,
+            self.num_edits + other.num_edits,
+            self.num_probes + other.num_probes,
+            self.num_not_finite + other.num_not_finite,
+        )
 
 
 def entropy(text: str) -> float:

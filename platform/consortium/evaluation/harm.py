@@ -11,6 +11,7 @@ log likelihood per character, as the set has it (:mod:`consortium.evaluation.gen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +40,17 @@ class TextSum:
     Attributes:
         nll: Σ of negative log likelihoods, in nats.
         num_tokens: tokens summed.
+        num_not_finite: tokens of windows whose likelihoods are not finite, which are left out.
     """
 
     nll: float
     num_tokens: int
+    num_not_finite: int = 0
 
     def __add__(self, other: TextSum) -> TextSum:
-        return TextSum(self.nll + other.nll, self.num_tokens + other.num_tokens)
+        return TextSum(
+            self.nll + other.nll, self.num_tokens + other.num_tokens, self.num_not_finite + other.num_not_finite
+        )
 
 
 @dataclass(frozen=True)
@@ -54,14 +59,20 @@ class ChoiceSum:
 
     Attributes:
         num_right: questions answered rightly.
-        num_questions: questions asked.
+        num_questions: questions asked, but for those with a choice whose likelihood is not finite.
+        num_not_finite: these.
     """
 
     num_right: int
     num_questions: int
+    num_not_finite: int = 0
 
     def __add__(self, other: ChoiceSum) -> ChoiceSum:
-        return ChoiceSum(self.num_right + other.num_right, self.num_questions + other.num_questions)
+        return ChoiceSum(
+            self.num_right + other.num_right,
+            self.num_questions + other.num_questions,
+            self.num_not_finite + other.num_not_finite,
+        )
 
 
 HarmSums = dict[tuple[str, int], TextSum | ChoiceSum]
@@ -88,17 +99,22 @@ class Harm:
             sums[PERPLEXITY, NO_ROUND] = TextSum(*backend.text_nll(self.text, self.num_tokens, part, num_parts))
         mine = self.questions[part::num_parts]
         if mine:
-            sums[GENERAL, NO_ROUND] = ChoiceSum(sum(_answers_rightly(backend, mine)), len(mine))
+            found = [right for right in _answers_rightly(backend, mine) if right is not None]
+            sums[GENERAL, NO_ROUND] = ChoiceSum(sum(found), len(found), len(mine) - len(found))
         return sums
 
 
-def _answers_rightly(backend: Backend, questions: Sequence[ChoiceQuestion]) -> list[bool]:
-    """For each question, whether its right choice is the likeliest; of equal ones the first is the answer."""
+def _answers_rightly(backend: Backend, questions: Sequence[ChoiceQuestion]) -> list[bool | None]:
+    """For each question, whether its right choice is the likeliest; of equal ones the first is the answer.
+
+    None where the likelihood of a choice is not finite: nothing is the likeliest then.
+    """
     costs = iter(backend.continuation_nll([choice for question in questions for choice in question.choices]))
-    right = []
+    right: list[bool | None] = []
     for question in questions:
         scores = [next(costs) / question.length(number) for number in range(len(question.choices))]
-        right.append(scores.index(min(scores)) == question.answer)
+        is_sound = all(map(math.isfinite, scores))
+        right.append(scores.index(min(scores)) == question.answer if is_sound else None)
     return right
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import torch
 
@@ -40,11 +40,12 @@ OwnAnswers = Mapping[Decoding, Sequence[Answer]]
 
 @dataclass(frozen=True)
 class _Scored:
-    """A question's outcome: its kind, the share of right tokens, and whether the whole answer is right."""
+    """A question's outcome: its kind, the share of right tokens, whether the whole answer is right, or none at all."""
 
     kind: str
     share: float
     is_whole: bool
+    is_finite: bool = True
 
 
 def num_tokens(own: OwnAnswers) -> int:
@@ -104,7 +105,7 @@ def _locality(edit: Edit) -> Sequence[LocalityProbe]:
 
 def _edit_success(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[_Scored]]:
     answers = backend.answer([Probe(edit.text, edit.target_new) for edit in edits], decoding)
-    return [[_Scored("edit", _share(answer.said, answer.wanted), answer.is_target)] for answer in answers]
+    return [[_by_names("edit", [answer])] for answer in answers]
 
 
 def _portability(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[_Scored]]:
@@ -118,19 +119,20 @@ def _portability(backend: Backend, edits: Sequence[Edit], decoding: Decoding) ->
 def _by_names(kind: str, answers: Sequence[Answer]) -> _Scored:
     """A question with several accepted answers."""
     share = _share(answers[0].said, answers[0].wanted)
-    return _Scored(kind, share, any(answer.is_target for answer in answers))
+    is_whole = any(answer.is_target and answer.is_finite for answer in answers)
+    return _Scored(kind, share, is_whole, answers[0].is_finite)
 
 
 def _locality_scores(
     backend: Backend, edits: Sequence[Edit], decoding: Decoding, own: Sequence[Answer]
 ) -> list[list[_Scored]]:
     pairs = zip(backend.answer(locality_probes(edits), decoding), own, strict=True)
-    shares = (_share(now.said, before.said) for now, before in pairs)
-    return [[_of_share(each.kind, next(shares)) for each in _locality(edit)] for edit in edits]
+    return [[_agreement(each.kind, *next(pairs)) for each in _locality(edit)] for edit in edits]
 
 
-def _of_share(kind: str, share: float) -> _Scored:
-    return _Scored(kind, share, is_whole=share == 1.0)
+def _agreement(kind: str, now: Answer, before: Answer) -> _Scored:
+    share = _share(now.said, before.said)
+    return _Scored(kind, share, share == 1.0, now.is_finite and before.is_finite)
 
 
 def _share(said: Sequence[int], wanted: Sequence[int]) -> float:
@@ -142,8 +144,7 @@ def _summed(metric: str, scored: Sequence[Sequence[_Scored]], by_kind: bool = Fa
     sums: dict[str, ProbeSum] = {}
     for questions in filter(None, scored):
         kinds = {kind: _mean([each for each in questions if each.kind == kind]) for kind in _kinds(questions)}
-        shares, wholes = ([getattr(one, name) for one in kinds.values()] for name in ("success", "strict"))
-        found = {metric: ProbeSum(sum(shares) / len(kinds), sum(wholes) / len(kinds), 1, len(questions))}
+        found = {metric: _mean_of_kinds(list(kinds.values()))}
         if by_kind:
             found |= {f"{metric}_{kind}": one for kind, one in kinds.items()}
         for name, value in found.items():
@@ -155,10 +156,24 @@ def _kinds(questions: Sequence[_Scored]) -> Iterator[str]:
     return iter(dict.fromkeys(each.kind for each in questions))
 
 
+def _mean_of_kinds(kinds: Sequence[ProbeSum]) -> ProbeSum:
+    """One edit's questions of all kinds, each of the same weight; a kind without an answer is left out."""
+    found = [each for each in kinds if each.num_edits]
+    missing = sum(each.num_not_finite for each in kinds)
+    if not found:
+        return ProbeSum(num_not_finite=missing)
+    success, strict = (sum(getattr(each, name) for each in found) / len(found) for name in ("success", "strict"))
+    return ProbeSum(success, strict, 1, sum(each.num_probes for each in found), missing)
+
+
 def _mean(questions: Sequence[_Scored]) -> ProbeSum:
     """One edit's questions of one kind."""
-    count = len(questions)
-    return ProbeSum(sum(q.share for q in questions) / count, sum(q.is_whole for q in questions) / count, 1, count)
+    found = [each for each in questions if each.is_finite]
+    count, missing = len(found), len(questions) - len(found)
+    if not found:
+        return ProbeSum(num_not_finite=missing)
+    success, strict = sum(q.share for q in found) / count, sum(q.is_whole for q in found) / count
+    return ProbeSum(success, strict, 1, count, missing)
 
 
 def _fluency(backend: Backend, edits: Sequence[Edit], writing: Writing) -> dict[str, FluencySum]:
@@ -166,6 +181,7 @@ def _fluency(backend: Backend, edits: Sequence[Edit], writing: Writing) -> dict[
     texts = iter(backend.write(list(chain.from_iterable(prompts)), writing))
     total = FluencySum()
     for group in prompts:
-        bits = [entropy(next(texts)) for _ in group]
-        total += FluencySum(sum(bits) / len(bits), 1, len(bits))
+        bits = [entropy(text) for text in islice(texts, len(group)) if text is not None]
+        missing = len(group) - len(bits)
+        total += FluencySum(sum(bits) / len(bits), 1, len(bits), missing) if bits else FluencySum(0.0, 0, 0, missing)
     return {"fluency": total} if prompts else {}

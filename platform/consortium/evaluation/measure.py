@@ -11,8 +11,7 @@ from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
 
 Sums = ProbeSum | MagnitudeSum | FluencySum | TextSum | ChoiceSum
 
-#: Largest exponent of a perplexity. A model whose numbers went bad has this one, and not infinity or NaN, which JSON
-#: does not know.
+#: Largest exponent of a perplexity: a useless model may need so many nats for a token that their exponential overflows.
 _MOST_NATS = 700.0
 
 
@@ -21,35 +20,43 @@ class Measure:
     """A row's numbers.
 
     Attributes:
-        value: percent, or a number in ``unit``.
+        value: percent, or a number in ``unit``; None where no answer is finite.
         strict: the same by the strict count, in percent; None where there is none.
         num_edits: edits probed.
-        num_probes: probes, questions or tokens.
+        num_probes: probes, questions or tokens whose answers count.
         unit: None for percent.
+        num_not_finite: probes, questions or tokens besides, whose answers are not finite.
     """
 
-    value: float
+    value: float | None
     strict: float | None
     num_edits: int
     num_probes: int
     unit: str | None = None
+    num_not_finite: int = 0
 
 
 def measure_of(sums: Sums) -> Measure:
     """What sums come to."""
+    missing = sums.num_not_finite
     if isinstance(sums, TextSum):
-        return Measure(perplexity(sums), None, 0, sums.num_tokens, unit="1")
+        value = perplexity(sums) if sums.num_tokens else None
+        return Measure(value, None, 0, sums.num_tokens, "1", missing)
     if isinstance(sums, ChoiceSum):
-        return Measure(100 * sums.num_right / sums.num_questions, None, 0, sums.num_questions)
+        return Measure(_percent(sums.num_right, sums.num_questions), None, 0, sums.num_questions, None, missing)
+    count = sums.num_edits
     if isinstance(sums, MagnitudeSum):
-        return Measure(100 * sums.fall / sums.num_edits, None, sums.num_edits, sums.num_edits)
+        return Measure(_percent(sums.fall, count), None, count, count, None, missing)
     if isinstance(sums, FluencySum):
-        return Measure(100 * sums.bits / sums.num_edits, None, sums.num_edits, sums.num_probes, unit="0.01 bit")
-    success, strict = (100 * part / sums.num_edits for part in (sums.success, sums.strict))
-    return Measure(success, strict, sums.num_edits, sums.num_probes)
+        return Measure(_percent(sums.bits, count), None, count, sums.num_probes, "0.01 bit", missing)
+    success, strict = (_percent(part, count) for part in (sums.success, sums.strict))
+    return Measure(success, strict, count, sums.num_probes, None, missing)
+
+
+def _percent(part: float, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
 
 
 def perplexity(sums: TextSum) -> float:
-    """exp of the mean negative log likelihood of a token, at most e⁷⁰⁰; so, too, for a mean that is not a number."""
-    mean = sums.nll / sums.num_tokens
-    return math.exp(mean if mean < _MOST_NATS else _MOST_NATS)
+    """exp of the mean negative log likelihood of a token, at most e⁷⁰⁰."""
+    return math.exp(min(sums.nll / sums.num_tokens, _MOST_NATS))

@@ -5,6 +5,9 @@ when the answer that should be given has a lower mean negative log likelihood th
 neighbourhood the answer that should be given is the old one. Beside each stands the strict accuracy: every
 token of the answer is the arg-max. An edit's probes are averaged first, then edits.
 
+An answer that is not finite is none: it is left out and counted. An edit of which no answer is left is not among the
+edits that a metric is of.
+
 A party answers with counts and sums only (:class:`ProbeSums`); sums of parties add.
 """
 
@@ -14,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consortium.editing.backend import Backend, Probe
+from consortium.editing.backend import Backend, Probe, Score
 from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.facts.edit import Edit
@@ -48,13 +51,15 @@ class ProbeSum:
         success: Σ over edits of the successful share, 0 to num_edits.
         strict: the same by strict accuracy.
         num_edits: edits that have such probes.
-        num_probes: probes in all.
+        num_probes: probes in all, but for those whose answers are not finite.
+        num_not_finite: these.
     """
 
     success: float = 0.0
     strict: float = 0.0
     num_edits: int = 0
     num_probes: int = 0
+    num_not_finite: int = 0
 
     def __add__(self, other: ProbeSum) -> ProbeSum:
         return ProbeSum(
@@ -62,6 +67,7 @@ class ProbeSum:
             self.strict + other.strict,
             self.num_edits + other.num_edits,
             self.num_probes + other.num_probes,
+            self.num_not_finite + other.num_not_finite,
         )
 
 
@@ -71,14 +77,18 @@ class MagnitudeSum:
 
     Attributes:
         fall: Σ of the relative falls, from -num_edits to num_edits.
-        num_edits: conflicts.
+        num_edits: conflicts, but for those of which a likelihood is not finite.
+        num_not_finite: these.
     """
 
     fall: float = 0.0
     num_edits: int = 0
+    num_not_finite: int = 0
 
     def __add__(self, other: MagnitudeSum) -> MagnitudeSum:
-        return MagnitudeSum(self.fall + other.fall, self.num_edits + other.num_edits)
+        return MagnitudeSum(
+            self.fall + other.fall, self.num_edits + other.num_edits, self.num_not_finite + other.num_not_finite
+        )
 
 
 #: (metric, of_round) → sums; round 0 stands for what is of no round's edits.
@@ -108,11 +118,19 @@ def ask(backend: Backend, questions: Sequence[Question]) -> ProbeSums:
     for question, group in zip(questions, probes, strict=True):
         answers = [next(scores) for _ in group]
         if answers:
-            share = sum(answer.success for answer in answers) / len(answers)
-            strict = sum(answer.strict for answer in answers) / len(answers)
             key = (question.metric, question.of_round)
-            sums[key] = sums.get(key, ProbeSum()) + ProbeSum(share, strict, 1, len(answers))
+            sums[key] = sums.get(key, ProbeSum()) + _of_edit(answers)
     return dict(sums)
+
+
+def _of_edit(scores: Sequence[Score]) -> ProbeSum:
+    """One edit's answers for one metric."""
+    found = [score for score in scores if score.is_finite]
+    missing = len(scores) - len(found)
+    if not found:
+        return ProbeSum(num_not_finite=missing)
+    success, strict = (sum(getattr(score, name) for score in found) for name in ("success", "strict"))
+    return ProbeSum(success / len(found), strict / len(found), 1, len(found), missing)
 
 
 def add_sums(parts: Sequence[ProbeSums]) -> ProbeSums:

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from consortium.editing.backend import Answer, Probe
 from consortium.models.language import LanguageModel
-from consortium.models.scoring import Asked, asked_of, read_continuations
+from consortium.models.scoring import Asked, Read, asked_of, read_continuations
 from consortium.models.tokens import decode
 from consortium.models.trees import Tokens
 from consortium.models.writing import write_tokens
@@ -29,27 +28,39 @@ def answer_probes(model: LanguageModel, probes: Sequence[Probe], decoding: Decod
     Batches depend on the probes alone, so equal calls give equal answers.
     """
     asked = {probe: asked_of(model.tokenizer, probe)[0] for probe in dict.fromkeys(probes)}
-    said, chances = _forced(model, list(dict.fromkeys(asked.values())))
-    if decoding == "greedy":
-        said, chances = _written(model, said), {}
-    answers = {
-        probe: Answer(said[one], one[1], said[one] == one[1], chances.get(one, ())) for probe, one in asked.items()
-    }
-    if decoding == "greedy":
-        answers = {probe: _compared_as_text(model, probe, answer) for probe, answer in answers.items()}
+    forced = _forced(model, list(dict.fromkeys(asked.values())))
+    if decoding == "teacher_forcing":
+        answers = {probe: forced[one] for probe, one in asked.items()}
+    else:
+        written = _written(model, forced)
+        answers = {probe: _compared_as_text(model, probe, written[one], one[1]) for probe, one in asked.items()}
     return [answers[probe] for probe in probes]
 
 
-def _forced(model: LanguageModel, asked: Sequence[Asked]) -> tuple[dict[Asked, Tokens], dict[Asked, tuple[float, ...]]]:
+def _forced(model: LanguageModel, asked: Sequence[Asked]) -> dict[Asked, Answer]:
     """Arg-max in the place of each token of a continuation, and its probability there."""
     read = read_continuations(model, asked)
-    chances = {one: tuple(math.exp(likelihood) for _, _, likelihood in read[one]) for one in asked}
-    return {one: tuple(best for _, best, _ in read[one]) for one in asked}, chances
+    return {one: _forced_answer(model, one, read[one]) for one in asked}
 
 
-def _written(model: LanguageModel, forced: dict[Asked, Tokens]) -> dict[Asked, Tokens]:
-    """What the model writes by itself, in as many tokens; ``forced`` holds until it differs from what is asked for."""
-    kept = {one: said[: _num_agreed(said, one[1]) + 1] for one, said in forced.items()}
+def _forced_answer(model: LanguageModel, asked: Asked, read: Sequence[Read]) -> Answer:
+    said = tuple(best for _, best, _ in read)
+    chances = tuple(math.exp(likelihood) for _, _, likelihood in read)
+    # Of numbers that are no numbers the arg-max is token 0, which may be the one that is asked for.
+    is_sound = all(map(math.isfinite, chances))
+    return Answer(said, asked[1], is_sound and said == asked[1], chances, is_sound, decode(model.tokenizer, said))
+
+
+def _written(model: LanguageModel, forced: dict[Asked, Answer]) -> dict[Asked, Tokens | None]:
+    """What the model writes by itself, in as many tokens; ``forced`` holds until it differs from what is asked for.
+
+    Where it is not finite, that may be the doing of the asked answer's own tokens: there the model writes from the
+    prompt on. None where that is not finite either.
+    """
+    kept = {
+        one: answer.said[: _num_agreed(answer.said, one[1]) + 1] if answer.is_finite else ()
+        for one, answer in forced.items()
+    }
     missing = {one: len(one[1]) - len(said) for one, said in kept.items()}
     # Accepted answers of one question mostly depart at the same token: the longest text holds the others.
     longest: dict[Tokens, int] = {}
@@ -58,7 +69,11 @@ def _written(model: LanguageModel, forced: dict[Asked, Tokens]) -> dict[Asked, T
             start = one[0] + kept[one]
             longest[start] = max(missing[one], longest.get(start, 0))
     rest = dict(zip(longest, write_tokens(model, list(longest), list(longest.values())), strict=True))
-    return {one: said + rest.get(one[0] + said, ())[: missing[one]] for one, said in kept.items()}
+    return {one: _joined(said, rest.get(one[0] + said, ()), missing[one]) for one, said in kept.items()}
+
+
+def _joined(said: Tokens, rest: Tokens | None, num_missing: int) -> Tokens | None:
+    return None if rest is None else said + rest[:num_missing]
 
 
 def _num_agreed(said: Tokens, wanted: Tokens) -> int:
@@ -66,6 +81,8 @@ def _num_agreed(said: Tokens, wanted: Tokens) -> int:
     return agreed.index(False) if False in agreed else len(agreed)
 
 
-def _compared_as_text(model: LanguageModel, probe: Probe, answer: Answer) -> Answer:
-    is_target = answer.is_target or decode(model.tokenizer, answer.said).strip() == probe.target.strip()
-    return replace(answer, is_target=is_target)
+def _compared_as_text(model: LanguageModel, probe: Probe, said: Tokens | None, wanted: Tokens) -> Answer:
+    if said is None:
+        return Answer((0,) * len(wanted), wanted, is_target=False, is_finite=False)
+    text = decode(model.tokenizer, said)
+    return Answer(said, wanted, said == wanted or text.strip() == probe.target.strip(), text=text)

@@ -12,6 +12,7 @@ Shapes: none; tokens are tuples of ids.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -43,8 +44,12 @@ def _continued(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: st
     return ids, tuple(target_ids(tokenizer, prompt, continuation))
 
 
-def text_nll(model: LanguageModel, text: str, num_tokens: int | None, part: int, num_parts: int) -> tuple[float, int]:
+def text_nll(
+    model: LanguageModel, text: str, num_tokens: int | None, part: int, num_parts: int
+) -> tuple[float, int, int]:
     """Σ nll in nats over the windows ``part``, ``part`` + ``num_parts``, … of a text, and the tokens counted.
+
+    Windows whose likelihoods are not finite are left out; the last number is how many tokens they have.
 
     Args:
         model: the model, as it is.
@@ -54,7 +59,10 @@ def text_nll(model: LanguageModel, text: str, num_tokens: int | None, part: int,
         num_parts: parts in all.
     """
     mine = windows(model.tokenizer, text, num_tokens)[part::num_parts]
-    return sum(nll_sums(model, mine), 0.0), sum(len(counted) for _, counted in mine)
+    costs = [(nll, len(counted)) for nll, (_, counted) in zip(nll_sums(model, mine), mine, strict=True)]
+    sound = [(nll, size) for nll, size in costs if math.isfinite(nll)]
+    num_counted = sum(size for _, size in sound)
+    return sum((nll for nll, _ in sound), 0.0), num_counted, sum(size for _, size in costs) - num_counted
 
 
 @lru_cache(maxsize=4)  # every cohort, lane and round asks for the same text

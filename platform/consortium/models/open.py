@@ -19,6 +19,7 @@ from consortium.models.device import find_device
 from consortium.models.gguf import SUFFIX, gguf_folder
 from consortium.models.language import LanguageModel, language_model
 from consortium.models.layouts import Layout, layout_of
+from consortium.models.soundness import check_soundness
 from consortium.scenario.schema import LanguageModelSpec
 
 #: Transformers types its factories in part only.
@@ -76,7 +77,8 @@ def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> Langua
             ``~/.cache/consortium``.
 
     Raises:
-        ModelError: no such model, an unknown architecture, a file missing or damaged, or no such device.
+        ModelError: no such model, an unknown architecture, a file missing or damaged, no such device, or weights or
+            logits that are not finite.
     """
     device = find_device(spec.device)
     place = str(bundled_folder(spec.dtype, cache_dir)) if spec.name == BUNDLED_NAME else _place(spec, cache_dir)
@@ -97,7 +99,9 @@ def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> Langua
             f"all {len(model.state_dict())} tensors of a {model.config.model_type} model",
             "save the whole model again, or download it again",
         )
-    return language_model(model.to(device), tokenizer)
+    opened = language_model(model.to(device), tokenizer)
+    check_soundness(opened, spec.name)
+    return opened
 
 
 def _place(spec: LanguageModelSpec, cache_dir: Path | None = None) -> str:

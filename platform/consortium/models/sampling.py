@@ -107,8 +107,11 @@ def fill_in(
     known_BT: torch.Tensor,
     num_ahead: int,
     choose: Callable[[torch.Tensor], torch.Tensor],
-) -> None:
+    until_B: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Write the tokens that are not known, column after column, into ``ids_BT`` itself.
+
+    Returns [B], on the CPU: whether the logits of all tokens that were written to a row were finite.
 
     Args:
         model: the model.
@@ -116,20 +119,27 @@ def fill_in(
         known_BT: which are known; the first ``num_ahead`` columns are in every row.
         num_ahead: columns that run together at first, at least one.
         choose: the next token of each row [B], on the CPU, from logits [B, N].
+        until_B: length of each row's text; what is written behind it does not matter. None for all columns.
     """
     num_tokens = ids_BT.shape[1]
+    is_sound_B = torch.ones(len(ids_BT), dtype=torch.bool)
     cache = Cache(layers=[_Room(num_tokens) for _ in range(model.num_layers)])
     begin = 0
     for end in range(num_ahead, num_tokens):
         step = ids_BT[:, begin:end].to(model.device)
         hidden = model.base(input_ids=step, past_key_values=cache, use_cache=True).last_hidden_state[:, -1]
-        chosen = choose(model.logits(hidden))
-        ids_BT[:, end] = torch.where(known_BT[:, end], ids_BT[:, end], chosen)
+        logits_BN = model.logits(hidden)
+        # The largest logit is not finite where any is NaN or plus infinity; minus infinity is a token never said.
+        is_read_B = ~known_BT[:, end] if until_B is None else ~known_BT[:, end] & (end < until_B)
+        is_sound_B &= ~is_read_B | logits_BN.amax(-1).isfinite().cpu()
+        ids_BT[:, end] = torch.where(known_BT[:, end], ids_BT[:, end], choose(logits_BN))
         begin = end
+    return is_sound_B
 
 
 def draw(logits_BN: torch.Tensor, top_k: int, generator: torch.Generator) -> torch.Tensor:
-    """One of the ``top_k`` likeliest tokens for each row [B], on the CPU."""
+    """One of the ``top_k`` likeliest tokens for each row [B], on the CPU; any where the logits are not finite."""
     values, candidates = logits_BN.float().topk(top_k, dim=-1)
     chances = values.double().cpu().softmax(-1)
+    chances = torch.where(chances.isfinite().all(-1, keepdim=True), chances, 1 / top_k)
     return candidates.cpu().gather(1, torch.multinomial(chances, 1, generator=generator))[:, 0]

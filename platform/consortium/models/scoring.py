@@ -12,6 +12,7 @@ Shapes: M places where logits are read, V hidden width, N vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -43,7 +44,7 @@ def score_probes(model: LanguageModel, probes: Sequence[Probe]) -> list[Score]:
     """Scores of probes, in their order; a probe asked twice is scored once. The model is left as it is.
 
     Batches depend on the probes alone, so equal calls give equal bits; a probe's score does not depend on the
-    others but for rounding.
+    others but for rounding. What is not finite is so because of the probe itself, whoever was read beside it.
     """
     asked = {probe: asked_of(model.tokenizer, probe) for probe in dict.fromkeys(probes)}
     continuations = dict.fromkeys(one for pair in asked.values() for one in pair if one is not None)
@@ -76,14 +77,34 @@ def _score(answers: Mapping[Asked, _Summed], target: Asked, rival: Asked | None)
 
 def _summed(asked: Asked, read: Sequence[Read]) -> _Summed:
     nll = -sum(likelihood for likelihood, _, _ in read) / len(read)
-    return nll, all(best == token for (_, best, _), token in zip(read, asked[1], strict=True))
+    is_right = all(best == token for (_, best, _), token in zip(read, asked[1], strict=True))
+    return nll, is_right and math.isfinite(nll)
 
 
 def read_continuations(model: LanguageModel, continuations: Iterable[Asked]) -> dict[Asked, list[Read]]:
-    """Log likelihood of every token of each continuation, and the arg-max in its place; each is asked once."""
+    """Log likelihood of every token of each continuation, and the arg-max in its place; each is asked once.
+
+    Attention multiplies what it hides by zero, and zero times not-a-number is not-a-number: one text whose numbers are
+    not finite spoils all that stand in its row. So all texts of such rows are read once more, each in a row of its
+    own, and what is not finite then is so by itself.
+    """
     asked = list(continuations)
+    answers = _read_planted(model, asked)
+    spoilt = [one for one in asked if not is_finite(answers[one])]
+    return answers | _read_planted(model, spoilt, row_tokens=1) if spoilt else answers
+
+
+def is_finite(read: Iterable[Read]) -> bool:
+    """Whether all that was read is finite."""
+    return all(math.isfinite(likelihood) and math.isfinite(of_best) for likelihood, _, of_best in read)
+
+
+def _read_planted(
+    model: LanguageModel, asked: Sequence[Asked], row_tokens: int | None = None
+) -> dict[Asked, list[Read]]:
+    """Read continuations that share rows of ``row_tokens`` columns."""
     answers = {}
-    for forest in plant([_to_read(*one) for one in asked], TOKENS_AT_ONCE[model.device.type]):
+    for forest in plant([_to_read(*one) for one in asked], TOKENS_AT_ONCE[model.device.type], row_tokens):
         spoken = [
             _spoken(*asked[number], row, columns)
             for number, row, columns in zip(forest.numbers, forest.row_N, forest.columns_N, strict=True)

@@ -56,7 +56,9 @@ class Forest:
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ids [R, T], positions [R, T] within the sequences, and the mask [R, T, T]: which column sees which.
 
-        Padding sees itself alone (a row of the mask without any True would give not-a-number).
+        Padding sees itself alone (a row of the mask without any True would give not-a-number). It is the row's own
+        first token, whose values are finite where the row's are: what is hidden is multiplied by zero, and zero times
+        not-a-number is not-a-number.
         """
         return self._tensors
 
@@ -65,6 +67,7 @@ class Forest:
         ids_RT = np.zeros((self.num_rows, self.width), np.int64)
         positions_RT = np.zeros_like(ids_RT)
         mask_RTT = np.tile(np.eye(self.width, dtype=np.bool_), (self.num_rows, 1, 1))
+        ids_RT[list(reversed(self.row_N))] = np.array([tokens[0] for tokens in reversed(self.sequences)])[:, None]
         for row, tokens, place in zip(self.row_N, self.sequences, self.columns_N, strict=True):
             columns = np.array(place)
             ids_RT[row, columns] = tokens

@@ -28,22 +28,30 @@ KEPT_TOKENS = 4096
 Choose = Callable[[torch.Tensor], torch.Tensor]
 
 
-def write_texts(model: LanguageModel, prompts: Sequence[str], writing: Writing) -> list[str]:
+def write_texts(model: LanguageModel, prompts: Sequence[str], writing: Writing) -> list[str | None]:
     """What the model writes after each prompt, in their order; a prompt that is asked twice is continued once.
+
+    None where some token was read from logits that are not finite.
 
     Batches depend on the prompts alone, so equal calls with equal generators give equal texts.
     """
     starts = {prompt: tuple(encode(model.tokenizer, prompt)) for prompt in dict.fromkeys(prompts)}
     written = write_tokens(model, list(starts.values()), [writing.num_tokens] * len(starts), _chooser(writing))
-    texts = {prompt: decode(model.tokenizer, tokens) for prompt, tokens in zip(starts, written, strict=True)}
+    texts = {
+        prompt: None if tokens is None else decode(model.tokenizer, tokens)
+        for prompt, tokens in zip(starts, written, strict=True)
+    }
     return [texts[prompt] for prompt in prompts]
 
 
 def write_tokens(
     model: LanguageModel, starts: Sequence[Tokens], num_new: Sequence[int], choose: Choose | None = None
-) -> list[Tokens]:
-    """The ``num_new`` tokens that follow each start; the likeliest ones unless ``choose`` says otherwise."""
-    written: dict[int, Tokens] = {}
+) -> list[Tokens | None]:
+    """The ``num_new`` tokens that follow each start; the likeliest ones unless ``choose`` says otherwise.
+
+    None where logits were not finite: of such, the likeliest token is token 0, which is no answer.
+    """
+    written: dict[int, Tokens | None] = {}
     for batch in _batches(starts, num_new):
         rows = _write_rows(model, [starts[each] for each in batch], [num_new[each] for each in batch], choose or _best)
         written.update(zip(batch, rows, strict=True))
@@ -64,16 +72,20 @@ def _batches(starts: Sequence[Tokens], num_new: Sequence[int]) -> list[list[int]
     return batches
 
 
-def _write_rows(model: LanguageModel, starts: list[Tokens], num_new: list[int], choose: Choose) -> list[Tokens]:
+def _write_rows(model: LanguageModel, starts: list[Tokens], num_new: list[int], choose: Choose) -> list[Tokens | None]:
     lengths = [len(start) + new for start, new in zip(starts, num_new, strict=True)]
     ids_BT = torch.zeros(len(starts), max(lengths), dtype=torch.long)
     known_BT = torch.zeros_like(ids_BT, dtype=torch.bool)
     for row, start in enumerate(starts):
         ids_BT[row, : len(start)] = torch.tensor(start)
         known_BT[row, : len(start)] = True
-    fill_in(model, ids_BT, known_BT, min(map(len, starts)), choose)
-    ends = zip(starts, lengths, strict=True)
-    return [tuple(ids_BT[row, len(start) : length].tolist()) for row, (start, length) in enumerate(ends)]
+    until = torch.tensor(lengths)
+    sound_B = fill_in(model, ids_BT, known_BT, min(map(len, starts)), choose, until).tolist()
+    ends = zip(starts, lengths, sound_B, strict=True)
+    return [
+        tuple(ids_BT[row, len(start) : length].tolist()) if is_sound else None
+        for row, (start, length, is_sound) in enumerate(ends)
+    ]
 
 
 def _best(logits_BN: torch.Tensor) -> torch.Tensor:

@@ -133,6 +133,12 @@ class PartyRow:
             "why its message was refused, or quarantined where that was in an earlier round; null: it was admitted"
         ),
     )
+    num_not_finite: int | None = field(
+        default=0,
+        metadata=_column(
+            "edits it left out: their targets, keys or residuals are not finite; null where nobody counted", "edits"
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -152,20 +158,37 @@ class MetricRow:
             "or of none"
         )
     )
-    success: float = field(
-        metadata=_column("share of success; of a metric with a unit of its own, its value", "percent")
+    success: float | None = field(
+        metadata=_column(
+            "share of success; of a metric with a unit of its own, its value; null where no answer is finite", "percent"
+        )
     )
     strict: float | None = field(
         metadata=_column("share in which every target token is the arg-max; null where not defined", "percent")
     )
     num_edits: int = field(metadata=_column("edits probed", "edits"))
-    num_probes: int = field(metadata=_column("probes or questions asked; tokens read for perplexity", "probes"))
+    num_probes: int = field(
+        metadata=_column("probes or questions whose answers count; tokens read for perplexity", "probes")
+    )
     unit: str | None = field(
         default=None,
         metadata=_column(
             "unit of `success` where it is not percent: `1` for perplexity, `0.01 bit` for fluency; null for percent"
         ),
     )
+    num_not_finite: int | None = field(
+        default=0,
+        metadata=_column(
+            "probes, questions or tokens besides, left out: their answers are not finite; null where nobody counted",
+            "probes",
+        ),
+    )
+
+    @property
+    def value(self) -> float:
+        """``success`` of a row that has any."""
+        assert self.success is not None, "of a row without any finite answer nothing is shown"
+        return self.success
 
 
 @dataclass(frozen=True)
@@ -178,7 +201,9 @@ class ResidualRow:
     kind: str = field(metadata=_column("kind of the requests"))
     asked_before: int = field(metadata=_column("earlier rounds in which the same party asked for the same", "rounds"))
     num_edits: int = field(metadata=_column("such edits", "edits"))
-    residual: float = field(metadata=_column("mean of ‖z − h‖ / ‖h‖, h the hidden state and z the target", "1"))
+    residual: float | None = field(
+        metadata=_column("mean of ‖z − h‖ / ‖h‖, h the hidden state and z the target; null for no edit", "1")
+    )
     num_held: int = field(metadata=_column("of them taken for held, by overlap.threshold, and left out", "edits"))
     num_contradicting: int | None = field(
         default=None,
@@ -189,6 +214,13 @@ class ResidualRow:
         metadata=_column("of them found so by their party (conflicts.detect); null where nobody looked", "edits"),
     )
     num_right: int | None = field(default=None, metadata=_column("of them both; null where nobody looked", "edits"))
+    num_not_finite: int | None = field(
+        default=0,
+        metadata=_column(
+            "such edits besides, whose targets are not finite and which are left out; null where nobody counted",
+            "edits",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -203,7 +235,8 @@ class LedgerRow:
     num_edits: int = field(metadata=_column("accepted edits that the cohort's answer speaks for", "edits"))
     num_summed: int = field(
         metadata=_column(
-            "of them and their copies in other words, those in the sum; the rest was held already", "edits"
+            "of them and their copies in other words, those in the sum; the rest was held already or not finite",
+            "edits",
         )
     )
     digest: str = field(metadata=_column("of the accepted edits' places and weights, as the host computed it"))
@@ -422,17 +455,26 @@ def _stand_in(group: list[MetricRow]) -> MetricRow:
     if len(group) == 1:
         return group[0]
     num_edits = sum(row.num_edits for row in group)
-    weights = [row.num_edits / num_edits if num_edits else 1 / len(group) for row in group]
-    stricts = [row.strict for row in group]
     return MetricRow(
         round=group[0].round,
         lane=group[0].lane,
         metric=group[0].metric,
         of_round=None,
-        success=sum(weight * row.success for weight, row in zip(weights, group, strict=True)),
-        strict=None
-        if None in stricts
-        else sum(weight * (value or 0.0) for weight, value in zip(weights, stricts, strict=True)),
+        success=_weighted([row.success for row in group], group),
+        strict=_weighted([row.strict for row in group], group),
         num_edits=num_edits,
         num_probes=sum(row.num_probes for row in group),
+        num_not_finite=sum(row.num_not_finite or 0 for row in group),
     )
+
+
+def _weighted(values: Sequence[float | None], rows: Sequence[MetricRow]) -> float | None:
+    """The mean of values, weighted by their rows' edits; rows without edits have none, and None is for others that do.
+
+    Of rows that have no edits at all, the plain mean.
+    """
+    total = sum(row.num_edits for row in rows)
+    known = [(value, row.num_edits) for value, row in zip(values, rows, strict=True) if row.num_edits or not total]
+    if any(value is None for value, _ in known):
+        return None
+    return sum((weight / total if total else 1 / len(known)) * (value or 0.0) for value, weight in known)

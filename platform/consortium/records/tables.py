@@ -54,7 +54,8 @@ def _completed(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:
     for each in schema(table):
         if each.nullable and each.name not in batch.schema.names:
             batch = batch.append_column(each, pa.nulls(len(batch), each.type))
-    return batch.select(schema(table).names)
+    columns = [batch.column(name) for name in schema(table).names]
+    return pa.RecordBatch.from_arrays(columns, schema=schema(table))  # which may allow nulls where it did not once
 
 
 def last_round(folder: Path, table: str) -> int | None:

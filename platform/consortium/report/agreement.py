@@ -161,21 +161,21 @@ def _scores_row(lane: LaneResult, number: int, styles: Mapping[str, LaneStyle]) 
 
 
 def _percent(row: MetricRow | None) -> str:
-    return "–" if row is None else f"{row.success:.1f}"
+    return "–" if row is None else f"{row.value:.1f}"
 
 
 def score_bars(lanes: Sequence[LaneResult]) -> str:
     """Conflict score and magnitude of each lane as two bars; a magnitude below zero is a losing answer that rose."""
     values = {metric: [lane.final.get(metric) for lane in lanes] for metric in _COLOURS}
-    lowest = min(row.success for rows in values.values() for row in rows if row is not None)
+    lowest = min(row.value for rows in values.values() for row in rows if row is not None)
     with rc_context(STYLE):
         figure, axes = new_figure(0.9 + 0.5 * len(lanes))
         for offset, (metric, rows) in zip((-0.2, 0.2), values.items(), strict=True):
             for place, row in enumerate(rows):
                 if row is not None:
-                    axes.barh(place + offset, row.success, height=0.36, color=_COLOURS[metric])
-                    edge = max(row.success, 0.0) + 2
-                    axes.text(edge, place + offset, f"{row.success:.1f}", va="center", ha="left", fontsize=8.5)
+                    axes.barh(place + offset, row.value, height=0.36, color=_COLOURS[metric])
+                    edge = max(row.value, 0.0) + 2
+                    axes.text(edge, place + offset, f"{row.value:.1f}", va="center", ha="left", fontsize=8.5)
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_xlim(-104 if lowest < 0 else 0, 118)
         axes.set_ylim(len(lanes) - 0.4, -0.6)

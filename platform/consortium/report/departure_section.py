@@ -80,9 +80,12 @@ def _named(parties: list[int]) -> str:
 
 
 def _measures(metrics: list[MetricRow], lane: str, back_in: int) -> _Measures:
-    mine = sorted((row for row in metrics if (row.lane, row.of_round) == (lane, back_in)), key=lambda row: row.round)
-    before = [row.success for row in mine if row.metric == "retracted_before"]
-    after = [row.success for row in mine if row.metric == "retracted"]
+    mine = sorted(
+        (row for row in metrics if (row.lane, row.of_round) == (lane, back_in) and row.success is not None),
+        key=lambda row: row.round,
+    )
+    before = [row.value for row in mine if row.metric == "retracted_before"]
+    after = [row.value for row in mine if row.metric == "retracted"]
     return _Measures(before[-1] if before else None, after[0] if after else None, after[-1] if after else None)
 
 

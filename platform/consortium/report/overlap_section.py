@@ -48,9 +48,9 @@ def residual_curves(rows: list[ResidualRow]) -> dict[str, Curve]:
         if row.layer == first and row.kind in ("fresh", "repeat"):
             of_lane = sums.setdefault(row.lane, {})
             count, total = of_lane.get(row.asked_before, (0, 0.0))
-            of_lane[row.asked_before] = count + row.num_edits, total + row.num_edits * row.residual
+            of_lane[row.asked_before] = count + row.num_edits, total + row.num_edits * (row.residual or 0.0)
     return {
-        lane: [(asked, total / count) for asked, (count, total) in sorted(found.items())]
+        lane: [(asked, total / count) for asked, (count, total) in sorted(found.items()) if count]
         for lane, found in sums.items()
     }
 

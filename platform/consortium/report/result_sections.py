@@ -104,7 +104,7 @@ def _lane_row(
 def _measure_cell(row: MetricRow | None, best: float | None) -> str:
     if row is None:
         return '<td class="n">–</td>'
-    value = words.measured(row.success, row.unit)
+    value = words.measured(row.value, row.unit)
     is_best = best is not None and value == words.measured(best, row.unit)
     shown = f'<span class="best">{value}</span>' if is_best else value
     strict = f"<small>{row.strict:.1f}</small>" if row.strict is not None else ""
@@ -129,9 +129,9 @@ def _distance_cells(lane: LaneResult, results: Results) -> str:
 def _best(results: Results, metric: str) -> float | None:
     """Best value of a metric where several lanes have it and they differ; else None."""
     rows = [lane.final[metric] for lane in results.lanes if metric in lane.final]
-    if len({words.measured(row.success, row.unit) for row in rows}) < 2:
+    if len({words.measured(row.value, row.unit) for row in rows}) < 2:
         return None
-    values = [row.success for row in rows]
+    values = [row.value for row in rows]
     return min(values) if metric in words.LESS_IS_BETTER else max(values)
 
 
@@ -169,7 +169,7 @@ def _num_measured_rounds(results: Results) -> int:
 
 def _metric_chart(results: Results, metric: str, styles: Styles) -> str:
     measure = results.unedited.get(metric)
-    unedited = measure.success if measure else None
+    unedited = measure.value if measure else None
     found = {lane.lane: lane.curve(metric) for lane in results.lanes}
     found = {lane: curve for lane, curve in found.items() if curve}
     unit = next((lane.final[metric].unit for lane in results.lanes if metric in lane.final), None)

