@@ -22,6 +22,7 @@ from consortium.facts.edit import Edit, FactSet
 from consortium.receipts import Receipt
 from consortium.records.manifest import Note
 from consortium.records.rows import (
+    DERIVED,
     EditRow,
     EventRow,
     LedgerRow,
@@ -41,8 +42,6 @@ from consortium.streams.stream import Stream
 PHASES = ("targets", "collect", "merge", "evaluate")
 NOT_FINITE = "not-finite"
 """Kind of the events that tell what was left out since its numbers are not finite."""
-DERIVED = ("harmonic_mean",)
-"""Metrics that are made of others."""
 
 Counts = NDArray[np.int64]
 

@@ -17,6 +17,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 #: Rows that are turned into columns at once.
 _BATCH_ROWS = 8192
 
+DERIVED = ("harmonic_mean",)
+"""Metrics that are made of others."""
 UNEDITED = "unedited"
 """Lane of the unedited model's metrics, at round 0."""
 

@@ -15,6 +15,7 @@ from consortium.report import (
     cluster_section,
     departure_section,
     ledger_section,
+    not_finite,
     noticed_section,
     overlap_section,
     result_sections,
@@ -49,6 +50,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
         [
             result_sections.head(directory, results),
             result_sections.table(results, titles, styles),
+            not_finite.section(directory),
             result_sections.curves(results, styles),
             retention.section(results),
             result_sections.requests(results),

@@ -8,6 +8,7 @@ from html import escape
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
 from consortium.report import figures, pieces, words
+from consortium.report.intervals import Interval, intervals
 from consortium.report.results import LaneResult, Results
 from consortium.report.style import LaneStyle
 
@@ -73,14 +74,17 @@ def table(results: Results, titles: Titles, styles: Styles) -> str:
     best = {metric: _best(results, metric) for metric in metrics}
     rows = [_lane_row(lane, results, best, titles, styles, has_distance) for lane in results.lanes]
     if results.unedited:
-        cells = "".join(_measure_cell(results.unedited.get(metric), None) for metric in metrics)
+        within = intervals(results.unedited)
+        cells = "".join(_measure_cell(results.unedited.get(each), None, within.get(each)) for each in metrics)
         cells += '<td class="n">–</td>' * (2 * has_distance)
         rows.append(f'<tr class="unedited"><th scope="row">{pieces.unedited_swatch()}unedited model</th>{cells}</tr>')
+    rows.append(_questions_row(results, has_distance))
     measured = max((row.round for lane in results.lanes for row in lane.final.values()), default=0)
     return (
         f"<h2>Results</h2><p>After round {measured}; percent and more is better, unless said otherwise below. "
         "★ marks the best of the merge methods. "
-        "Small: by the strict count, where every token of the answer must be the likeliest.</p>"
+        "Small: by the strict count, where every token of the answer must be the likeliest; and from … to, the 95 % "
+        "interval of the number above, Wilson’s, by the number of edits. Few questions say little.</p>"
         f"{pieces.table(header, ''.join(rows))}{_meanings(metrics, has_distance)}"
     )
 
@@ -95,20 +99,36 @@ def _lane_row(
 ) -> str:
     title = titles.get(lane.lane, (lane.lane, ""))[0]
     name = f" <small>{escape(lane.lane)}</small>" if title != lane.lane else ""
-    cells = "".join(_measure_cell(lane.final.get(metric), best[metric]) for metric in results.metrics)
+    within = intervals(lane.final)
+    cells = "".join(
+        _measure_cell(lane.final.get(metric), best[metric], within.get(metric)) for metric in results.metrics
+    )
     if has_distance:
         cells += _distance_cells(lane, results)
     return f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{escape(title)}{name}</th>{cells}</tr>'
 
 
-def _measure_cell(row: MetricRow | None, best: float | None) -> str:
+def _questions_row(results: Results, has_distance: bool) -> str:
+    """What each column was measured on, by the lanes and the unedited model; more or fewer in some, from … to."""
+    cells = []
+    for metric in results.metrics:
+        measures = [lane.final for lane in results.lanes] + [results.unedited]
+        counts = [each[metric].num_probes for each in measures if metric in each]
+        cells.append("–".join(f"{count:,}" for count in sorted({min(counts), max(counts)})) if counts else "–")
+    cells += ["–"] * (2 * has_distance)
+    shown = "".join(f'<td class="n">{each}</td>' for each in cells)
+    return f'<tr class="unedited"><th scope="row">questions (tokens for perplexity)</th>{shown}</tr>'
+
+
+def _measure_cell(row: MetricRow | None, best: float | None, within: Interval | None) -> str:
     if row is None:
         return '<td class="n">–</td>'
     value = words.measured(row.value, row.unit)
     is_best = best is not None and value == words.measured(best, row.unit)
     shown = f'<span class="best">{value}</span>' if is_best else value
     strict = f"<small>{row.strict:.1f}</small>" if row.strict is not None else ""
-    return f'<td class="n">{shown}{strict}</td>'
+    interval = f"<small>{within[0]:.0f}–{within[1]:.0f}</small>" if within is not None else ""
+    return f'<td class="n">{shown}{strict}{interval}</td>'
 
 
 def _distance_cells(lane: LaneResult, results: Results) -> str:

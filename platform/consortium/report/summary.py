@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, MetricRow
+from consortium.report.intervals import Interval, half_width, intervals
+from consortium.report.not_finite import left_out
 from consortium.report.overhead import RunTime
 from consortium.report.results import DETAILS, METRICS, ON_THEIR_OWN, PHASES, LaneResult, read_results
 from consortium.report.words import distance, measured, metric_name
+
+QUESTIONS, WITHIN = "questions", "+/- at most"
+"""Names of a table's last two rows."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,10 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
     unedited (metric → measure) and lanes: for each lane its method, metrics (metric → measure), weights_distance,
     update_distance, update_norm, bytes_sent (all parties and rounds), bytes_per_party (least, median, most of one party
     in one round) and seconds (phase → work). A measure is {success, strict} in percent, after_round, num_edits,
-    num_probes and unit, which is null but for metrics with a unit of their own; then it is that of success.
+    num_probes and unit, which is null but for metrics with a unit of their own; then it is that of success;
+    num_not_finite (probes besides, left out) and interval (both ends of the 95 % interval of success, in percent; None
+    where there is none). not_finite lists what was left out since its numbers are not finite: lane, what (a metric, or
+    edits), number, total.
     """
     results = read_results(directory)
     report = directory.report_path
@@ -48,7 +57,8 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
         "wall_s": round(directory.worked_s, 3),
         "time": _time(results.time) if results.time else None,
         "virtual_s": max(directory.table("schedule")["end_s"].to_pylist(), default=None),
-        UNEDITED: {metric: _measure(row) for metric, row in results.unedited.items()},
+        "not_finite": [asdict(each) for each in left_out(directory)],
+        UNEDITED: _measures(results.unedited),
         "lanes": {lane.lane: _lane(lane) for lane in results.lanes},
     }
 
@@ -71,14 +81,32 @@ def result_table(found: dict[str, Any]) -> ResultTable:
         blank = ("–",) * has_distance
         rows.append((UNEDITED, *(_shown(found[UNEDITED].get(each)) for each in metrics), *blank))
     columns = ("method", *map(metric_name, metrics), *(("distance from global",) * has_distance))
+    blank = ("–",) * has_distance
+    asked = [
+        [each[metric] for each in (*(lane["metrics"] for lane in lanes.values()), found[UNEDITED]) if metric in each]
+        for metric in metrics
+    ]
+    rows += [(QUESTIONS, *map(_num_questions, asked), *blank), (WITHIN, *map(_within, asked), *blank)] if rows else []
     return ResultTable(columns, tuple(rows))
+
+
+def _num_questions(measures: Sequence[dict[str, Any]]) -> str:
+    """How many questions a column's numbers were measured on; where lanes have more or fewer, from … to."""
+    counts = {each["num_probes"] for each in measures}
+    return "–".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
+
+
+def _within(measures: Sequence[dict[str, Any]]) -> str:
+    """From a column's numbers to the farthest end of their intervals."""
+    widths = [half_width(each["success"], each["interval"]) for each in measures if each["interval"] is not None]
+    return f"{max(widths):.1f}" if widths else "–"
 
 
 def _lane(lane: LaneResult) -> dict[str, Any]:
     last, traffic = lane.last, lane.traffic
     return {
         "method": lane.method,
-        "metrics": {metric: _measure(row) for metric, row in lane.final.items()},
+        "metrics": _measures(lane.final),
         "weights_distance": last.weights_distance if last else None,
         "update_distance": last.update_distance if last else None,
         "update_norm": last.update_norm if last else None,
@@ -99,7 +127,12 @@ def _time(time: RunTime) -> dict[str, float]:
     }
 
 
-def _measure(row: MetricRow) -> dict[str, Any]:
+def _measures(rows: Mapping[str, MetricRow]) -> dict[str, dict[str, Any]]:
+    found = intervals(rows)
+    return {metric: _measure(row, found.get(metric)) for metric, row in rows.items()}
+
+
+def _measure(row: MetricRow, interval: Interval | None) -> dict[str, Any]:
     return {
         "success": row.success,
         "strict": row.strict,
@@ -107,6 +140,8 @@ def _measure(row: MetricRow) -> dict[str, Any]:
         "num_edits": row.num_edits,
         "num_probes": row.num_probes,
         "unit": row.unit,
+        "num_not_finite": row.num_not_finite or 0,
+        "interval": None if interval is None else [round(end, 2) for end in interval],
     }
 
 

@@ -209,9 +209,10 @@ def _best(results: Results) -> str | None:
     name = metric_name(metric)
     scores = [f"{lane.lane} {lane.final[metric].value:.1f}" for lane in ranked]
     before = f" (unedited model {results.unedited[metric].value:.1f})" if metric in results.unedited else ""
+    asked = count(max(lane.final[metric].num_probes for lane in ranked), "question")
     if len(ranked) == 1:
-        return f"{ranked[0].lane} reached a {name} of {ranked[0].final[metric].value:.1f}{before}."
-    return f"By {name}, best first: {', '.join(scores)}{before}."
+        return f"{ranked[0].lane} reached a {name} of {ranked[0].final[metric].value:.1f}{before}, on {asked}."
+    return f"By {name}, best first: {', '.join(scores)}{before}; on {asked}."
 
 
 def _exactness(results: Results) -> str | None:
@@ -240,7 +241,8 @@ def _forgetting(results: Results) -> str | None:
     if not held:
         return None
     scores = ", ".join(f"{lane.lane} {score:.1f} %" for lane, score in sorted(held, key=lambda pair: -pair[1]))
-    return f"Of earlier rounds’ edits there still hold at the end: {scores}."
+    asked = max(lane.final["retention"].num_probes for lane, _ in held)
+    return f"Of earlier rounds’ edits there still hold at the end: {scores} (of {count(asked, 'question')})."
 
 
 def _harm(results: Results) -> str | None:

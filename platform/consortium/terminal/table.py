@@ -12,13 +12,15 @@ from rich.table import Table
 
 from consortium.records.directory import RunDirectory
 from consortium.records.runs import RunSummary
-from consortium.report.summary import result_table, summary
+from consortium.report.not_finite import LeftOut, line
+from consortium.report.summary import QUESTIONS, WITHIN, result_table, summary
 from consortium.report.words import METRIC_MEANINGS, count, metric_name
 from consortium.terminal.progress import duration
 from consortium.terminal.streams import fitting, printable, takes_unicode
 
 PLAIN_WIDTH = 120
 _PADDING = 3  # a blank on either side of a column, and a line beside it
+_INTERVALS = "What a column was measured on (tokens for perplexity), and the farthest end of its 95 % intervals."
 DISTANCE_MEANING = "How far the weights are from those of global edit, relative to their length; 0 is the same model."
 
 
@@ -36,6 +38,10 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
     for column in text.columns[1:]:
         meaning = _MEANINGS.get(column, DISTANCE_MEANING if column.startswith("distance") else "")
         stream.write(fitting(f"  {column}: {meaning}\n", stream))
+    if text.rows:
+        stream.write(fitting(f"  {QUESTIONS}, {WITHIN}: {_INTERVALS}\n", stream))
+    if found["not_finite"]:
+        stream.write(fitting(f"{line([LeftOut(**each) for each in found['not_finite']])}\n", stream))
 
 
 def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:

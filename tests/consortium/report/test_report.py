@@ -91,7 +91,7 @@ def test_numbers_in_the_result_table_are_those_of_the_tables(finished):
         cells = page.row(title)
         for column, name in enumerate(("harmonic_mean", "efficacy", "paraphrase", "neighborhood"), start=1):
             row = next(m for m in metrics if (m.round, m.lane, m.metric) == (3, lane, name))
-            assert cells[column].replace("★", "").split() == [f"{row.success:.1f}", f"{row.strict:.1f}"]
+            assert cells[column].replace("★", "").split()[:2] == [f"{row.success:.1f}", f"{row.strict:.1f}"]
         held = [m for m in metrics if (m.round, m.lane, m.metric) == (3, lane, "retention")]
         assert cells[5].split() == [f"{sum(m.success for m in held) / 2:.1f}"]
     last = {row["lane"]: row for row in run.table("rounds").to_pylist() if row["round"] == 3}
