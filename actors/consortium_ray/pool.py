@@ -1,14 +1,10 @@
-"""What the coordinator needs of its hosts, what it hears of them, and what follows when one is lost."""
+"""What the coordinator needs of its hosts, and what it hears of them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
-
-from consortium.errors import RunError
-from consortium.failures import replaces_host
-from consortium.scenario.fault_schema import OnFailureSpec
 
 from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
 
@@ -112,32 +108,3 @@ class Pool(Protocol):
         ``keeping`` are hosts that keep what others would have to make again.
         """
         ...
-
-
-@dataclass(frozen=True)
-class ReplacePolicy:
-    """Decides what follows the loss of a host: another in its place, until losses outrun answers.
-
-    Attributes:
-        max_losses: losses without any answer in between, after which the run stops.
-        replace: whether any loss is borne at all.
-    """
-
-    max_losses: int = 5
-    replace: bool = True
-
-    def decide(self, losses_in_a_row: int, reason: str) -> None:
-        """Return to replace the host.
-
-        Raises:
-            RunError: it is no use.
-        """
-        policy = OnFailureSpec(host="replace" if self.replace else "stop", max_losses=self.max_losses)
-        if not replaces_host(policy, losses_in_a_row):
-            many = f"{losses_in_a_row} hosts were lost one after another without an answer; the last"
-            raise RunError(
-                f"{many if losses_in_a_row > 1 else 'a host was lost'}: {reason}",
-                "hosts that stay alive",
-                "look at the memory of the machines, at cluster.timeout_s and at Ray's logs; "
-                "`consortium resume` continues the run",
-            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -11,26 +12,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from consortium.errors import ConsortiumError, RunError
+from consortium.errors import RunError
 from consortium.facts.edit import FactSet
 from consortium.scenario.cluster_schema import HostsSpec
 from consortium.scenario.schema import Scenario
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnschedulableError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from consortium_ray.attempts import Attempts, Failure
+from consortium_ray.demand import SteadyUse, bundles_for, used_by_others
 from consortium_ray.elastic import Standing, to_park, to_start
 from consortium_ray.host import Host
 from consortium_ray.messages import NO_TROUBLE, Call, Trouble
 from consortium_ray.node_loss import expendable
 from consortium_ray.nodes import UNREACHABLE, present, tell_demand
-from consortium_ray.placement import Growth, Node, Room, allot, most_room, needs_of, table
-from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, ReplacePolicy, Started
+from consortium_ray.patience import Patience
+from consortium_ray.placement import Growth, Needs, Node, Room, allot, most_room, needs_of, table
+from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, Started
 from consortium_ray.sealed import opened
 
 #: Time between two looks at the cluster, unless a host was lost.
 LOOK_S = 0.5
 #: Longest rest while no host is there to wait for.
 REST_S = 0.1
+#: A line of a traceback: the file's name and the number.
+_PLACE = re.compile(r'File "(?:[^"]*/)?([^"/]+)", line (\d+)')
 
 
 @dataclass
@@ -43,6 +49,8 @@ class _Member:
     since: float = field(default_factory=time.monotonic)
     started: float = field(default_factory=time.monotonic)
     greetings_done: int = 0
+    patience_from: float = 0.0  # on the pool's clock of patience
+    is_answered: bool = False  # the answer exists, and is on its way
 
 
 class RayPool:
@@ -52,26 +60,27 @@ class RayPool:
         scenario: the scenario.
         facts: reference to the facts in the object store.
         growth: how the cluster can grow.
-        policy: what to do when a host is lost.
     """
 
-    def __init__(self, scenario: Scenario, facts: FactSet, growth: Growth, policy: ReplacePolicy | None = None) -> None:
+    def __init__(self, scenario: Scenario, facts: FactSet, growth: Growth) -> None:
         self._scenario = scenario
         self._kinds = scenario.cluster.host_kinds
         self._facts = ray.put(facts)
         self._growth = growth
-        on_failure = scenario.cluster.on_failure
-        self._policy = policy or ReplacePolicy(on_failure.max_losses, on_failure.host == "replace")
+        self._limit_s = scenario.cluster.timeout_s
+        self._patience = Patience(min(LOOK_S, self._limit_s / 10))
+        self._attempts = Attempts(scenario.cluster.on_failure)
         self._members: dict[int, _Member] = {}
         self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
         self._parked: list[Parked] = []
         self.num_wanted = self.num_parked = 0
         self._next_incarnation = 0
-        self._losses_in_a_row = 0
         self._last_loss = -1.0
         self._next_look = 0.0
-        self._room_since = time.monotonic()
-        self._told: tuple[int, ...] | None = None
+        self._empty_from = self._patience.spent_s  # since when no host has been there, if none is
+        self._told: list[dict[str, float]] | None = None
+        self._nodes: Sequence[Node] = []
+        self._others = SteadyUse()
 
     def want(self, num_hosts: int, keeping: Collection[int] = ()) -> None:
         """Start, end and ask for hosts, a step at a time, towards as many as would find something to do.
@@ -84,21 +93,24 @@ class RayPool:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_S
+        if num_hosts == 0:
+            self._empty_from = self._patience.spent_s
+        self._see_that_there_is_room()
         try:
-            nodes = present()
+            nodes = self._nodes = present()
         except UNREACHABLE:
-            self._see_that_there_is_room([0] * len(self._kinds), [])
             return  # asked again soon
         useful = min(num_hosts, self._scenario.num_cohorts)
         targets = allot(self._kinds, useful, most_room(nodes, self._growth))
         self.num_wanted = sum(targets)
-        self._start_some(targets, nodes)
+        avoided = self._avoided(nodes)
+        self._start_some(targets, [node for node in nodes if node.id not in avoided])
         for incarnation in to_park(targets, self._kinds, self.standings(), keeping):
             ray.kill(self._members.pop(incarnation).handle)
             self._parked.append(Parked(incarnation))
             self.num_parked += 1
-        self._tell(targets)
-        self._see_that_there_is_room(targets, nodes)
+            self._empty_from = self._patience.spent_s
+        self._tell(targets, nodes, avoided)
 
     def awaits_room(self) -> bool:
         """Whether hosts are wanted, none is there, and none is starting: no node has room for one yet."""
@@ -118,12 +130,29 @@ class RayPool:
             for number, member in list(self._members.items())
         ]
 
+    def _avoided(self, nodes: Sequence[Node]) -> Collection[str]:
+        """Nodes on which hosts failed too often; none where there is no other way."""
+        bad = self._attempts.avoided(time.monotonic(), are_others_up=True, are_other_nodes=True)
+        if not bad:
+            return bad
+        others = Room([node for node in nodes if node.id not in bad])
+        return self._attempts.avoided(
+            time.monotonic(),
+            are_others_up=any(member.greetings_done > 0 for member in self._members.values()),
+            are_other_nodes=self._growth.is_possible or any(others.place(needs_of(kind)) for kind in self._kinds),
+        )
+
     def _start_some(self, targets: Sequence[int], nodes: Sequence[Node]) -> None:
-        room = Room(nodes, [(each.node, needs_of(self._kinds[each.kind])) for each in self._members.values()])
+        if self._attempts.is_in_doubt and self._members:
+            return  # what one host could not open, the others are opening: they will tell whether more are of use
+        room = Room(nodes, self._placed())
         for kind in to_start(targets, self.standings(), nodes):
             node = room.place(needs_of(self._kinds[kind]))
             if node is not None:
                 self._start_host(kind, node)
+
+    def _placed(self) -> list[tuple[str, Needs]]:
+        return [(each.node, needs_of(self._kinds[each.kind])) for each in self._members.values()]
 
     def _start_host(self, kind: int, node: str) -> None:
         incarnation = self._next_incarnation
@@ -133,29 +162,39 @@ class RayPool:
         self._members[incarnation] = _Member(handle, kind, node)
         self._greet_next(self._members[incarnation])
 
-    def _tell(self, targets: tuple[int, ...]) -> None:
+    def _tell(self, targets: Sequence[int], nodes: Sequence[Node], avoided: Collection[str]) -> None:
         """Tell a cluster that grows what shall fit into it, whenever that changes."""
-        if self._growth.is_possible and targets != self._told:
+        if not self._growth.is_possible:
+            return
+        others = self._others.see(used_by_others(nodes, self._placed()))
+        bundles = bundles_for(self._kinds, targets, nodes, others, avoided)
+        if bundles != self._told:
             with suppress(*UNREACHABLE):  # then it is told at the next look
-                tell_demand([needs_of(kind) for kind, n in zip(self._kinds, targets, strict=True) for _ in range(n)])
-                self._told = targets
+                tell_demand(bundles)
+                self._told = bundles
 
-    def _see_that_there_is_room(self, targets: Sequence[int], nodes: Sequence[Node]) -> None:
-        limit = self._scenario.cluster.timeout_s
-        if self._members:
-            self._room_since = time.monotonic()
-        elif time.monotonic() - self._room_since > limit:
-            raise RunError(
-                f"no room for any host for {limit:g} s (cluster.timeout_s)\n"
-                + table(self._kinds, allot(self._kinds, sum(targets), Room(nodes)), nodes, self._growth),
-                "a node that has room for a host, or comes to have it",
-                "look at the cluster's nodes and at Ray's monitor.log; `consortium resume` continues the run",
-            )
+    def _see_that_there_is_room(self) -> None:
+        """Stop when no host has been there for too long: none has room, or none can be placed."""
+        if self._members or self._patience.spent_s - self._empty_from <= self._limit_s:
+            return
+        asked = allot(self._kinds, self._scenario.num_cohorts, Room(self._nodes))
+        failed = "".join(f"\n  {line}" for line in self._attempts.words())
+        raise RunError(
+            f"no room for any host for {self._limit_s:g} s (cluster.timeout_s)\n"
+            + table(self._kinds, asked, self._nodes, self._growth)
+            + (f"\nhosts that failed before:{failed}" if failed else ""),
+            "a node that has room for a host, or comes to have it",
+            "look at the cluster's nodes, at what else runs on them, and at Ray's monitor.log; "
+            "`consortium resume` continues the run",
+        )
 
     def _greet_next(self, member: _Member) -> None:
         if member.pending is None and member.greetings_done < len(self._greetings):
-            member.pending = member.handle.answer.remote(*self._greetings[member.greetings_done])
-            member.since = time.monotonic()
+            self._ask(member, *self._greetings[member.greetings_done])
+
+    def _ask(self, member: _Member, *arguments: Any) -> None:
+        member.pending = member.handle.answer.remote(*arguments)
+        member.since, member.patience_from, member.is_answered = time.monotonic(), self._patience.spent_s, False
 
     def greet(self, method: str, arguments: tuple[Any, ...]) -> None:
         """Every host, present or to come, does this before any further call."""
@@ -179,20 +218,22 @@ class RayPool:
         """Give an idle host a call, and what shall go wrong with it."""
         member = self._members[incarnation]
         assert member.pending is None, f"host {incarnation} is busy"
-        member.call, member.since = call, time.monotonic()
-        member.pending = member.handle.answer.remote(call.method, call.arguments, trouble)
+        member.call = call
+        self._ask(member, call.method, call.arguments, trouble)
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         """What happened since; waits for at most ``timeout_s`` if nothing has."""
         parked, self._parked = self._parked, []
         waiting = {member.pending: number for number, member in self._members.items() if member.pending is not None}
         if not waiting:
-            time.sleep(0.0 if parked else min(timeout_s, REST_S))
+            with self._patience.listening():
+                time.sleep(0.0 if parked else min(timeout_s, REST_S))
             return list(parked)
         if parked:
             timeout_s = 0.0
-        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_s)
-        more, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
+        with self._patience.listening():
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_s)
+            more, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         events = [event for ref in dict.fromkeys([*ready, *more]) for event in self._finish(waiting[ref])]
         return [*parked, *events, *self._overdue()]
 
@@ -200,11 +241,11 @@ class RayPool:
         member = self._members[incarnation]
         try:
             answer = opened(ray.get(member.pending))
-        except (RayActorError, OutOfMemoryError) as error:
-            return [self._lose(incarnation, first_line(error))]
+        except ActorUnschedulableError:
+            self._withdraw(incarnation)
+            return []
         except RayTaskError as error:
-            cause = error.cause
-            raise cause if isinstance(cause, ConsortiumError) else error from None
+            return [self._lose(incarnation, said_by(error), error.cause)]
         except RayError as error:
             return [self._lose(incarnation, first_line(error))]
         if answer is None:
@@ -212,13 +253,18 @@ class RayPool:
         # An answer names the host that made it, so one that outlives its host is never taken for another's.
         assert answer.incarnation == incarnation
         call, member.call, member.pending, member.since = member.call, None, None, time.monotonic()
-        self._losses_in_a_row = 0
         if call is not None:
+            self._attempts.answered(call, member.node)
             self._greet_next(member)
             return [Answered(call, answer)]
+        self._attempts.greeted(member.greetings_done, member.node)
         member.greetings_done += 1
         self._greet_next(member)
         return [Started(incarnation)] if member.greetings_done == 1 else []
+
+    def _withdraw(self, incarnation: int) -> None:
+        """A host found no place on its node, of which was heard too late that others fill it: no host was lost."""
+        ray.kill(self._members.pop(incarnation).handle)
 
     def _refuse(self, incarnation: int) -> PoolEvent:
         """An answer is damaged: it is no answer. A host that was damaged at its greeting is of no use."""
@@ -226,31 +272,54 @@ class RayPool:
         if member.call is None:
             return self._lose(incarnation, DAMAGED)
         call, member.call, member.pending, member.since = member.call, None, None, time.monotonic()
-        self._losses_in_a_row += 1
-        self._policy.decide(self._losses_in_a_row, DAMAGED)
+        self._attempts.call_failed(call, Failure(incarnation, member.node, DAMAGED), time.monotonic())
         self._greet_next(member)
         return Refused(incarnation, call, DAMAGED)
 
     def _overdue(self) -> list[PoolEvent]:
-        limit = self._scenario.cluster.timeout_s
-        late = [
-            number
-            for number, member in self._members.items()
-            if member.pending is not None and time.monotonic() - member.since > limit
-        ]
+        """Hosts that were listened for too long; an answer that exists is one, though it may be long on its way."""
+        waiting = {member.pending: number for number, member in self._members.items() if self._is_late(member)}
+        if not waiting:
+            return []
+        there, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0, fetch_local=False)
+        late = []
+        for ref, number in waiting.items():
+            member = self._members[number]
+            if ref in there and not member.is_answered:
+                member.is_answered, member.patience_from = True, self._patience.spent_s
+            else:
+                late.append(number)
         return [self._lose(number, self._lateness(self._members[number])) for number in late]
+
+    def _is_late(self, member: _Member) -> bool:
+        return member.pending is not None and self._patience.spent_s - member.patience_from > self._limit_s
 
     def _lateness(self, member: _Member) -> str:
         asked = member.call or self._greetings[member.greetings_done][0]
-        return f"no answer to `{asked}` within {self._scenario.cluster.timeout_s:g} s (cluster.timeout_s)"
+        what = "the answer did not arrive" if member.is_answered else "no answer"
+        return f"{what} to `{asked}` within {self._limit_s:g} s (cluster.timeout_s)"
 
-    def _lose(self, incarnation: int, reason: str) -> Lost:
+    def _lose(self, incarnation: int, reason: str, error: BaseException | None = None) -> Lost:
+        """A host is gone or of no use any more: it is ended, and what that means for the run is decided.
+
+        Raises:
+            ConsortiumError: the run cannot go on.
+        """
         member = self._members.pop(incarnation)
         ray.kill(member.handle)
         # Hosts that are lost together, with their node, are one loss: the others had no chance after the first.
-        self._losses_in_a_row += member.started > self._last_loss
+        is_new = member.started > self._last_loss
         self._last_loss, self._next_look = time.monotonic(), 0.0
-        self._policy.decide(self._losses_in_a_row, reason)
+        if not self._members:
+            self._empty_from = self._patience.spent_s
+        failure, now = Failure(incarnation, member.node, reason, error), time.monotonic()
+        if member.call is not None:
+            self._attempts.call_failed(member.call, failure, now, is_new=is_new)
+        else:
+            number = member.greetings_done
+            done = [each.greetings_done for each in self._members.values()]
+            standing = {"others_are_up": any(n > number for n in done), "others_try": any(n <= number for n in done)}
+            self._attempts.greeting_failed(number, self._greetings[number][0], failure, now, **standing)
         return Lost(incarnation, member.call, reason)
 
     def kill(self, incarnation: int) -> None:
@@ -278,7 +347,8 @@ class RayPool:
 
 
 def _actor_class(kind: HostsSpec, node: str) -> Any:
-    here = NodeAffinitySchedulingStrategy(node, soft=False)
+    # Where the node turns out to be full, another is found at the next look; waiting there would take for ever.
+    here = NodeAffinitySchedulingStrategy(node, soft=False, _fail_on_unavailable=True)
     # A restarted actor would run __init__ only and answer without having been greeted, so none is restarted.
     options: dict[str, Any] = {"max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": here}
     return ray.remote(num_cpus=kind.cpus, num_gpus=kind.gpus, **options)(Host)
@@ -294,3 +364,10 @@ def _as_seen_by(scenario: Scenario, kind: HostsSpec) -> Scenario:
 def first_line(error: BaseException) -> str:
     """An error's class and the first line of what it says."""
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+
+
+def said_by(error: RayTaskError) -> str:
+    """What a host raised, in a line, and where: of its traceback nothing else is kept."""
+    places = _PLACE.findall(str(error))
+    where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
+    return first_line(error.cause) + where

@@ -6,15 +6,28 @@ Whoever meets the failure counts, asks here, and acts; nothing here waits, start
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from consortium.scenario.fault_schema import OnFailureSpec
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+#: Hosts that raise the same error over the same work, after which another would do so, too.
+SAME_FAILURES = 3
 
 
-def replaces_host(policy: OnFailureSpec, losses_in_a_row: int) -> bool:
-    """Whether another host takes a lost one's place; ``losses_in_a_row`` counts those since the last answer."""
-    return policy.host == "replace" and losses_in_a_row <= policy.max_losses
+def replaces_host(policy: OnFailureSpec, losses: int) -> bool:
+    """Whether another host tries what a lost one could not do.
+
+    ``losses`` counts the tries of one call or greeting since it was last answered, or the losses in a row without an
+    answer to any call.
+    """
+    return policy.host == "replace" and losses <= policy.max_losses
+
+
+def fails_alike(raised: Sequence[tuple[int, str]]) -> bool:
+    """Whether several hosts failed at the same work for the same reason; ``raised`` is (host, reason) of each."""
+    reasons = {reason for _, reason in raised}
+    return any(len({host for host, said in raised if said == reason}) >= SAME_FAILURES for reason in reasons)
 
 
 def restarts_coordinator(policy: OnFailureSpec, losses_in_a_row: int) -> bool:

@@ -78,6 +78,17 @@ def has_serial_bits(directory, folder):
     assert directory.table("metrics").equals(whole.table("metrics"))
 
 
+def run_by(module, scenario, folder, *arguments):
+    """Run a scenario by a module of the tests' own library, as a process of its own."""
+    file = folder / "scenario.yaml"
+    file.write_text(json.dumps(scenario.model_dump(mode="json")))
+    command = [sys.executable, "-m", module, str(file), str(folder / "run"), *arguments]
+    library = Path(__file__).parents[1] / "lib"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(library), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_kinds_of_hosts_on_three_nodes_of_which_one_dies_in_the_middle_of_a_round(tmp_path):
     """Two hosts share one logical GPU, two need none; a killed node takes its hosts along."""
     kinds = [{"min": 1, "max": 2, "cpus": 0.5, "gpus": 0.5, "device": "cpu"}, {"min": 1, "max": 2, "cpus": 0.5}]
@@ -127,6 +138,31 @@ def test_a_cluster_that_grows_with_the_run_and_shrinks_after_it(tmp_path):
     counts = [kinds.count("worker") for _, kinds in sorted(moments.items())]
     assert (counts[0], max(counts), counts[-1]) == (0, 2, 0)
     assert "<h2>The cluster</h2>" in directory.report_path.read_text(encoding="utf-8")
+
+
+def test_a_cluster_grows_though_another_job_holds_the_node_that_is_there(tmp_path):
+    """Room for one host is there already, and not free: demand for the host alone would start no node."""
+    cluster = {"hosts": {"min": 1, "max": 1, "cpus": 1}, "timeout_s": 120}
+    scenario = associative_scenario(merge={"methods": ["collabedit"]}, cluster=cluster)
+    run_by("support.shared_cluster", scenario, tmp_path)
+    directory = RunDirectory.open(tmp_path / "run")
+    has_serial_bits(directory, tmp_path)
+    assert max(row["hosts"] for row in directory.table("nodes").to_pylist()) == 1
+
+
+def test_no_host_is_lost_to_a_merge_that_takes_longer_than_their_limit(tmp_path):
+    """Two nodes: the answer of a host on the other node exists during the merge, and is not here yet."""
+    scenario = associative_scenario(
+        model={"key_width": 512, "value_width": 128},
+        parties={"edits_per_round": 20},
+        merge={"methods": ["collabedit", "simple_average"], "statistics": "factored"},
+        cluster={"cohort_size": 1, "hosts": {"min": 2, "max": 2, "cpus": 1}, "timeout_s": 600},
+    )
+    with ray_nodes({"num_cpus": 1}, {"num_cpus": 1}) as (address, _):
+        run_by("support.slow_merge", scenario, tmp_path, address)
+    directory = RunDirectory.open(tmp_path / "run")
+    has_serial_bits(directory, tmp_path)
+    assert "host-lost" not in directory.table("events", ["kind"])["kind"].to_pylist()
 
 
 def test_ctrl_c_ends_the_whole_cluster(tmp_path):

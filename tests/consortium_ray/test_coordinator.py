@@ -12,9 +12,10 @@ from consortium.errors import RunError, ScenarioError
 from consortium.merging.deltas import DenseUpdate
 from consortium.merging.registry import known
 from consortium.records.directory import RunDirectory
+from consortium.scenario.fault_schema import OnFailureSpec
 from consortium.scenario.prepare import open_facts
 from consortium_ray.coordinator import Coordinator
-from consortium_ray.pool import Answered, Lost, ReplacePolicy
+from consortium_ray.pool import Answered, Lost
 from support.pools import LocalPool, run_on
 from support.scenarios import (
     ALL_METHODS,
@@ -350,8 +351,10 @@ def test_faults_strike_once_in_their_round_and_phase(serial_run, phase, tmp_path
 
 def test_losses_in_a_row_end_the_run(tmp_path):
     scenario = associative_scenario()
-    with pytest.raises(RunError, match="3 hosts were lost one after another without an answer; the last: a test"):
-        run_locally(scenario, tmp_path / "run", losses={"collect": 1.0}, policy=ReplacePolicy(max_losses=2))
+    with pytest.raises(
+        RunError, match=r"3 hosts were lost one after another without an answer to any call:\n  host-\d on .*a test"
+    ):
+        run_locally(scenario, tmp_path / "run", losses={"collect": 1.0}, policy=OnFailureSpec(max_losses=2))
     assert RunDirectory.open(tmp_path / "run").committed_round == 0
 
 

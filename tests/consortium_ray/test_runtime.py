@@ -153,7 +153,7 @@ class TestRuns:
         with directory, no_actor_left(), pytest.raises(RunError) as caught:
             runtime.run(scenario, directory, open_facts(scenario), quiet)
         assert "no answer to `open` within 0.2 s (cluster.timeout_s)" in caught.value.found
-        assert "6 hosts were lost one after another" in caught.value.found
+        assert "6 hosts in a row did not come through `open`:" in caught.value.found
 
     def test_more_hosts_than_the_cluster_can_give_are_refused_first(self, tmp_path, monkeypatch, capsys):
         """Before the coordinator starts, so before any host or model; the command line answers 2."""

@@ -256,7 +256,7 @@ class EventRow:
         metadata=_column(
             "open-model, prior, contexts, announce, targets, collect, retract, add, merge, evaluate, commit, records, "
             "host-started, "
-            "host-lost, host-parked, refused, resumed …"
+            "host-lost, host-parked, taken-over, refused, resumed …"
         )
     )
     round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))

@@ -81,7 +81,8 @@ class OnFailureSpec(Spec):
     )
     max_losses: Thousand = Field(
         5,
-        description="failures of one kind that are borne in a row: of hosts without an answer between them, of "
-        "coordinators without a committed round, of writing without success",
+        description="failures of one kind that are borne in a row: of one call, of opening the model on hosts, of "
+        "hosts without an answer to any call between them, of coordinators without a committed round, of writing "
+        "without success",
     )
     wait_s: Seconds = Field(5.0, description="seconds before a full disk is written to again; twice as many each time")

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 from consortium.facts.edit import FactSet
 from consortium.records.directory import RunDirectory
+from consortium.scenario.fault_schema import OnFailureSpec
 from consortium.scenario.schema import Scenario
 from consortium.seeds import numpy_generator
+from consortium_ray.attempts import Attempts, Failure
 from consortium_ray.coordinator import Coordinator
 from consortium_ray.host import Host
 from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
-from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, ReplacePolicy, Started
+from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, Started
 from consortium_ray.sealed import damaged, opened, seal
 from ray.exceptions import OwnerDiedError
 
@@ -74,6 +76,9 @@ class LocalPool:
         moving: share of steps at which a host joins (up to ``size``) or, having nothing to do, ends (down to one).
         late: share of lost hosts whose answer arrives nevertheless, after they were given up.
         observe: shown every call and its pickled answer.
+        policy: what is borne of losses.
+        breaks: shown host, method and cohort of every greeting and call (cohort -1 for greetings); what it raises, the
+            host raises.
         num_machines: machines that hosts are on, in turns; what a host keeps there goes with it. All but the first may
             be lost.
         shown_after: calls that hosts are given before it is known that there are machines beyond the first.
@@ -89,7 +94,8 @@ class LocalPool:
     late: float = 0.0
     moving: float = 0.0
     observe: Observe = lambda call, message: None
-    policy: ReplacePolicy = field(default_factory=lambda: ReplacePolicy(max_losses=50))
+    policy: OnFailureSpec = field(default_factory=lambda: OnFailureSpec(max_losses=50))
+    breaks: Callable[[int, str, int], None] = lambda host, method, cohort: None
     num_machines: int = 1
     shown_after: int = 0
     detection: int = 1000
@@ -106,7 +112,8 @@ class LocalPool:
         self._events: list[PoolEvent] = []
         self._cuts: dict[int, _Cut] = {}
         self._num_steps = 0
-        self._next_incarnation = self._losses_in_a_row = 0
+        self._next_incarnation = 0
+        self.attempts = Attempts(self.policy)
         self._fill()
 
     def _fill(self) -> None:
@@ -199,7 +206,10 @@ class LocalPool:
         assert member.call is not None
         if member.doomed or self._happens(self.losses.get(member.call.method, 0.0)):
             return self._lose(incarnation, is_late=self._happens(self.late))
-        sealed = seal(self._answer(member, member.call))
+        try:
+            sealed = seal(self._answer(member, member.call))
+        except Exception as error:  # noqa: BLE001  (as Ray brings to the caller whatever an actor raises)
+            return self._lose(incarnation, is_late=False, error=error)
         answer = opened(damaged(sealed) if member.trouble.is_damaged else sealed)
         if answer is None:
             call, member.call = member.call, None
@@ -207,14 +217,17 @@ class LocalPool:
         event = Answered(member.call, answer)
         if self._happens(self.duplicates):
             self._stray.append(event)
+        self.attempts.answered(member.call, self._name_of_machine(incarnation))
         member.call = None
-        self._losses_in_a_row = 0
         return event
 
     def _answer(self, member: _Member, call: Call) -> Answer:
         for method, arguments in self._greetings[member.greetings_done :]:
+            self.breaks(member.host.incarnation, method, -1)
             member.host.call(method, arguments)
+            self.attempts.greeted(member.greetings_done, self._name_of_machine(member.host.incarnation))
             member.greetings_done += 1
+        self.breaks(member.host.incarnation, call.method, call.cohort)
         sent = pickle.loads(pickle.dumps(call))
         message = pickle.dumps(member.host.call(sent.method, sent.arguments))
         self.observe(call, message)
@@ -237,15 +250,22 @@ class LocalPool:
         self.delivered_late += sum(not self.alive(event.answer.incarnation) for event in arriving)
         return list(arriving)
 
-    def _lose(self, incarnation: int, is_late: bool) -> Lost:
+    def _lose(self, incarnation: int, is_late: bool, error: Exception | None = None) -> Lost:
         member = self._members[incarnation]
-        if is_late and member.call is not None:
-            self._stray.append(Answered(member.call, self._answer(member, member.call)))
+        call = member.call
+        if is_late and call is not None:
+            self._stray.append(Answered(call, self._answer(member, call)))
         del self._members[incarnation]
-        self._losses_in_a_row += 1
-        self.policy.decide(self._losses_in_a_row, "a test took it away")
+        reason = "a test took it away" if error is None else f"{type(error).__name__}: {error}"
+        failure, number = Failure(incarnation, self._name_of_machine(incarnation), reason, error), member.greetings_done
+        if call is not None and (error is None or number == len(self._greetings)):
+            self.attempts.call_failed(call, failure, self._num_steps)
+        elif call is not None:
+            done = [each.greetings_done for each in self._members.values()]
+            standing = {"others_are_up": any(n > number for n in done), "others_try": any(n <= number for n in done)}
+            self.attempts.greeting_failed(number, self._greetings[number][0], failure, self._num_steps, **standing)
         self._fill()
-        return Lost(incarnation, member.call, "a test took it away")
+        return Lost(incarnation, call, reason)
 
     def kill(self, incarnation: int) -> None:
         self._members[incarnation].doomed = True
