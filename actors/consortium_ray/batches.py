@@ -93,11 +93,16 @@ class Batch:
         self._waiting[self._number_of[call.key]] = call
         self._waiting = dict(sorted(self._waiting.items()))
 
+    def has_answer(self, call: Call) -> bool:
+        """Whether a call was answered."""
+        number = self._number_of[call.key]
+        return number < self._next or number in self._early
+
     def receive(self, call: Call, answer: Answer) -> bool:
         """Keep an answer and take all whose turn has come; False for a second answer, which changes nothing."""
-        number = self._number_of[call.key]
-        if number < self._next or number in self._early:
+        if self.has_answer(call):
             return False
+        number = self._number_of[call.key]
         self._early[number] = answer
         self._waiting.pop(number, None)
         while self._next in self._early:

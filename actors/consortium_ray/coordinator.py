@@ -118,6 +118,7 @@ class Coordinator:
         num_hosts = self.dispatcher.num_employable() if self._is_open else self.scenario.num_cohorts
         self.pool.want(num_hosts, self.dispatcher.keeping())
         self._listen(timeout_s)
+        self.dispatcher.relieve()
         while self._ready is not None and self._ready():
             self._ready = next(self._main, None)
             # What was done just now may have been a merge, and hosts have answered meanwhile.

@@ -15,6 +15,7 @@ from consortium.scenario.fault_schema import FaultSpec
 from consortium_ray.batches import Batch
 from consortium_ray.faults import Faults, trouble_of
 from consortium_ray.messages import Call
+from consortium_ray.pace import Pace, is_overlong, takes_over
 from consortium_ray.pool import Answered, Lost, Parked, Pool, PoolEvent, Refused
 
 
@@ -42,6 +43,7 @@ class Dispatcher:
         self._lost: set[int] = set()
         self._handed: dict[int, tuple[Call, float]] = {}
         self._started: set[int] = set()
+        self._pace = Pace()
 
     def begin_round(self, number: int, journal: Journal) -> None:
         """Events are of this round from now on, and what hosts held for the one before is of no use."""
@@ -69,13 +71,78 @@ class Dispatcher:
             found = ((batch, batch.choose(suits)) for batch in batches)
             batch, call = next(((batch, call) for batch, call in found if call is not None), (None, None))
             if batch is not None and call is not None:
-                fault = self._faults.at_call(
-                    batch.phase, self._round, call.key, partial(self._pool.can_lose_node, host)
-                )
-                self._handed[host] = call, self._journal.clock()
-                self._give_home(call, host, machines)
-                self._pool.start(host, call, trouble_of(fault))
-                self.strike(fault, host)
+                self._give(host, batch, call, machines)
+
+    def _give(self, host: int, batch: Batch, call: Call, machines: Mapping[int, str]) -> None:
+        fault = self._faults.at_call(batch.phase, self._round, call.key, partial(self._pool.can_lose_node, host))
+        self._handed[host] = call, self._journal.clock()
+        self._give_home(call, host, machines)
+        self._pool.start(host, call, trouble_of(fault))
+        self.strike(fault, host)
+
+    def relieve(self) -> None:
+        """Give hosts that find nothing else what waits for a busy one, or what one has had in hand for too long.
+
+        To be called when all that hosts have answered was taken. It changes no bit: whoever answers a call, the answer
+        is the same, and the first one counts.
+        """
+        idle = [host for host in self._pool.idle() if host in self._started]
+        if not idle or not self._handed:
+            return
+        machines = self._pool.machines()
+        for host in idle:
+            found = self._take_over(host, machines) or self._second(host, machines)
+            if found is None:
+                continue
+            batch, call, whose = found
+            self._journal.event("taken-over", self._round, host=f"host-{host}", detail=f"{call}, from host-{whose}")
+            self._give(host, batch, call, machines)
+
+    def _take_over(self, host: int, machines: Mapping[int, str]) -> tuple[Batch, Call, int] | None:
+        """The first call that waits for a busy host, where an idle one has it done sooner; and who that is."""
+        make_s, present = self._pace.typical("make"), set(machines.values())
+        if make_s is None:
+            return None
+
+        def whose(call: Call) -> int | None:
+            home, holder = self._wanted(call, machines, present)
+            return holder if holder in self._handed and home in (None, machines.get(host)) else None
+
+        queues = Counter(whose(call) for call in chain.from_iterable(batch.waiting for batch in self._batches))
+        del queues[None]
+        for batch in self._batches if queues else ():
+            typical_s = self._pace.typical(batch.phase)
+            if typical_s is None:
+                continue
+            worth = [
+                holder
+                for holder, number in queues.items()
+                if holder is not None and takes_over(self._in_hand_s(holder), number, typical_s, make_s)
+            ]
+            call = batch.choose(lambda call, worth=worth: whose(call) in worth) if worth else None  # type: ignore[misc]
+            holder = None if call is None else whose(call)
+            if call is not None and holder is not None:
+                return batch, call, holder
+        return None
+
+    def _second(self, host: int, machines: Mapping[int, str]) -> tuple[Batch, Call, int] | None:
+        """The call that one host has had in hand for too long, if no second one tries it already; and who that is."""
+        times = Counter(call.key for call, _ in self._handed.values())
+        present = set(machines.values())
+        for busy in sorted(self._handed, key=self._in_hand_s, reverse=True):
+            call = self._handed[busy][0]
+            batch = self._batch_of(call)
+            if batch is None or times[call.key] > 1 or batch.has_answer(call):
+                continue
+            home = self._wanted(call, machines, present)[0]
+            typical_s = self._pace.typical(batch.phase)
+            if is_overlong(self._in_hand_s(busy), typical_s) and home in (None, machines.get(host)):
+                return batch, call, busy
+        return None
+
+    def _in_hand_s(self, host: int) -> float:
+        """How long a host has had its call."""
+        return self._journal.clock() - self._handed[host][1]
 
     def strike(self, fault: FaultSpec | None, host: int | None = None) -> None:
         """Have a fault happen: to a host, or to the first one that is there when none is named.
@@ -126,9 +193,10 @@ class Dispatcher:
         machines = self._pool.machines()
         present = set(machines.values())
         busy, more, at_home = set(self._handed), 0, Counter[str]()
+        stuck = {host for host in self._handed if self._is_stuck(host)}
         for call in chain.from_iterable(batch.waiting for batch in self._batches):
             home, holder = self._wanted(call, machines, present)
-            if holder is not None:
+            if holder is not None and holder not in stuck:
                 busy.add(holder)
             elif home is not None:
                 at_home[home] += 1
@@ -136,6 +204,11 @@ class Dispatcher:
                 more += 1
         idle = Counter(machine for host, machine in machines.items() if host not in busy)
         return len(busy) + more + sum(min(number, idle[machine]) for machine, number in at_home.items())
+
+    def _is_stuck(self, host: int) -> bool:
+        """Whether a host has had its call in hand for so long that others do better what waits for it."""
+        batch = self._batch_of(self._handed[host][0])
+        return batch is None or is_overlong(self._in_hand_s(host), self._pace.typical(batch.phase))
 
     def keeping(self) -> frozenset[int]:
         """Hosts that keep what later calls of this round want."""
@@ -172,7 +245,13 @@ class Dispatcher:
         self._handed.pop(event.incarnation, None)
         self._journal.event(kind, self._round, host=f"host-{event.incarnation}", detail=event.reason)
         batch = self._batch_of(event.call)
-        if batch is not None and event.call is not None:
+        tried = {call.key for call, _ in self._handed.values()}  # by a second host
+        if (
+            batch is not None
+            and event.call is not None
+            and event.call.key not in tried
+            and not batch.has_answer(event.call)
+        ):
             batch.give_back(event.call)
             self._journal.asked_again(event.call.instead_of or event.call.key)
 
@@ -184,8 +263,10 @@ class Dispatcher:
         if batch is None or answer.incarnation in self._lost or not batch.receive(call, answer):
             self._journal.dropped(call.instead_of or call.key)
             return
-        if call.holds is not None:
-            self._holders[call.holds] = answer.incarnation
+        if call.holds is not None or call.wants is not None:
+            # Who did what wanted something has it now: it was there, or was made.
+            self._holders[call.holds or call.wants] = answer.incarnation
+        self._note_pace(batch, event)
         self._advance(batch, event)
         self._journal.event(
             batch.phase,
@@ -199,6 +280,11 @@ class Dispatcher:
             round_trip_s=self._journal.clock() - handed_s,
         )
         self._batches = [batch for batch in self._batches if not batch.is_done]
+
+    def _note_pace(self, batch: Batch, event: Answered) -> None:
+        self._pace.saw(batch.phase, event.answer.seconds)
+        if event.call.holds is not None:
+            self._pace.saw("make", event.answer.seconds)
 
     def _handed_s(self, event: Answered) -> float:
         """When the call was handed to the host that answers it now; an answer that comes twice frees no host."""
