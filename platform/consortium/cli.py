@@ -1,7 +1,7 @@
 """The command line: ``consortium run``, ``resume``, ``report``, ``validate``, ``new``, ``ls``, ``schema``.
 
-Exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted. What a command needs is
-imported inside it, so that help and mistakes answer at once.
+Exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). What a
+command needs is imported inside it, so that help and mistakes answer at once.
 """
 
 from __future__ import annotations
@@ -14,72 +14,103 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from consortium.errors import ConsortiumError, InputError, RunDirectoryError
+from consortium.errors import ConsortiumError, InputError, RunDirectoryError, RunError
+from consortium.interruption import exit_code, heeded, is_interrupted, shielded
+from consortium.places import refuse_client, refuse_remote
 from consortium.terminal.arguments import build_parser
 from consortium.terminal.streams import make_tolerant, reserved_stdout
+from consortium.terminal.surroundings import make_usable, open_streams
 
 if TYPE_CHECKING:
     from consortium.facts.edit import FactSet
     from consortium.records.directory import RunDirectory
 
 RUNS = Path("runs")
-INTERRUPTED = 130
-# Libraries' banners and bars would tear the progress line apart.
-_QUIET = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    args = argparse.Namespace(run_directory=None)
+    with heeded(lambda: _report_interruption(args.run_directory, None), to_the_end=argv is None):
+        try:
+            return _prepared(arguments, args)
+        except KeyboardInterrupt:  # while another error was being reported
+            return _interrupted(args, None)
+
+
+def _prepared(arguments: Sequence[str], args: argparse.Namespace) -> int:
+    open_streams()
     make_tolerant()
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
     if not _wants_json(arguments):
-        return _execute(arguments, None)
+        return _execute(arguments, args, None)
     with reserved_stdout() as json_out:
-        return _execute(arguments, json_out)
+        return _execute(arguments, args, json_out)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
     return "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
 
 
-def _execute(arguments: Sequence[str], json_out: TextIO | None) -> int:
+def _execute(arguments: Sequence[str], args: argparse.Namespace, json_out: TextIO | None) -> int:
     """Parse and run; every error ends as a message and an exit code."""
-    args = argparse.Namespace(run_directory=None)
     try:
         parser = build_parser(COMMANDS)
         parser.parse_args(arguments, args)
         args.json_out = json_out
+        make_usable()
+        _refuse_remote_places(args)
         code: int = args.command(args)
         return code
-    except ConsortiumError as error:
-        _report_error(error, args, json_out)
-        return error.exit_code
     except KeyboardInterrupt:
-        _report_interruption(args.run_directory, json_out)
-        return INTERRUPTED
+        return _interrupted(args, json_out)
     except BrokenPipeError:
         # Whoever read standard output has left; writing what is buffered at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:  # noqa: BLE001 (the last stop before the user: a message, and the details in a file)
+        if is_interrupted():  # what a library made of the interruption
+            return _interrupted(args, json_out)
+        return _failed(error, args, json_out)
+
+
+def _refuse_remote_places(args: argparse.Namespace) -> None:
+    for name in ("scenario", "file", "files", "directory", "out", "pictures"):
+        given = getattr(args, name, None)
+        for place in [given] if isinstance(given, str) else given or ():
+            refuse_remote(place, f"--{name}" if name in {"out", "pictures"} else name.removesuffix("s"))
+    address = getattr(args, "address", None)
+    if address is not None:
+        refuse_client(address)
+        from consortium_ray.address import checked_address
+
+        checked_address(address)
+
+
+def _interrupted(args: argparse.Namespace, json_out: TextIO | None) -> int:
+    with shielded():
+        _report_interruption(args.run_directory, json_out)
+    return exit_code()
+
+
+def _failed(error: Exception, args: argparse.Namespace, json_out: TextIO | None) -> int:
+    if isinstance(error, MemoryError):
+        what = str(error) or "no more can be had"
+        remedy = "take a machine with more memory, or a smaller scenario; `docs/scale.md` says what takes memory"
+        error = RunError(f"memory ran out: {what}", "room for the run in this machine's memory", remedy)
+    if not isinstance(error, ConsortiumError):
         place = _write_traceback(args.run_directory)
         found = f"Something went wrong that should not have: {type(error).__name__}: {error}"
         remedy = f"read {place}, which says where it happened, and report it as a fault of Consortium"
-        _report_error(ConsortiumError(found, "", remedy), args, json_out)
-        return 1
+        error = ConsortiumError(found, "", remedy)
+    with suppress(OSError):  # after a terminal was lost there is nobody to tell
+        _report_error(error, args, json_out)
+    return error.exit_code
 
 
 def _report_error(error: ConsortiumError, args: argparse.Namespace, json_out: TextIO | None) -> None:
@@ -95,24 +126,32 @@ def _report_error(error: ConsortiumError, args: argparse.Namespace, json_out: Te
 
 def _report_interruption(directory: Path | None, json_out: TextIO | None) -> None:
     remedy = "nothing was started" if directory is None else f"to go on: consortium resume {directory}"
-    print(f"Interrupted; {remedy}", file=sys.stderr)
+    with suppress(OSError):  # after a terminal was lost there is nobody to tell
+        print(f"Interrupted; {remedy}", file=sys.stderr, flush=True)
     if json_out is not None:
         details = {"type": "KeyboardInterrupt", "found": "interrupted", "expected": "", "remedy": remedy}
         place = None if directory is None else str(directory)
-        _print_json({"error": details | {"exit_code": INTERRUPTED, "directory": place}}, json_out)
+        with suppress(OSError):
+            _print_json({"error": details | {"exit_code": exit_code(), "directory": place}}, json_out)
 
 
-def _write_traceback(directory: Path | None) -> Path:
+def _write_traceback(directory: Path | None) -> Path | str:
     """Write the present exception's traceback into the run directory, or to a temporary file, and say where."""
     text = traceback.format_exc()
     if directory is not None and directory.is_dir():
         path = directory / "error.txt"
-        path.write_text(text, encoding="utf-8")
-        return path
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", prefix="consortium-error-", suffix=".txt", delete=False
-    ) as file:
-        file.write(text)
+        with suppress(OSError):
+            path.write_text(text, encoding="utf-8")
+            return path
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix="consortium-error-", suffix=".txt", delete=False
+        ) as file:
+            file.write(text)
+    except OSError:
+        with suppress(OSError):
+            print(text, file=sys.stderr)
+        return "what stands above"
     return Path(file.name)
 
 
@@ -127,12 +166,16 @@ def _run(args: argparse.Namespace) -> int:
     prepared = prepare(args.scenario, args.set)
     folder = Path(args.out) if args.out else _free_folder(prepared.scenario.name)
     extras = {"origin": prepared.origin, "overrides": args.set, "serial": args.serial}
-    with RunDirectory.create(folder, prepared.scenario, extras=extras) as directory:
-        args.run_directory = directory.path
+    with ExitStack() as stack:
+        with shielded():  # there is no run directory, or one that can be resumed
+            directory = stack.enter_context(RunDirectory.create(folder, prepared.scenario, extras=extras))
+            args.run_directory = directory.path
         try:
             return _work(args, directory, prepared.facts)
         except InputError:
-            if directory.committed_round is None:  # refused before anything was done: leave nothing behind
+            if (
+                directory.committed_round is None and not is_interrupted()
+            ):  # refused before anything was done: leave nothing behind
                 shutil.rmtree(directory.path)
             raise
 
@@ -182,8 +225,9 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
                 where = {"address": args.address, "autoscale": args.autoscale}
                 run(directory.scenario, directory, facts, report_progress, **where)
     except Exception as error:
-        with suppress(RunDirectoryError, OSError):  # in another's hands, or on a full disk: the error itself says more
-            directory.mark_failed(error)
+        if not is_interrupted():
+            with suppress(RunDirectoryError, OSError):  # in another's hands, or on a full disk: the error says more
+                directory.mark_failed(error)
         raise
     return _finish(args, directory)
 

@@ -18,12 +18,6 @@ from safetensors.numpy import load_file, save
 _TEMPORARY = ".writing-"
 
 
-def cache_folder() -> Path:
-    """Where things are kept that can be made again: ``$CONSORTIUM_CACHE``, or ``~/.cache/consortium``."""
-    named = os.environ.get("CONSORTIUM_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "consortium"
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` to write to; when the block ends well it takes the place of ``path``."""

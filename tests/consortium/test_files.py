@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from consortium.files import cache_folder, read_arrays, replacing, write_arrays, write_bytes
+from consortium.files import read_arrays, replacing, write_arrays, write_bytes
 
 
 def names(folder: Path) -> list[str]:
@@ -98,13 +98,3 @@ def test_arrays_that_cannot_be_read_are_none(tmp_path: Path, damage: str) -> Non
     elif damage != "absent":
         path.write_bytes({"cut": content[:-9], "emptied": b"", "no safetensors": b"x" * 200}[damage])
     assert read_arrays(path) is None
-
-
-def test_the_cache_folder_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONSORTIUM_CACHE", str(tmp_path / "here"))
-    assert cache_folder() == tmp_path / "here"
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("CONSORTIUM_CACHE", "~/there")
-    assert cache_folder() == tmp_path / "there"
-    monkeypatch.delenv("CONSORTIUM_CACHE")
-    assert cache_folder() == tmp_path / ".cache" / "consortium"

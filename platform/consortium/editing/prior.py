@@ -29,12 +29,13 @@ from consortium.editing.prior_text import (
     sampling_dtype,
 )
 from consortium.errors import InputError, ScenarioError
-from consortium.files import cache_folder, read_arrays, write_arrays
+from consortium.files import read_arrays, write_arrays
 from consortium.models.bottom import run_bottom
 from consortium.models.language import LanguageModel
 from consortium.models.packing import pack
 from consortium.models.sampling import OPENERS
 from consortium.models.soundness import is_finite
+from consortium.places import cache_folder
 from consortium.scenario.editor_schema import PriorSpec
 
 #: Texts of one chunk: with more rows, sampling multiplies larger matrices; with fewer, more hosts can share the work.

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from consortium.editing.backend import Targets
 from consortium.editing.identity import algorithm_version, arithmetic_identity, digest_of, layer_hash
 from consortium.facts.edit import Edit
-from consortium.files import cache_folder, read_arrays, write_arrays
+from consortium.files import read_arrays, write_arrays
 from consortium.models.language import LanguageModel
+from consortium.places import cache_folder
 from consortium.scenario.editor_schema import TargetSpec
 
 #: Raised when entries are laid out otherwise.

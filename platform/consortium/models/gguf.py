@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from consortium.errors import ModelError
-from consortium.files import cache_folder
+from consortium.places import cache_folder
 
 SUFFIX = ".gguf"
 
