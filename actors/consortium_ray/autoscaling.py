@@ -23,13 +23,14 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import ray
 from consortium.errors import ClusterError
+from consortium.interruption import shielded
 from consortium.scenario.cluster_schema import AutoscaleSpec
-from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray._private.ray_constants import PROCESS_TYPE_MONITOR
 from ray.autoscaler import tags as names
 from ray.autoscaler.node_provider import NodeProvider
 from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
+from consortium_ray.local import prepared
 from consortium_ray.ray_node import RayNode, start_node
 
 HEAD, WORKER = "head", "worker"
@@ -86,17 +87,17 @@ def local_cluster(spec: AutoscaleSpec) -> Iterator[str]:
     Raises:
         ClusterError: its head does not start.
     """
-    ensure_token_if_auth_enabled({}, create_token_if_missing=True)
     head_id = ray.NodeID.from_random().hex()
-    with tempfile.TemporaryDirectory(prefix="consortium-cluster-") as folder:
+    with prepared(), tempfile.TemporaryDirectory(prefix="consortium-cluster-") as folder:
         path = Path(folder) / "cluster.yaml"
         path.write_text(json.dumps(cluster_config(spec, head_id)), encoding="utf-8")
         head = _start_head(path, head_id)
         try:
             yield head.gcs_address
         finally:
-            _end_monitor(head)
-            head.end()
+            with shielded():
+                _end_monitor(head)
+                head.end()
 
 
 def _start_head(path: Path, head_id: str) -> RayNode:

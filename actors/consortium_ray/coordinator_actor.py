@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 
+import psutil  # type: ignore[import-untyped]
 import torch
 from consortium.facts.edit import FactSet
 from consortium.progress import Progress
@@ -29,6 +31,10 @@ class CoordinatorActor:
         self.watch: NodeWatch | None = None
         self.gauges: Gauges | None = None
         self.coordinator: Coordinator | None = None
+
+    def process(self) -> tuple[int, float]:
+        """A sign of life: the process's number, and when it began. Comes from another thread than all else."""
+        return os.getpid(), float(psutil.Process().create_time())
 
     def open(self, scenario: Scenario, path: str, facts: FactSet, growth: Growth) -> None:
         """Lock the run directory, which lies on this machine, and make ready to start hosts.

@@ -18,6 +18,7 @@ from consortium.editing.open import open_backend
 from consortium.evaluation.metrics import ProbeSums
 from consortium.facts.edit import FactSet
 from consortium.merging.method import Contribution, RunningSum
+from consortium.records.code_version import Code, this_code
 from consortium.rounds import Part
 from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
@@ -27,6 +28,7 @@ from ray.exceptions import ObjectLostError
 
 from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, GroupSum, Held, ModelFacts, Trouble
 from consortium_ray.node_loss import cut_node, end_node
+from consortium_ray.same_code import refuse_difference
 from consortium_ray.sealed import Sealed, damaged, seal
 
 
@@ -86,8 +88,17 @@ class Host:
         self._reading_s += time.monotonic() - start
         return array
 
-    def open(self) -> None:
-        """Load the model."""
+    def open(self, code: Code | None = None) -> None:
+        """Load the model.
+
+        Args:
+            code: what the coordinator runs; None where it is this very process.
+
+        Raises:
+            ClusterError: this process runs other code.
+        """
+        if code is not None:
+            refuse_difference(this_code(), f"node {self._where()}", code)
         self.worker = CohortWorker(self.scenario, self.facts, open_backend(self.scenario, self.facts))
 
     def _opened(self) -> CohortWorker:

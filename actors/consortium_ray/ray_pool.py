@@ -14,6 +14,7 @@ from typing import Any
 import ray
 from consortium.errors import RunError
 from consortium.facts.edit import FactSet
+from consortium.records.code_version import this_code
 from consortium.scenario.cluster_schema import HostsSpec
 from consortium.scenario.schema import Scenario
 from ray.exceptions import ActorUnschedulableError, RayError, RayTaskError
@@ -71,7 +72,7 @@ class RayPool:
         self._patience = Patience(min(LOOK_S, self._limit_s / 10))
         self._attempts = Attempts(scenario.cluster.on_failure)
         self._members: dict[int, _Member] = {}
-        self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
+        self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", (this_code(),))]
         self._parked: list[Parked] = []
         self.num_wanted = self.num_parked = 0
         self._next_incarnation = 0

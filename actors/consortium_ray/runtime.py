@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 import ray
-from consortium.errors import ClusterError, ConsortiumError, RunDirectoryError, RunError
+from consortium.errors import ClusterError, RunDirectoryError, RunError
 from consortium.facts.edit import FactSet
 from consortium.failures import restarts_coordinator
-from consortium.progress import ReportProgress
+from consortium.interruption import is_interrupted, shielded
+from consortium.progress import Progress, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from consortium_ray.address import checked_address
 from consortium_ray.autoscaling import cluster_config, local_cluster
-from consortium_ray.coordinator_actor import CoordinatorActor
+from consortium_ray.coordinator_process import CoordinatorLostError, CoordinatorProcess
+from consortium_ray.local import prepared
 from consortium_ray.node_loss import check_nodes
 from consortium_ray.node_watch import see_nodes_end
 from consortium_ray.nodes import UNREACHABLE, growth_of_cluster, growth_of_file, present, tell_demand
 from consortium_ray.placement import FIXED, Growth, refuse_what_cannot_be
-from consortium_ray.ray_pool import first_line
+from consortium_ray.same_code import refuse_other_code
 
 #: Longest time that one step waits for hosts before it tells how things stand.
 STEP_S = 0.5
-#: Longest wait for the coordinator to end its hosts.
-CLOSE_S = 10.0
 #: Longest wait for the run directory's lock after the coordinator was ended.
 LOCK_S = 5.0
 
@@ -58,6 +59,7 @@ def run(
     """
     with _grown(scenario) if autoscale else _joined(address) as growth:
         refuse_what_cannot_be(scenario.cluster.host_kinds, present(), growth)
+        refuse_other_code({each["NodeID"]: each["NodeName"] for each in ray.nodes() if each["Alive"]})  # type: ignore[no-untyped-call]
         check_nodes(scenario, ray.nodes(), ray.get_runtime_context().get_node_id(), growth)  # type: ignore[no-untyped-call]
         # The coordinator writes the run directory from now on, so this process lets go of its lock.
         directory.mark_running()
@@ -66,12 +68,12 @@ def run(
             _drive(scenario, directory, facts, growth, report_progress)
         except BaseException:
             # What went wrong is worth more than that somebody else may hold the lock by now.
-            with suppress(RunDirectoryError):
+            with shielded(), suppress(RunDirectoryError):
                 _take_back(directory)
             raise
         finally:
             if growth.is_possible:
-                with suppress(*UNREACHABLE):
+                with shielded(), suppress(*UNREACHABLE):
                     tell_demand([])  # here, since a coordinator may end without a chance to do it
         _take_back(directory)
         if autoscale:
@@ -127,36 +129,37 @@ def connected(address: str | None) -> Iterator[None]:
     if address is None:
         settings |= {"address": "local", "include_dashboard": False}
     else:
-        settings["address"] = address
+        settings["address"] = checked_address(address)
+    with prepared() if address is None else nullcontext():
+        try:
+            _connect(settings)
+            yield
+        finally:
+            with shielded():
+                ray.shutdown()
+
+
+def _connect(settings: Mapping[str, Any]) -> None:
+    address = settings["address"]
     try:
-        _connect(settings)
+        try:
+            ray.init(**settings)
+        except Exception:
+            if address != "local" or is_interrupted():
+                raise
+            # A machine that reads Ray from disk for the first time can outlast Ray's own patience with its processes.
+            ray.shutdown()
+            ray.init(**settings)
     except Exception as error:  # Ray raises nothing more special where its processes do not come up
-        if address is None:
+        if address == "local":
             found = f"Ray does not start on this machine: {error}"
-            remedy = "look whether other work leaves it no time or memory, and at the logs under /tmp/ray"
+            remedy = (
+                f"look whether other work leaves it no time or memory, and at the logs in {os.environ['RAY_TMPDIR']}"
+            )
         else:
             found = f"no connection to Ray at {address}: {error}"
             remedy = "check --address (and RAY_AUTH_MODE), or leave it out to start Ray on this machine"
         raise ClusterError(found, "a running cluster of the same Ray version", remedy) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _connect(settings: dict[str, Any]) -> None:
-    try:
-        ray.init(**settings)
-    except Exception:
-        if settings["address"] != "local":
-            raise
-        # A machine that reads Ray from disk for the first time can outlast Ray's own patience with its processes.
-        ray.shutdown()
-        ray.init(**settings)
-
-
-class _CoordinatorLostError(Exception):
-    """The coordinator's process is gone."""
 
 
 def _drive(
@@ -171,7 +174,7 @@ def _drive(
     while True:
         try:
             _drive_one(scenario, str(directory.path), facts, growth, report_progress)
-        except _CoordinatorLostError as lost:
+        except CoordinatorLostError as lost:
             _take_back(directory)
             losses = losses + 1 if directory.committed_round == committed else 1
             committed = directory.committed_round
@@ -190,27 +193,22 @@ def _drive(
 
 
 def _drive_one(scenario: Scenario, path: str, facts: FactSet, growth: Growth, report_progress: ReportProgress) -> None:
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0, "scheduling_strategy": here}
-    make: Any = ray.remote(**options)(CoordinatorActor)
-    coordinator = make.remote()
+    last = Progress("start", 0, scenario.stream.rounds, 0, 0, "steps", 0.0, 0.0)
+
+    def tell(waiting_for: str) -> None:
+        report_progress(replace(last, elapsed_s=last.elapsed_s + time.monotonic() - since, waiting_for=waiting_for))
+
+    since = time.monotonic()
+    coordinator = CoordinatorProcess(scenario.cluster.timeout_s, tell)
     try:
-        ray.get(coordinator.open.remote(scenario, path, facts, growth))
-        while True:
-            is_done, told = ray.get(coordinator.step.remote(STEP_S))
+        coordinator.start()
+        coordinator.ask("open the run", "open", scenario, path, facts, growth)
+        is_done = False
+        while not is_done:
+            is_done, told = coordinator.ask("go on with the run", "step", STEP_S)
             for progress in told:
                 report_progress(progress)
-            if is_done:
-                return
-    except RayTaskError as error:
-        raise error.cause if isinstance(error.cause, ConsortiumError) else error from None
-    except RayActorError as error:
-        raise _CoordinatorLostError(first_line(error)) from error
+                last, since = progress, time.monotonic()
     finally:
-        _end(coordinator)
-
-
-def _end(coordinator: Any) -> None:
-    with suppress(RayError):
-        ray.get(coordinator.close.remote(), timeout=CLOSE_S)
-    ray.kill(coordinator)
+        with shielded():
+            coordinator.end()

@@ -176,6 +176,7 @@ class TestRuns:
 def test_no_cluster_at_an_address_is_the_users_error(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", _refuse)
+    monkeypatch.setattr(runtime, "checked_address", lambda address: address)
     with (
         pytest.raises(ClusterError, match=r"no connection to Ray at 10\.0\.0\.1:6379"),
         runtime.connected("10.0.0.1:6379"),
@@ -187,23 +188,24 @@ def _refuse(**settings):
     raise ConnectionError("nobody there")
 
 
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(tmp_path):
-    """As typed in a terminal: to the whole process group, Ray's own processes among them."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(number, tmp_path):
+    """As typed in a terminal, or sent by a batch system: to the whole group, Ray's own processes among them."""
     scenario = associative_scenario(stream={"rounds": 40}, cluster={"hosts": {**HOSTS, "max": 1}})
     file, path = tmp_path / "long.yaml", tmp_path / "run"
     file.write_text(json.dumps(scenario.model_dump(mode="json")))
     command = [sys.executable, "-m", "consortium.cli", "run", str(file), "--out", str(path)]
     # A shell that starts tests in the background has them ignore the signal, and children inherit that.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    heed = partial(signal.signal, number, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed)
     give_up = time.monotonic() + 300
     while _committed(path) < 1:
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < give_up
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
     assert f"Interrupted; to go on: consortium resume {path}" in err
     assert "Traceback" not in err
     with RunDirectory.open(path) as directory:
@@ -224,6 +226,7 @@ def test_a_ray_that_does_not_start_is_tried_twice_and_then_told(monkeypatch):
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(runtime, "checked_address", lambda address: address)
     with (
         pytest.raises(ClusterError, match="Ray does not start on this machine: The current node"),
         runtime.connected(None),

@@ -1,0 +1,58 @@
+"""Nodes and this process compare the code that they run, before anything is asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from consortium.errors import ClusterError
+from consortium.records import code_version
+from consortium.records.code_version import Code, differences, read_code, this_code
+from ray import cloudpickle
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+#: Longest wait for nodes to say what they run. Who is later is compared when a host starts there.
+ANSWER_S = 60.0
+
+
+def refuse_other_code(nodes: Mapping[str, str]) -> None:
+    """Have nodes say which code their processes import.
+
+    Args:
+        nodes: id → name of each node.
+
+    Raises:
+        ClusterError: it is not this process's.
+    """
+    # By value: what is asked may not be there, or be another, in the code of who is asked.
+    cloudpickle.register_pickle_by_value(code_version)  # type: ignore[no-untyped-call]
+    try:
+        asked = {_ask(node): name for node, name in nodes.items()}
+    finally:
+        cloudpickle.unregister_pickle_by_value(code_version)  # type: ignore[no-untyped-call]
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+    for ref in answered:
+        try:
+            theirs: Code = ray.get(ref)
+        except RayError:  # such a node is noticed when a host is to start there
+            continue
+        refuse_difference(theirs, f"node {asked[ref]}")
+
+
+def _ask(node: str) -> Any:
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+    return ray.remote(**options)(read_code).remote()
+
+
+def refuse_difference(theirs: Code, whose: str, mine: Code | None = None) -> None:
+    """Raise ClusterError where ``theirs`` is not ``mine``, by default this process's."""
+    found = differences(mine or this_code(), theirs)
+    if found:
+        raise ClusterError(
+            f"{whose} runs other code than the command: " + "; ".join(found),
+            "the same source files and versions in the command and in all processes of the cluster",
+            "install the same on all nodes and start Ray there anew, and call the command from that installation",
+        )
