@@ -18,10 +18,11 @@ from functools import partial
 import torch
 from consortium.editing.backend import Targets
 from consortium.editing.naive import optimise_targets_naively
+from consortium.editing.prompts import bare_prompts, essence_prompt, prompts_in
 from consortium.editing.targets import optimise_targets
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.models.tokens import subject_last_token, target_ids
+from consortium.models.tokens import target_ids
 
 from benchmarks.harness.case import Case, Moved, relative_difference
 from benchmarks.harness.measure import measure
@@ -84,14 +85,12 @@ class Prompt:
 
 
 def prompts_of(model: LanguageModel, edit: Edit, contexts: Sequence[str]) -> list[Prompt]:
-    """The prompts of an edit: one for each context, then the one that keeps what the subject is."""
-    target = target_ids(model.tokenizer, edit.text, edit.target_new)
-    prompts = []
-    for context in contexts:
-        ids, subject = subject_last_token(model.tokenizer, edit.prompt, edit.subject, context)
-        prompts.append(Prompt([*ids, *target[:-1]], subject, len(target)))
-    ids, subject = subject_last_token(model.tokenizer, _ESSENCE, edit.subject)
-    return [*prompts, Prompt(ids, subject, 1)]
+    """The prompts of an edit: bare, in the other contexts, then the one that keeps what the subject is."""
+    target = target_ids(model.tokenizer, edit.text, edit.target_new, edit.join)
+    asked = [*bare_prompts(model.tokenizer, edit), *prompts_in(model.tokenizer, edit, contexts[1:])]
+    essence = essence_prompt(model.tokenizer, _ESSENCE, edit.subject)
+    prompts = [Prompt([*each.ids, *target[:-1]], each.subject, len(target)) for each in asked]
+    return [*prompts, Prompt(essence.ids, essence.subject, 1)]
 
 
 def floor(

@@ -74,7 +74,7 @@ class Noticer:
                 self._shard.load(weights)
             accepted = self._private.accepted(round_number, cohort, settled)
             edits = [self._private.edit(each.request) for each in accepted if each.copy is None]
-            probes = [Probe(edit.text, edit.target_new) for edit in edits]
+            probes = [Probe(edit.text, edit.target_new, join=edit.join) for edit in edits]
             return tuple(self._shard.backend.answer(probes, "teacher_forcing"))
 
         return self._answers.get((weights.key, round_number, cohort, settled.key), answer)

@@ -9,7 +9,7 @@ from consortium.editing.backend import Answer
 from consortium.evaluation import knowedit
 from consortium.evaluation.conflicts import MAGNITUDE, Case, case_of, losing_nlls, magnitude
 from consortium.evaluation.harm import open_harm
-from consortium.evaluation.metrics import ProbeSums, Question, ask
+from consortium.evaluation.metrics import ProbeSums, Question, also_with_start, ask
 from consortium.facts.edit import Edit
 from consortium.kept import Kept
 from consortium.private import PrivateEdits
@@ -156,6 +156,8 @@ class Prober:
         if "retracted" in metrics:
             found = retracted_requests(self._scenario, self._private.stream, round_number, parties)
             questions += [Question(metric, back_in, self._private.edit(request)) for metric, back_in, request in found]
+        if self._shard.backend.has_document_start:
+            return also_with_start(questions, self._scenario.evaluate)
         return questions
 
     def _retention_questions(self, round_number: int, parties: range) -> list[Question]:

@@ -123,6 +123,11 @@ class AssociativeBackend:
         hidden_VE = self._sum_of_layers(keys_LEK, range(targets.layer + 1))
         return tensor_of(keys_LEK[states.layer]).T.contiguous(), targets.vectors_EV.T.double() - hidden_VE.cpu()
 
+    @property
+    def has_document_start(self) -> bool:
+        """False: there is no text."""
+        return False
+
     def fine_tune(self, edits: Sequence[Edit]) -> Tuning:
         """Fine-tune the edited layers, in float64; a target is one token."""
         shapes = {layer: (each.shape[0], each.shape[1]) for layer, each in enumerate(self._weights)}

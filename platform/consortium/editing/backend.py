@@ -85,11 +85,21 @@ class States:
 
 @dataclass(frozen=True)
 class Probe:
-    """A question to the model: is ``target`` likelier than ``rival`` after ``prompt``?"""
+    """A question to the model: is ``target`` likelier than ``rival`` after ``prompt``?
+
+    Attributes:
+        prompt: the prompt, asked as the model's own tokenizer makes it.
+        target: an answer.
+        rival: another one; None for none.
+        join: what stands between the prompt and either of them; None goes by :mod:`consortium.models.joining`.
+        with_start: the token that begins documents is put before the prompt, where the tokenizer puts nothing there.
+    """
 
     prompt: str
     target: str
     rival: str | None = None
+    join: str | None = None
+    with_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,6 +217,11 @@ class Backend(Protocol):
         What is missing is a change [V, E] of the output of the layer's weight. Both are float64 on the CPU, under
         the present weights; residuals are not yet shared out over layers.
         """
+        ...
+
+    @property
+    def has_document_start(self) -> bool:
+        """Whether texts begin in two ways: as the tokenizer makes them, and behind a token that begins documents."""
         ...
 
     def fine_tune(self, edits: Sequence[Edit]) -> Tuning:

@@ -33,7 +33,7 @@ def generate_contexts(model: LanguageModel, count: int, num_tokens: int, seed: i
 
 
 def _context(model: LanguageModel, number: int, num_tokens: int, seed: int) -> str:
-    start = encode(model.tokenizer, _STARTS[number % len(_STARTS)])
+    start = encode(model.tokenizer, _STARTS[number % len(_STARTS)], with_start=True)
     for attempt in range(_MOST_DRAWN):
         generator = torch_generator(seed, "contexts", number, *([attempt] if attempt else []))
         ids = sample_tokens(model, [start], len(start) + num_tokens, generator, top_k=5)[0]

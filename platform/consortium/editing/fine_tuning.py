@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -24,7 +24,7 @@ from consortium.models.bottom import run_blocks
 from consortium.models.language import LanguageModel
 from consortium.models.packing import Packing, pack
 from consortium.models.running import PassOn, attention_mask_of, blocks_replaced, hooked
-from consortium.models.tokens import subject_last_token, target_ids
+from consortium.models.tokens import document_start, encode, target_ids
 from consortium.scenario.editor_schema import FineTuningSpec
 
 #: Layer → Δ [V, K].
@@ -68,7 +68,7 @@ def descend(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Prompts with their targets that run together.
+    """Edits whose prompts with their targets run together.
 
     Attributes:
         rows: prompts and targets but for the targets' last tokens.
@@ -90,7 +90,10 @@ class _Batch:
 
 
 def language_losses(model: LanguageModel, edits: Sequence[Edit], layers: Sequence[int]) -> Descent:
-    """The loss of a language model: mean negative log likelihood of a target's tokens after the bare prompt."""
+    """The loss of a language model: mean negative log likelihood of a target's tokens after the bare prompt.
+
+    It is the mean over the prompt with and without the token that begins documents, where those are two.
+    """
     batches = _batches(model, edits, min(layers))
 
     def losses_and_gradient(deltas: Deltas) -> list[float]:
@@ -108,29 +111,40 @@ def language_losses(model: LanguageModel, edits: Sequence[Edit], layers: Sequenc
 def _batches(model: LanguageModel, edits: Sequence[Edit], first_layer: int) -> list[_Batch]:
     """Edits in their order, as many together as there is room for; by the edits alone."""
     batches: list[_Batch] = []
-    waiting: list[tuple[int, list[int], list[int]]] = []
+    starts = (True, False) if document_start(model.tokenizer) else (False,)
+    waiting: list[_Asked] = []
     for number, edit in enumerate(edits):
-        prompt, _ = subject_last_token(model.tokenizer, edit.prompt, edit.subject)
-        waiting.append((number, prompt, target_ids(model.tokenizer, edit.text, edit.target_new)))
-        num_tokens = sum(len(ids) + len(target) - 1 for _, ids, target in waiting)
+        prompts = [encode(model.tokenizer, edit.text, with_start) for with_start in starts]
+        waiting.append(_Asked(number, prompts, target_ids(model.tokenizer, edit.text, edit.target_new, edit.join)))
+        num_tokens = sum(len(ids) + len(each.target) - 1 for each in waiting for ids in each.prompts)
         if num_tokens >= _TOKENS_AT_ONCE or number == len(edits) - 1:
             batches.append(_batch(model, waiting, first_layer))
             waiting = []
     return batches
 
 
-def _batch(model: LanguageModel, asked: Sequence[tuple[int, list[int], list[int]]], first_layer: int) -> _Batch:
-    rows = pack([[*prompt, *target[:-1]] for _, prompt, target in asked])
+class _Asked(NamedTuple):
+    """An edit: its number, its prompts, and the target that is to follow each of them."""
+
+    number: int
+    prompts: list[list[int]]
+    target: list[int]
+
+
+def _batch(model: LanguageModel, asked: Sequence[_Asked], first_layer: int) -> _Batch:
+    sequences = [(place, prompt) for place, each in enumerate(asked) for prompt in each.prompts]
+    rows = pack([[*prompt, *asked[place].target[:-1]] for place, prompt in sequences])
     read = [
-        (*rows.place(place, len(prompt) - 1 + step), token, place, 1 / len(target))
-        for place, (_, prompt, target) in enumerate(asked)
+        (*rows.place(row, len(prompt) - 1 + step), token, place, 1 / (len(target) * len(asked[place].prompts)))
+        for row, (place, prompt) in enumerate(sequences)
+        for target in [asked[place].target]
         for step, token in enumerate(target)
     ]
     row_M, column_M, token_M, edit_M, weight_M = (
         torch.tensor(each, device=model.device) for each in zip(*read, strict=True)
     )
     hidden_RTV = run_blocks(model, rows, range(first_layer)) if first_layer else None
-    numbers = tuple(number for number, _, _ in asked)
+    numbers = tuple(each.number for each in asked)
     return _Batch(rows, hidden_RTV, (row_M, column_M), token_M, edit_M, weight_M, numbers)
 
 

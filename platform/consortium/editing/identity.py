@@ -39,7 +39,7 @@ def _config(config: Any) -> dict[str, Any]:
 def _tokenizer(model: LanguageModel) -> dict[str, Any]:
     """Vocabulary, merges, normaliser and special tokens; truncation and padding are settings of its last call."""
     whole = json.loads(model.tokenizer.backend_tokenizer.to_str())
-    return {**whole, "truncation": None, "padding": None, "first tokens": encode(model.tokenizer, "A")}
+    return {**whole, "truncation": None, "padding": None, "first tokens": encode(model.tokenizer, "A", with_start=True)}
 
 
 def trunk_hash(model: LanguageModel, edited_layers: Sequence[int]) -> str:

@@ -14,16 +14,17 @@ Shapes: E edits, C contexts, N prompts (an edit in a context), R rows, T columns
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
 from consortium.editing.backend import States, Targets
 from consortium.editing.contexts import BARE, context_weights
+from consortium.editing.prompts import bare_prompts, mean_by_edit, prompts_in
 from consortium.facts.edit import Edit
 from consortium.models.bottom import run_blocks, run_blocks_to
 from consortium.models.language import LanguageModel
-from consortium.models.tokens import subject_last_token
 from consortium.models.trees import TOKENS_AT_ONCE, Forest, plant
 
 
@@ -41,11 +42,13 @@ class HiddenStates(States):
 
     Attributes:
         num_contexts: C.
+        bare_N: the edit of each bare prompt; an edit has one or two.
         bare: the bare prompts, by edit. They stand apart, since residuals run them further up.
         others: the prompts in the other contexts, numbered edit by edit.
     """
 
     num_contexts: int
+    bare_N: tuple[int, ...]
     bare: tuple[_Batch, ...]
     others: tuple[_Batch, ...]
 
@@ -71,21 +74,29 @@ def hidden_states(
     """
     if below is None:
         assert contexts[0] == BARE, "the first context is the bare prompt"
-        bare = _planted(model, [_up_to_subject(model, edit, BARE) for edit in edits])
-        in_context = [_up_to_subject(model, edit, context) for edit in edits for context in contexts[1:]]
-        below = HiddenStates(tuple(edits), 0, len(contexts), bare, _planted(model, in_context))
+        bare_of = [[each.up_to_subject for each in bare_prompts(model.tokenizer, edit)] for edit in edits]
+        in_context = [each for edit in edits for each in prompts_in(model.tokenizer, edit, contexts[1:])]
+        bare_N = tuple(number for number, prompts in enumerate(bare_of) for _ in prompts)
+        below = HiddenStates(
+            tuple(edits),
+            0,
+            len(contexts),
+            bare_N,
+            _planted(model, [ids for prompts in bare_of for ids in prompts]),
+            _planted(model, [each.up_to_subject for each in in_context]),
+        )
     assert isinstance(below, HiddenStates)
     assert below.edits == tuple(edits), "states of other edits"
     blocks = range(below.layer, layer)
     bare, others = (tuple(_carried(model, batch, blocks) for batch in part) for part in (below.bare, below.others))
-    return HiddenStates(below.edits, layer, below.num_contexts, bare, others)
+    return replace(below, layer=layer, bare=bare, others=others)
 
 
 def keys_and_residuals(
     model: LanguageModel, states: HiddenStates, targets: Targets
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys [K, E] and residuals [V, E] at the layer of ``states``, as :func:`mean_keys` and :func:`residuals` say."""
-    found = _run_on(model, states.bare, len(states.edits), states.layer, targets.layer)
+    found = _bare_means(model, states, targets.layer)
     missing_EV = targets.vectors_EV.double() - found.hidden_NV
     change_EV = model.output_change(states.layer, found.outputs_NV, missing_EV)
     return _mean_keys(model, states, found.keys_NK), change_EV.T.contiguous()
@@ -99,8 +110,7 @@ def mean_keys(
     keys_KE = {}
     for layer in sorted(layers):
         states = hidden_states(model, edits, contexts, layer, states)
-        bare = _run_on(model, states.bare, len(edits), layer, layer)
-        keys_KE[layer] = _mean_keys(model, states, bare.keys_NK)
+        keys_KE[layer] = _mean_keys(model, states, _bare_means(model, states, layer).keys_NK)
     return {layer: keys_KE[layer] for layer in layers}
 
 
@@ -122,9 +132,10 @@ def _mean_keys(model: LanguageModel, states: HiddenStates, bare_EK: torch.Tensor
     return torch.einsum("ecK,c->Ke", keys_ECK, context_weights(states.num_contexts))
 
 
-def _up_to_subject(model: LanguageModel, edit: Edit, context: str) -> list[int]:
-    ids, subject = subject_last_token(model.tokenizer, edit.prompt, edit.subject, context)
-    return ids[: subject + 1]
+def _bare_means(model: LanguageModel, states: HiddenStates, last_layer: int) -> _Found:
+    """What the bare prompts show, in the mean of each edit's."""
+    found = _run_on(model, states.bare, len(states.bare_N), states.layer, last_layer)
+    return _Found(*(mean_by_edit(each, states.bare_N, len(states.edits)) for each in found))
 
 
 def _planted(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> tuple[_Batch, ...]:
@@ -135,8 +146,7 @@ def _carried(model: LanguageModel, batch: _Batch, blocks: range) -> _Batch:
     return _Batch(batch.prompts, run_blocks(model, batch.prompts, blocks, batch.hidden_RTV)) if blocks else batch
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """What a run shows at the prompts' last tokens, float64 on the CPU.
 
     Attributes:

@@ -21,6 +21,7 @@ from consortium.models.answering import answer_probes
 from consortium.models.language import LanguageModel
 from consortium.models.likelihood import continuation_nll, text_nll
 from consortium.models.scoring import score_probes
+from consortium.models.tokens import document_start
 from consortium.models.writing import write_texts
 from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.schema import Decoding
@@ -89,6 +90,11 @@ class LanguageBackend:
         """Keys [K, E] and residuals [V, E] float64, not yet shared out."""
         assert isinstance(states, HiddenStates)
         return keys.keys_and_residuals(self.model, states, targets)
+
+    @property
+    def has_document_start(self) -> bool:
+        """Whether the tokenizer puts nothing before a text, and the vocabulary has a token that begins documents."""
+        return bool(document_start(self.model.tokenizer))
 
     def fine_tune(self, edits: Sequence[Edit]) -> Tuning:
         """Fine-tune the edited layers on the bare prompts."""

@@ -37,11 +37,13 @@ def _optimise_one(
     mask = torch.tensor([[n < len(row.ids) for n in range(longest)] for row in rows], device=model.device)
     delta = torch.zeros(model.hidden_width, device=model.device, requires_grad=True)
     start: list[torch.Tensor] = []
+    bare = [number for number, row in enumerate(rows) if row.is_bare]
 
     def add_delta(_module: Any, _args: Any, output: Any) -> Any:
         hidden = (output[0] if isinstance(output, tuple) else output).clone()
         if not start:
-            start.append(hidden[0, rows[0].subject].detach().float())
+            states = [hidden[number, rows[number].subject].detach().float() for number in bare]
+            start.append(torch.stack(states).mean(0))
         for number, row in enumerate(rows):
             hidden[number, row.subject] += delta.to(hidden.dtype)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden

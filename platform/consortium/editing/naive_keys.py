@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from consortium.editing.backend import Targets
-from consortium.editing.contexts import BARE, context_weights
+from consortium.editing.contexts import context_weights
+from consortium.editing.prompts import Prompt, bare_prompts, prompts_in
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.models.tokens import subject_last_token
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,11 @@ def naive_keys(
     weights = context_weights(len(contexts)).tolist()
     keys_KE = {layer: torch.zeros(model.key_width(layer), len(edits), dtype=torch.float64) for layer in layers}
     for place, edit in enumerate(edits):
-        for context, weight in zip(contexts, weights, strict=True):
-            seen = _run(model, edit, context, layers)
+        bare = bare_prompts(model.tokenizer, edit)
+        others = prompts_in(model.tokenizer, edit, contexts[1:])
+        shares = [*((each, weights[0] / len(bare)) for each in bare), *zip(others, weights[1:], strict=True)]
+        for prompt, weight in shares:
+            seen = _run(model, prompt, layers)
             for layer in layers:
                 keys_KE[layer][:, place] += weight * seen.keys[layer]
     return keys_KE
@@ -54,20 +57,21 @@ def naive_residuals(model: LanguageModel, edits: Sequence[Edit], targets: Target
     """The same as :func:`consortium.editing.keys.residuals`, prompt by prompt."""
     residuals_VE = torch.zeros(model.hidden_width, len(edits), dtype=torch.float64)
     for place, edit in enumerate(edits):
-        seen = _run(model, edit, BARE, {layer, targets.layer})
-        missing_V = targets.vectors_EV[place].double() - seen.hidden[targets.layer]
-        residuals_VE[:, place] = model.output_change(layer, seen.outputs[layer][None], missing_V[None])[0]
+        seen = [_run(model, prompt, {layer, targets.layer}) for prompt in bare_prompts(model.tokenizer, edit)]
+        hidden_V = torch.stack([each.hidden[targets.layer] for each in seen]).mean(0)
+        output_V = torch.stack([each.outputs[layer] for each in seen]).mean(0)
+        missing_V = targets.vectors_EV[place].double() - hidden_V
+        residuals_VE[:, place] = model.output_change(layer, output_V[None], missing_V[None])[0]
     return residuals_VE
 
 
 @torch.no_grad()
-def _run(model: LanguageModel, edit: Edit, context: str, layers: Sequence[int] | set[int]) -> _Seen:
-    ids, subject = subject_last_token(model.tokenizer, edit.prompt, edit.subject, context)
+def _run(model: LanguageModel, prompt: Prompt, layers: Sequence[int] | set[int]) -> _Seen:
     seen = _Seen({}, {}, {})
 
     def there(states: Any) -> torch.Tensor:
         hidden_TV: torch.Tensor = states[0][0] if isinstance(states, tuple) else states[0]
-        return hidden_TV[subject].double().cpu()
+        return hidden_TV[prompt.subject].double().cpu()
 
     handles = []
     for layer in layers:
@@ -81,7 +85,7 @@ def _run(model: LanguageModel, edit: Edit, context: str, layers: Sequence[int] |
         handles.append(model.projection(layer).register_forward_hook(at_projection))
         handles.append(model.blocks[layer].register_forward_hook(at_block))
     try:
-        model.model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
+        model.model(input_ids=torch.tensor([prompt.ids], device=model.device), use_cache=False)
     finally:
         for handle in handles:
             handle.remove()

@@ -33,7 +33,7 @@ _MOST_BYTES = 1 << 45
 def sampled_texts(model: LanguageModel, chunk: int, num_texts: int) -> torch.Tensor:
     """Texts [B, T] that the model writes after common openers; another chunk's are others."""
     openers = numpy_generator(SAMPLING_SEED, "prior-openers", chunk).integers(len(OPENERS), size=num_texts)
-    starts = [encode(model.tokenizer, OPENERS[number]) for number in openers]
+    starts = [encode(model.tokenizer, OPENERS[number], with_start=True) for number in openers]
     generator = torch_generator(SAMPLING_SEED, "prior-text", chunk)
     return sample_tokens(model, starts, TEXT_TOKENS, generator, dtype=sampling_dtype(model))
 
@@ -56,7 +56,7 @@ def named_texts(model: LanguageModel, spec: PriorSpec, wanted: int) -> torch.Ten
     Raises:
         InputError: the source cannot be read or is too short.
     """
-    ids = encode(model.tokenizer, read_text(spec, wanted))
+    ids = encode(model.tokenizer, read_text(spec, wanted), with_start=True)
     num_texts = -(-wanted // TEXT_TOKENS)
     if len(ids) < num_texts * TEXT_TOKENS:
         raise InputError(

@@ -65,7 +65,7 @@ def targets_fingerprint(
         **arithmetic_identity(model),
         "weights": {str(each): layer_hash(model, each) for each in edited_layers},
         "layer": layer,
-        "edits": [(edit.subject, edit.prompt, edit.target_new) for edit in edits],
+        "edits": [(edit.subject, edit.prompt, edit.join, edit.target_new) for edit in edits],
         "contexts": list(contexts),
         "settings": settings.model_dump(mode="json"),
     }

@@ -21,10 +21,11 @@ from dataclasses import dataclass, replace
 import torch
 
 from consortium.editing.backend import Targets
+from consortium.editing.prompts import bare_prompts, essence_prompt, mean_by_edit, prompts_in
 from consortium.editing.readout import divergences, log_probabilities, negative_log_likelihoods
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.models.tokens import subject_last_token, target_ids
+from consortium.models.tokens import target_ids
 from consortium.models.trunk import trunk_above
 from consortium.scenario.editor_schema import TargetSpec
 
@@ -46,19 +47,21 @@ _TINY = torch.finfo(torch.float32).tiny
 
 @dataclass(frozen=True)
 class Row:
-    """One edit in one context.
+    """One edit in one prompt.
 
     Attributes:
         edit: number of the edit among those optimised together.
         ids: tokens of context, prompt and target but for the target's last token.
         subject: index of the subject's last token.
         target: ids of the target; empty for the essence prompt.
+        is_bare: nothing stands before the edit's prompt but what begins texts.
     """
 
     edit: int
     ids: tuple[int, ...]
     subject: int
     target: tuple[int, ...]
+    is_bare: bool = False
 
     @property
     def num_suffix(self) -> int:
@@ -72,15 +75,16 @@ class Row:
 
 
 def rows_of(model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str]) -> list[Row]:
-    """The rows of all edits: one for each context, then the essence prompt."""
+    """The rows of all edits: the bare prompt once or twice, the other contexts, then the essence prompt."""
     rows = []
     for number, edit in enumerate(edits):
-        target = tuple(target_ids(model.tokenizer, edit.text, edit.target_new))
-        for context in contexts:
-            ids, subject = subject_last_token(model.tokenizer, edit.prompt, edit.subject, context)
-            rows.append(Row(number, (*ids, *target[:-1]), subject, target))
-        ids, subject = subject_last_token(model.tokenizer, ESSENCE, edit.subject)
-        rows.append(Row(number, tuple(ids), subject, ()))
+        target = tuple(target_ids(model.tokenizer, edit.text, edit.target_new, edit.join))
+        bare = bare_prompts(model.tokenizer, edit)
+        for place, prompt in enumerate([*bare, *prompts_in(model.tokenizer, edit, contexts[1:])]):
+            ids = (*prompt.ids, *target[:-1])
+            rows.append(Row(number, ids, prompt.subject, target, is_bare=place < len(bare)))
+        essence = essence_prompt(model.tokenizer, ESSENCE, edit.subject)
+        rows.append(Row(number, essence.ids, essence.subject, ()))
     return rows
 
 
@@ -174,14 +178,14 @@ class _Places:
 
     @staticmethod
     def of(rows: Sequence[Row], device: torch.device) -> _Places:
-        num_contexts = Counter(row.edit for row in rows if row.target)
+        num_prompts = Counter(row.edit for row in rows if row.target)
         scored: list[tuple[int, int, float, int]] = []
         essence: list[tuple[int, int]] = []
         place = 0
         for row in rows:
-            # Mean over a target's tokens, then over contexts.
+            # Mean over a target's tokens, then over prompts.
             for token in row.target:
-                scored.append((place, token, 1 / (len(row.target) * num_contexts[row.edit]), row.edit))
+                scored.append((place, token, 1 / (len(row.target) * num_prompts[row.edit]), row.edit))
                 place += 1
             if not row.target:
                 essence.append((place, row.edit))
@@ -204,10 +208,9 @@ class _Optimisation:
         self.rows = [local_rows[number] for number in order]
         self.trunk = trunk_above(model, self.rows, layer, _ARITHMETIC[settings.arithmetic])
         self.places = _Places.of(self.rows, model.device)
-        # The first row that an edit came with is its bare prompt.
-        first = [next(n for n, row in enumerate(local_rows) if row.edit == edit) for edit in range(len(self.numbers))]
-        bare = [order.index(number) for number in first]
-        self.start_EV = self.trunk.start_NV[bare]
+        bare = [number for number, row in enumerate(self.rows) if row.is_bare]
+        bare_edits = [self.rows[number].edit for number in bare]
+        self.start_EV = mean_by_edit(self.trunk.start_NV[bare], bare_edits, len(self.numbers))
         self.start_norm_E = self.start_EV.norm(dim=1)
         self.essence_start_EN: torch.Tensor | None = None
 

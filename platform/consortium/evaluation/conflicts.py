@@ -63,7 +63,8 @@ def case_of(facts: FactSet, request: Request, verdict: Verdict, rival_stands: bo
 
 def losing_nlls(backend: Backend, cases: Sequence[Case]) -> list[float]:
     """Negative log likelihood of each losing answer, per token, under the present weights."""
-    return [score.nll_target for score in backend.score([Probe(case.chosen.text, case.losing) for case in cases])]
+    probes = [Probe(case.chosen.text, case.losing, join=case.chosen.join) for case in cases]
+    return [score.nll_target for score in backend.score(probes)]
 
 
 def magnitude(of_round: int, before: Sequence[float], after: Sequence[float]) -> ProbeSums:

@@ -54,7 +54,7 @@ class ChoiceQuestion:
 
     def length(self, number: int) -> int:
         """What the log likelihood of a choice is divided by before it is compared."""
-        return len(self.choices[number][1]) if self.per_character else 1
+        return len(self.choices[number][1].strip()) if self.per_character else 1
 
 
 def is_set(name: str) -> bool:
@@ -104,7 +104,7 @@ def _grouped(requests: Iterable[Mapping[str, Any]], per_character: bool) -> list
             groups.setdefault(request["doc_id"], []).append(request)
     return [
         ChoiceQuestion(
-            tuple((each["request"]["context"], each["request"]["continuation"].strip()) for each in group),
+            tuple((each["request"]["context"], each["request"]["continuation"].rstrip()) for each in group),
             int(group[0]["label"]),
             per_character,
         )
@@ -150,7 +150,7 @@ def _question(path: Path, number: int, line: str) -> ChoiceQuestion:
         _refuse_fault(f"{place}: {name}", text)
     if type(answer) is not int or not 0 <= answer < len(choices):
         raise _malformed(f"{place}: answer {shown(answer)}, no number from 0 to {len(choices) - 1}")
-    return ChoiceQuestion(tuple((prompt, choice.strip()) for choice in choices), answer)
+    return ChoiceQuestion(tuple((prompt, choice.rstrip()) for choice in choices), answer)
 
 
 def _refuse_fault(place: str, text: str) -> None:

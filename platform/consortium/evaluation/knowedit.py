@@ -24,7 +24,7 @@ import torch
 
 from consortium.editing.backend import Answer, Backend, Probe, Writing
 from consortium.evaluation.fluency import TOP_K, FluencySum, entropy
-from consortium.evaluation.metrics import ProbeSum, ProbeSums
+from consortium.evaluation.metrics import WITH_START, ProbeSum, ProbeSums
 from consortium.facts.edit import Edit, LocalityProbe
 from consortium.scenario.schema import Decoding, EvaluateSpec
 
@@ -55,7 +55,7 @@ def num_tokens(own: OwnAnswers) -> int:
 
 def locality_probes(edits: Sequence[Edit]) -> list[Probe]:
     """The questions whose answers must stay, of some edits in their order."""
-    return [Probe(each.prompt, each.target) for edit in edits for each in _locality(edit)]
+    return [Probe(each.prompt, each.target, join=each.join) for edit in edits for each in _locality(edit)]
 
 
 def brings(edit: Edit, metric: str) -> bool:
@@ -88,6 +88,9 @@ def measure(
         found: dict[str, ProbeSum | FluencySum] = {}
         if "edit_success" in spec.metrics:
             found |= _summed("edit_success", _edit_success(backend, edits, decoding))
+            if spec.document_start != "none" and backend.has_document_start:
+                scored = _edit_success(backend, edits, decoding, with_start=True)
+                found |= _summed(f"edit_success{WITH_START}", scored)
         if "portability" in spec.metrics:
             found |= _summed("portability", _portability(backend, edits, decoding), by_kind=True)
         if "locality" in spec.metrics:
@@ -100,17 +103,22 @@ def measure(
 
 
 def _locality(edit: Edit) -> Sequence[LocalityProbe]:
-    return edit.locality or [LocalityProbe("neighborhood", each.prompt, each.target) for each in edit.neighbors]
+    return edit.locality or [
+        LocalityProbe("neighborhood", each.prompt, each.target, each.join) for each in edit.neighbors
+    ]
 
 
-def _edit_success(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[_Scored]]:
-    answers = backend.answer([Probe(edit.text, edit.target_new) for edit in edits], decoding)
+def _edit_success(
+    backend: Backend, edits: Sequence[Edit], decoding: Decoding, with_start: bool = False
+) -> list[list[_Scored]]:
+    probes = [Probe(edit.text, edit.target_new, join=edit.join, with_start=with_start) for edit in edits]
+    answers = backend.answer(probes, decoding)
     return [[_by_names("edit", [answer])] for answer in answers]
 
 
 def _portability(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[_Scored]]:
-    probes = (Probe(each.prompt, name) for edit in edits for each in edit.portability for name in each.answers)
-    answers = iter(backend.answer(list(probes), decoding))
+    asked = [(each, name) for edit in edits for each in edit.portability for name in each.answers]
+    answers = iter(backend.answer([Probe(each.prompt, name, join=each.join) for each, name in asked], decoding))
     return [
         [_by_names(each.kind, [next(answers) for _ in each.answers]) for each in edit.portability] for edit in edits
     ]

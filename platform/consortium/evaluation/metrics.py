@@ -14,16 +14,22 @@ A party answers with counts and sums only (:class:`ProbeSums`); sums of parties 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from consortium.editing.backend import Backend, Probe, Score
 from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.facts.edit import Edit
+from consortium.scenario.schema import EvaluateSpec
 
 #: Metrics whose harmonic mean is reported.
 HARMONIC = ("efficacy", "paraphrase", "neighborhood")
+
+WITH_START = "_with_start"
+"""What is put after the name of a metric whose probes stand behind the token that begins documents."""
+#: ``evaluate.document_start`` → metrics that are asked in this way too; KnowEdit's edit_success goes with efficacy.
+_ASKED_TWICE = {"none": (), "efficacy": ("efficacy",), "all": (*HARMONIC, "retention")}
 
 
 @dataclass(frozen=True)
@@ -95,19 +101,29 @@ class MagnitudeSum:
 ProbeSums = dict[tuple[str, int], ProbeSum | MagnitudeSum | FluencySum | TextSum | ChoiceSum]
 
 
+def also_with_start(questions: Sequence[Question], spec: EvaluateSpec) -> list[Question]:
+    """The questions, and those of them once more that are asked behind the token that begins documents too."""
+    twice = _ASKED_TWICE[spec.document_start]
+    again = [replace(each, metric=each.metric + WITH_START) for each in questions if each.metric in twice]
+    return [*questions, *again]
+
+
 def probes_of(question: Question) -> list[Probe]:
     """The probes of an edit for one metric; none where its source has none."""
+    metric = question.metric.removesuffix(WITH_START)
+    if metric != question.metric:
+        return [replace(probe, with_start=True) for probe in probes_of(replace(question, metric=metric))]
     edit = question.edit
     if question.metric in ("efficacy", "retention", "retracted", "retracted_before"):
-        return [Probe(edit.text, edit.target_new, edit.target_old)]
+        return [Probe(edit.text, edit.target_new, edit.target_old, edit.join)]
     if question.metric == "paraphrase":
-        return [Probe(prompt, edit.target_new, edit.target_old) for prompt in edit.paraphrases]
+        return [Probe(prompt, edit.target_new, edit.target_old, edit.join) for prompt in edit.paraphrases]
     if question.metric == "neighborhood":
         # A neighbour whose own answer happens to be the new target says nothing about the edit.
         kept = [neighbor for neighbor in edit.neighbors if neighbor.target != edit.target_new]
-        return [Probe(neighbor.prompt, neighbor.target, edit.target_new) for neighbor in kept]
+        return [Probe(neighbor.prompt, neighbor.target, edit.target_new, neighbor.join) for neighbor in kept]
     assert question.metric == "conflict", question.metric
-    return [Probe(edit.text, edit.target_new, question.rival)]
+    return [Probe(edit.text, edit.target_new, question.rival, edit.join)]
 
 
 def ask(backend: Backend, questions: Sequence[Question]) -> ProbeSums:
@@ -147,7 +163,7 @@ def over_rounds(sums: ProbeSums) -> dict[str, ProbeSum | FluencySum]:
     """Metric → sums over the edits of all rounds that were probed, but for retention, which is of earlier ones."""
     total: dict[str, ProbeSum | FluencySum] = {}
     for (metric, _), value in sorted(sums.items()):
-        if isinstance(value, ProbeSum | FluencySum) and metric != "retention":
+        if isinstance(value, ProbeSum | FluencySum) and metric.removesuffix(WITH_START) != "retention":
             before: Any = total.get(metric)  # of the same type, since the metric is the same
             total[metric] = value if before is None else before + value
     return total

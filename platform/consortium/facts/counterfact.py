@@ -53,13 +53,17 @@ def _parse_nested(record: Record) -> Edit:
         paraphrases=record.texts("paraphrase_prompts"),
         neighbors=_neighbors(record, target_old),
         generation_prompts=tuple(dict.fromkeys(record.texts("generation_prompts"))),
+        join=rewrite.spacing("prompt", "target_new"),
     )
 
 
 def _neighbors(record: Record, target_old: str) -> tuple[Neighbor, ...]:
     field = "neighborhood_prompts"
     if any(isinstance(item, Mapping) for item in record.items(field)):
-        return tuple(Neighbor(part.prompt("prompt"), part.text("target")) for part in record.parts(field))
+        parts = record.parts(field)
+        return tuple(
+            Neighbor(part.prompt("prompt"), part.text("target"), part.spacing("prompt", "target")) for part in parts
+        )
     return tuple(Neighbor(prompt, target_old) for prompt in record.texts(field))
 
 
@@ -90,6 +94,7 @@ def _parse_flat(record: Record) -> Edit:
         target_old=target_old,
         paraphrases=record.texts("rephrase_prompt"),
         neighbors=tuple(Neighbor(prompt, answer.strip()) for prompt, answer in zip(asked, answers, strict=True)),
+        join=record.spacing("prompt", new),
     )
 
 

@@ -12,10 +12,15 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class Neighbor:
-    """A prompt about something else, and the answer that an edit must leave as it is."""
+    """A prompt about something else, and the answer that an edit must leave as it is.
+
+    ``join``, here and below: what stands between a prompt and its answer where the source says so; None goes by the
+    rule of :mod:`consortium.models.joining`.
+    """
 
     prompt: str
     target: str
+    join: str | None = None
 
 
 #: What an edit should be carried over to: another name of the subject, a conclusion of two steps, a fact that follows.
@@ -35,6 +40,7 @@ class PortabilityProbe:
     kind: PortabilityKind
     prompt: str
     answers: tuple[str, ...]
+    join: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class LocalityProbe:
     kind: str
     prompt: str
     target: str
+    join: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Edit:
         relation: the relation's name, by which facts are dealt to parties.
         subject: the subject as it stands in the prompt.
         prompt: text with exactly one ``{}`` for the subject, ending where the target begins.
-        target_new: what the model shall say, without a leading space.
+        target_new: what the model shall say, without white space at its ends.
         target_old: what it says (or should say) before the edit; None where the source has none.
         paraphrases: whole prompts that ask the same in other words.
         neighbors: prompts near the subject whose answers must stay.
@@ -72,6 +79,8 @@ class Edit:
             same relation serve.
         augmentations: further prompts with ``{}`` that ask the same, none of them among ``paraphrases``: an edit may
             be asked for in these words too, and is never judged by them.
+        join: what stands between prompt and target where the source says so, for all targets of the edit's own
+            questions; None goes by the rule of :mod:`consortium.models.joining`.
     """
 
     fact_id: str
@@ -87,6 +96,7 @@ class Edit:
     generation_prompts: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     augmentations: tuple[str, ...] = ()
+    join: str | None = None
 
     @property
     def text(self) -> str:

@@ -17,7 +17,12 @@ field                   needed    meaning
 ``generation_prompts``  no        list of whole prompts that begin texts about the subject
 ``rivals``              no        list of targets that contradict this one
 ``augmentations``       no        list of prompts with one ``{}``: further words to ask in, by which no edit is judged
+``join``                no        what stands between prompt and target, such as ``""`` or ``" "``; see below
 ======================  ========  ===========================================================================
+
+Without ``join``, white space at the prompt's end or the target's beginning says how the two join, and where there is
+none the rule of :mod:`consortium.models.joining` decides: a space in English, none in Japanese. ``join`` is for
+all targets of the edit's own questions; an object of ``neighbors``, ``portability`` or ``locality`` may have one too.
 
 Unknown fields are refused, since a mistyped name would silently drop probes; null stands for a field that is not
 there.
@@ -33,7 +38,7 @@ from consortium.facts.record import Record
 
 _NEEDED = ("subject", "prompt", "target_new")
 _FIELDS = ("fact_id", "relation", *_NEEDED, "target_old", "paraphrases", "neighbors")
-_PROBE_FIELDS = ("portability", "locality", "generation_prompts", "rivals", "augmentations")
+_PROBE_FIELDS = ("portability", "locality", "generation_prompts", "rivals", "augmentations", "join")
 _KINDS: dict[str, PortabilityKind] = {kind: kind for kind in get_args(PortabilityKind)}
 
 
@@ -68,27 +73,34 @@ def parse(record: Record) -> Edit:
             record.check_template(f"augmentations[{place}]", prompt)
             for place, prompt in enumerate(record.texts("augmentations"))
         ),
+        join=_join(record, "prompt", "target_new"),
     )
 
 
+def _join(record: Record, prompt_field: str, target_field: str) -> str | None:
+    """What stands between prompt and target, if the record says so."""
+    return record.verbatim("join") if record.has("join") else record.spacing(prompt_field, target_field)
+
+
 def _neighbor(part: Record) -> Neighbor:
-    _refuse_unknown(part, ("prompt", "target"))
-    return Neighbor(part.prompt("prompt"), part.text("target"))
+    _refuse_unknown(part, ("prompt", "target", "join"))
+    return Neighbor(part.prompt("prompt"), part.text("target"), _join(part, "prompt", "target"))
 
 
 def _portability(part: Record) -> PortabilityProbe:
-    _refuse_unknown(part, ("kind", "prompt", "answers"))
+    _refuse_unknown(part, ("kind", "prompt", "answers", "join"))
     kind, answers = part.text("kind"), part.answers("answers")
     if kind not in _KINDS:
         raise part.refusal("kind", repr(kind), f"one of {', '.join(_KINDS)}")
     if not answers:
         raise part.refusal("answers", "no answers", "a list of accepted answers")
-    return PortabilityProbe(_KINDS[kind], part.prompt("prompt"), answers)
+    return PortabilityProbe(_KINDS[kind], part.prompt("prompt"), answers, _join(part, "prompt", "answers"))
 
 
 def _locality(part: Record) -> LocalityProbe:
-    _refuse_unknown(part, ("kind", "prompt", "target"))
-    return LocalityProbe(part.name("kind", "locality"), part.prompt("prompt"), part.text("target"))
+    _refuse_unknown(part, ("kind", "prompt", "target", "join"))
+    kind, join = part.name("kind", "locality"), _join(part, "prompt", "target")
+    return LocalityProbe(kind, part.prompt("prompt"), part.text("target"), join)
 
 
 def _rivals(record: Record, target_new: str) -> tuple[str, ...]:

@@ -65,6 +65,7 @@ def parse(record: Record) -> tuple[Edit | SkippedProbeError, ...]:
         paraphrases=record.texts("rephrase_prompt"),
         portability=portability,
         locality=locality,
+        join=record.spacing("prompt", "target_new"),
     )
     return edit, *unasked, *unasked_too
 
@@ -75,7 +76,7 @@ def locality_probes(record: Record) -> tuple[tuple[LocalityProbe, ...], list[Ski
     for kind, question in _questions(record, "locality"):
         prompt, answers = question.prompt("prompt"), question.answers("ground_truth")
         if answers:
-            probes.append(LocalityProbe(kind.lower(), prompt, answers[0]))
+            probes.append(LocalityProbe(kind.lower(), prompt, answers[0], question.spacing("prompt", "ground_truth")))
         else:
             unasked.append(SkippedProbeError(f"no answer to {prompt!r}"))
     return tuple(probes), unasked
@@ -86,9 +87,10 @@ def _portability(record: Record) -> tuple[tuple[PortabilityProbe, ...], list[Ski
     for kind, question in _questions(record, "portability"):
         if kind not in _PORTABILITY:
             raise record.refusal(f"portability.{kind}", "an unknown kind", f"one of {', '.join(_PORTABILITY)}")
+        join = question.spacing("prompt", "ground_truth")
         prompt, answers = question.prompt("prompt"), question.answers("ground_truth")
         if answers:
-            probes.append(PortabilityProbe(_PORTABILITY[kind], prompt, answers))
+            probes.append(PortabilityProbe(_PORTABILITY[kind], prompt, answers, join))
         else:
             unasked.append(SkippedProbeError(f"no answer to {prompt!r}"))
     return tuple(probes), unasked

@@ -64,6 +64,7 @@ def _edit(
         old,
         paraphrases=tuple(dict.fromkeys([*questions, *([hop] if hop is not None else [])])),
         portability=portability,
+        join=rewrite.spacing("prompt", "target_new"),
     )
 
 

@@ -1,8 +1,8 @@
 """One record of a data source, read field by field; every refusal names the place, the field and what stood there.
 
-White space is removed at both ends of subjects and targets, and at the end of prompts (a target follows
-its prompt after one space). Braces other than the template's ``{}`` are allowed in whole prompts, where
-nothing is filled in, and refused in templates.
+White space is removed at both ends of subjects and targets, and at the end of prompts but for line breaks;
+:meth:`Record.spacing` keeps what of it says how a target joins its prompt. Braces other than the template's ``{}`` are
+allowed in whole prompts, where nothing is filled in, and refused in templates.
 """
 
 from __future__ import annotations
@@ -72,13 +72,36 @@ class Record:
         return self._text(field, self.fields.get(field)).strip()
 
     def prompt(self, field: str) -> str:
-        """A whole prompt, without white space at its end."""
-        return self._text(field, self.fields.get(field)).rstrip()
+        """A whole prompt, without white space behind its last line."""
+        return _without_spacing(self._text(field, self.fields.get(field)))
+
+    def verbatim(self, field: str) -> str:
+        """A text as it stands, which may be blank."""
+        value = self.fields.get(field)
+        if not isinstance(value, str):
+            raise self.refusal(field, self._absent(field) or _describe(value), "text")
+        return self._whole(field, value)
+
+    def spacing(self, prompt_field: str, target_field: str) -> str | None:
+        """How a record says that a target joins its prompt: by white space at the one's end or the other's beginning.
+
+        None where there is no white space: the rule of :mod:`consortium.models.joining` then decides. A run of spaces
+        counts as one. Of several answers the first is looked at.
+        """
+        prompt, target = self.fields.get(prompt_field), self.fields.get(target_field)
+        while isinstance(target, list) and target:
+            target = target[0]
+        if isinstance(target, Mapping):  # as CounterFact writes targets
+            target = target.get("str")
+        if not isinstance(prompt, str) or not isinstance(target, str):
+            return None
+        found = prompt[len(_without_spacing(prompt)) :] + target[: len(target) - len(target.lstrip())]
+        return re.sub(" +", " ", found) or None
 
     def texts(self, field: str) -> tuple[str, ...]:
         """A list of whole prompts; a single text counts as a list of one, and an absent field as none."""
         items = enumerate(self._as_list(field))
-        return tuple(self._text(f"{field}[{place}]", item).rstrip() for place, item in items)
+        return tuple(_without_spacing(self._text(f"{field}[{place}]", item)) for place, item in items)
 
     def answers(self, field: str) -> tuple[str, ...]:
         """All texts of a text, a list of texts or a list of such lists, in order, without blanks and repetitions.
@@ -179,6 +202,12 @@ def editable_template(record: Record, field: str, subject: str) -> str:
     if template is None:
         raise SkippedRecordError(f"the prompt does not contain the subject {subject!r}")
     return template
+
+
+def _without_spacing(prompt: str) -> str:
+    """A prompt without the white space at its end that only joins it to a target: line breaks are the prompt's own."""
+    words = prompt.rstrip()
+    return words + prompt[len(words) : prompt.rfind("\n", len(words)) + 1]
 
 
 def shorten(value: Any, width: int = 60) -> str:

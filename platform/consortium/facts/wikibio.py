@@ -42,5 +42,6 @@ def parse(record: Record) -> tuple[Edit | SkippedProbeError, ...]:
         prompt=editable_template(record, "text", subject),
         target_new=record.text("labels"),
         locality=locality,
+        join=record.spacing("text", "labels"),
     )
     return edit, *unasked

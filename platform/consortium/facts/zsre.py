@@ -51,6 +51,7 @@ def parse(record: Record) -> Edit:
         target_old=next((answer for answer in answers if answer != target_new), None),
         paraphrases=paraphrases,
         neighbors=neighbors,
+        join=record.spacing("src", "alt"),
     )
 
 

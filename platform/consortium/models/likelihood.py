@@ -28,7 +28,7 @@ WINDOW = 128
 
 
 def continuation_nll(model: LanguageModel, asked: Sequence[tuple[str, str]]) -> list[float]:
-    """Σ nll in nats of each continuation after its prompt; the continuation follows after one space.
+    """Σ nll in nats of each continuation after its prompt; they join as :mod:`consortium.models.joining` says.
 
     Raises:
         FactsError: an empty prompt, or a blank continuation.
@@ -72,7 +72,7 @@ def windows(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int | Non
     Raises:
         FactsError: the text has less than two tokens.
     """
-    whole = encode(tokenizer, text)
+    whole = encode(tokenizer, text, with_start=True)
     start = tuple(whole[: len(whole) - len(tokenizer(text, add_special_tokens=False)["input_ids"])])
     tokens = tuple(whole[len(start) :])[:num_tokens]
     cuts = [tokens[first : first + WINDOW] for first in range(0, len(tokens), WINDOW)]

@@ -33,7 +33,8 @@ def write_naively(model: LanguageModel, prompt: str, num_tokens: int) -> str:
 
 
 def _answer(model: LanguageModel, probe: Probe, decoding: Decoding) -> Answer:
-    ids, wanted = encode(model.tokenizer, probe.prompt), target_ids(model.tokenizer, probe.prompt, probe.target)
+    ids = encode(model.tokenizer, probe.prompt, probe.with_start)
+    wanted = target_ids(model.tokenizer, probe.prompt, probe.target, probe.join)
     said: list[int] = []
     for token in wanted:
         said.append(_best(model, ids))

@@ -23,14 +23,15 @@ def score_probes_naively(model: LanguageModel, probes: Sequence[Probe]) -> list[
 
 
 def _score(model: LanguageModel, probe: Probe) -> Score:
-    nll_target, strict = _nll(model, probe.prompt, probe.target)
-    return Score(nll_target, None if probe.rival is None else _nll(model, probe.prompt, probe.rival)[0], strict)
+    nll_target, strict = _nll(model, probe, probe.target)
+    return Score(nll_target, None if probe.rival is None else _nll(model, probe, probe.rival)[0], strict)
 
 
 @torch.no_grad()
-def _nll(model: LanguageModel, prompt: str, continuation: str) -> tuple[float, bool]:
+def _nll(model: LanguageModel, probe: Probe, continuation: str) -> tuple[float, bool]:
     """Mean negative log likelihood per token of a continuation, and whether each token is the arg-max."""
-    head, tail = encode(model.tokenizer, prompt), target_ids(model.tokenizer, prompt, continuation)
+    head = encode(model.tokenizer, probe.prompt, probe.with_start)
+    tail = target_ids(model.tokenizer, probe.prompt, continuation, probe.join)
     ids = torch.tensor([head + tail], device=model.device)
     logits_TN = model.model(input_ids=ids, use_cache=False).logits[0].float()
     before_TN = logits_TN[len(head) - 1 : -1]

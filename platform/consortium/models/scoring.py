@@ -61,13 +61,13 @@ def nll_sums(model: LanguageModel, asked: Sequence[Asked]) -> list[float]:
 @lru_cache(maxsize=1 << 14)  # lanes and rounds ask the same again
 def asked_of(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, Asked | None]:
     """A probe's target and rival as tokens; FactsError for an empty prompt."""
-    prompt = tuple(encode(tokenizer, probe.prompt))
+    prompt = tuple(encode(tokenizer, probe.prompt, probe.with_start))
     if not prompt:
         raise FactsError("a probe with an empty prompt", "a prompt that the target continues", "correct the data")
-    target = prompt, tuple(target_ids(tokenizer, probe.prompt, probe.target))
+    target = prompt, tuple(target_ids(tokenizer, probe.prompt, probe.target, probe.join))
     if probe.rival is None:
         return target, None
-    return target, (prompt, tuple(target_ids(tokenizer, probe.prompt, probe.rival)))
+    return target, (prompt, tuple(target_ids(tokenizer, probe.prompt, probe.rival, probe.join)))
 
 
 def _score(answers: Mapping[Asked, _Summed], target: Asked, rival: Asked | None) -> Score:

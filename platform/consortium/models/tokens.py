@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from consortium.errors import FactsError
+from consortium.models.joining import joined
 
 SLOT = "{}"
 
@@ -18,15 +19,23 @@ SLOT = "{}"
 _DOCUMENT_START = "<|endoftext|>"
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Tokens of a text that something may follow: it begins as documents begin (BOS), and never ends (no EOS).
+def encode(tokenizer: PreTrainedTokenizerBase, text: str, with_start: bool = False) -> list[int]:
+    """Tokens of a text that something may follow: as a user's tokenizer makes them, but never with an end (no EOS).
 
-    Where the tokenizer adds no token of its own before a text, the one that separates documents is put there if
-    the vocabulary has it. Without it, a subject of one token that begins a prompt would be the first token, which
-    models use to rest their attention on: its hidden state says little about the subject, and an edit of it
-    moves the first token of every text.
+    What the tokenizer itself puts before a text (BOS) is there. ``with_start`` puts :func:`document_start` before a
+    text that has nothing of the kind.
     """
-    return _encoding(tokenizer, text)[0]
+    return _encoding(tokenizer, text, with_start)[0]
+
+
+def document_start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token that begins documents, where the vocabulary has it and the tokenizer puts nothing before a text.
+
+    Empty for all other tokenizers: their texts begin in one way alone.
+    """
+    token: int | None = tokenizer.get_added_vocab().get(_DOCUMENT_START)
+    special: list[int] = tokenizer("A", return_special_tokens_mask=True)["special_tokens_mask"]
+    return [] if token is None or special[:1] == [1] else [token]
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
@@ -37,7 +46,7 @@ def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
 
 
 def subject_last_token(
-    tokenizer: PreTrainedTokenizerBase, template: str, subject: str, context: str = SLOT
+    tokenizer: PreTrainedTokenizerBase, template: str, subject: str, context: str = SLOT, with_start: bool = False
 ) -> tuple[list[int], int]:
     """Tokens of a prompt in its context, and the index of the subject's last token.
 
@@ -46,6 +55,7 @@ def subject_last_token(
         template: the prompt with one ``{}`` for the subject.
         subject: the subject, with or without white space around it.
         context: a text with one ``{}`` for the prompt.
+        with_start: as of :func:`encode`.
 
     Returns:
         Token ids, and the index of the last token that holds a character (or, in byte-level vocabularies, some
@@ -61,25 +71,26 @@ def subject_last_token(
     start = slot_of(context) + slot_of(template)
     end = start + len(subject.rstrip())
     prompt = template.replace(SLOT, subject, 1)
-    ids, offsets = _encoding(tokenizer, context.replace(SLOT, prompt, 1))
+    ids, offsets = _encoding(tokenizer, context.replace(SLOT, prompt, 1), with_start)
     touching = [index for index, (first, stop) in enumerate(offsets) if first < end and stop > start]
     assert touching, f"no token covers characters {start} to {end} of {context!r} with {prompt!r}"
     return ids, touching[-1]
 
 
-def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str) -> list[int]:
-    """Tokens of ``target`` as the continuation of ``prompt`` after one space, to be put behind ``encode(prompt)``.
+def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, join: str | None = None) -> list[int]:
+    """Tokens of ``target`` as the continuation of ``prompt``, to be put behind ``encode(prompt)``.
 
-    They are what ``prompt + " " + target`` has beyond ``prompt``. Where the prompt's last token and the target
-    would melt into one, the target is taken as it stands after a full stop instead. (Encoding ``" " + target``
-    alone would give sentencepiece-like tokenizers a second space.)
+    They are what prompt and target together have beyond the prompt; :mod:`consortium.models.joining` says what stands
+    between the two (``join``: what the data say). Where the prompt's last token and the target would melt into one,
+    the target is taken as it stands after a full stop instead. (Encoding ``" " + target`` alone would give
+    sentencepiece-like tokenizers a second space.)
 
     Raises:
         FactsError: the target is blank.
     """
-    continuation = " " + target.strip()
-    if continuation == " ":
+    if not target.strip():
         raise FactsError(f"a blank target for the prompt {prompt!r}", "a target with at least one visible character")
+    continuation = joined(prompt, target, join)
     for before in (prompt, "."):
         head = encode(tokenizer, before)
         whole = encode(tokenizer, before + continuation)
@@ -100,15 +111,12 @@ def slot_of(template: str) -> int:
     return template.index(SLOT)
 
 
-def _encoding(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+def _encoding(
+    tokenizer: PreTrainedTokenizerBase, text: str, with_start: bool
+) -> tuple[list[int], list[tuple[int, int]]]:
     """Ids and character offsets of a text, without special tokens at its end; those at its beginning span nothing."""
     encoding: BatchEncoding = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
     ids, offsets, special = (encoding[name] for name in ("input_ids", "offset_mapping", "special_tokens_mask"))
     length = len(ids) - special[::-1].index(0) if 0 in special else len(ids)
-    start = [] if special[:1] == [1] else _document_start(tokenizer)
+    start = document_start(tokenizer) if with_start else []
     return [*start, *ids[:length]], [*((0, 0) for _ in start), *(tuple(span) for span in offsets[:length])]
-
-
-def _document_start(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    token: int | None = tokenizer.get_added_vocab().get(_DOCUMENT_START)
-    return [] if token is None else [token]

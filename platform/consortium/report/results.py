@@ -10,16 +10,18 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.evaluation.knowedit import SUFFIXES
+from consortium.evaluation.metrics import WITH_START
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, headline
 from consortium.report.overhead import RunTime, run_time
 
 PHASES = ("targets", "collect", "merge", "evaluate")
 _KINDS = ("portability_alias", "portability_reasoning", "portability_generalisation")
-_KNOWEDIT = ("edit_success", "portability", *_KINDS, "locality", "fluency")
+_KNOWEDIT = ("edit_success", f"edit_success{WITH_START}", "portability", *_KINDS, "locality", "fluency")
 METRICS = (
-    *("harmonic_mean", "efficacy", "paraphrase", "neighborhood", "retention", "conflict"),
-    "conflict_magnitude",
+    "harmonic_mean",
+    *(name + way for name in ("efficacy", "paraphrase", "neighborhood", "retention") for way in ("", WITH_START)),
+    *("conflict", "conflict_magnitude"),
     *(name + suffix for name in _KNOWEDIT for suffix in SUFFIXES.values()),
     *("perplexity", "general"),
 )

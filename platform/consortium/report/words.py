@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consortium.editing.editors.registry import create
+from consortium.evaluation.metrics import WITH_START
 from consortium.records.directory import RunDirectory
 from consortium.report.results import Results
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
@@ -19,6 +20,11 @@ _KNOWEDIT_MEANINGS = {
     "fluency": "Entropy of words in what the model writes about the subjects, in hundredths of a bit, no percentage: "
     "a model that repeats itself has little.",
 }
+_TWICE = ("efficacy", "paraphrase", "neighborhood", "retention", "edit_success")
+_WITH_START_MEANING = (
+    "The same prompts as of {}, behind the token that begins documents. All else is asked as the model's own tokenizer "
+    "makes prompts, which puts nothing before them."
+)
 METRIC_MEANINGS = {
     "efficacy": "Share of edits that took: the model finds the new answer likelier than the old one.",
     "paraphrase": "The same, asked in other words than the edit was made with.",
@@ -31,6 +37,7 @@ METRIC_MEANINGS = {
     "conflict_magnitude": "How far the losing answer’s probability fell in a round: 100 to nothing, −100 from nothing.",
     "recall": "Share of keys for which the memory answers with the edit's object.",
     **_KNOWEDIT_MEANINGS,
+    **{metric + WITH_START: _WITH_START_MEANING.format(metric.replace("_", " ")) for metric in _TWICE},
     **{
         f"{metric}_greedy": f"{meaning} Here it writes the likeliest tokens by itself."
         for metric, meaning in _KNOWEDIT_MEANINGS.items()

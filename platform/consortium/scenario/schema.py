@@ -344,6 +344,12 @@ class EvaluateSpec(Spec):
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)] = Field(
         ("efficacy", "paraphrase", "neighborhood", "retention"), description="what is measured"
     )
+    document_start: Literal["none", "efficacy", "all"] = Field(
+        "efficacy",
+        description="what is asked a second time behind the token that begins documents, by models whose tokenizer "
+        "puts nothing before a text (metrics that end in _with_start): efficacy: the edits' own prompts, for efficacy "
+        "and edit_success; all: paraphrases, neighbours and retention too; none: nothing",
+    )
     edits: Literal["round", "all"] = Field(
         "round", description="edits that are probed: those of the round, or those of all rounds so far"
     )

@@ -212,7 +212,9 @@ def test_only_the_beginning_of_a_long_text_is_read(
     spec = write_text(tmp_path / "corpus.txt", repeats=400)
     seen: list[int] = []
     encode = prior_text.encode
-    monkeypatch.setattr(prior_text, "encode", lambda tokenizer, text: seen.append(len(text)) or encode(tokenizer, text))
+    monkeypatch.setattr(
+        prior_text, "encode", lambda tokenizer, text, with_start: seen.append(len(text)) or encode(tokenizer, text)
+    )
     measure_chunk(model, spec, LAYERS, 0)
     assert 512 < max(seen) <= 16 * 480 < (tmp_path / "corpus.txt").stat().st_size
 

@@ -11,11 +11,12 @@ import pytest
 import torch
 from consortium.editing import targets as targets_module
 from consortium.editing.naive import optimise_targets_naively
+from consortium.editing.prompts import bare_prompts
 from consortium.editing.targets import optimise_targets
 from consortium.facts.builtin import builtin_edits
 from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.models.tokens import subject_last_token, target_ids
+from consortium.models.tokens import target_ids
 from consortium.scenario.editor_schema import TargetSpec
 from support.pico import PICO_TYPES, pico_model
 
@@ -45,19 +46,21 @@ def drops(monkeypatch: pytest.MonkeyPatch) -> list[set[int]]:
 
 
 def start_EV(model: LanguageModel, edits: Sequence[Edit], layer: int) -> torch.Tensor:
-    """Hidden states at the subjects' last tokens after a block: one unpadded prompt at a time."""
+    """Hidden states at the subjects' last tokens after a block, in the mean of an edit's bare prompts, one by one."""
     found: list[torch.Tensor] = []
     for edit in edits:
-        ids, subject = subject_last_token(model.tokenizer, edit.prompt, edit.subject)
+        seen: list[torch.Tensor] = []
+        for prompt in bare_prompts(model.tokenizer, edit):
 
-        def keep(_module: object, _args: object, output: object, subject: int = subject) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            found.append(hidden[0, subject].float())
+            def keep(_module: object, _args: object, output: object, subject: int = prompt.subject) -> None:
+                hidden = output[0] if isinstance(output, tuple) else output
+                seen.append(hidden[0, subject].float())  # noqa: B023  (the hook goes before the loop does)
 
-        handle = model.blocks[layer].register_forward_hook(keep)
-        with torch.no_grad():
-            model.model(input_ids=torch.tensor([ids]))
-        handle.remove()
+            handle = model.blocks[layer].register_forward_hook(keep)
+            with torch.no_grad():
+                model.model(input_ids=torch.tensor([prompt.ids]))
+            handle.remove()
+        found.append(torch.stack(seen).mean(0))
     return torch.stack(found)
 
 

@@ -206,9 +206,9 @@ class TestThePackage:
         ]
         self.lay_out(package, "arc_easy", "acc_raw", requests)
         assert load_questions("arc_easy") == [
-            ChoiceQuestion(tuple(("Question: Ice is\nAnswer:", each) for each in ("warm", "cold")), 1, False),
+            ChoiceQuestion(tuple(("Question: Ice is\nAnswer:", each) for each in (" warm", " cold")), 1, False),
             ChoiceQuestion(
-                tuple((f"Tom is nicer than Max, so {who}", "is liked.") for who in ("Tom", "Max")), 0, False
+                tuple((f"Tom is nicer than Max, so {who}", " is liked.") for who in ("Tom", "Max")), 0, False
             ),
         ]
 

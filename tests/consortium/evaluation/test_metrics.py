@@ -8,8 +8,9 @@ from fractions import Fraction
 
 import pytest
 from consortium.editing.backend import Probe, Score
-from consortium.evaluation.metrics import ProbeSum, Question, add_sums, ask, harmonic_mean, probes_of
+from consortium.evaluation.metrics import ProbeSum, Question, add_sums, also_with_start, ask, harmonic_mean, probes_of
 from consortium.facts.edit import Edit, Neighbor
+from consortium.scenario.schema import EvaluateSpec
 
 TOWER = Edit(
     "tower",
@@ -45,6 +46,33 @@ class SetAnswers:
 
         rival = None if probe.rival is None else nll_of(probe.rival)
         return Score(nll_of(probe.target), rival, (probe.prompt, probe.target) in self.strict)
+
+
+@pytest.mark.parametrize(
+    ("setting", "again"),
+    [
+        ("none", []),
+        ("efficacy", ["efficacy_with_start"]),
+        ("all", [f"{name}_with_start" for name in ("efficacy", "paraphrase", "neighborhood", "retention")]),
+    ],
+)
+def test_some_questions_are_asked_again_behind_a_documents_start(setting: str, again: list[str]) -> None:
+    metrics = ("efficacy", "paraphrase", "neighborhood", "retention", "conflict")
+    questions = [Question(metric, 1, TOWER, "Lima") for metric in metrics]
+    found = also_with_start(questions, EvaluateSpec.model_validate({"document_start": setting}))
+    assert found[: len(questions)] == questions
+    assert [question.metric for question in found[len(questions) :]] == again
+    for question in found[len(questions) :]:
+        plain = replace(question, metric=question.metric.removesuffix("_with_start"))
+        assert probes_of(question) == [replace(probe, with_start=True) for probe in probes_of(plain)]
+
+
+def test_probes_join_their_answers_as_the_edit_says() -> None:
+    edit = replace(TOWER, join="", neighbors=(Neighbor("首都は", "東京", " "), Neighbor("The Louvre is in", "Paris")))
+    for metric in ("efficacy", "paraphrase", "retention"):
+        assert {probe.join for probe in probes_of(Question(metric, 1, edit))} == {""}
+    assert [probe.join for probe in probes_of(Question("neighborhood", 1, edit))] == [" ", None]
+    assert probes_of(Question("conflict", 1, edit, "Oslo"))[0].join == ""
 
 
 @pytest.mark.parametrize("metric", ["efficacy", "retention"])

@@ -39,6 +39,14 @@ def test_the_published_shape():
     assert edit.paraphrases == ("{|class=wikitable Danielle Darrieux, a native",)
 
 
+def test_white_space_before_a_target_says_how_it_joins():
+    new = {**REWRITE, "target_new": {"str": " English"}}
+    assert parse(Record({**NESTED, "requested_rewrite": new}, "cf.json", 1)).join == " "
+    assert parse(Record(NESTED, "cf.json", 1)).join is None
+    assert parse(Record({**FLAT, "target_new": " English"}, "cf.json", 1)).join == " "
+    assert parse(Record(FLAT, "cf.json", 1)).join is None
+
+
 def test_beginnings_of_texts_count_once():
     prompts = ["Danielle Darrieux was born in", "Danielle Darrieux's mother tongue is", "Danielle Darrieux was born in"]
     edit = parse(Record({**NESTED, "generation_prompts": prompts}, "cf.json", 1))

@@ -46,6 +46,44 @@ def test_white_space_at_the_ends_is_removed():
 
 
 @pytest.mark.parametrize(
+    ("change", "join"),
+    [
+        ({}, None),
+        ({"join": None}, None),
+        ({"join": ""}, ""),
+        ({"join": " "}, " "),
+        ({"target_new": " Rome"}, " "),
+        ({"prompt": "The capital of {} is "}, " "),
+        ({"prompt": "The capital of {} is ", "target_new": " Rome"}, " "),
+        ({"target_new": "\nRome"}, "\n"),
+        ({"prompt": "The capital of {} is\u3000"}, "\u3000"),
+        ({"prompt": "The capital of {} is ", "join": ""}, ""),
+    ],
+)
+def test_a_record_says_how_its_target_joins(change, join):
+    """By a field of its own, or by white space; null and nothing leave it to the rule."""
+    edit = parse(Record({**MINIMAL, **change}, "f", 1))
+    assert (edit.prompt, edit.target_new, edit.join) == ("The capital of {} is", "Rome", join)
+
+
+def test_a_line_break_at_the_end_of_a_prompt_is_its_own():
+    fields = {**MINIMAL, "prompt": "Capital of {}?\n", "paraphrases": ["Capital of France:\nA: \n "]}
+    edit = parse(Record(fields, "f", 1))
+    assert (edit.prompt, edit.paraphrases, edit.join) == ("Capital of {}?\n", ("Capital of France:\nA: \n",), None)
+
+
+def test_each_question_says_how_its_answer_joins():
+    fields = {
+        **MINIMAL,
+        "neighbors": [{"prompt": "首都は", "target": "東京", "join": " "}, {"prompt": "首都は", "target": "東京"}],
+        "portability": [{"kind": "alias", "prompt": "首都は", "answers": [" 東京", "Tokyo"]}],
+        "locality": [{"kind": "near", "prompt": "首都は ", "target": "東京"}],
+    }
+    edit = parse(Record(fields, "f", 1))
+    assert [each.join for each in (*edit.neighbors, *edit.portability, *edit.locality)] == [" ", None, " ", " "]
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"subject": ...}, "field `subject`: missing\nExpected: text"),
@@ -73,6 +111,8 @@ def test_white_space_at_the_ends_is_removed():
             r"field `portability\[0\].answers`: no answers",
         ),
         ({"locality": [{"kind": "near", "prompt": "x"}]}, r"field `locality\[0\].target`: missing"),
+        ({"join": 1}, r"field `join`: a number, 1\nExpected: text"),
+        ({"neighbors": [{"prompt": "x", "target": "y", "join": []}]}, r"field `neighbors\[0\].join`: a list, \[\]"),
         ({"rivals": ["Lyon", "Rome"]}, "field `rivals`: 'Rome', the target itself"),
         ({"neighbors": ["Madrid"]}, r"field `neighbors\[0\]`: text, 'Madrid'\nExpected: an object"),
         ({"neighbors": [None]}, r"field `neighbors\[0\]`: null\nExpected: an object"),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from consortium.errors import FactsError
 from consortium.models.language import LanguageModel
-from consortium.models.tokens import encode, slot_of, subject_last_token, target_ids
+from consortium.models.tokens import document_start, encode, slot_of, subject_last_token, target_ids
 from support.pico import SENTENCES, pico_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -157,7 +157,7 @@ def test_other_braces_stay_as_they_are() -> None:
     assert tokenizer.decode(ids) == "x{ {a} of {b} {0} }"
 
 
-@pytest.mark.parametrize("target", ["Paris", "the city of London", "東京", " Rome", "Zoë", "1984", "'s"])
+@pytest.mark.parametrize("target", ["Paris", "the city of London", "東京", " Rome", "Zoë", "1984"])
 @pytest.mark.parametrize("prompt", ["The tower is in", "東京タワー is in the city of", "He said:", "(so) it is"])
 def test_a_target_continues_its_prompt_after_one_space(
     tokenizer: PreTrainedTokenizerBase, prompt: str, target: str
@@ -166,6 +166,40 @@ def test_a_target_continues_its_prompt_after_one_space(
     ids = target_ids(tokenizer, prompt, target)
     assert plain(tokenizer, prompt_ids + ids) == f"{prompt} {target.strip()}"
     assert 0 not in ids, "BOS inside a text"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "target", "text"),
+    [
+        ("東京タワーがあるのは", "大阪", "東京タワーがあるのは大阪"),
+        ("埃菲尔铁塔位于", "罗马", "埃菲尔铁塔位于罗马"),
+        ("เมืองหลวงของฝรั่งเศสคือ", "โรม", "เมืองหลวงของฝรั่งเศสคือโรม"),
+        ("The tower is in Paris", ", and the river", "The tower is in Paris, and the river"),
+        ("The river of Paris", "'s tower", "The river of Paris's tower"),
+        ("The city is called (", "Rome", "The city is called (Rome"),
+        ("Where is the tower?\n", "Rome", "Where is the tower?\nRome"),
+    ],
+)
+def test_a_target_joins_its_prompt_as_its_script_demands(
+    tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, text: str
+) -> None:
+    """What stands behind the prompt's tokens is what the whole text has beyond them, wherever they do not melt."""
+    head, whole = encode(tokenizer, prompt), encode(tokenizer, text)
+    ids = target_ids(tokenizer, prompt, target)
+    if whole[: len(head)] == head:
+        assert head + ids == whole
+    assert plain(tokenizer, head + ids) == text
+
+
+@pytest.mark.parametrize(
+    ("join", "text"), [("", "The tower isRome"), ("\n", "The tower is\nRome"), (" ", "The tower is Rome")]
+)
+def test_a_record_that_says_how_a_target_joins_is_followed(
+    tokenizer: PreTrainedTokenizerBase, join: str, text: str
+) -> None:
+    prompt = "The tower is"
+    ids = target_ids(tokenizer, prompt, " Rome ", join)
+    assert plain(tokenizer, encode(tokenizer, prompt) + ids) == text
 
 
 def test_a_target_that_melts_into_its_prompt_is_taken_on_its_own() -> None:
@@ -200,16 +234,32 @@ def test_blank_subjects_and_targets_are_refused() -> None:
         target_ids(tokenizer, "It is", " ")
 
 
-def test_a_text_begins_as_documents_begin_where_the_tokenizer_puts_nothing_there(smollm2: LanguageModel) -> None:
-    start = smollm2.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    assert encode(smollm2.tokenizer, "France is")[0] == start
-    _, index = subject_last_token(smollm2.tokenizer, "{} is a country", "France")
-    assert index == 1, "a subject must not be the first token of a text"
-    assert start not in target_ids(smollm2.tokenizer, "France is", "red")
+def test_a_prompt_is_what_a_users_tokenizer_makes_of_it(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Nothing is added that the tokenizer does not add itself; only a token at the end of a text is taken away."""
+    ids = tokenizer("France is")["input_ids"]
+    assert encode(tokenizer, "France is") == ids[: len(ids) - (ids[-1] == 1)]
+
+
+def test_a_text_begins_as_documents_begin_where_that_is_asked_for(smollm2: LanguageModel) -> None:
+    tokenizer = smollm2.tokenizer
+    start = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert document_start(tokenizer) == [start]
+    assert encode(tokenizer, "France is", with_start=True) == [start, *encode(tokenizer, "France is")]
+    assert subject_last_token(tokenizer, "{} is a country", "France")[1] == 0
+    ids, index = subject_last_token(tokenizer, "{} is a country", "France", with_start=True)
+    assert (ids[0], index) == (start, 1)
+    assert start not in target_ids(tokenizer, "France is", "red")
 
 
 @pytest.mark.parametrize("kind", ["pico-bos", "llama2"])
 def test_a_text_that_has_its_bos_gets_no_other_start(kind: str) -> None:
     tokenizer = KINDS[kind]()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|endoftext|>"]})
-    assert encode(tokenizer, "France is") == tokenizer("France is")["input_ids"]
+    assert document_start(tokenizer) == []
+    assert encode(tokenizer, "France is", with_start=True) == tokenizer("France is")["input_ids"]
+
+
+def test_a_vocabulary_without_such_a_token_has_texts_of_one_beginning() -> None:
+    tokenizer = KINDS["gpt2"]()
+    assert document_start(tokenizer) == []
+    assert encode(tokenizer, "France is", with_start=True) == tokenizer("France is")["input_ids"]

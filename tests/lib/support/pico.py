@@ -67,12 +67,13 @@ def pico_model(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     bos: bool = False,
+    start: bool = False,
 ) -> LanguageModel:
-    """A random model of an architecture, wrapped; ``bos`` makes its tokenizer begin every text with ``<s>``."""
+    """A random model of an architecture, wrapped; ``bos`` and ``start`` are its tokenizer's."""
     config = pico_config(model_type, num_layers)
     model = AutoModelForCausalLM.from_config(config, attn_implementation=layout_of(model_type).attention)
     _draw_weights(model, seed)
-    return language_model(model.to(dtype), pico_tokenizer(bos=bos))
+    return language_model(model.to(dtype), pico_tokenizer(bos=bos, start=start))
 
 
 def pico_folder(folder: Path, model_type: str = "llama", **settings: Any) -> Path:
@@ -121,11 +122,17 @@ def _byte_level_bpe() -> str:
     return str(tokenizer.to_str())
 
 
-def pico_tokenizer(*, bos: bool = False) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer trained on ``SENTENCES``: any text, several tokens to an unusual word."""
+def pico_tokenizer(*, bos: bool = False, start: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer trained on ``SENTENCES``: any text, several tokens to an unusual word.
+
+    ``bos`` makes it begin every text with ``<s>``; ``start`` gives it a token that begins documents, and puts
+    it nowhere.
+    """
     tokenizer = Tokenizer.from_str(_byte_level_bpe())
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    if start:
+        tokenizer.add_special_tokens(["<|endoftext|>"])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",
