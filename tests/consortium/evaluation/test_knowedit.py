@@ -44,6 +44,8 @@ BARE = Edit("bare", "city", "Big Ben", "{} is in", "Oslo", neighbors=(Neighbor("
 class SetAnswers:
     """A backend whose answers to (prompt, target) and texts are set; what is wanted is always (1, 2, 3)."""
 
+    has_document_start = False
+
     def __init__(self, said: Mapping[tuple[str, str], tuple[int, ...]], texts: Mapping[str, str]) -> None:
         self.said, self.texts = said, texts
         self.decodings: list[str] = []
@@ -69,6 +71,19 @@ def test_edit_success_is_the_share_of_right_tokens() -> None:
     backend = SetAnswers({("The Eiffel Tower is in", "Rome"): (1, 0, 3), ("Big Ben is in", "Oslo"): (1, 2, 3)}, {})
     assert measured(backend, [TOWER, BARE], "edit_success") == {
         ("edit_success", 3): ProbeSum(pytest.approx(5 / 3), 1.0, 2, 2)
+    }
+
+
+def test_edit_success_is_measured_again_behind_a_documents_start_where_there_is_one() -> None:
+    class TwoWays(SetAnswers):
+        has_document_start = True
+
+        def answer(self, probes: Sequence[Probe], decoding: str) -> list[Answer]:
+            return [Answer((1, 2, 3 if probe.with_start else 0), (1, 2, 3), probe.with_start) for probe in probes]
+
+    assert measured(TwoWays({}, {}), [TOWER], "edit_success") == {
+        ("edit_success", 3): ProbeSum(pytest.approx(2 / 3), 0.0, 1, 1),
+        ("edit_success_with_start", 3): ProbeSum(1.0, 1.0, 1, 1),
     }
 
 
