@@ -26,7 +26,7 @@ from consortium.records.rows import NodeRow
 from consortium.retractions import cohorts_taking_back
 from consortium.rounds import is_evaluated, num_probed
 from consortium.scenario.schema import Scenario
-from consortium.start import Prior, add_chunk, cached_prior, keep_prior, left_out_of, unmeasured
+from consortium.start import Prior, add_chunk, cached_prior, hold_model_against, keep_prior, left_out_of, unmeasured
 from consortium.state import LaneState
 from consortium.worker import TargetReport
 
@@ -157,6 +157,8 @@ class Coordinator:
         known = yield from self._ask_model()
         written = self._write_contexts()
         prior = yield from self._measure_prior(known)
+        for words in hold_model_against(self.directory, known.prior_fingerprint, prior):
+            self.journal.event("changed", self._round, detail=words)
         yield from self._share(written, prior, known)
         lanes = open_lanes(self.scenario, known.base_weights, self.directory.lane_states())
         self._is_open = True
@@ -198,10 +200,13 @@ class Coordinator:
         known: ModelFacts = yield from self._ask("open-model", Call(("describe",), "describe"))
         return known
 
+    def _tell_of_cache(self, words: str) -> None:
+        self.journal.event("cache-damaged", self._round, detail=words)
+
     def _measure_prior(self, known: ModelFacts) -> Generator[Ready, None, Prior]:
         if not create(self.scenario.editor).uses_prior:
             return unmeasured(known.base_weights)
-        prior = cached_prior(known.prior_fingerprint, self.scenario.editor.edited_layers)
+        prior = cached_prior(known.prior_fingerprint, self.scenario.editor.edited_layers, self._tell_of_cache)
         if prior is None:
             calls = [Call(("prior", chunk), "prior_sum", (chunk,), chunk) for chunk in range(known.prior_chunks)]
             self.meter.enter("prior", 0, len(calls), "chunks")

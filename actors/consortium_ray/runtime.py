@@ -17,6 +17,7 @@ from consortium.interruption import is_interrupted, shielded
 from consortium.progress import Progress, ReportProgress
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
+from consortium.start import take_up
 
 from consortium_ray.address import checked_address
 from consortium_ray.autoscaling import cluster_config, local_cluster
@@ -62,7 +63,7 @@ def run(
         refuse_other_code({each["NodeID"]: each["NodeName"] for each in ray.nodes() if each["Alive"]})  # type: ignore[no-untyped-call]
         check_nodes(scenario, ray.nodes(), ray.get_runtime_context().get_node_id(), growth)  # type: ignore[no-untyped-call]
         # The coordinator writes the run directory from now on, so this process lets go of its lock.
-        directory.mark_running()
+        take_up(directory, facts)
         directory.close()
         try:
             _drive(scenario, directory, facts, growth, report_progress)

@@ -192,17 +192,39 @@ def _free_folder(name: str) -> Path:
 def _resume(args: argparse.Namespace) -> int:
     from consortium.records.directory import RunDirectory
     from consortium.scenario.prepare import open_facts
+    from consortium.start import hold_against
 
     with RunDirectory.open(args.directory) as directory:
-        damage = directory.repair()
-        if damage is not None:
-            print(f"{damage}.", file=sys.stderr)
+        for words in _mended_and_changed(directory, args.set):
+            print(f"{words}.", file=sys.stderr)
         if directory.status == "done":
             print(f"{directory.path} is done already; nothing is left to do.", file=sys.stderr)
             return _finish(args, directory)
+        facts = open_facts(directory.scenario)
+        directory.accept_changes(args.accept_changes)
+        for words in hold_against(directory, facts):
+            print(f"Since this run was last worked on: {words}.", file=sys.stderr)
         args.run_directory = directory.path
         args.serial = bool(directory.manifest.extras.get("serial"))
-        return _work(args, directory, open_facts(directory.scenario))
+        return _work(args, directory, facts)
+
+
+def _mended_and_changed(directory: RunDirectory, overrides: Sequence[str]) -> list[str]:
+    """What is done to a run before it goes on, in words: damage that can be mended, and ``--set``."""
+    from consortium.scenario.changing import changed
+
+    damage = directory.repair()
+    told = [] if damage is None else [damage]
+    if overrides:
+        scenario = changed(directory.scenario, overrides, directory.committed_round, directory.path)
+        rounds = directory.scenario.stream.rounds
+        told += [f"Changed: {words}" for words in directory.change_scenario(scenario)]
+        if scenario.stream.prolonged and scenario.stream.rounds > rounds:
+            told.append(
+                f"The facts of round {rounds + 1} and later are dealt after those of the rounds before. A run with as "
+                "many rounds from its start deals them otherwise; a run of the scenario.yaml of this one does not"
+            )
+    return told
 
 
 def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> int:

@@ -11,6 +11,7 @@ from consortium.scenario.prepare import describe
 from consortium.scenario.schema import Scenario
 from consortium.streams.attendance import AttendedStream
 from consortium.streams.course import Asks, Course, run_course
+from consortium.streams.demand import facts_at_each_deal
 from consortium.streams.devices import Devices
 from consortium.streams.message_sizes import MessageSizes
 from consortium.streams.stream import Stream
@@ -27,15 +28,16 @@ def open_stream(scenario: Scenario, relations: Sequence[str]) -> Stream:
         ScenarioError: there are too few facts, or the trace of devices cannot be read.
     """
     asked = scenario.seed, scenario.parties, scenario.stream, relations
+    num_facts = facts_at_each_deal(scenario, len(relations))
     if not scenario.has_clock:
-        return Stream(*asked)
+        return Stream(*asked, num_facts)
     devices = Devices(scenario.seed, scenario.devices, scenario.parties.count)
     sizes = message_sizes(scenario)
 
     def follow(asks: Asks) -> Course:
         return run_course(scenario.seed, scenario.schedule, devices, sizes, asks)
 
-    return AttendedStream(*asked, follow)
+    return AttendedStream(*asked, follow, num_facts)
 
 
 def message_sizes(scenario: Scenario) -> MessageSizes:

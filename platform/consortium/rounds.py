@@ -134,12 +134,13 @@ def merge_layer(
 
 def is_first_evaluation(scenario: Scenario, round_number: int) -> bool:
     """No round before is evaluated: what does not depend on edits is measured on the unedited model now, and once."""
-    return round_number == min(scenario.evaluate.every, scenario.stream.rounds)
+    return round_number == min(scenario.evaluate.every, scenario.stream.rounds, *scenario.stream.prolonged)
 
 
 def is_evaluated(scenario: Scenario, round_number: int) -> bool:
-    """Evaluation is due after every ``every`` rounds, and always after the last."""
-    return round_number % scenario.evaluate.every == 0 or round_number == scenario.stream.rounds
+    """Evaluation is due after every ``every`` rounds, and always after the last; it may have been prolonged."""
+    stream = scenario.stream
+    return round_number % scenario.evaluate.every == 0 or round_number in (stream.rounds, *stream.prolonged)
 
 
 def sampled_requests(scenario: Scenario, stream: Stream, round_number: int, parties: range) -> list[Request]:

@@ -11,7 +11,7 @@ for each round:
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 
@@ -35,7 +35,16 @@ from consortium.retractions import cohorts_taking_back
 from consortium.rounds import Part, is_evaluated, metric_rows, num_probed
 from consortium.scenario.schema import Scenario
 from consortium.shard import Weights
-from consortium.start import Prior, add_chunk, cached_prior, keep_prior, left_out_of, unmeasured
+from consortium.start import (
+    Prior,
+    add_chunk,
+    cached_prior,
+    hold_model_against,
+    keep_prior,
+    left_out_of,
+    take_up,
+    unmeasured,
+)
 from consortium.worker import CohortWorker, Collected
 
 
@@ -46,7 +55,7 @@ def run(scenario: Scenario, directory: RunDirectory, facts: FactSet, report_prog
         ConsortiumError: the model cannot be opened, or numbers went bad.
     """
     torch.set_num_threads(scenario.cluster.threads)
-    directory.mark_running()
+    take_up(directory, facts)
     _Run(scenario, directory, facts, report_progress).to_the_end()
     directory.mark_done()
 
@@ -60,6 +69,7 @@ class _Run:
         self.first_round = (directory.committed_round or 0) + 1
         # What happens before the first round is written with the first commit, that of round 0 in a new run.
         starting = 0 if directory.committed_round is None else self.first_round
+        self._starting = starting
         self.journal.notes(directory.manifest.untold, starting)
         if starting:
             self.journal.event("resumed", starting, detail=f"after round {directory.committed_round}")
@@ -68,7 +78,10 @@ class _Run:
         self.base = self.worker.backend.base_weights()
         work = expected_work(scenario, self.worker.stream, self.first_round)
         self.meter = Meter(scenario.stream.rounds, work, report_progress)
-        self.prior = self._measure_prior()
+        fingerprint = self.worker.backend.prior_fingerprint()
+        self.prior = self._measure_prior(fingerprint)
+        for words in hold_model_against(directory, fingerprint, self.prior):
+            self.journal.event("changed", starting, detail=words)
         sums, num_tokens = self.prior.sums, self.prior.num_tokens
         self.worker.begin(self._contexts(), sums, num_tokens, yardsticks(self.base, sums, num_tokens))
         self.lanes = open_lanes(scenario, self.base, directory.lane_states())
@@ -78,12 +91,14 @@ class _Run:
         self.standing = Standing(scenario.conflicts)
         self.started: dict[str, Weights] = {}  # lane → its weights when the present round began
 
-    def _measure_prior(self) -> Prior:
+    def _tell_of_cache(self, words: str) -> None:
+        self.journal.event("cache-damaged", self._starting, detail=words)
+
+    def _measure_prior(self, fingerprint: Mapping[str, object] | None) -> Prior:
         if not self.worker.editor.uses_prior:
             return unmeasured(self.base)
         backend = self.worker.backend
-        fingerprint = backend.prior_fingerprint()
-        prior = cached_prior(fingerprint, self.scenario.editor.edited_layers)
+        prior = cached_prior(fingerprint, self.scenario.editor.edited_layers, self._tell_of_cache)
         if prior is None:
             num_chunks = backend.prior_chunks()
             self.meter.enter("prior", 0, num_chunks, "chunks")

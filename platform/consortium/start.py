@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from consortium.editing.editors.registry import create
 from consortium.editing.prior import PriorCache
+from consortium.facts.edit import FactSet
+from consortium.inputs import arithmetic, model_inputs, scenario_inputs, surroundings
 from consortium.merging.history import GramHistory
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
+from consortium.records.directory import RunDirectory
 from consortium.rounds import not_finite
 from consortium.scenario.editor_schema import EditorSpec
 from consortium.scenario.schema import Scenario
@@ -23,10 +26,17 @@ LayerWeights = Mapping[int, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Prior:
-    """Σ k·kᵀ [K, K] of each edited layer over ``num_tokens`` tokens."""
+    """Σ k·kᵀ [K, K] of each edited layer over ``num_tokens`` tokens.
+
+    Attributes:
+        sums: layer → its sum.
+        num_tokens: tokens that were summed over.
+        is_measured: whether it was; else it stands for none.
+    """
 
     sums: LayerSums
     num_tokens: int
+    is_measured: bool = True
     _solvers: dict[EditorSpec, Solvers] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def solver(self, scenario: Scenario, layer: int, history: GramHistory | None) -> PriorSolver:
@@ -37,16 +47,59 @@ class Prior:
         return self._solvers[spec].get(layer, history.version if history else None, lambda: history)
 
 
+def take_up(directory: RunDirectory, facts: FactSet) -> list[str]:
+    """Begin or go on with a run: all that it depends on must be as it was when it began.
+
+    Returns:
+        What is other than before and gone on with, in words; the next commit tells it as an event.
+
+    Raises:
+        RunDirectoryError: a file of the run is damaged, or an input is another one; nothing is changed then.
+        ConsortiumError: an input cannot be read.
+    """
+    changed = hold_against(directory, facts)
+    directory.mark_running()
+    return changed
+
+
+def hold_against(directory: RunDirectory, facts: FactSet) -> list[str]:
+    """Compare what a run depends on with what it began with; returns what differs and is gone on with, in words.
+
+    Raises:
+        RunDirectoryError: an input is another one, and changes are not accepted; nothing is changed then.
+        ConsortiumError: an input cannot be read.
+    """
+    changed = directory.hold_against(scenario_inputs(directory.scenario, facts), surroundings())
+    if changed:
+        directory.note("changed", "; ".join(changed))
+    return changed
+
+
+def hold_model_against(directory: RunDirectory, fingerprint: Mapping[str, object] | None, prior: Prior) -> list[str]:
+    """Compare the model and its key covariance with those that the run began with; returns what differs, in words.
+
+    They are written down before the first commit. A covariance that was lost and is measured again passes, if it is
+    the same.
+
+    Raises:
+        RunDirectoryError: one of them is another.
+    """
+    sums = prior.sums if prior.is_measured else {}
+    return directory.hold_against(model_inputs(fingerprint, sums, prior.num_tokens), arithmetic(fingerprint))
+
+
 def unmeasured(base_weights: LayerWeights) -> Prior:
     """What stands for the prior where the editor uses none: identities."""
-    return Prior({layer: np.eye(weight_VK.shape[1]) for layer, weight_VK in base_weights.items()}, 1)
+    return Prior({layer: np.eye(weight_VK.shape[1]) for layer, weight_VK in base_weights.items()}, 1, is_measured=False)
 
 
-def cached_prior(fingerprint: Mapping[str, object] | None, layers: Sequence[int]) -> Prior | None:
-    """The prior from disk, or None when a layer of it is missing."""
+def cached_prior(
+    fingerprint: Mapping[str, object] | None, layers: Sequence[int], tell: Callable[[str], None] = lambda words: None
+) -> Prior | None:
+    """The prior from disk, or None when a layer of it is missing or damaged; ``tell`` is told of damage, in words."""
     if fingerprint is None:
         return None
-    cache = PriorCache(fingerprint)
+    cache = PriorCache(fingerprint, tell=tell)
     found = {layer: cache.load(layer) for layer in layers}
     sums = {layer: entry[0] for layer, entry in found.items() if entry is not None}
     counts = {entry[1] for entry in found.values() if entry is not None}

@@ -11,7 +11,8 @@ Shapes: B texts, K key width, R rows, T tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,10 @@ CHUNK_TEXTS = 120
 _READ_TEXTS = 20
 #: Columns of k·kᵀ that are made by one product. Only what is on and above the diagonal is computed.
 _BLOCK_COLUMNS = 256
-#: Raised when the same text gives other bits: sums on disk of an older way are then not taken.
-_VERSION = 2
+#: Raised when the same text gives other bits, or a file is laid out otherwise: older sums on disk are then not taken.
+_VERSION = 3
+
+_log = logging.getLogger(__name__)
 
 LayerSums = dict[int, NDArray[np.float64]]
 
@@ -163,18 +166,39 @@ def fingerprint(model: LanguageModel, spec: PriorSpec) -> dict[str, Any]:
 
 
 class PriorCache:
-    """Sums on disk, one file a layer, under a key of everything they depend on."""
+    """Sums on disk, one file a layer, under a key of everything they depend on, each with a checksum.
 
-    def __init__(self, print_of_model: Mapping[str, Any], folder: Path | None = None) -> None:
+    Args:
+        print_of_model: everything that the sums depend on.
+        folder: the cache folder; by default ``$CONSORTIUM_CACHE`` or ``~/.cache/consortium``.
+        tell: told of a damaged file, in words; it is then measured and written again.
+    """
+
+    def __init__(
+        self, print_of_model: Mapping[str, Any], folder: Path | None = None, tell: Callable[[str], None] = _log.warning
+    ) -> None:
         digest = hashlib.sha256(repr(sorted(print_of_model.items())).encode()).hexdigest()[:32]
         self.folder = (folder or cache_folder()) / "prior" / digest
+        self._tell = tell
 
     def load(self, layer: int) -> tuple[NDArray[np.float64], int] | None:
-        """The sum [K, K] of a layer and its number of tokens, or None when it is not there."""
-        arrays = read_arrays(self._path(layer))
-        if arrays is None or arrays.keys() != {"gram", "num_tokens"}:
-            return None
-        return arrays["gram"], int(arrays["num_tokens"][0])
+        """The sum [K, K] of a layer and its number of tokens, or None when it is not there or damaged."""
+        path = self._path(layer)
+        arrays = read_arrays(path)
+        if arrays is not None and arrays.keys() == {"gram", "num_tokens", "checksum"}:
+            gram_KK, num_tokens = arrays["gram"], arrays["num_tokens"]
+            if arrays["checksum"].tobytes() == self._checksum(layer, gram_KK, num_tokens):
+                return gram_KK, int(num_tokens[0])
+        if path.exists():
+            self._tell(f"the key covariance kept in {path} is damaged, and measured again")
+        return None
+
+    def _checksum(self, layer: int, gram_KK: NDArray[np.float64], num_tokens: NDArray[np.int64]) -> bytes:
+        """SHA-256 over the entry's name and its arrays, so that a file under another's name is not taken."""
+        digest = hashlib.sha256(f"{self.folder.name} {layer} {gram_KK.dtype} {gram_KK.shape}".encode())
+        digest.update(np.ascontiguousarray(gram_KK).data)
+        digest.update(num_tokens.tobytes())
+        return digest.digest()
 
     def store(self, layer: int, gram_KK: NDArray[np.float64], num_tokens: int) -> None:
         """Keep a layer's sum; a file is whole or absent.
@@ -182,8 +206,10 @@ class PriorCache:
         Raises:
             InputError: the cache folder cannot be written.
         """
+        counted = np.array([num_tokens], dtype=np.int64)
+        checksum = np.frombuffer(self._checksum(layer, gram_KK, counted), dtype=np.uint8)
         try:
-            write_arrays(self._path(layer), {"gram": gram_KK, "num_tokens": np.array([num_tokens], dtype=np.int64)})
+            write_arrays(self._path(layer), {"gram": gram_KK, "num_tokens": counted, "checksum": checksum})
         except OSError as error:
             raise InputError(
                 f"the prior cannot be kept in {self.folder}: {error.strerror}",

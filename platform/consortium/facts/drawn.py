@@ -41,11 +41,13 @@ class DrawnFacts:
         spec: the associative model that is to be edited.
         count: number of facts.
         seed: the run's seed.
+        first_count: how many facts there were when the run began, of which the model knows some; None for ``count``.
     """
 
-    def __init__(self, spec: AssociativeModelSpec, count: int, seed: int) -> None:
+    def __init__(self, spec: AssociativeModelSpec, count: int, seed: int, first_count: int | None = None) -> None:
         self._spec = spec
         self._count = count
+        self._first_count = count if first_count is None else first_count
         self._relations = _drawn(seed, "drawn-relations", spec.num_relations, count)
         self._old_objects = _drawn(seed, "drawn-objects", spec.num_objects, count)
         # With two objects only, variants alternate between them; with more, the old one is never asked for.
@@ -102,7 +104,7 @@ class DrawnFacts:
         All held-out subjects, and the true objects of the first facts, as many as are a quarter of a layer's
         capacity. Of further facts it knows nothing: their true object is only what it should say.
         """
-        num_facts = min(self._count, max(1, self._spec.key_width // 4))
+        num_facts = min(self._first_count, max(1, self._spec.key_width // 4))
         relations = self._relations[:num_facts].tolist()
         facts = [Cue(_subject("s", fact), relation) for fact, relation in enumerate(relations)]
         held_out = [Cue(_subject("n", number), self._held_out_relation(number)) for number in range(self.num_held_out)]

@@ -22,7 +22,7 @@ from consortium.errors import RunDirectoryError
 from consortium.files import remove_temporaries, sha256
 from consortium.records import checkpoints, manifest, scalars, scenario_file, soundness, tables
 from consortium.records.code_version import versions
-from consortium.records.digests import damage, unlike
+from consortium.records.digests import damage, differing, unlike
 from consortium.records.known_files import KnownFiles
 from consortium.records.lock import RunLock, is_locked
 from consortium.records.manifest import Manifest, Note
@@ -219,6 +219,8 @@ class RunDirectory:
         self._lock.acquire()
         try:
             self.manifest = self._files.latest = manifest.read(self.path)
+            self.scenario = scenario_file.read(self.path, self.manifest)
+            self._settle_scenario()
             self._drop_uncommitted()
             self._drop_rows()
         except BaseException:
@@ -301,6 +303,64 @@ class RunDirectory:
         """Have the next commit tell of something as an event, whoever makes it."""
         self.lock()
         self._write_manifest(untold=(*self.manifest.untold, Note(kind=kind, detail=detail)))
+
+    def hold_against(self, inputs: Mapping[str, str], surroundings: Mapping[str, str]) -> list[str]:
+        """Compare what the run depends on with what it began with, and write down what is new.
+
+        Args:
+            inputs: name → SHA-256 of what results depend on.
+            surroundings: name → value of what it is computed with.
+
+        Returns:
+            What differs and is gone on with, in words.
+
+        Raises:
+            RunDirectoryError: an input differs, and changes are not accepted; all that differs is named.
+        """
+        others = _compared(self.manifest.surroundings, surroundings, len)
+        changed = _compared(self.manifest.inputs, inputs, lambda digest: 12)
+        if changed and not self.manifest.accepts_changes:
+            raise RunDirectoryError(
+                f"{self.path} was begun with other inputs: {'; '.join([*changed, *others])}.",
+                "what the run began with.",
+                "put back what was changed, or run the scenario again into another folder; `consortium resume "
+                f"{self.path} --accept-changes` goes on with what is there now, and records it.",
+            )
+        new = {
+            "inputs": self.manifest.inputs | dict(inputs),
+            "surroundings": self.manifest.surroundings | dict(surroundings),
+        }
+        if new != {"inputs": self.manifest.inputs, "surroundings": self.manifest.surroundings}:
+            self.lock()
+            self._write_manifest(**new)
+        return [*changed, *others]
+
+    def accept_changes(self, accepts: bool) -> None:
+        """From now on record other inputs rather than refuse them, or the other way round."""
+        if accepts != self.manifest.accepts_changes:
+            self.lock()
+            self._write_manifest(accepts_changes=accepts)
+
+    def change_scenario(self, scenario: Scenario) -> list[str]:
+        """Go on with another scenario, of which nothing concerns committed rounds; returns what is other, in words."""
+        was, now = self.scenario.model_dump(mode="json"), scenario.model_dump(mode="json")
+        words = differing(was, now)
+        if not words:
+            return []
+        self.lock()
+        goes_on = (self.committed_round or 0) < scenario.stream.rounds
+        status = {"status": "running", "error": None, "finished": None} if goes_on else {}
+        note = Note(kind="scenario-changed", detail="; ".join(words))
+        self._write_manifest(scenario=now, replaced=was, untold=(*self.manifest.untold, note), **status)
+        self.scenario = scenario
+        self._settle_scenario()
+        return words
+
+    def _settle_scenario(self) -> None:
+        """Have scenario.yaml say what the manifest has; a process may have ended between the two."""
+        if self.manifest.replaced is not None:
+            scenario_file.write(self.path, self.scenario)
+            self._write_manifest(replaced=None)
 
     def repair(self) -> str | None:
         """Mend what can be mended; what was done says it in words.
@@ -460,6 +520,12 @@ class RunDirectory:
         if not isinstance(memory, dict):
             raise unlike(self.path / _MEMORY, "is damaged: it holds no JSON object")
         return memory
+
+
+def _compared(was: Mapping[str, str], now: Mapping[str, str], width: Callable[[str], int]) -> list[str]:
+    """What differs, in words; what is new differs from nothing. Values are cut off after ``width`` characters."""
+    others = [name for name in now if name in was and was[name] != now[name]]
+    return [f"{name} was {was[name][: width(was[name])]}, is {now[name][: width(now[name])]}" for name in others]
 
 
 def _of_round(table: str, rows: Iterable[Row], round: int) -> Iterator[pa.Table]:

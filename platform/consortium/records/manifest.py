@@ -68,6 +68,10 @@ class Manifest(BaseModel):
         checkpoints: path → SHA-256 of every checkpoint that is kept.
         files: path → SHA-256 of the tables, of what is remembered, and of TensorBoard's files.
         pending: path → SHA-256 that a file has if its last replacement came to its end; empty between replacements.
+        inputs: name → SHA-256 of what results depend on and the run directory does not hold: facts, texts, the model's
+            files, the key covariance of each layer.
+        surroundings: name → value of what the run is computed with: code, libraries, processor, number types.
+        accepts_changes: whether other inputs are recorded rather than refused, since the last `resume` said so.
         keep_all: keep the checkpoints of all rounds rather than of the newest two.
         tables: names of the tables that the run has; one begun by an earlier version may have fewer.
         untold: what the next commit tells as events, and forgets.
@@ -94,6 +98,9 @@ class Manifest(BaseModel):
     checkpoints: dict[str, str] = {}
     files: dict[str, str] = {}
     pending: dict[str, str] = {}
+    inputs: dict[str, str] = {}
+    surroundings: dict[str, str] = {}
+    accepts_changes: bool = False
     keep_all: bool = False
     tables: tuple[str, ...] = FIRST_TABLES
     untold: tuple[Note, ...] = ()

@@ -33,7 +33,9 @@ def missing_lanes(directory: RunDirectory) -> list[str]:
 
 def misfits(directory: RunDirectory) -> list[str]:
     """What does not fit together, in words; the tables must be as they were written."""
-    return [*(f"{manifest.FILE} {what}" for what in missing_lanes(directory)), *_lost_rounds(directory)]
+    has_weights = bool(directory.manifest.layer_shapes)
+    missing = missing_lanes(directory) if has_weights else []
+    return [*(f"{manifest.FILE} {what}" for what in missing), *_lost_rounds(directory)]
 
 
 def damaged_checkpoints(directory: RunDirectory) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
-from consortium.scenario.mistakes import Mistake
+from consortium.scenario.mistakes import Mistake, shown
 from consortium.scenario.schema import ConflictSpec, PhaseSpec, Scenario
 from consortium.scenario.yaml_text import KeyPath
 
@@ -36,6 +37,7 @@ class _Shares:
 
 def stream_mistakes(scenario: Scenario) -> Iterator[Mistake]:
     """Every mistake of the ``stream`` section."""
+    yield from _prolonged(scenario)
     yield from _phase_rounds(scenario)
     yield from _edits_in_all(scenario)
     for shares in _all_shares(scenario):
@@ -58,6 +60,13 @@ def _in_phase(common: _Shares, index: int, phase: PhaseSpec) -> _Shares:
         common.conflict if phase.conflict is None else phase.conflict,
         common.repeat if phase.repeat is None else phase.repeat,
     )
+
+
+def _prolonged(scenario: Scenario) -> Iterator[Mistake]:
+    ends = (*scenario.stream.prolonged, scenario.stream.rounds)
+    if any(low >= high for low, high in pairwise(ends)):
+        allowed = f"ascending numbers below stream.rounds ({scenario.stream.rounds})"
+        yield Mistake(("stream", "prolonged"), f"found {shown(list(scenario.stream.prolonged))}", allowed)
 
 
 def _phase_rounds(scenario: Scenario) -> Iterator[Mistake]:

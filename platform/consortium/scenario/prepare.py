@@ -15,7 +15,7 @@ from consortium.scenario.check import check_scenario
 from consortium.scenario.load import load_scenario
 from consortium.scenario.resolve import resolve
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
-from consortium.streams.demand import facts_needed
+from consortium.streams.demand import facts_needed, facts_of_first_deal
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def open_facts(scenario: Scenario) -> FactSet:
         FactsError: the source is missing or malformed.
     """
     if isinstance(scenario.model, AssociativeModelSpec):
-        return DrawnFacts(scenario.model, scenario.facts.limit or facts_needed(scenario), scenario.seed)
+        if scenario.facts.limit is not None:
+            return DrawnFacts(scenario.model, scenario.facts.limit, scenario.seed)
+        return DrawnFacts(scenario.model, facts_needed(scenario), scenario.seed, facts_of_first_deal(scenario))
     return load_facts(scenario.facts)
 
 

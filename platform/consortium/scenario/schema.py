@@ -178,6 +178,11 @@ class StreamSpec(Spec):
     """What is asked for in which round."""
 
     rounds: HundredThousand = Field(1, description="number of rounds")
+    prolonged: tuple[HundredThousand, ...] = Field(
+        (),
+        description="numbers of rounds that the run had when it was prolonged, by `consortium resume --set "
+        "stream.rounds=N`: facts of later rounds are dealt after those of the rounds before",
+    )
     overlap: Share = Field(0.0, description="share of a party's edits that another party asks for too")
     conflict: Conflict = Field(
         0.0,

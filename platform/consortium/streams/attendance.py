@@ -28,6 +28,7 @@ class AttendedStream(Stream):
         stream: what is asked for; nobody leaves, and nothing is taken back.
         relations: the relation of every fact of the fact set, in order.
         follow: the virtual course of what is asked for.
+        num_facts: as for :class:`Stream`.
 
     Raises:
         ScenarioError: as :class:`Stream`.
@@ -40,8 +41,9 @@ class AttendedStream(Stream):
         stream: StreamSpec,
         relations: Sequence[str],
         follow: Callable[[Asks], Course],
+        num_facts: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(seed, parties, stream, relations)
+        super().__init__(seed, parties, stream, relations, num_facts)
         assert not {*self.departures.left, *self.departures.taken_back}, "refused by check_schedule"
         self._first_columns = np.cumsum([0, *(self.num_edits(number + 1) for number in range(self.num_rounds))])
         self.course: Course = follow(self._asks())

@@ -6,6 +6,7 @@ Each party draws all the facts it will ever need from those that the parties bef
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,21 @@ from consortium.seeds import numpy_generator
 Facts = NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Deal:
+    """What is dealt at once: the facts of all rounds of a run, or of those by which it was prolonged.
+
+    Attributes:
+        hand_sizes: how many facts each party draws.
+        num_facts: how many facts there are then.
+    """
+
+    hand_sizes: Sequence[int]
+    num_facts: int
+
+
 def deal(seed: int, spec: PartitionSpec, relations: Sequence[str], hand_sizes: Sequence[int]) -> list[Facts]:
-    """The numbers of the facts dealt to each party, in the order in which it asks for them.
+    """The numbers of the facts dealt to each party at once, in the order in which it asks for them.
 
     Args:
         seed: the run's seed.
@@ -29,37 +43,66 @@ def deal(seed: int, spec: PartitionSpec, relations: Sequence[str], hand_sizes: S
     Raises:
         ScenarioError: there are fewer facts than the parties draw.
     """
-    num_needed = sum(hand_sizes)
-    if num_needed > len(relations):
+    return deal_in_stages(seed, spec, relations, [Deal(hand_sizes, len(relations))])
+
+
+def deal_in_stages(seed: int, spec: PartitionSpec, relations: Sequence[str], deals: Sequence[Deal]) -> list[Facts]:
+    """The numbers of the facts dealt to each party, those of the first deal first.
+
+    A later deal is of the facts that the ones before it left over, and takes nothing of theirs back: a run that is
+    prolonged has the rounds that it had.
+
+    Raises:
+        ScenarioError: there are fewer facts than the parties draw.
+    """
+    _check_enough(len(relations), sum(sum(each.hand_sizes) for each in deals))
+    dealt: list[list[Facts]] = [[] for _ in deals[0].hand_sizes]
+    left, num_before = np.empty(0, np.int64), 0
+    for stage, each in enumerate(deals):
+        generator = numpy_generator(seed, "partition-prolonged", stage) if stage else numpy_generator(seed, "partition")
+        new = num_before + generator.permutation(each.num_facts - num_before)
+        facts = np.concatenate([left, new])
+        _check_enough(len(facts), sum(each.hand_sizes))
+        if spec.kind == "iid":
+            hands = _deal_evenly(facts, each.hand_sizes)
+        else:
+            hands = _deal_by_relation(seed, stage, spec.alpha, relations[: each.num_facts], facts, each.hand_sizes)
+        for whole, hand in zip(dealt, hands, strict=True):
+            whole.append(hand)
+        left, num_before = facts[~np.isin(facts, np.concatenate(hands))], each.num_facts
+    return [np.concatenate(hands) for hands in dealt]
+
+
+def _check_enough(num_facts: int, num_needed: int) -> None:
+    if num_needed > num_facts:
         raise ScenarioError(
-            f"the parties ask for {num_needed} different facts, and the fact set has {len(relations)}",
+            f"the parties ask for {num_needed} different facts, and the fact set has {num_facts}",
             f"at least {num_needed} facts",
             "lower parties.count, parties.edits_per_round or stream.rounds, or raise facts.limit or name a larger set",
         )
-    if spec.kind == "iid":
-        return _deal_evenly(seed, len(relations), hand_sizes)
-    return _deal_by_relation(seed, spec.alpha, relations, hand_sizes)
 
 
-def _deal_evenly(seed: int, num_facts: int, hand_sizes: Sequence[int]) -> list[Facts]:
+def _deal_evenly(facts: Facts, hand_sizes: Sequence[int]) -> list[Facts]:
     """Consecutive slices of one permutation."""
-    facts = numpy_generator(seed, "partition").permutation(num_facts)
     ends = np.cumsum(hand_sizes, dtype=np.int64)
     return [facts[end - size : end] for end, size in zip(ends, hand_sizes, strict=True)]
 
 
-def _deal_by_relation(seed: int, alpha: float, relations: Sequence[str], hand_sizes: Sequence[int]) -> list[Facts]:
+def _deal_by_relation(
+    seed: int, stage: int, alpha: float, relations: Sequence[str], facts: Facts, hand_sizes: Sequence[int]
+) -> list[Facts]:
     """Each party prefers relations by weights drawn from a symmetric Dirichlet distribution."""
     code_of = {name: code for code, name in enumerate(sorted(set(relations)))}
     codes = np.fromiter((code_of[relation] for relation in relations), np.int64, len(relations))
-    shuffled = numpy_generator(seed, "partition").permutation(len(relations))
-    piles = shuffled[np.argsort(codes[shuffled], kind="stable")]  # one pile after the other, each in a random order
-    num_left = np.bincount(codes, minlength=len(code_of))
+    piles = facts[np.argsort(codes[facts], kind="stable")]  # one pile after the other, each in a random order
+    num_left = np.bincount(codes[facts], minlength=len(code_of))
     tops = np.cumsum(num_left) - num_left
     hands = []
     for party, size in enumerate(hand_sizes):
         generator = numpy_generator(seed, "partition", party)
         weights = generator.dirichlet(np.full(len(code_of), alpha))
+        if stage:
+            generator = numpy_generator(seed, "partition-prolonged", stage, party)
         chosen = _choose_relations(generator, weights, num_left, size)
         hands.append(piles[tops[chosen] + _rank_among_equals(chosen)])
         num_taken = np.bincount(chosen, minlength=len(code_of))

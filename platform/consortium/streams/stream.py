@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from consortium.seeds import numpy_generator
 from consortium.streams.course import Course
 from consortium.streams.demand import draws_per_party
 from consortium.streams.departures import Departures, departures
-from consortium.streams.partition import deal
+from consortium.streams.partition import Deal, deal_in_stages
 from consortium.streams.plan import RoundCounts, plan
 from consortium.streams.request import Kind, Request
 
@@ -69,6 +70,7 @@ class Stream:
         parties: who asks.
         stream: what is asked for.
         relations: the relation of every fact of the fact set, in order.
+        num_facts: how many of them there were at each deal (:class:`~consortium.streams.partition.Deal`); None for all.
 
     Raises:
         ScenarioError: there are too few facts, or shares of a round add up to more than 1.
@@ -77,13 +79,25 @@ class Stream:
     #: The run's virtual course; None where it has no virtual time.
     course: Course | None = None
 
-    def __init__(self, seed: int, parties: PartiesSpec, stream: StreamSpec, relations: Sequence[str]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        parties: PartiesSpec,
+        stream: StreamSpec,
+        relations: Sequence[str],
+        num_facts: Sequence[int] | None = None,
+    ) -> None:
         self._num_parties = parties.count
         plans = plan(parties, stream)
-        per_leader, per_follower = draws_per_party(plans)
         is_follower_P = np.arange(parties.count) % stream.partners > 0
-        hand_sizes = [per_follower if follows else per_leader for follows in is_follower_P.tolist()]
-        hands = deal(seed, parties.partition, relations, hand_sizes)
+        num_facts = num_facts or [len(relations)] * (len(stream.prolonged) + 1)
+        ends = [0, *stream.prolonged, stream.rounds]
+        deals = [
+            Deal(_hand_sizes(plans[first:end], is_follower_P), number)
+            for (first, end), number in zip(pairwise(ends), num_facts, strict=True)
+        ]
+        hands = deal_in_stages(seed, parties.partition, relations, deals)
+        per_follower = draws_per_party(plans)[1]
         leaders, followers = (
             [hands[party] for party in np.flatnonzero(mask)] for mask in (~is_follower_P, is_follower_P)
         )
@@ -169,6 +183,12 @@ class Stream:
     def _round(self, round: int) -> _Round:
         assert 1 <= round <= len(self._rounds), f"round {round} of {len(self._rounds)}"
         return self._rounds[round - 1]
+
+
+def _hand_sizes(plans: Sequence[RoundCounts], is_follower_P: NDArray[np.bool_]) -> list[int]:
+    """How many facts each party draws for some rounds."""
+    per_leader, per_follower = draws_per_party(plans)
+    return [per_follower if follows else per_leader for follows in is_follower_P.tolist()]
 
 
 def _build_rounds(

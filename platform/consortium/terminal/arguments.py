@@ -20,6 +20,7 @@ examples:
 exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted
 """
 _SET_HELP = "change a key of the scenario, such as stream.rounds=3 or merge.methods.1.alpha=0.5; may be repeated"
+_CHANGE_HELP = "prolong the run (stream.rounds=5), or change another key that alters no number; may be repeated"
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -57,6 +58,12 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     _add_run(command("run", "run a scenario"))
     resume = command("resume", "go on with a run that was interrupted or failed")
     resume.add_argument("directory", metavar="DIR", help="the run directory")
+    resume.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=_CHANGE_HELP)
+    resume.add_argument(
+        "--accept-changes",
+        action="store_true",
+        help="go on with other facts, texts or model files than the run began with, and record it",
+    )
     _add_where(resume)
     report = command("report", "write a run's report again")
     report.add_argument("directory", metavar="DIR", help="the run directory")
