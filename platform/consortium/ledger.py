@@ -18,6 +18,8 @@ from consortium.admission.quarantine import settled_without
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.standing import Standing
 from consortium.errors import RunDirectoryError
+from consortium.facts.edit import FactSet
+from consortium.inputs import scenario_inputs
 from consortium.private import PrivateEdits
 from consortium.receipts import Receipt, receipt_of
 from consortium.records.directory import RunDirectory
@@ -78,9 +80,10 @@ def account(directory: RunDirectory, *, checked: bool = True) -> Account | None:
 def verify(run_directory: str | Path | RunDirectory) -> tuple[str, ...]:
     """What of a run is not as it must be, in words; empty when all is.
 
-    First what of its files is not as it was written: tables, checkpoints, what is remembered, TensorBoard's files. Then
-    which edits of its committed rounds are not in exactly one merge of each lane and layer. Which must be there is
-    computed from the scenario's stream alone, the facts included where edits are settled or asked again in other words.
+    First what of its files is not as it was written: tables, checkpoints, what is remembered, TensorBoard's files; and
+    which facts and texts are not those that it began with. Then which edits of its committed rounds are not in exactly
+    one merge of each lane and layer. Which must be there is computed from the scenario's stream alone, the facts
+    included where edits are settled or asked again in other words.
 
     Raises:
         ConsortiumError: the manifest, the scenario or the facts cannot be read, or are not those of the run.
@@ -98,7 +101,15 @@ def _mistakes(directory: RunDirectory) -> tuple[str, ...]:
     if found is None:
         return (f"{directory.path} is older than the ledger: nothing can be said",)
     entries = [LedgerRow(**row) for row in directory.table("ledger", checked=False).to_pylist()]
-    return (*found.mistakes, *_unlike_the_scenario(directory, entries))
+    facts = open_facts(directory.scenario)
+    return (*_other_inputs(directory, facts), *found.mistakes, *_unlike_the_scenario(directory, facts, entries))
+
+
+def _other_inputs(directory: RunDirectory, facts: FactSet) -> Iterator[str]:
+    began = directory.manifest.inputs
+    for name, digest in scenario_inputs(directory.scenario, facts).items():
+        if began.get(name, digest) != digest:
+            yield f"{name}: not what the run began with"
 
 
 def _refused(directory: RunDirectory, checked: bool = False) -> Refused:
@@ -149,9 +160,9 @@ def _differing(entries: Sequence[LedgerRow], refused: Refused) -> Iterator[str]:
             yield f"{kind} of round {number}: lanes or layers differ in the edits of cohort {cohort}"
 
 
-def _unlike_the_scenario(directory: RunDirectory, entries: Sequence[LedgerRow]) -> Iterator[str]:
+def _unlike_the_scenario(directory: RunDirectory, facts: FactSet, entries: Sequence[LedgerRow]) -> Iterator[str]:
     scenario = directory.scenario
-    private = PrivateEdits(scenario, open_facts(scenario))
+    private = PrivateEdits(scenario, facts)
     expected: dict[tuple[str, int, str, int], Receipt] = {}
     standing, refused = Standing(scenario.conflicts), _refused(directory)
     for number in range(1, (directory.committed_round or 0) + 1):

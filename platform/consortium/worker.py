@@ -74,6 +74,7 @@ class TargetReport:
         num_finished: edits whose loss came under ``editor.target.stop_loss``.
         num_cached: edits whose targets were read from the host's disk.
         residuals: sums of residuals' lengths, by how the edits were asked for.
+        num_mended: edits whose targets were on disk, but damaged, and were made again.
     """
 
     num_edits: int
@@ -82,10 +83,13 @@ class TargetReport:
     num_finished: int
     num_cached: int = 0
     residuals: Mapping[Asked, Residuals] = field(default_factory=dict)
+    num_mended: int = 0
 
     @property
     def remark(self) -> str | None:
         """Where the targets came from, in words; None where all were optimised."""
+        if self.num_mended:
+            return f"{self.num_mended} targets made again: their entry in the disk cache was damaged"
         return f"{self.num_cached} of {self.num_edits} targets from the disk cache" if self.num_cached else None
 
 
@@ -118,6 +122,7 @@ class _Found:
 
     targets: Targets
     is_cached: bool
+    is_mended: bool = False
 
 
 #: What each party of a cohort makes of the weights by fine-tuning.
@@ -225,6 +230,7 @@ class CohortWorker:
             loss=sum(filter(math.isfinite, targets.losses)),
             num_finished=sum(loss < stop_loss for loss in targets.losses),
             num_cached=len(targets.losses) if found.is_cached else 0,
+            num_mended=len(targets.losses) if found.is_mended else 0,
             residuals=residual_sums(asked, targets.shifts, self.scenario.overlap, noticed),
         )
 
@@ -283,9 +289,10 @@ class CohortWorker:
         kept = self._disk.load(fingerprint)
         if kept is not None:
             return _Found(kept, is_cached=True)
+        is_mended = self._disk.has(fingerprint)
         targets = self.backend.targets(edits, layer)
         self._disk.store(fingerprint, targets)
-        return _Found(targets, is_cached=False)
+        return _Found(targets, is_cached=False, is_mended=is_mended)
 
     def collect(  # noqa: PLR0913  (all that an answer depends on)
         self,

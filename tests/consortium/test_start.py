@@ -46,6 +46,18 @@ def test_a_missing_layer_or_another_fingerprint_is_measured_anew():
     assert cached_prior({**FINGERPRINT, "tokens": 4}, [0]) is None
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_a_flipped_bit_is_told_and_the_sum_is_not_taken(tmp_path, share):
+    keep_prior(FINGERPRINT, Prior({0: gram(1)}, 17))
+    path = next(tmp_path.rglob("*.safetensors"))
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1
+    path.write_bytes(content)
+    told = []
+    assert cached_prior(FINGERPRINT, [0], told.append) is None
+    assert told == [f"the key covariance kept in {path} is damaged, and measured again"]
+
+
 def test_layers_over_different_texts_do_not_mix():
     keep_prior(FINGERPRINT, Prior({0: gram(1)}, 17))
     keep_prior(FINGERPRINT, Prior({2: gram(1)}, 18))

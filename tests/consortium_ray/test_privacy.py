@@ -43,7 +43,7 @@ from support.scenarios import associative_scenario, pico_scenario
 DOCUMENTED = {
     Answer: {"incarnation", "value", "seconds"},
     Slips: {"parties", "slots", "answers"},
-    TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals"},
+    TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals", "num_mended"},
     Residuals: {"num_edits", "shift", "num_held", "num_contradicting", "num_found", "num_right", "num_not_finite"},
     Collected: {"contribution", "party_bytes", "num_left_out", "receipt", "refusals", "largest_norm", "num_not_finite"},
     Receipt: {"cohort", "num_edits", "num_summed", "digest"},

@@ -103,6 +103,10 @@ class TargetCache:
         num_steps, losses, shifts = (tuple(arrays[name].tolist()) for name in ("num_steps", "losses", "shifts"))
         return Targets(layer, vectors_EV, num_steps, losses, shifts)
 
+    def has(self, fingerprint: Mapping[str, object]) -> bool:
+        """Whether there is an entry, damaged or not."""
+        return self._path(fingerprint).exists()
+
     def store(self, fingerprint: Mapping[str, object], targets: Targets) -> None:
         """Keep targets; an entry is whole or absent, and of two writers of the same either will do."""
         path = self._path(fingerprint)

@@ -7,6 +7,9 @@ ones. It is named by what the file holds and by how that is converted.
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
+import shutil
 import struct
 import tempfile
 from collections.abc import Callable
@@ -19,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from consortium.errors import ModelError
+from consortium.files import sha256
 from consortium.places import cache_folder
 
 SUFFIX = ".gguf"
@@ -29,6 +33,12 @@ _CausalLM: Any = AutoModelForCausalLM
 #: Part of the folder's name: raise it when the conversion changes what it writes.
 _CONVERSION = 1
 _LONGEST_WAIT_S = 900.0
+#: File of an unpacked folder with the SHA-256 of every other.
+_DIGESTS = "digests.json"
+#: Folders that this process found to be as they were written → size and time of each file then.
+_SOUND: dict[Path, dict[str, tuple[int, int]]] = {}
+
+_log = logging.getLogger(__name__)
 
 #: What transformers and gguf raise for files that are damaged, cut off or of unknown kinds.
 _FAILURES = (ValueError, KeyError, IndexError, TypeError, RuntimeError, ImportError, AttributeError, struct.error)
@@ -58,11 +68,14 @@ def gguf_folder(
     name = name or source.stem
     cache = cache_dir or cache_folder()
     folder = cache / f"{name}-{dtype}-{_key(source)}"
-    if folder.is_dir():
+    if folder.is_dir() and _is_sound(folder):
         return folder
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock", timeout=_LONGEST_WAIT_S):
+            if folder.is_dir() and not _is_sound(folder):  # what others have open of it stays readable to them
+                _log.warning("%s is damaged; the model is unpacked again", folder)
+                shutil.rmtree(folder)
             if not folder.is_dir():
                 convert(source, getattr(torch, dtype), folder, check)
     except Timeout:
@@ -78,6 +91,26 @@ def gguf_folder(
             "set CONSORTIUM_CACHE to another folder",
         ) from error
     return folder
+
+
+def _is_sound(folder: Path) -> bool:
+    """Whether every file has the SHA-256 that it was written with; read again only when a file was touched since.
+
+    A folder of before there were digests is taken as it is.
+    """
+    try:
+        known = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
+        touched = {name: (status := (folder / name).stat()) and (status.st_size, status.st_mtime_ns) for name in known}
+        if _SOUND.get(folder) == touched:
+            return True
+        is_sound = all(sha256(folder / name) == digest for name, digest in known.items())
+    except FileNotFoundError:
+        return not (folder / _DIGESTS).exists()
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+    if is_sound:
+        _SOUND[folder] = touched
+    return is_sound
 
 
 def _key(source: Path) -> str:
@@ -99,6 +132,8 @@ def convert(source: Path, dtype: torch.dtype, folder: Path, check: Check | None)
         unfinished = Path(scratch) / "model"
         model.to(dtype).save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
+        digests = {path.name: sha256(path) for path in sorted(unfinished.iterdir()) if path.is_file()}
+        (unfinished / _DIGESTS).write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
         try:
             unfinished.rename(folder)
         except OSError:

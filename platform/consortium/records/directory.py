@@ -200,7 +200,8 @@ class RunDirectory:
         Checkpoints of the committed round are among it; where only they are damaged, :meth:`repair` goes back a round.
         """
         found = [*self._files.damages(), *soundness.damaged_checkpoints(self)]
-        return tuple(found or soundness.misfits(self))
+        lanes = [f"{manifest.FILE} {what}" for what in soundness.missing_lanes(self)]
+        return tuple(dict.fromkeys([*found, *lanes, *(soundness.misfits(self) if not found else ())]))
 
     def recall(self, key: str, default: Any = None) -> Any:
         """What :meth:`remember` was last given for ``key``, as JSON gives it back (tuples become lists)."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from consortium.errors import RunDirectoryError
 from consortium.records import checkpoints, manifest
@@ -35,7 +36,19 @@ def misfits(directory: RunDirectory) -> list[str]:
     """What does not fit together, in words; the tables must be as they were written."""
     has_weights = bool(directory.manifest.layer_shapes)
     missing = missing_lanes(directory) if has_weights else []
-    return [*(f"{manifest.FILE} {what}" for what in missing), *_lost_rounds(directory)]
+    return [*(f"{manifest.FILE} {what}" for what in missing), *_unreadable(directory), *_lost_rounds(directory)]
+
+
+def _unreadable(directory: RunDirectory) -> list[str]:
+    """Tables and remembered values that are of another kind than they must be."""
+    found = []
+    looks: list[partial[Any]] = [partial(directory.table, name, ["round"]) for name in directory.manifest.tables]
+    for look in (*looks, partial(directory.recall, "")):
+        try:
+            look()
+        except RunDirectoryError as error:
+            found.append(error.found)
+    return found
 
 
 def damaged_checkpoints(directory: RunDirectory) -> list[str]:

@@ -57,6 +57,15 @@ def test_the_dtype_is_the_scenarios_and_each_has_a_folder(source: Path, cache: P
     assert sorted(name.split("-")[1] for name in folders) == ["bfloat16", "float32"]
 
 
+def test_a_damaged_folder_is_unpacked_again(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = gguf_folder(source, "float32", tmp_path / "cache")
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert gguf_folder(source, "float32", tmp_path / "cache") == folder
+    assert "is damaged; the model is unpacked again" in caplog.text
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
 def test_a_file_of_another_content_has_another_folder(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

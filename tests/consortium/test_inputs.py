@@ -1,0 +1,184 @@
+"""What a run depends on beside its directory: another model, covariance or fact is refused; the same ones are not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from consortium import cli, ledger
+from consortium.editing.prior import PriorCache
+from consortium.files import read_arrays
+from consortium.inputs import digest_of_all
+from consortium.records.directory import RunDirectory
+from consortium.scenario.prepare import open_facts
+from safetensors.numpy import load_file, save_file
+from support.pico import pico_folder
+from support.scenarios import difference, pico_scenario, run_serially
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, own_cache):
+    """A model, a file of facts and a text, which tests change and put back."""
+    folder = tmp_path_factory.mktemp("inputs")
+    pico_folder(folder / "pico", num_layers=4)
+    common = {"relation": "r", "prompt": "{} is in the city of", "target_new": "Rome", "target_old": "Paris"}
+    rows = [{"fact_id": f"f{number}", "subject": f"Place {number}", **common} for number in range(20)]
+    (folder / "facts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "text.txt").write_text("The tower is in the city and the river runs through it. " * 20)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory):
+    scenario = pico_scenario(
+        folder / "pico",
+        facts={"source": str(folder / "facts.jsonl"), "limit": None},
+        stream={"rounds": 2},
+        merge={"methods": ["collabedit"]},
+        evaluate={"text": str(folder / "text.txt"), "metrics": ["efficacy"]},
+    )
+    return run_serially(scenario, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture
+def stopped(whole, tmp_path):
+    """The run after round 1, to be resumed."""
+    path = shutil.copytree(whole.path, tmp_path / "run")
+    (path / "checkpoints/round-0002/collabedit.safetensors").unlink()
+    with RunDirectory.open(path) as directory:
+        directory.repair()
+        directory.lock()
+        directory._write_manifest(extras={"serial": True})
+    return path
+
+
+@pytest.fixture
+def kept(folder):
+    """Puts back what a test changed."""
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    yield
+    for path, content in files.items():
+        path.write_bytes(content)
+
+
+def covariances(cache_folder):
+    return sorted((cache_folder / "prior").rglob("*.safetensors"))
+
+
+@pytest.fixture
+def cache(own_cache, tmp_path_factory):
+    from consortium.places import cache_folder
+
+    return cache_folder()
+
+
+def test_the_manifest_names_all_of_them(whole):
+    names = {
+        *("facts", "text of the perplexity", "model weights", "model configuration", "model tokenizer"),
+        *(f"key covariance of layer {layer}" for layer in whole.scenario.editor.edited_layers),
+    }
+    assert names == {*whole.manifest.inputs}
+    assert {len(digest) for digest in whole.manifest.inputs.values()} == {64}
+    assert {"torch", "source files", "processor", "number type in which text is sampled"} <= {
+        *whole.manifest.surroundings
+    }
+
+
+def test_a_lost_covariance_is_measured_again_without_a_word(whole, stopped, cache, capsys):
+    shutil.rmtree(cache / "prior")
+    assert cli.main(["resume", str(stopped)]) == 0
+    assert "damaged" not in capsys.readouterr().err
+    assert difference(whole.lane_states(), RunDirectory.open(stopped).lane_states()) == []
+    assert covariances(cache)
+
+
+def test_a_damaged_covariance_is_told_and_measured_again(whole, stopped, cache):
+    for path in covariances(cache):
+        content = bytearray(path.read_bytes())
+        content[-5] ^= 4
+        path.write_bytes(content)
+    assert cli.main(["resume", str(stopped)]) == 0
+    again = RunDirectory.open(stopped)
+    assert difference(whole.lane_states(), again.lane_states()) == []
+    told = [row["detail"] for row in again.table("events").to_pylist() if row["kind"] == "cache-damaged"]
+    assert len(told) == len(covariances(cache))
+    assert all("is damaged, and measured again" in words for words in told)
+
+
+def test_another_covariance_is_refused(stopped, cache, capsys):
+    """As on a processor whose sums are others: the file is sound, and holds other numbers."""
+    path = covariances(cache)[0]
+    before = path.read_bytes()
+    arrays, layer = read_arrays(path), int(path.stem.removeprefix("layer-"))
+    other = PriorCache({})
+    other.folder = path.parent
+    other.store(layer, arrays["gram"] + np.eye(len(arrays["gram"])) * 1e-9, int(arrays["num_tokens"][0]))
+    try:
+        assert cli.main(["resume", str(stopped)]) == 2
+        assert f"key covariance of layer {layer} was " in capsys.readouterr().err
+        assert cli.main(["resume", str(stopped), "--accept-changes"]) == 0
+    finally:
+        path.write_bytes(before)
+    events = RunDirectory.open(stopped).table("events").to_pylist()
+    assert any(
+        f"key covariance of layer {layer} was" in str(row["detail"]) for row in events if row["kind"] == "changed"
+    )
+
+
+def other_facts(folder):
+    path = folder / "facts.jsonl"
+    path.write_text(path.read_text().replace("Rome", "Bonn", 1))
+
+
+def other_text(folder):
+    (folder / "text.txt").write_text("Another text altogether. " * 30)
+
+
+def other_weights(folder):
+    path = folder / "pico/model.safetensors"
+    tensors = load_file(path)
+    name = sorted(tensors)[0]
+    save_file(tensors | {name: tensors[name] + np.float32(0.001)}, path, metadata={"format": "pt"})
+
+
+def other_config(folder):
+    path = folder / "pico/config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"rms_norm_eps": 1e-3}))
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (other_facts, "facts"),
+        (other_text, "text of the perplexity"),
+        (other_weights, "model weights"),
+        (other_config, "model configuration"),
+    ],
+)
+def test_other_inputs_are_refused_and_named(folder, stopped, capsys, change, name):
+    change(folder)
+    assert cli.main(["resume", str(stopped)]) == 2
+    err = capsys.readouterr().err
+    assert f"{name} was " in err
+    assert "--accept-changes" in err
+    assert RunDirectory.open(stopped).committed_round == 1
+
+
+@pytest.mark.usefixtures("kept")
+def test_the_ledger_tells_of_other_facts(folder, stopped):
+    assert ledger.verify(stopped) == ()
+    other_facts(folder)
+    assert "facts: not what the run began with" in ledger.verify(stopped)
+
+
+def test_a_digest_of_facts_knows_order_and_every_field(whole):
+    edits = open_facts(whole.scenario).edits
+    assert digest_of_all(edits) == digest_of_all(list(edits))
+    assert digest_of_all(edits) != digest_of_all(edits[::-1])
+    assert digest_of_all(edits) != digest_of_all(edits[1:])
