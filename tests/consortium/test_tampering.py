@@ -154,7 +154,7 @@ def swapped_tables(path):
 
 
 def column_less_with_right_digest(path):
-    put_table(path, "metrics", lambda table: table.drop_columns(["success"]))
+    put_table(path, "metrics", lambda table: table.drop_columns(["metric"]))
     digest = sha256(path / "tables/metrics.parquet")
     edit_manifest(path, lambda content: content["files"].update({"tables/metrics.parquet": digest}))
 
@@ -186,7 +186,7 @@ TAMPERINGS = [
     (checkpoint_of(other_type), "holds numbers of another type"),
     (other_value, "tables/metrics.parquet is damaged"),
     (swapped_tables, "tables/edits.parquet is damaged"),
-    (column_less_with_right_digest, "is not the table metrics: it has no column success"),
+    (column_less_with_right_digest, "is not the table metrics: it has no column metric"),
     (other_memory, "checkpoints/memory.json is damaged"),
     (memory_as_list, "memory.json is damaged: it holds no JSON object"),
 ]

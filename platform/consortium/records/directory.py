@@ -219,7 +219,9 @@ class RunDirectory:
             return
         self._lock.acquire()
         try:
-            self.manifest = self._files.latest = manifest.read(self.path)
+            found = manifest.read(self.path)
+            self._is_sound = self._is_sound and found == self.manifest  # another process wrote meanwhile
+            self.manifest = self._files.latest = found
             self.scenario = scenario_file.read(self.path, self.manifest)
             self._settle_scenario()
             self._drop_uncommitted()
