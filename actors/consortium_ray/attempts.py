@@ -29,6 +29,10 @@ _MOST_LISTED = 10
 _REMEDY = (
     "look at the memory of the machines, at cluster.timeout_s and at Ray's logs; `consortium resume` continues the run"
 )
+_ALIKE = (
+    "the hosts are not to blame: look at what the error says of files, memory and versions on the nodes; if it is none of "
+    "these, report it as a fault of Consortium; `consortium resume` continues the run"
+)
 
 
 @dataclass(frozen=True)
@@ -167,9 +171,11 @@ class Attempts:
             return
         if len(failures) == 1:
             raise RunError(f"a host was lost: {failures[0]}", "hosts that stay alive", _REMEDY)
-        why = f", {SAME_FAILURES} of them for the same reason" if _are_alike(failures) else ""
+        why, remedy = (
+            (f", {SAME_FAILURES} of them for the same reason", _ALIKE) if _are_alike(failures) else ("", _REMEDY)
+        )
         lines = "".join(f"\n  {line}" for line in _listed(failures))
-        raise RunError(f"{many}{why}:{lines}", "work that hosts finish, and hosts that stay alive", _REMEDY)
+        raise RunError(f"{many}{why}:{lines}", "work that hosts finish, and hosts that stay alive", remedy)
 
 
 def _are_alike(failures: Sequence[Failure]) -> bool:
