@@ -30,8 +30,8 @@ _REMEDY = (
     "look at the memory of the machines, at cluster.timeout_s and at Ray's logs; `consortium resume` continues the run"
 )
 _ALIKE = (
-    "the hosts are not to blame: look at what the error says of files, memory and versions on the nodes; if it is none of "
-    "these, report it as a fault of Consortium; `consortium resume` continues the run"
+    "the hosts are not to blame: look at what the error says of files, memory and versions on the nodes; if it is none "
+    "of these, report it as a fault of Consortium; `consortium resume` continues the run"
 )
 
 

@@ -234,7 +234,16 @@ def table(kinds: Sequence[HostsSpec], found: Sequence[int], nodes: Sequence[Node
         shapes[shape] = shapes.get(shape, 0) + 1
     for (name, cpus, gpus), count in shapes.items():
         lines.append(f"  {f'{count} nodes {name}'.rstrip():<28}{cpus:>10g}{gpus:>10g}")
+    reserved = {name: sum(_reserved(node, name) for node in nodes) for name in ("CPU", "GPU")}
+    if any(amount > _SLACK for amount in reserved.values()):
+        lines.append(f"  {'reserved now, of all nodes':<28}{reserved['CPU']:>10g}{reserved['GPU']:>10g}")
     for each in growth.types:
         cpus, gpus = each.resources.get("CPU", 0), each.resources.get("GPU", 0)
         lines.append(f"  {f'at most {each.max_nodes} of {each.name}':<28}{cpus:>10g}{gpus:>10g}")
     return "\n".join(lines)
+
+
+def _reserved(node: Node, name: str) -> float:
+    """How much of a resource somebody has reserved on a node, as last heard."""
+    total = node.total.get(name, 0.0)
+    return total - (total if node.available is None else node.available.get(name, 0.0))

@@ -114,6 +114,18 @@ class TestRoom:
             go_on()
         assert "host-0 on node node-a: ActorDiedError" in caught.value.found, "why there is none"
 
+    def test_what_others_reserve_is_told(self, fake):
+        fake.nodes = [Node("node-a", {"CPU": 4.0}, {"CPU": 0.5})]
+        pool = fake.pool(scenario())
+        fake.passes(1.0)
+        pool.want(10)
+        pool.wait(0.0)
+        for _ in range(250):
+            pool.wait(0.1)
+        fake.passes(1.0)
+        with pytest.raises(RunError, match=r"reserved now, of all nodes +3\.5 +0\n"):
+            pool.want(10)
+
     def test_a_merge_does_not_count(self, fake):
         fake.nodes = [Node("node-a", {"CPU": 4.0}, {"CPU": 0.0})]
         pool = fake.pool(scenario())
