@@ -101,6 +101,7 @@ def test_the_command_line_is_as_documented():
         "run": ["--address", "--autoscale", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
         "resume": ["--address", "--autoscale", "--format", "--help", "-h", "DIR"],
         "report": ["--help", "--pictures", "-h", "DIR"],
+        "export": ["--help", "--lane", "--round", "-h", "DIR", "FOLDER"],
         "validate": ["--help", "--set", "-h", "FILE"],
         "new": ["--help", "-h", "FILE"],
         "ls": ["--help", "-h", "DIR"],

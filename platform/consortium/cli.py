@@ -1,4 +1,4 @@
-"""The command line: ``consortium run``, ``resume``, ``report``, ``validate``, ``new``, ``ls``, ``schema``.
+"""The command line: ``consortium run``, ``resume``, ``report``, ``export``, ``validate``, ``new``, ``ls``, ``schema``.
 
 Exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). What a
 command needs is imported inside it, so that help and mistakes answer at once.
@@ -283,6 +283,26 @@ def _report(args: argparse.Namespace) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from consortium.models.export import check_target, write_edited_model
+    from consortium.records.directory import RunDirectory
+    from consortium.scenario.schema import LanguageModelSpec
+
+    directory = RunDirectory.open(args.directory)
+    model = directory.scenario.model
+    if not isinstance(model, LanguageModelSpec):
+        found = f"{directory.path} edits the associative model"
+        raise RunDirectoryError(found, "a run that edits a language model", "its weights lie in checkpoints/")
+    folder = Path(args.folder)
+    check_target(folder)
+    state = directory.state_of(args.lane, args.round)
+    write_edited_model(model, state.weights, folder)
+    rounds = "1 round" if state.round == 1 else f"{state.round} rounds"
+    print(f"{folder}: {model.name} as the lane {state.lane} edited it in {rounds}.")
+    print(f"To open it: AutoModelForCausalLM.from_pretrained({str(folder)!r})")
+    return 0
+
+
 def _validate(args: argparse.Namespace) -> int:
     from consortium.scenario.prepare import prepare
 
@@ -331,6 +351,7 @@ COMMANDS = {
     "run": _run,
     "resume": _resume,
     "report": _report,
+    "export": _export,
     "validate": _validate,
     "new": _new,
     "ls": _ls,

@@ -208,7 +208,7 @@ def test_schema_is_json(capfd):
     assert "collabedit" in json.dumps(json.loads(capfd.readouterr().out))
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "report", "validate", "new", "ls", "schema"])
+@pytest.mark.parametrize("command", ["run", "resume", "report", "export", "validate", "new", "ls", "schema"])
 def test_every_command_explains_itself(capfd, command):
     with pytest.raises(SystemExit) as exit_info:
         main([command, "--help"])

@@ -194,6 +194,28 @@ class RunDirectory:
         states = [checkpoints.load(self.path / path, digest, shapes) for path, digest in kept.items()]
         return {state.lane: state for state in states}
 
+    def state_of(self, lane: str, round: int | None = None) -> LaneState:
+        """A lane's state after a round, the committed one by default.
+
+        Raises:
+            RunDirectoryError: the run has no such lane, no checkpoint of that round is kept, or it is damaged.
+        """
+        lanes = [method.lane for method in self.scenario.merge.methods]
+        if lane not in lanes:
+            raise RunDirectoryError(f"{self.path} has no lane {lane!r}.", f"one of {', '.join(lanes)}.")
+        number = self.committed_round if round is None else round
+        path = None if number is None else checkpoints.path_of(lane, number)
+        if path not in self.manifest.checkpoints or (number or 0) > (self.committed_round or 0):
+            kept = sorted({int(Path(each).parent.name.removeprefix("round-")) for each in self.manifest.checkpoints})
+            found = "no round is committed" if number is None else f"no checkpoint of round {number} is kept"
+            raise RunDirectoryError(
+                f"{self.path}: {found}.",
+                f"one of the rounds {', '.join(map(str, kept))}." if kept else "a run with a committed round.",
+                "the newest two rounds are kept; for an earlier one, run the scenario again with fewer rounds.",
+            )
+        digest = self.manifest.checkpoints[path]
+        return checkpoints.load(self.path / path, digest, self.manifest.layer_shapes)
+
     def differences(self) -> tuple[str, ...]:
         """What of the run is not as it was written, in words; every file is read. Empty where all is.
 

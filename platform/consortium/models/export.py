@@ -1,0 +1,83 @@
+"""Writing an edited model as a folder that transformers opens: weights, configuration and tokenizer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consortium.errors import InputError, RunError
+from consortium.models.open import open_model
+from consortium.scenario.schema import LanguageModelSpec
+
+
+class ExportError(InputError):
+    """The folder for an edited model cannot be taken."""
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that holds something already, before a model is loaded.
+
+    Raises:
+        ExportError: it is no folder, holds something, or cannot be made.
+    """
+    try:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise ExportError(f"{folder} is no folder", "a folder that is new or empty", "name another folder")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise ExportError(
+                f"{folder} holds something already", "a folder that is new or empty", "name another folder"
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def write_edited_model(spec: LanguageModelSpec, weights: Mapping[int, NDArray[np.float32]], folder: Path) -> None:
+    """Open a model, put edited weights into it, and write all of it to a folder.
+
+    The folder is complete or not there: everything is written beside it first.
+
+    Args:
+        spec: the model; its weights are written in its dtype.
+        weights: layer → edited weight [V, K], V value width, K key width.
+        folder: a folder that is new or empty; see :func:`check_target`.
+
+    Raises:
+        ModelError: the model cannot be opened, or has layers of other shapes.
+        ExportError: the folder cannot be written.
+        RunError: transformers refuses to write the model.
+    """
+    model = open_model(spec.model_copy(update={"device": "cpu"}))
+    model.set_weights(weights)
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}-", dir=folder.parent))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        model.model.save_pretrained(beside)
+        model.tokenizer.save_pretrained(beside)
+        if folder.is_dir():
+            folder.rmdir()
+        os.replace(beside, folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    except ValueError as error:  # a configuration for generating text that transformers reads and does not write
+        raise RunError(
+            f"transformers does not write the model: {error}", "a model that it reads and writes", "correct its files"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _unwritable(folder: Path, error: OSError) -> ExportError:
+    return ExportError(
+        f"{folder} cannot be written: {error.strerror or error}",
+        "a folder in a place that this user may write to, with space for the whole model",
+        "name another folder",
+    )
