@@ -21,8 +21,9 @@ from filelock import FileLock, Timeout
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from consortium.errors import ModelError
+from consortium.errors import ModelError, whole_reason
 from consortium.files import sha256
+from consortium.models.sizes import check_sizes
 from consortium.places import cache_folder
 
 SUFFIX = ".gguf"
@@ -33,15 +34,14 @@ _CausalLM: Any = AutoModelForCausalLM
 #: Part of the folder's name: raise it when the conversion changes what it writes.
 _CONVERSION = 1
 _LONGEST_WAIT_S = 900.0
+#: Tensors, and fields, of a file at most.
+_MOST_ENTRIES = 100_000
 #: File of an unpacked folder with the SHA-256 of every other.
 _DIGESTS = "digests.json"
 #: Folders that this process found to be as they were written → size and time of each file then.
 _SOUND: dict[Path, dict[str, tuple[int, int]]] = {}
 
 _log = logging.getLogger(__name__)
-
-#: What transformers and gguf raise for files that are damaged, cut off or of unknown kinds.
-_FAILURES = (ValueError, KeyError, IndexError, TypeError, RuntimeError, ImportError, AttributeError, struct.error)
 
 #: Looks at a model and its tokenizer before they are kept, and refuses them by a ModelError.
 Check = Callable[[Any, Any], None]
@@ -142,17 +142,36 @@ def convert(source: Path, dtype: torch.dtype, folder: Path, check: Check | None)
                 raise
 
 
+def _check_header(source: Path) -> None:
+    """Refuse numbers of tensors and fields that a file of this length cannot hold; reading them would never end."""
+    with source.open("rb") as file:
+        head = file.read(24)
+    magic, _, num_tensors, num_fields = struct.unpack("<4sIQQ", head) if len(head) == 24 else (b"", 0, 0, 0)
+    size = source.stat().st_size
+    if magic != b"GGUF" or max(num_tensors, num_fields) > _MOST_ENTRIES or 24 + 12 * (num_tensors + num_fields) > size:
+        found = (
+            f"{num_tensors:,} tensors and {num_fields:,} fields in {size:,} bytes" if magic == b"GGUF" else "no header"
+        )
+        raise ModelError(
+            f"the GGUF file {source} cannot be unpacked: {found}", "a whole GGUF file", "download the file again"
+        )
+
+
 def _unpacked(source: Path) -> tuple[Any, Any]:
     transformers_logging.disable_progress_bar()
-    where: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True}
+    where: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, **where)
+        _check_header(source)
         config = AutoConfig.from_pretrained(source.parent, **where)
+        check_sizes(config.to_dict(), str(source))
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, **where)
         quantised = _CausalLM.from_pretrained(source.parent, dtype=torch.float32, **where)
-    except _FAILURES as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+    except ModelError:
+        raise
+    except Exception as error:
+        # Transformers and gguf raise errors of many kinds for files that are damaged, cut off or of unknown kinds.
         raise ModelError(
-            f"the GGUF file {source} cannot be unpacked: {reason[0]}",
+            f"the GGUF file {source} cannot be unpacked: {whole_reason(error)}",
             "a GGUF file of an architecture that transformers reads, with its tokenizer",
             "download the file again, or name a folder that transformers saved",
         ) from error

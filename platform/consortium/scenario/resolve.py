@@ -66,7 +66,7 @@ def no_file(name: str, base_dir: Path) -> str:
     path = expanded(name)
     why = next(filter(None, map(why_no_file, (base_dir / path, path))), None)
     if why is not None:
-        return f"{name!r} {why}"
+        return f"no file {name!r}: it {why}"
     return f"no file {name!r}, neither in {base_dir} nor in the working directory"
 
 
