@@ -16,6 +16,7 @@ from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.editing.open import open_backend
 from consortium.evaluation.metrics import ProbeSums
+from consortium.evaluation.telling import Evaluated
 from consortium.facts.edit import FactSet
 from consortium.merging.method import Contribution, RunningSum
 from consortium.records.code_version import Code, this_code
@@ -207,6 +208,20 @@ class Host:
         """A cohort's probes as counts and sums."""
         started = None if before is None else self._weights(before)
         return self._opened().evaluate(self._weights(weights), round_number, cohort, retention, settled, started)
+
+    def evaluate_and_tell(
+        self,
+        weights: ArrayRefs,
+        round_number: int,
+        cohort: int,
+        retention: bool,
+        settled: Settled = UNSETTLED,
+        before: ArrayRefs | None = None,
+    ) -> Evaluated:
+        """The same, and what each probe was answered with."""
+        started = None if before is None else self._weights(before)
+        what = round_number, cohort, retention, settled, started
+        return self._opened().evaluate_and_tell(self._weights(weights), *what)
 
     def _weights(self, weights: ArrayRefs) -> Weights:
         return Weights(weights.versions, lambda layer: self.fetch(weights.refs[layer]))

@@ -17,6 +17,7 @@ from consortium.agreement.standing import Standing
 from consortium.editing.overlap import Asked, Residuals, add_residuals
 from consortium.evaluation.conflicts import MAGNITUDE
 from consortium.evaluation.metrics import ProbeSums, add_sums
+from consortium.evaluation.telling import Evaluated
 from consortium.journal import Journal
 from consortium.lanes import Lane
 from consortium.rounds import Part, metric_rows
@@ -193,7 +194,7 @@ class RoundWork:
         calls = [
             Call(
                 ("evaluate", lane.name, self.round, cohort),
-                "evaluate",
+                "evaluate_and_tell" if self.scenario.evaluate.per_edit else "evaluate",
                 (weights, self.round, cohort, is_edited, self._settled[cohort], before),
                 cohort,
             )
@@ -203,7 +204,11 @@ class RoundWork:
 
         def add_up(_: int, answer: Answer) -> None:
             nonlocal total
-            total = add_sums([total, answer.value])
+            sums = answer.value
+            if isinstance(sums, Evaluated):
+                self.journal.told(lane.name, self.round, sums.told)
+                sums = sums.sums
+            total = add_sums([total, sums])
 
         batch = Batch("evaluate", calls, add_up, [lane.name], can_wait=True)
         self.add(batch)

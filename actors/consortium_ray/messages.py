@@ -2,7 +2,7 @@
 
 Answers hold counts, sums and statistics only, why a message was refused, and slips, which are keyed digests. Edits,
 single keys and targets stay in the host (the lane of the method ``global`` is the exception: it stands for one owner of
-all facts, and its keys travel).
+all facts, and its keys travel; and with ``evaluate.per_edit``, which is off by default, so do probes and answers).
 """
 
 from __future__ import annotations

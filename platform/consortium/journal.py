@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,13 @@ from consortium.agreement.settlement import Place, Settled, Verdict
 from consortium.attacks.roles import asked_for
 from consortium.clock import attendance_rows, schedule_row
 from consortium.editing.overlap import Asked, Residuals
+from consortium.evaluation.telling import Told
 from consortium.facts.edit import Edit, FactSet
 from consortium.receipts import Receipt
 from consortium.records.manifest import Note
 from consortium.records.rows import (
     DERIVED,
+    AnswerRow,
     EditRow,
     EventRow,
     LedgerRow,
@@ -33,6 +36,7 @@ from consortium.records.rows import (
     Rows,
     Streamed,
 )
+from consortium.records.spool import Spool
 from consortium.retractions import num_taken_back
 from consortium.rounds import Distances, not_finite, plan_round
 from consortium.scenario.schema import Scenario
@@ -75,6 +79,7 @@ class Journal:
         self._not_finite: dict[str, Counts] = defaultdict(self._zeros)
         self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
         self._metrics: list[MetricRow] = []
+        self._answers: dict[str, Spool[AnswerRow]] = {}
         self._verdicts: dict[Place, Verdict] = {}
         self._merged: list[tuple[str, str, int, Receipt, str | None]] = []
         self._lost_calls: Counter[Hashable] = Counter()
@@ -232,6 +237,11 @@ class Journal:
             lanes = [bad[0].lane]
             self.event(NOT_FINITE, bad[0].round, lanes=lanes, detail=f"answers left out: {', '.join(parts)}")
 
+    def told(self, lane: str, round_number: int, told: Sequence[Told]) -> None:
+        """Record what some probes of a lane were answered with, cohort after cohort."""
+        rows = [AnswerRow(round_number, lane, **vars(each)) for each in told]
+        self._answers.setdefault(lane, Spool()).add(rows)
+
     def close_round(self, round_number: int, stream: Stream, facts: FactSet, distances: dict[str, Distances]) -> Rows:
         """All rows of the round; the journal is empty afterwards. Round 0 has events and nothing else.
 
@@ -252,6 +262,7 @@ class Journal:
             edits=Streamed(edits) if round_number else [],
             parties=Streamed(parties) if round_number else [],
             metrics=self._metrics_in_order(),
+            answers=Streamed(partial(_chained, self._in_order_of_lanes(self._answers))),
             residuals=list(self._residual_rows(round_number)),
             ledger=list(self._ledger_rows(round_number)),
             events=self._events,
@@ -260,6 +271,11 @@ class Journal:
         )
         self._clear()
         return rows
+
+    def _in_order_of_lanes(self, spools: Mapping[str, Spool[AnswerRow]]) -> list[Spool[AnswerRow]]:
+        """As the scenario has the lanes; the unedited model comes before all."""
+        places = {spec.lane: place for place, spec in enumerate(self.scenario.merge.methods)}
+        return [spools[lane] for lane in sorted(spools, key=lambda lane: places.get(lane, -1))]
 
     def _metrics_in_order(self) -> list[MetricRow]:
         """Lane after lane as in the scenario, whichever was measured first; the unedited model comes before all."""
@@ -355,6 +371,10 @@ class Journal:
                 asked_in = (request.asked_in or round_number) if stream.course else None
                 row = _edit_row(self.scenario, request, edit, settled, stream.taken_back_in(request))
                 yield replace(row, asked_in=asked_in)
+
+
+def _chained(spools: Sequence[Spool[AnswerRow]]) -> Iterator[AnswerRow]:
+    return chain.from_iterable(spools)
 
 
 def _num_withdrawn(verdicts: Mapping[Place, Verdict]) -> Counter[int]:

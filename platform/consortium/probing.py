@@ -9,7 +9,8 @@ from consortium.editing.backend import Answer
 from consortium.evaluation import knowedit
 from consortium.evaluation.conflicts import MAGNITUDE, Case, case_of, losing_nlls, magnitude
 from consortium.evaluation.harm import open_harm
-from consortium.evaluation.metrics import ProbeSums, Question, also_with_start, ask
+from consortium.evaluation.metrics import ProbeSums, Question, also_with_start, scored, summed
+from consortium.evaluation.telling import Told, tell_knowedit, tell_scores
 from consortium.facts.edit import Edit
 from consortium.kept import Kept
 from consortium.private import PrivateEdits
@@ -50,6 +51,7 @@ class Prober:
         retention: bool,
         settled: Settled = UNSETTLED,
         before: Weights | None = None,
+        told: list[Told] | None = None,
     ) -> ProbeSums:
         """Counts and sums of the cohort's own probes: this round's edits, and with ``retention`` earlier ones.
 
@@ -63,17 +65,21 @@ class Prober:
             retention: whether earlier rounds' edits are probed.
             settled: what was settled about the cohort's edits; those withdrawn are not probed.
             before: the round's first weights, against which the fall of losing answers is measured; None not to.
+            told: takes what each probe was answered with; None where nothing is to be told.
         """
         requests = self._sampled(round_number, cohort, settled)
-        probed = self._probed_edits(round_number, cohort, settled)
+        probed = self._probed_for_knowedit(round_number, cohort, settled)
         cases = self._cases(requests) if MAGNITUDE in self._scenario.evaluate.metrics and before is not None else []
         was = self._losing_before(cases, before)
         name = round_number, cohort, settled.key
-        own = {of_round: self._own_answers((*name, of_round), edits) for of_round, edits in probed.items()}
+        own = {of_round: self._own_answers((*name, of_round), self._edits(each)) for of_round, each in probed.items()}
         self._shard.load(weights)
-        sums = ask(self._shard.backend, self.questions(round_number, cohort, retention, settled))
-        for of_round, edits in probed.items():
-            sums |= self._knowedit(of_round, cohort, edits, own[of_round])
+        asked = scored(self._shard.backend, self.questions(round_number, cohort, retention, settled))
+        sums = summed(asked)
+        if told is not None:
+            told += tell_scores(self._shard.backend, asked)
+        for of_round, each in probed.items():
+            sums |= self._knowedit(of_round, cohort, each, own[of_round], told)
         if cases:
             sums |= magnitude(round_number, was, losing_nlls(self._shard.backend, cases))
         if retention or is_first_evaluation(self._scenario, round_number):
@@ -105,14 +111,17 @@ class Prober:
         self._shard.load(before)
         return losing_nlls(self._shard.backend, cases)
 
-    def _probed_edits(self, round_number: int, cohort: int, settled: Settled) -> dict[int, list[Edit]]:
-        """Round → its edits that are probed for KnowEdit's metrics."""
+    def _edits(self, requests: Sequence[Request]) -> list[Edit]:
+        return [self._private.edit(request) for request in requests]
+
+    def _probed_for_knowedit(self, round_number: int, cohort: int, settled: Settled) -> dict[int, list[Request]]:
+        """Round → requests for its edits that are probed for KnowEdit's metrics."""
         if not set(knowedit.METRICS) & set(self._scenario.evaluate.metrics):
             return {}
-        found: dict[int, list[Edit]] = {}
+        found: dict[int, list[Request]] = {}
         for of_round, request in self._probed_requests(round_number, self._scenario.cohort(cohort)):
             if self._verdict(of_round, round_number, request, settled).fate != "withdrawn":
-                found.setdefault(of_round, []).append(self._private.edit(request))
+                found.setdefault(of_round, []).append(request)
         return found
 
     @staticmethod
@@ -120,9 +129,23 @@ class Prober:
         """What was settled about a request of this round; of earlier ones, those withdrawn are left out before."""
         return (settled if of_round == round_number else UNSETTLED).of(request.party, request.index)
 
-    def _knowedit(self, of_round: int, cohort: int, edits: Sequence[Edit], own: knowedit.OwnAnswers) -> ProbeSums:
-        generator = torch_generator(self._scenario.seed, "fluency", of_round, cohort)
-        return knowedit.measure(self._shard.backend, edits, of_round, self._scenario.evaluate, own, generator)
+    def _knowedit(
+        self,
+        of_round: int,
+        cohort: int,
+        requests: Sequence[Request],
+        own: knowedit.OwnAnswers,
+        told: list[Told] | None,
+    ) -> ProbeSums:
+        generator, spec = torch_generator(self._scenario.seed, "fluency", of_round, cohort), self._scenario.evaluate
+
+        def tell(metric: str, decoding: Decoding, edits: Sequence[Sequence[knowedit.Scored]]) -> None:
+            for request, each in zip(requests, edits, strict=True):
+                if told is not None:
+                    told.extend(tell_knowedit(metric, decoding, request, each))
+
+        edits = self._edits(requests)
+        return knowedit.measure(self._shard.backend, edits, of_round, spec, own, generator, tell)
 
     def _own_answers(self, name: Hashable, edits: Sequence[Edit]) -> knowedit.OwnAnswers:
         """What the unedited model says to the questions of ``locality``: the model is put back to be asked."""
@@ -147,15 +170,19 @@ class Prober:
         for of_round, request in self._probed_requests(round_number, parties):
             verdict = self._verdict(of_round, round_number, request, settled)
             if verdict.fate != "withdrawn":
-                questions += [Question(metric, of_round, self._private.edit(request)) for metric in shown]
+                edit = self._private.edit(request)
+                questions += [Question(metric, of_round, edit, request=request) for metric in shown]
             case = self._case(request, verdict) if "conflict" in metrics else None
             if case is not None:
-                questions.append(Question("conflict", of_round, case.chosen, case.losing))
+                questions.append(Question("conflict", of_round, case.chosen, case.losing, request))
         if retention and "retention" in metrics:
             questions += self._retention_questions(round_number, parties)
         if "retracted" in metrics:
             found = retracted_requests(self._scenario, self._private.stream, round_number, parties)
-            questions += [Question(metric, back_in, self._private.edit(request)) for metric, back_in, request in found]
+            questions += [
+                Question(metric, back_in, self._private.edit(request), request=request)
+                for metric, back_in, request in found
+            ]
         if self._shard.backend.has_document_start:
             return also_with_start(questions, self._scenario.evaluate)
         return questions
@@ -163,7 +190,10 @@ class Prober:
     def _retention_questions(self, round_number: int, parties: range) -> list[Question]:
         """Earlier rounds' edits, but for those that a later request contradicted or that were taken back."""
         earlier = self._private.standing(range(1, round_number), round_number, parties)
-        return [Question("retention", of_round, self._private.edit(request)) for of_round, request in earlier]
+        return [
+            Question("retention", of_round, self._private.edit(request), request=request)
+            for of_round, request in earlier
+        ]
 
     def _probed_requests(self, round_number: int, parties: range) -> list[tuple[int, Request]]:
         """Round and request of all edits that are probed: all of this round's, and those that stand of others."""

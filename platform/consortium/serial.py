@@ -258,10 +258,14 @@ class _Run:
         parts = []
         for cohort in self.cohorts:
             with self.journal.timed("evaluate", round_number, lanes=[lane.name]):
-                sums = self.worker.evaluate(
-                    lane.snapshot(), round_number, cohort, is_edited, self.settled[cohort], self.started.get(lane.name)
-                )
-                parts.append(sums)
+                started = self.started.get(lane.name)
+                what = lane.snapshot(), round_number, cohort, is_edited, self.settled[cohort], started
+                if self.scenario.evaluate.per_edit:
+                    found = self.worker.evaluate_and_tell(*what)
+                    self.journal.told(lane.name, round_number, found.told)
+                    parts.append(found.sums)
+                else:
+                    parts.append(self.worker.evaluate(*what))
             self._advance("evaluate", round_number, cohort)
         self.journal.measured(metric_rows(self.scenario, round_number, lane.name, add_sums(parts)))
 

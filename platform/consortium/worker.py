@@ -28,6 +28,7 @@ from consortium.editing.editors.editor import KeyMap
 from consortium.editing.overlap import Asked, Noticed, Residuals, is_held, residual_sums
 from consortium.editing.target_cache import TargetCache
 from consortium.evaluation.metrics import ProbeSums
+from consortium.evaluation.telling import Evaluated, Told
 from consortium.facts.edit import Edit, FactSet
 from consortium.kept import Kept
 from consortium.merging import registry
@@ -205,6 +206,21 @@ class CohortWorker:
     ) -> ProbeSums:
         """Counts and sums of the cohort's own probes: see :meth:`consortium.probing.Prober.evaluate`."""
         return self.prober.evaluate(weights, round_number, cohort, retention, settled, before)
+
+    def evaluate_and_tell(
+        self,
+        weights: Weights,
+        round_number: int,
+        cohort: int,
+        retention: bool,
+        settled: Settled = UNSETTLED,
+        before: Weights | None = None,
+    ) -> Evaluated:
+        """The same, and what each probe was answered with; only where ``evaluate.per_edit`` asks for it."""
+        assert self.scenario.evaluate.per_edit, "answers stay with their parties unless the scenario asks for them"
+        told: list[Told] = []
+        sums = self.prober.evaluate(weights, round_number, cohort, retention, settled, before, told)
+        return Evaluated(sums, tuple(told))
 
     def targets(
         self, weights: Weights, round_number: int, cohort: int, layer: int, settled: Settled = UNSETTLED

@@ -24,6 +24,7 @@ from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.evaluation.knowedit import SUFFIXES
 from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
+from consortium.evaluation.telling import Evaluated, Told
 from consortium.merging import registry
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.global_edit import OwnedEdits
@@ -32,6 +33,7 @@ from consortium.merging.ties import SignedSums
 from consortium.receipts import Receipt
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
+from consortium.scenario.schema import Scenario
 from consortium.statistics import Basis, DenseStatistics, FactoredStatistics
 from consortium.streams.request import Kind
 from consortium.worker import CohortWorker, Collected, TargetReport
@@ -291,6 +293,28 @@ def guesses(edits, keys):
                 message = glue.join(parts).encode()
                 yield from (hashlib.new(name, message).digest()[:DIGEST_BYTES] for name in ("md5", "sha1", "sha256"))
                 yield from (hmac.digest(key, message, "sha256")[:DIGEST_BYTES] for key in keys)
+
+
+def test_only_a_scenario_that_asks_for_it_has_its_probes_and_answers_sent(tmp_path_factory, monkeypatch):
+    """``evaluate.per_edit`` sends them under a method of its own, and nothing else of an edit."""
+    assert not Scenario(name="x").evaluate.per_edit
+    scenario = associative_scenario(
+        stream={"rounds": 1}, merge={"methods": ["collabedit"]}, evaluate={"metrics": ["efficacy"], "per_edit": True}
+    )
+    found = record(scenario, tmp_path_factory.mktemp("per-edit") / "run")
+    sent = {method for method, _ in found.messages}
+    assert "evaluate" not in sent
+    told = [pickle.loads(message) for method, message in found.messages if method == "evaluate_and_tell"]
+    with pytest.raises(TypeError, match="undocumented message Evaluated"):
+        list(parts_of(told[0]))
+    monkeypatch.setitem(DOCUMENTED, Evaluated, {"sums", "told"})
+    monkeypatch.setitem(DOCUMENTED, Told, {each.name for each in dataclasses.fields(Told)})
+    texts = long(found.texts)
+    for method, message in found.messages:
+        parts = list(parts_of(pickle.loads(message)))
+        assert any(isinstance(part, Told) for part in parts) <= (method == "evaluate_and_tell")
+        assert bool(revealed_texts(message, texts)) <= (method == "evaluate_and_tell")
+        assert revealed_vectors(pickle.loads(message), found.vectors) == []
 
 
 class TestSlips:

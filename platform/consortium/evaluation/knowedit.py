@@ -16,7 +16,7 @@ model's). An edit whose source has no locality questions is asked for its neighb
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -39,13 +39,23 @@ OwnAnswers = Mapping[Decoding, Sequence[Answer]]
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """A question's outcome: its kind, the share of right tokens, whether the whole answer is right, or none at all."""
+class Scored:
+    """A question's outcome: its kind, the share of right tokens, whether the whole answer is right, or none at all.
+
+    Beside it stand what was asked, what is right, and what the model said.
+    """
 
     kind: str
     share: float
     is_whole: bool
     is_finite: bool = True
+    prompt: str = ""
+    target: str = ""
+    answer: str = ""
+
+
+#: Told of a metric, how it was read, and each edit's questions.
+Tell = Callable[[str, Decoding, Sequence[Sequence[Scored]]], None]
 
 
 def num_tokens(own: OwnAnswers) -> int:
@@ -72,6 +82,7 @@ def measure(
     spec: EvaluateSpec,
     own: OwnAnswers,
     generator: torch.Generator,
+    tell: Tell = lambda metric, decoding, scored: None,
 ) -> ProbeSums:
     """Sums of those of these metrics that ``spec`` asks for; the model is not changed.
 
@@ -82,19 +93,27 @@ def measure(
         spec: metrics, decodings and length of texts.
         own: the unedited model's answers to these edits' :func:`locality_probes`; for locality.
         generator: of the draws of fluency's texts.
+        tell: told of each metric's questions, edit by edit.
     """
     sums: dict[str, ProbeSum | FluencySum] = {}
     for decoding in spec.decoding:
         found: dict[str, ProbeSum | FluencySum] = {}
         if "edit_success" in spec.metrics:
-            found |= _summed("edit_success", _edit_success(backend, edits, decoding))
+            scored = _edit_success(backend, edits, decoding)
+            tell("edit_success", decoding, scored)
+            found |= _summed("edit_success", scored)
             if spec.document_start != "none" and backend.has_document_start:
                 scored = _edit_success(backend, edits, decoding, with_start=True)
+                tell(f"edit_success{WITH_START}", decoding, scored)
                 found |= _summed(f"edit_success{WITH_START}", scored)
         if "portability" in spec.metrics:
-            found |= _summed("portability", _portability(backend, edits, decoding), by_kind=True)
+            scored = _portability(backend, edits, decoding)
+            tell("portability", decoding, scored)
+            found |= _summed("portability", scored, by_kind=True)
         if "locality" in spec.metrics:
-            found |= _summed("locality", _locality_scores(backend, edits, decoding, own[decoding]))
+            scored = _locality_scores(backend, edits, decoding, own[decoding])
+            tell("locality", decoding, scored)
+            found |= _summed("locality", scored)
         if "fluency" in spec.metrics:
             writing = Writing(spec.generation_tokens, TOP_K if decoding == "teacher_forcing" else 1, generator)
             found |= _fluency(backend, edits, writing)
@@ -110,44 +129,48 @@ def _locality(edit: Edit) -> Sequence[LocalityProbe]:
 
 def _edit_success(
     backend: Backend, edits: Sequence[Edit], decoding: Decoding, with_start: bool = False
-) -> list[list[_Scored]]:
+) -> list[list[Scored]]:
     probes = [Probe(edit.text, edit.target_new, join=edit.join, with_start=with_start) for edit in edits]
-    answers = backend.answer(probes, decoding)
-    return [[_by_names("edit", [answer])] for answer in answers]
+    pairs = zip(edits, backend.answer(probes, decoding), strict=True)
+    return [[_by_names("edit", [answer], edit.text, edit.target_new)] for edit, answer in pairs]
 
 
-def _portability(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[_Scored]]:
+def _portability(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[Scored]]:
     asked = [(each, name) for edit in edits for each in edit.portability for name in each.answers]
     answers = iter(backend.answer([Probe(each.prompt, name, join=each.join) for each, name in asked], decoding))
     return [
-        [_by_names(each.kind, [next(answers) for _ in each.answers]) for each in edit.portability] for edit in edits
+        [
+            _by_names(each.kind, [next(answers) for _ in each.answers], each.prompt, each.answers[0])
+            for each in edit.portability
+        ]
+        for edit in edits
     ]
 
 
-def _by_names(kind: str, answers: Sequence[Answer]) -> _Scored:
+def _by_names(kind: str, answers: Sequence[Answer], prompt: str, target: str) -> Scored:
     """A question with several accepted answers."""
     share = _share(answers[0].said, answers[0].wanted)
     is_whole = any(answer.is_target and answer.is_finite for answer in answers)
-    return _Scored(kind, share, is_whole, answers[0].is_finite)
+    return Scored(kind, share, is_whole, answers[0].is_finite, prompt, target, answers[0].text)
 
 
 def _locality_scores(
     backend: Backend, edits: Sequence[Edit], decoding: Decoding, own: Sequence[Answer]
-) -> list[list[_Scored]]:
+) -> list[list[Scored]]:
     pairs = zip(backend.answer(locality_probes(edits), decoding), own, strict=True)
-    return [[_agreement(each.kind, *next(pairs)) for each in _locality(edit)] for edit in edits]
+    return [[_agreement(each, *next(pairs)) for each in _locality(edit)] for edit in edits]
 
 
-def _agreement(kind: str, now: Answer, before: Answer) -> _Scored:
-    share = _share(now.said, before.said)
-    return _Scored(kind, share, share == 1.0, now.is_finite and before.is_finite)
+def _agreement(probe: LocalityProbe, now: Answer, before: Answer) -> Scored:
+    share, is_finite = _share(now.said, before.said), now.is_finite and before.is_finite
+    return Scored(probe.kind, share, share == 1.0, is_finite, probe.prompt, before.text, now.text)
 
 
 def _share(said: Sequence[int], wanted: Sequence[int]) -> float:
     return sum(one == other for one, other in zip(said, wanted, strict=True)) / len(wanted)
 
 
-def _summed(metric: str, scored: Sequence[Sequence[_Scored]], by_kind: bool = False) -> dict[str, ProbeSum]:
+def _summed(metric: str, scored: Sequence[Sequence[Scored]], by_kind: bool = False) -> dict[str, ProbeSum]:
     """Sums over edits of the mean over kinds, and with ``by_kind`` of each kind by itself."""
     sums: dict[str, ProbeSum] = {}
     for questions in filter(None, scored):
@@ -160,7 +183,7 @@ def _summed(metric: str, scored: Sequence[Sequence[_Scored]], by_kind: bool = Fa
     return sums
 
 
-def _kinds(questions: Sequence[_Scored]) -> Iterator[str]:
+def _kinds(questions: Sequence[Scored]) -> Iterator[str]:
     return iter(dict.fromkeys(each.kind for each in questions))
 
 
@@ -174,7 +197,7 @@ def _mean_of_kinds(kinds: Sequence[ProbeSum]) -> ProbeSum:
     return ProbeSum(success, strict, 1, sum(each.num_probes for each in found), missing)
 
 
-def _mean(questions: Sequence[_Scored]) -> ProbeSum:
+def _mean(questions: Sequence[Scored]) -> ProbeSum:
     """One edit's questions of one kind."""
     found = [each for each in questions if each.is_finite]
     count, missing = len(found), len(questions) - len(found)

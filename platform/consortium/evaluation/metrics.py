@@ -14,7 +14,7 @@ A party answers with counts and sums only (:class:`ProbeSums`); sums of parties 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from consortium.editing.backend import Backend, Probe, Score
@@ -22,6 +22,7 @@ from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.facts.edit import Edit
 from consortium.scenario.schema import EvaluateSpec
+from consortium.streams.request import Request
 
 #: Metrics whose harmonic mean is reported.
 HARMONIC = ("efficacy", "paraphrase", "neighborhood")
@@ -41,12 +42,14 @@ class Question:
         of_round: round in which the edit was asked for.
         edit: the edit.
         rival: what a contradicting request asked for; for the metric ``conflict``.
+        request: the request for the edit; None where nobody asks whose it is.
     """
 
     metric: str
     of_round: int
     edit: Edit
     rival: str | None = None
+    request: Request | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,20 @@ def probes_of(question: Question) -> list[Probe]:
 
 def ask(backend: Backend, questions: Sequence[Question]) -> ProbeSums:
     """Put all probes to the model at once and add up the answers; the model is not changed."""
+    return summed(scored(backend, questions))
+
+
+def scored(backend: Backend, questions: Sequence[Question]) -> list[tuple[Question, list[Probe], list[Score]]]:
+    """Put all probes to the model at once: each question with its probes and their scores."""
     probes = [probes_of(question) for question in questions]
     scores = iter(backend.score([probe for group in probes for probe in group]))
+    return [(question, group, [next(scores) for _ in group]) for question, group in zip(questions, probes, strict=True)]
+
+
+def summed(asked: Sequence[tuple[Question, list[Probe], list[Score]]]) -> ProbeSums:
+    """The answers of :func:`scored`, added up."""
     sums: dict[tuple[str, int], ProbeSum] = {}
-    for question, group in zip(questions, probes, strict=True):
-        answers = [next(scores) for _ in group]
+    for question, _, answers in asked:
         if answers:
             key = (question.metric, question.of_round)
             sums[key] = sums.get(key, ProbeSum()) + _of_edit(answers)

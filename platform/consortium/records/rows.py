@@ -194,6 +194,42 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
+class AnswerRow:
+    """What one probe of one edit was answered with; only with ``evaluate.per_edit``."""
+
+    round: int = field(metadata=_column("round after which was measured"))
+    lane: str = field(metadata=_column("lane; `unedited` for what the unedited model says"))
+    party: int = field(metadata=_column("party that asked for the edit"))
+    edit_round: int = field(metadata=_column("round in which it did"))
+    index: int = field(metadata=_column("place among its requests of that round, as in the table of edits"))
+    metric: str = field(metadata=_column("metric that the probe is for"))
+    probe: int = field(metadata=_column("number of the probe among the edit's for the metric, from 0"))
+    prompt: str = field(metadata=_column("what the model was given"))
+    target: str = field(
+        metadata=_column("answer that counts as right; of locality, what the unedited model says in as many tokens")
+    )
+    success: float | None = field(
+        metadata=_column("1 or 0, of KnowEdit's metrics the share of right tokens; null where it is not finite", "1")
+    )
+    strict: bool | None = field(
+        metadata=_column("every token of the target is the arg-max; null where it is not finite")
+    )
+    nll_target: float | None = field(
+        metadata=_column("mean negative log likelihood of a token of the target; null where not measured", "nat")
+    )
+    nll_rival: float | None = field(
+        metadata=_column("the same of the answer that it competes with; null where there is none", "nat")
+    )
+    answer: str | None = field(
+        metadata=_column(
+            "what the model writes by itself, 8 tokens; of KnowEdit's metrics, what was compared; null where it cannot"
+            ", and behind a document's start"
+        )
+    )
+    is_finite: bool = field(metadata=_column("whether the answer is finite and counts"))
+
+
+@dataclass(frozen=True)
 class ResidualRow:
     """What one lane's model was still wanting of a round's edits, when their targets were optimised."""
 
@@ -340,6 +376,7 @@ Row = (
     | EditRow
     | PartyRow
     | MetricRow
+    | AnswerRow
     | ResidualRow
     | LedgerRow
     | EventRow
@@ -353,6 +390,7 @@ ROW_TYPES: dict[str, type[Row]] = {
     "edits": EditRow,
     "parties": PartyRow,
     "metrics": MetricRow,
+    "answers": AnswerRow,
     "residuals": ResidualRow,
     "ledger": LedgerRow,
     "events": EventRow,
@@ -391,6 +429,7 @@ class Rows:
     edits: Iterable[EditRow] = ()
     parties: Iterable[PartyRow] = ()
     metrics: Sequence[MetricRow] = ()
+    answers: Iterable[AnswerRow] = ()
     residuals: Sequence[ResidualRow] = ()
     ledger: Sequence[LedgerRow] = ()
     events: Sequence[EventRow] = ()
@@ -404,7 +443,7 @@ class Rows:
         return rows
 
 
-_ARROW_TYPES: dict[type, pa.DataType] = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+_ARROW_TYPES: dict[type, pa.DataType] = {bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string()}
 
 
 def _arrow_field(name: str, annotation: Any, metadata: dict[str, str]) -> pa.Field:

@@ -12,6 +12,7 @@ from consortium.records.directory import RunDirectory
 from consortium.report import (
     admission_section,
     agreement,
+    answers_section,
     cluster_section,
     departure_section,
     ledger_section,
@@ -54,6 +55,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             result_sections.curves(results, styles),
             retention.section(results),
             result_sections.requests(results),
+            answers_section.section(directory),
             agreement.settled(directory, results, styles),
             noticed_section.noticed(directory, results, styles),
             overlap_section.overlap(directory, results, styles),

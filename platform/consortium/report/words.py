@@ -216,7 +216,8 @@ def _best(results: Results) -> str | None:
     name = metric_name(metric)
     scores = [f"{lane.lane} {lane.final[metric].value:.1f}" for lane in ranked]
     before = f" (unedited model {results.unedited[metric].value:.1f})" if metric in results.unedited else ""
-    asked = count(max(lane.final[metric].num_probes for lane in ranked), "question")
+    unit = ranked[0].final[metric].unit
+    asked = count(max(lane.final[metric].num_probes for lane in ranked), "question" if unit is None else "token")
     if len(ranked) == 1:
         return f"{ranked[0].lane} reached a {name} of {ranked[0].final[metric].value:.1f}{before}, on {asked}."
     return f"By {name}, best first: {', '.join(scores)}{before}; on {asked}."

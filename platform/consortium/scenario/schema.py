@@ -378,6 +378,11 @@ class EvaluateSpec(Spec):
     generation_tokens: HundredThousand = Field(
         100, description="length of the texts that fluency is measured on, in tokens"
     )
+    per_edit: bool = Field(
+        False,
+        description="write what every probe of every edit was answered with into the table answers; answers leave "
+        "their parties then",
+    )
     max_not_finite: Share = Field(
         0.25,
         description="share of what a metric asks, of a round's edits and of the prior's text that may be not finite; "

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from consortium.merging.history import GramHistory
 from consortium.records.rows import (
+    AnswerRow,
     AttendanceRow,
     EditRow,
     EventRow,
@@ -73,6 +74,10 @@ def _rows(round: int) -> Rows:
             for metric in ("efficacy", "paraphrase")
         ],
         nodes=[NodeRow(round, 10.0 * round, "0a1b", "worker", 2.0, 0.0, 1.0, 0.0, 0.5, 0.0, 1, 0, 1, round - 1)],
+        answers=[
+            AnswerRow(round, lane, 0, round, 0, "efficacy", 0, "A is", "B", 1.0, True, 0.1, 2.0, "B", is_finite=True)
+            for lane in LANES
+        ],
         residuals=[ResidualRow(round, lane, 5, "repeat", round - 1, 2, 0.5 / round, round - 1) for lane in LANES],
         ledger=[LedgerRow(round, lane, 5, 0, "merge", 2, 2, "0f" * 16, "host-1", 2, 0) for lane in LANES],
         events=[event],

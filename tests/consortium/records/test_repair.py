@@ -89,7 +89,7 @@ def test_tables_tensorboard_and_manifest_go_back_together(copy):
     for table in ROW_TYPES:
         rounds = pq.read_table(tables.path_of(copy, table))["round"].to_pylist()
         assert max(rounds, default=2) == 2, table
-        assert rounds or table in ("schedule", "attendance", "nodes"), table
+        assert rounds or table in ("answers", "schedule", "attendance", "nodes"), table
     assert not list((copy / "tensorboard").glob("*/*.round-0003"))
     assert sorted(path.name for path in (copy / "checkpoints").glob("round-*")) == ["round-0002"]
 
