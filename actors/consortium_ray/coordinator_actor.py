@@ -36,18 +36,19 @@ class CoordinatorActor:
         """A sign of life: the process's number, and when it began. Comes from another thread than all else."""
         return os.getpid(), float(psutil.Process().create_time())
 
-    def open(self, scenario: Scenario, path: str, facts: FactSet, growth: Growth) -> None:
-        """Lock the run directory, which lies on this machine, and make ready to start hosts.
+    def open(self, scenario: Scenario, path: str, permit: str, facts: FactSet, growth: Growth) -> None:
+        """Become the one who writes the run directory, which lies on this machine, and make ready to start hosts.
 
         Args:
             scenario: the scenario as resolved.
             path: the run directory.
+            permit: what the process that holds the run gave, to write it.
             facts: all facts.
             growth: how the cluster can grow.
         """
         torch.set_num_threads(scenario.cluster.threads)
         self.directory = RunDirectory.open(path)
-        self.directory.lock()
+        self.directory.lock_by(permit)
         self.pool = RayPool(scenario, facts, growth)
         directory = self.directory
         self.watch = NodeWatch(partial(see, scenario.cluster.host_kinds, self.pool), lambda: directory.worked_s)

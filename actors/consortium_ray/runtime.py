@@ -31,8 +31,6 @@ from consortium_ray.same_code import refuse_other_code
 
 #: Longest time that one step waits for hosts before it tells how things stand.
 STEP_S = 0.5
-#: Longest wait for the run directory's lock after the coordinator was ended.
-LOCK_S = 5.0
 
 
 def run(
@@ -62,37 +60,22 @@ def run(
         refuse_what_cannot_be(scenario.cluster.host_kinds, present(), growth)
         refuse_other_code({each["NodeID"]: each["NodeName"] for each in ray.nodes() if each["Alive"]})  # type: ignore[no-untyped-call]
         check_nodes(scenario, ray.nodes(), ray.get_runtime_context().get_node_id(), growth)  # type: ignore[no-untyped-call]
-        # The coordinator writes the run directory from now on, so this process lets go of its lock.
         take_up(directory, facts)
-        directory.close()
         try:
             _drive(scenario, directory, facts, growth, report_progress)
         except BaseException:
-            # What went wrong is worth more than that somebody else may hold the lock by now.
+            # What went wrong is worth more than a coordinator that does not let go.
             with shielded(), suppress(RunDirectoryError):
-                _take_back(directory)
+                directory.lock()
             raise
         finally:
             if growth.is_possible:
                 with shielded(), suppress(*UNREACHABLE):
                     tell_demand([])  # here, since a coordinator may end without a chance to do it
-        _take_back(directory)
+        directory.lock()
         if autoscale:
             directory.add_nodes(see_nodes_end(scenario, directory))
         directory.mark_done()
-
-
-def _take_back(directory: RunDirectory) -> None:
-    """Lock the run directory again; a coordinator that was killed may take a moment to be gone."""
-    give_up = time.monotonic() + LOCK_S
-    while True:
-        try:
-            directory.lock()
-        except RunDirectoryError:
-            if time.monotonic() > give_up:
-                raise
-        else:
-            return
 
 
 @contextmanager
@@ -174,9 +157,11 @@ def _drive(
     policy, losses, committed = scenario.cluster.on_failure, 0, directory.committed_round
     while True:
         try:
-            _drive_one(scenario, str(directory.path), facts, growth, report_progress)
+            # This process goes on holding the run; the coordinator writes it, for as long as it is let.
+            permit = directory.hand_over()
+            _drive_one(scenario, str(directory.path.absolute()), permit, facts, growth, report_progress)
         except CoordinatorLostError as lost:
-            _take_back(directory)
+            directory.lock()
             losses = losses + 1 if directory.committed_round == committed else 1
             committed = directory.committed_round
             if not restarts_coordinator(policy, losses):
@@ -188,12 +173,13 @@ def _drive(
                 ) from lost
             directory.note("coordinator-lost", str(lost))
             directory.repair()
-            directory.close()
         else:
             return
 
 
-def _drive_one(scenario: Scenario, path: str, facts: FactSet, growth: Growth, report_progress: ReportProgress) -> None:
+def _drive_one(
+    scenario: Scenario, path: str, permit: str, facts: FactSet, growth: Growth, report_progress: ReportProgress
+) -> None:
     last = Progress("start", 0, scenario.stream.rounds, 0, 0, "steps", 0.0, 0.0)
 
     def tell(waiting_for: str) -> None:
@@ -203,7 +189,7 @@ def _drive_one(scenario: Scenario, path: str, facts: FactSet, growth: Growth, re
     coordinator = CoordinatorProcess(scenario.cluster.timeout_s, tell)
     try:
         coordinator.start()
-        coordinator.ask("open the run", "open", scenario, path, facts, growth)
+        coordinator.ask("open the run", "open", scenario, path, permit, facts, growth)
         is_done = False
         while not is_done:
             is_done, told = coordinator.ask("go on with the run", "step", STEP_S)

@@ -7,9 +7,9 @@ command needs is imported inside it, so that help and mistakes answer at once.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
-import shutil
 import sys
 import tempfile
 import traceback
@@ -29,15 +29,22 @@ from consortium.terminal.surroundings import make_usable, open_streams
 if TYPE_CHECKING:
     from consortium.facts.edit import FactSet
     from consortium.records.directory import RunDirectory
+    from consortium.scenario.schema import Scenario
 
 RUNS = Path("runs")
+# What the system says of a disk, of permissions and of names; nothing that the program could have done better.
+_OF_THE_SYSTEM = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = argparse.Namespace(run_directory=None)
-    with heeded(lambda: _report_interruption(args.run_directory, None), to_the_end=argv is None):
+    # The run at work; whether `resume` can go on with it; and where the details of a fault were written.
+    args = argparse.Namespace(run_directory=None, goes_on=False, details=None)
+    with heeded(lambda: _report_interruption(args, None), to_the_end=argv is None):
         try:
             return _prepared(arguments, args)
         except KeyboardInterrupt:  # while another error was being reported
@@ -94,7 +101,7 @@ def _refuse_remote_places(args: argparse.Namespace) -> None:
 
 def _interrupted(args: argparse.Namespace, json_out: TextIO | None) -> int:
     with shielded():
-        _report_interruption(args.run_directory, json_out)
+        _report_interruption(args, json_out)
     return exit_code()
 
 
@@ -104,19 +111,35 @@ def _failed(error: Exception, args: argparse.Namespace, json_out: TextIO | None)
         remedy = "take a machine with more memory, or a smaller scenario; `docs/scale.md` says what takes memory"
         error = RunError(f"memory ran out: {what}", "room for the run in this machine's memory", remedy)
     if not isinstance(error, ConsortiumError):
-        place = _write_traceback(args.run_directory)
-        found = f"Something went wrong that should not have: {type(error).__name__}: {error}"
-        remedy = f"read {place}, which says where it happened, and report it as a fault of Consortium"
-        error = ConsortiumError(found, "", remedy)
+        error = _of_the_system(error) or _fault(error, args)
     with suppress(OSError):  # after a terminal was lost there is nobody to tell
         _report_error(error, args, json_out)
     return error.exit_code
 
 
+def _fault(error: Exception, args: argparse.Namespace) -> ConsortiumError:
+    place = args.details or _write_traceback(None)
+    found = f"Something went wrong that should not have: {type(error).__name__}: {error}"
+    remedy = f"read {place}, which says where it happened, and report it as a fault of Consortium"
+    return ConsortiumError(found, "", remedy)
+
+
+def _of_the_system(error: Exception) -> RunError | None:
+    """The message for an error that a full disk, permissions or the like gave; None for any other."""
+    if not isinstance(error, OSError) or error.errno not in _OF_THE_SYSTEM:
+        return None
+    named = error.filename if isinstance(error.filename, str) else "a file"
+    return RunError(
+        f"{named} cannot be used: {error.strerror}.",
+        "files and folders that can be read and written, on a disk with room.",
+        "see to that, and try again.",
+    )
+
+
 def _report_error(error: ConsortiumError, args: argparse.Namespace, json_out: TextIO | None) -> None:
     print(error, file=sys.stderr)
     directory = args.run_directory
-    if directory is not None and not isinstance(error, InputError):
+    if args.goes_on and error.can_go_on:
         print(f"What was done so far is kept. To go on: consortium resume {directory}", file=sys.stderr)
     if json_out is not None:
         parts = {"found": error.found, "expected": error.expected, "remedy": error.remedy}
@@ -124,8 +147,11 @@ def _report_error(error: ConsortiumError, args: argparse.Namespace, json_out: Te
         _print_json({"error": details | {"directory": None if directory is None else str(directory)}}, json_out)
 
 
-def _report_interruption(directory: Path | None, json_out: TextIO | None) -> None:
-    remedy = "nothing was started" if directory is None else f"to go on: consortium resume {directory}"
+def _report_interruption(args: argparse.Namespace, json_out: TextIO | None) -> None:
+    directory = args.run_directory
+    remedy = "nothing was started"
+    if directory is not None:
+        remedy = f"to go on: consortium resume {directory}" if args.goes_on else f"the run {directory} is done"
     with suppress(OSError):  # after a terminal was lost there is nobody to tell
         print(f"Interrupted; {remedy}", file=sys.stderr, flush=True)
     if json_out is not None:
@@ -135,24 +161,25 @@ def _report_interruption(directory: Path | None, json_out: TextIO | None) -> Non
             _print_json({"error": details | {"exit_code": exit_code(), "directory": place}}, json_out)
 
 
-def _write_traceback(directory: Path | None) -> Path | str:
-    """Write the present exception's traceback into the run directory, or to a temporary file, and say where."""
-    text = traceback.format_exc()
-    if directory is not None and directory.is_dir():
-        path = directory / "error.txt"
-        with suppress(OSError):
-            path.write_text(text, encoding="utf-8")
-            return path
-    try:
-        with tempfile.NamedTemporaryFile(
+def _write_traceback(directory: RunDirectory | None) -> str:
+    """Write the present exception's traceback into a run directory, or to a temporary file, and say where.
+
+    Only who holds a run writes into it. Where nothing can be written, what is said is where the exception was raised.
+    """
+    text = traceback.format_exc().encode("utf-8", "backslashreplace").decode()
+    with suppress(RunDirectoryError, OSError):
+        if directory is not None and directory.is_held:
+            return directory.write_error(text)
+    with (
+        suppress(OSError),
+        tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", prefix="consortium-error-", suffix=".txt", delete=False
-        ) as file:
-            file.write(text)
-    except OSError:
-        with suppress(OSError):
-            print(text, file=sys.stderr)
-        return "what stands above"
-    return Path(file.name)
+        ) as file,
+    ):
+        file.write(text)
+        return file.name
+    last = traceback.extract_tb(sys.exc_info()[2])[-1]
+    return f"{last.filename}, line {last.lineno}"
 
 
 def _print_json(value: Any, stream: TextIO) -> None:
@@ -160,33 +187,36 @@ def _print_json(value: Any, stream: TextIO) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from consortium.records.directory import RunDirectory
     from consortium.scenario.prepare import prepare
 
     prepared = prepare(args.scenario, args.set)
-    folder = Path(args.out) if args.out else _free_folder(prepared.scenario.name)
     extras = {"origin": prepared.origin, "overrides": args.set, "serial": args.serial}
     with ExitStack() as stack:
         with shielded():  # there is no run directory, or one that can be resumed
-            directory = stack.enter_context(RunDirectory.create(folder, prepared.scenario, extras=extras))
-            args.run_directory = directory.path
+            directory = stack.enter_context(_new_directory(args.out, prepared.scenario, extras))
+            args.run_directory, args.goes_on = directory.path, True
         try:
             return _work(args, directory, prepared.facts)
         except InputError:
-            if (
-                directory.committed_round is None and not is_interrupted()
-            ):  # refused before anything was done: leave nothing behind
-                shutil.rmtree(directory.path)
+            if not is_interrupted():
+                directory.discard()  # refused before anything was done: leave nothing behind
             raise
 
 
-def _free_folder(name: str) -> Path:
-    """``runs/NAME``, or the first of ``runs/NAME-2``, ``-3`` … that does not exist."""
-    folder, number = RUNS / name, 1
-    while folder.exists():
+def _new_directory(out: str | None, scenario: Scenario, extras: dict[str, Any]) -> RunDirectory:
+    """A run directory at ``out``, or at ``runs/NAME``, or the first of ``runs/NAME-2``, ``-3`` … that is free."""
+    from consortium.records.creation import TakenError
+    from consortium.records.directory import RunDirectory
+
+    if out is not None:
+        return RunDirectory.create(out, scenario, extras=extras)
+    folder, number = RUNS / scenario.name, 1
+    while True:
+        if not os.path.lexists(folder):
+            with suppress(TakenError):  # another run of this name began in this moment
+                return RunDirectory.create(folder, scenario, extras=extras)
         number += 1
-        folder = RUNS / f"{name}-{number}"
-    return folder
+        folder = RUNS / f"{scenario.name}-{number}"
 
 
 def _resume(args: argparse.Namespace) -> int:
@@ -195,16 +225,18 @@ def _resume(args: argparse.Namespace) -> int:
     from consortium.start import hold_against
 
     with RunDirectory.open(args.directory) as directory:
+        directory.lock()  # before anything is looked at: who does not hold the run changes nothing in it
+        args.run_directory, args.goes_on = directory.path, directory.manifest.status != "done"
         for words in _mended_and_changed(directory, args.set):
             print(f"{words}.", file=sys.stderr)
         if directory.status == "done":
             print(f"{directory.path} is done already; nothing is left to do.", file=sys.stderr)
             return _finish(args, directory)
+        args.goes_on = True
         facts = open_facts(directory.scenario)
         directory.accept_changes(args.accept_changes)
         for words in hold_against(directory, facts):
             print(f"Since this run was last worked on: {words}.", file=sys.stderr)
-        args.run_directory = directory.path
         args.serial = bool(directory.manifest.extras.get("serial"))
         return _work(args, directory, facts)
 
@@ -232,6 +264,7 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
     from consortium.terminal.progress import shown_progress
 
     print(f"Run directory: {directory.path}", file=sys.stderr)
+    args.goes_on = True
     try:
         with shown_progress(sys.stderr) as report_progress:
             if args.serial:
@@ -248,10 +281,17 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
                 run(directory.scenario, directory, facts, report_progress, **where)
     except Exception as error:
         if not is_interrupted():
-            with suppress(RunDirectoryError, OSError):  # in another's hands, or on a full disk: the error says more
-                directory.mark_failed(error)
+            _keep_failure(args, directory, error)
         raise
     return _finish(args, directory)
+
+
+def _keep_failure(args: argparse.Namespace, directory: RunDirectory, error: Exception) -> None:
+    """Say in the run directory why the run stopped, as long as it is this process's."""
+    with suppress(RunDirectoryError, OSError):  # in another's hands, or on a full disk: the error itself says more
+        directory.mark_failed(_of_the_system(error) or error)
+    if not isinstance(error, ConsortiumError) and _of_the_system(error) is None:
+        args.details = _write_traceback(directory)
 
 
 def _finish(args: argparse.Namespace, directory: RunDirectory) -> int:
@@ -260,16 +300,25 @@ def _finish(args: argparse.Namespace, directory: RunDirectory) -> int:
     from consortium.report.summary import summary
     from consortium.terminal.table import write_results
 
-    build_report(directory)
-    if args.json_out is not None:
+    args.goes_on = False
+    unwritten: RunDirectoryError | None = None
+    try:
+        build_report(directory)
+    except RunDirectoryError as error:  # a full disk: the run is done all the same
+        unwritten = error
+    if args.json_out is not None and unwritten is None:
         _print_json(summary(directory), args.json_out)
-        return 0
-    write_results(directory, sys.stdout)
-    print(f"\nReport: {directory.report_path}")
+    elif args.json_out is None:
+        write_results(directory, sys.stdout)
+    if unwritten is not None:
+        raise RunError(unwritten.found, unwritten.expected, unwritten.remedy)
+    if args.json_out is None:
+        print(f"\nReport: {directory.report_path}")
     return 0
 
 
 def _report(args: argparse.Namespace) -> int:
+    from consortium.files import own_path
     from consortium.records.directory import RunDirectory
     from consortium.report.page import build_report
     from consortium.report.pictures import write_pictures
@@ -278,7 +327,7 @@ def _report(args: argparse.Namespace) -> int:
     build_report(directory)
     print(f"Report: {directory.report_path}")
     if args.pictures is not None:
-        for path in write_pictures(directory, Path(args.pictures)):
+        for path in write_pictures(directory, own_path(args.pictures)):
             print(f"Picture: {path}")
     return 0
 

@@ -20,6 +20,8 @@ class ConsortiumError(Exception):
     """
 
     exit_code = 1
+    #: Whether a run that stopped for it may get further when it is resumed.
+    can_go_on = True
 
     def __init__(self, found: str, expected: str = "", remedy: str = "") -> None:
         super().__init__(found, expected, remedy)
@@ -58,6 +60,7 @@ class InputError(ConsortiumError, ValueError):
     """The user's input is wrong; the command line answers with exit code 2."""
 
     exit_code = 2
+    can_go_on = False
 
 
 class ScenarioError(InputError):
@@ -86,3 +89,5 @@ class RunError(ConsortiumError):
 
 class StatisticsError(RunError):
     """Statistics that cannot be added or merged: other shapes, another layer, or not finite."""
+
+    can_go_on = False  # the same statistics come again

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,17 +16,74 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-_TEMPORARY = ".writing-"
+from consortium.errors import InputError
+
+#: How names of files begin that are being written.
+TEMPORARY = ".writing-"
+#: What Consortium writes holds parties' facts: it is the user's own, whatever the umask.
+FILE_MODE = 0o600
+FOLDER_MODE = 0o700
+
+
+def own_path(text: str) -> Path:
+    """A path that a user names; ``~`` and ``~user`` are home folders.
+
+    Raises:
+        InputError: there is no such user, or no path is written like that.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.fsencode(path)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{text!r} is not a path here: {error}", "a path in this machine's file system", "name another one"
+        ) from error
+    if "\0" in text:
+        raise InputError(f"{text!r} is not a path: it holds a null byte", "a path", "name another one")
+    return path
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and what is missing above it, each the user's own; returns those that were made, outermost first.
+
+    Raises:
+        OSError: it cannot be made, or is no folder.
+    """
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        if path == path.parent:
+            break
+        path = path.parent
+    made: list[Path] = []
+    try:
+        for each in reversed(missing):
+            try:
+                os.mkdir(each, FOLDER_MODE)
+            except FileExistsError:
+                if not each.is_dir():
+                    raise
+                continue  # another process was quicker
+            made.append(each)
+            os.chmod(each, FOLDER_MODE)  # whatever the umask took away
+    except OSError:
+        for each in reversed(made):
+            with suppress(OSError):
+                each.rmdir()
+        raise
+    return made
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` to write to; when the block ends well it takes the place of ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     # Not by the process number alone: machines that share a folder may have equal ones.
-    temporary = path.with_name(f"{_TEMPORARY}{uuid4().hex}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{uuid4().hex}")
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
     try:
         yield temporary
+        os.chmod(temporary, FILE_MODE)
         _sync(temporary)
         os.replace(temporary, path)
         _sync(path.parent)
@@ -58,16 +116,12 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
         return None
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what interrupted writers left anywhere under ``folder``."""
-    for path in folder.rglob(f"{_TEMPORARY}*"):
-        path.unlink(missing_ok=True)
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(file: Path | BufferedReader) -> str:
+    """SHA-256 of a file's content, of an open one from where it stands, as hexadecimal digits."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return sha256(opened)
+    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

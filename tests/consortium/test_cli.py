@@ -2,17 +2,20 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import consortium
+import numpy as np
 import pytest
 from consortium.cli import main
-from consortium.errors import RunError
+from consortium.errors import InputError, RunError, StatisticsError
 from consortium.progress import Progress
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow, Rows
+from consortium.state import LaneState
 
 SCENARIO = "name: tiny\nmodel: {name: associative, key_width: 8, value_width: 4}\nparties: {count: 2}\n"
 
@@ -36,7 +39,9 @@ def engine(monkeypatch):
         os.write(1, b"a library written in C talks\n")
         if directory.committed_round is None:
             rows = [MetricRow(0, "unedited", "efficacy", None, 12.5, None, 8, 8)]
-            directory.commit(0, [], Rows(metrics=rows))
+            weights = {0: np.zeros((4, 8), np.float32)}
+            states = [LaneState(method.lane, 0, weights, {}) for method in scenario.merge.methods]
+            directory.commit(0, states, Rows(metrics=rows))
         if fake.failure is not None:
             raise fake.failure
         directory.mark_done()
@@ -157,6 +162,106 @@ def test_an_interruption_says_how_to_go_on(engine, capfd):
     assert "to go on: consortium resume runs/tiny" in err
     assert json.loads(out)["error"]["directory"] == "runs/tiny"
     assert RunDirectory.open("runs/tiny").status == "interrupted"
+
+
+def test_bad_numbers_come_again_so_no_resume_is_offered(engine, capfd):
+    engine.failure = StatisticsError("statistics that are not finite")
+    assert serial() == 1
+    err = capfd.readouterr().err
+    assert "not finite" in err
+    assert "consortium resume" not in err
+
+
+def test_a_full_disk_is_no_fault_of_the_program(engine, capfd, tmp_path):
+    engine.failure = OSError(28, "No space left on device", "runs/tiny/tables/edits.parquet")
+    assert serial() == 1
+    err = capfd.readouterr().err
+    assert "runs/tiny/tables/edits.parquet cannot be used: No space left on device" in err
+    assert "consortium resume runs/tiny" in err
+    assert "fault" not in err
+    assert not (tmp_path / "runs/tiny/error.txt").exists()
+    assert "No space left" in RunDirectory.open("runs/tiny").manifest.error
+
+
+def test_a_report_that_cannot_be_written_leaves_a_run_that_is_done_and_its_results(engine, capfd, monkeypatch):
+    def full(folder, name, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("consortium.report.page.entries", SimpleNamespace(write_text=full))
+    assert serial() == 1
+    out, err = capfd.readouterr()
+    assert "12.5" in out, "the results are shown"
+    assert "report.html cannot be written: No space left on device" in err
+    assert "consortium report runs/tiny" in err
+    assert "consortium resume" not in err
+    assert RunDirectory.open("runs/tiny").status == "done"
+
+
+def test_a_fault_where_nothing_can_be_written_is_told_all_the_same(engine, capfd, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    def fail(scenario, directory, facts, report_progress):
+        directory.mark_running()
+        monkeypatch.setattr("consortium.records.entries.replacing", refuse)
+        monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
+        raise ZeroDivisionError("oh")
+
+    engine.run = fail
+    assert serial() == 1
+    err = capfd.readouterr().err
+    assert "ZeroDivisionError: oh" in err
+    assert "test_cli.py, line" in err
+    assert "Traceback" not in err
+
+
+def test_wrong_input_found_late_leaves_the_users_own_empty_folder(engine, capfd, tmp_path):
+    def refuse(scenario, directory, facts, report_progress):
+        directory.mark_running()
+        raise InputError("a model that is not there")
+
+    engine.run = refuse
+    (tmp_path / "mine").mkdir(mode=0o750)
+    (tmp_path / "link").symlink_to("mine")
+    for out in ("mine", "link", "new", "deep/new"):
+        assert serial("--out", out) == 2
+        assert "a model that is not there" in capfd.readouterr().err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["link", "mine", "tiny.yaml"]
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_second_resume_changes_nothing(engine, capfd):
+    engine.failure = RunError("lost")
+    serial()
+    with RunDirectory.open("runs/tiny") as first:
+        first.lock()
+        before = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
+        capfd.readouterr()
+        assert main(["resume", "runs/tiny"]) == 2
+        assert "is being written by process" in capfd.readouterr().err
+        assert {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()} == before
+
+
+def test_ls_says_of_each_what_is_wrong_with_it(engine, capfd, tmp_path):
+    serial()
+    engine.failure = RunError("host 3 did not answer")
+    serial("--out", "runs/failed")
+    capfd.readouterr()
+    for name in ("bomb", "fifo", "huge", "torn", "link"):
+        shutil.copytree(tmp_path / "runs/tiny", tmp_path / "runs" / name)
+    (tmp_path / "runs/bomb/scenario.yaml").write_text("a: &a [x]\nb: [*a, *a]")
+    (tmp_path / "runs/fifo/manifest.json").unlink()
+    os.mkfifo(tmp_path / "runs/fifo/manifest.json")
+    os.truncate(tmp_path / "runs/huge/manifest.json", 2**40)
+    (tmp_path / "runs/torn/manifest.json").write_text("{")
+    (tmp_path / "runs/link/manifest.json").unlink()
+    (tmp_path / "runs/link/manifest.json").symlink_to("../tiny/manifest.json")
+    assert main(["ls"]) == 0
+    out = capfd.readouterr().out
+    assert "runs/failed failed: host 3 did not answer" in out
+    for name in ("fifo", "huge", "torn", "link"):
+        assert f"runs/{name} is damaged: runs/{name}/manifest.json" in out
+    assert out.count("done") == 2, "of the bomb, the manifest says all that is shown"
 
 
 def test_a_fault_of_the_program_is_written_to_a_file(engine, capfd, tmp_path):

@@ -61,7 +61,7 @@ class TestRecovery:
 
         def kill(progress):
             # The lock names the process that writes the run directory: the coordinator's.
-            os.kill(int((path / "run.lock").read_text().split()[1]), signal.SIGKILL)
+            os.kill(int((path / "writer.lock").read_text().split()[1]), signal.SIGKILL)
 
         scenario = small(on_failure={"max_losses": 1})
         with RunDirectory.create(path, scenario) as directory:

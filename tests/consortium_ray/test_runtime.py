@@ -3,11 +3,13 @@
 A host takes seconds to start, so runs are few and each shows several things.
 """
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -105,6 +107,31 @@ class TestRuns:
         events = directory.table("events").to_pylist()
         assert [row["round"] for row in events if row["kind"] == "host-lost"] == [1, 2]
 
+    def test_the_run_is_held_at_every_moment(self, tmp_path):
+        """A thread looks every few milliseconds, as another command would, while the coordinator comes and goes."""
+        scenario = associative_scenario(cluster={"hosts": {**HOSTS, "max": 1}})
+        path, ended, seen = tmp_path / "run", threading.Event(), set()
+
+        def look():
+            while not ended.wait(0.005):
+                with (path / "run.lock").open() as file:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                        seen.add("free")
+                    except BlockingIOError:
+                        seen.add("held")
+                seen.add(RunDirectory.open(path).status)
+
+        with RunDirectory.create(path, scenario) as directory:
+            watcher = threading.Thread(target=look)
+            watcher.start()
+            try:
+                runtime.run(scenario, directory, open_facts(scenario), quiet)
+            finally:
+                ended.set()
+                watcher.join()
+        assert seen - {"done"} == {"held", "running"}
+
     def test_a_coordinator_that_dies_is_told_and_the_run_goes_on_from_there(self, tmp_path):
         on_failure = {"coordinator": "stop"}
         cluster = {"hosts": {**HOSTS, "max": 1}, "on_failure": on_failure}
@@ -114,7 +141,7 @@ class TestRuns:
         def kill_in_round_2(progress):
             if progress.round == 2:
                 # The lock names the process that writes the run directory: the coordinator's.
-                os.kill(int((path / "run.lock").read_text().split()[1]), signal.SIGKILL)
+                os.kill(int((path / "writer.lock").read_text().split()[1]), signal.SIGKILL)
 
         with RunDirectory.create(path, scenario) as directory:
             with no_actor_left(), pytest.raises(RunError, match="the coordinator is gone: ActorDied") as caught:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from consortium.editing.backend import Targets
 from consortium.editing.identity import algorithm_version, arithmetic_identity, digest_of, layer_hash
 from consortium.facts.edit import Edit
-from consortium.files import read_arrays, write_arrays
+from consortium.files import make_folders, read_arrays, write_arrays
 from consortium.models.language import LanguageModel
 from consortium.places import cache_folder
 from consortium.scenario.editor_schema import TargetSpec
@@ -118,7 +118,7 @@ class TargetCache:
         }
         checksum = np.frombuffer(_checksum(path.stem, arrays), dtype=np.uint8)
         with suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(self.folder)
             write_arrays(path, {**arrays, "checksum": checksum})
         self._until_looking -= sum(array.nbytes for array in arrays.values())
         if self._until_looking < 0:

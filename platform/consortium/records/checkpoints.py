@@ -10,7 +10,6 @@ Refusals at the lane's door are JSON, too: ``refused``, a list of [round, party]
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from consortium.errors import RunDirectoryError
-from consortium.files import replacing, sha256
+from consortium.files import sha256
 from consortium.merging.history import GramHistory
 from consortium.merging.live import Live, live_arrays, live_from
+from consortium.records import entries
 from consortium.records.digests import damage
 from consortium.state import LaneState
 
@@ -52,35 +52,36 @@ def save(folder: Path, state: LaneState) -> str:
         header, arrays = live_arrays(live)
         metadata[f"live.{layer}"] = json.dumps(header)
         tensors |= {f"layer.{layer}.live.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
-    with replacing(folder / path_of(state.lane, state.round)) as temporary:
+    with entries.replacing(folder, path_of(state.lane, state.round)) as temporary:
         save_file(tensors, temporary, metadata=metadata)
-        return sha256(temporary)
+        with temporary.open("rb") as file:
+            return sha256(file)
 
 
-def load(path: Path, digest: str, layer_shapes: Mapping[int, tuple[int, int]] | None = None) -> LaneState:
-    """Read a checkpoint; raises RunDirectoryError when the file is missing or is not what was written.
+def load(folder: Path, name: str, digest: str, layer_shapes: Mapping[int, tuple[int, int]] | None = None) -> LaneState:
+    """Read a checkpoint by its path in a run directory.
+
+    Raises RunDirectoryError when the file is missing or is not what was written.
 
     It is what was written if it has the digest, and is of the lane and round that its path says. With
     ``layer_shapes``, layer → (V, K), its arrays must have the sizes that follow from them.
     """
-    what = damage(path, [digest])
+    path = folder / name
+    what = damage(folder, name, [digest])
     if what is not None:
         raise _damaged(path, what)
     try:
-        with safe_open(path, framework="np") as file:
+        with entries.reading(folder, name) as opened, safe_open(entries.path_of_open(opened), framework="np") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise _damaged(path, f"cannot be read: {error}") from error
-    if (
-        path_of(metadata.get("lane", ""), _number(metadata.get("round", "")))
-        != f"{FOLDER}/{path.parent.name}/{path.name}"
-    ):
+    if path_of(metadata.get("lane", ""), _number(metadata.get("round", ""))) != name:
         lane, round = metadata.get("lane"), metadata.get("round")
         raise _damaged(path, f"is of another lane or round: it says lane {lane}, round {round}")
     try:
         state = _state_of(metadata, tensors)
-    except (KeyError, ValueError, IndexError, TypeError) as error:
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"holds other tensors than a checkpoint: {type(error).__name__}: {error}") from error
     misfit = None if layer_shapes is None else _misfit(state, layer_shapes)
     if misfit is not None:
@@ -119,10 +120,22 @@ def _misfit(state: LaneState, layer_shapes: Mapping[int, tuple[int, int]]) -> st
             return f"holds columns of another width than {width}, that of the keys of layer {layer}"
         base = [] if history.base_KK is None else [history.base_KK]
         arrays += [(each, np.float64) for each in (*base, *history.columns.values())]
-    arrays += [(each, np.float64) for live in state.live.values() for each in live_arrays(live)[1].values()]
+    for layer, live in state.live.items():
+        for name, array in live_arrays(live)[1].items():
+            if not _fits(name.rpartition("_")[2], array.shape, layer_shapes[layer]):
+                return f"holds a live sum {name} of shape {array.shape} for layer {layer}"
+            arrays.append((array, np.float64))
     if any(array.dtype != kind for array, kind in arrays):
         return "holds numbers of another type than it was written in"
     return None if all(np.isfinite(array).all() for array, _ in arrays) else "holds numbers that are not finite"
+
+
+def _fits(letters: str, shape: Sequence[int], widths: tuple[int, int]) -> bool:
+    """Whether an array has the shape that the letters at the end of its name say; V and K are the layer's widths."""
+    sizes = dict(zip("VK", widths, strict=True))
+    return len(letters) == len(shape) and all(
+        sizes.get(letter, size) == size for letter, size in zip(letters, shape, strict=True)
+    )
 
 
 def _named(shapes: Mapping[int, Sequence[int]]) -> str:
@@ -167,9 +180,9 @@ def _live_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> d
 def keep_only(folder: Path, paths: Iterable[str]) -> None:
     """Remove checkpoint folders of rounds of which no file is among ``paths``."""
     kept = {Path(path).parent.name for path in paths}
-    for each in (folder / FOLDER).glob("round-*"):
-        if each.name not in kept:
-            shutil.rmtree(each)
+    for each in entries.names(folder, FOLDER):
+        if each.startswith("round-") and each not in kept:
+            entries.remove(folder, f"{FOLDER}/{each}")
 
 
 def _damaged(path: Path, what: str) -> RunDirectoryError:

@@ -8,19 +8,26 @@ from typing import Any
 
 from consortium.errors import RunDirectoryError
 from consortium.files import sha256
+from consortium.records import entries
 
 #: Stands for a key that is not there, in words.
 _ABSENT = "not there"
 
 
-def damage(path: Path, digests: Sequence[str]) -> str | None:
-    """What is wrong with a file, in words; None where it has one of the digests."""
+def digest_of(folder: Path, name: str) -> str:
+    """SHA-256 of a file of a run directory; raises as :func:`consortium.records.entries.reading` does."""
+    with entries.reading(folder, name) as file:
+        return sha256(file)
+
+
+def damage(folder: Path, name: str, digests: Sequence[str]) -> str | None:
+    """What is wrong with a file of a run directory, in words; None where it has one of the digests."""
     try:
-        found = sha256(path)
+        found = digest_of(folder, name)
     except FileNotFoundError:
         return "is missing"
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
+    except RunDirectoryError as error:
+        return f"cannot be read: {error.found}"
     return None if found in digests else "is damaged: its SHA-256 differs from the one in manifest.json"
 
 

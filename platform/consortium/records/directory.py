@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,20 +19,33 @@ from typing import Any, Self
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from consortium.errors import RunDirectoryError
-from consortium.files import remove_temporaries, sha256
-from consortium.records import checkpoints, manifest, scalars, scenario_file, soundness, tables
+from consortium.errors import InputError, RunDirectoryError
+from consortium.files import own_path
+from consortium.records import (
+    checkpoints,
+    creation,
+    entries,
+    lock,
+    manifest,
+    memory,
+    scalars,
+    scenario_file,
+    soundness,
+    tables,
+)
 from consortium.records.code_version import versions
-from consortium.records.digests import damage, differing, unlike
+from consortium.records.digests import damage, differing, digest_of, unlike
+from consortium.records.holding import Holding
 from consortium.records.known_files import KnownFiles
-from consortium.records.lock import RunLock, is_locked
+from consortium.records.lock import RunLock
 from consortium.records.manifest import Manifest, Note
 from consortium.records.rows import ROW_TYPES, NodeRow, Row, Rows, in_batches, schema
 from consortium.scenario.schema import Scenario
 from consortium.state import LaneState
 
-_MEMORY = f"{checkpoints.FOLDER}/memory.json"
 _ROUNDS_KEPT = 2
+#: Longest wait for another process that writes the report.
+_REPORT_S = 30.0
 
 #: The stages of a commit, in their order.
 STAGES = ("checkpoints", "tables", "tensorboard", "manifest")
@@ -40,7 +54,8 @@ STAGES = ("checkpoints", "tables", "tensorboard", "manifest")
 class RunDirectory:
     """A run on disk. Reading needs no lock; the first write takes it, and :meth:`close` lets go.
 
-    Use it as a context manager to be sure that the lock is released. Not for use by several threads.
+    Use it as a context manager to be sure that the lock is released. Not for use by several threads. A process that
+    answers for a run may let another one write (:meth:`hand_over`) and goes on holding the run.
 
     Attributes:
         path: the folder.
@@ -52,11 +67,12 @@ class RunDirectory:
         self.path = path
         self.scenario = scenario
         self.manifest = manifest
-        self._lock = RunLock(path)
+        self._holding = Holding(path)
+        self._made: list[Path] = []  # folders that this process made for the run
         self._working_since: float | None = None
         self._worked_before_s = manifest.worked_s
         self._is_new = False
-        self._files = KnownFiles(path, manifest, lambda: self._lock.held)
+        self._files = KnownFiles(path, manifest, lambda: self._holding.writes)
         self._is_sound = False  # every file was looked at since this object was made
         self._sound_round: int | None = None  # whose checkpoints were found to be as they were written
 
@@ -80,7 +96,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: the folder is not empty, cannot be made, or is in use.
         """
-        path = _empty_folder(Path(path))
+        path, made = creation.prepared(path)
         first = Manifest(
             name=scenario.name,
             seed=scenario.seed,
@@ -90,20 +106,31 @@ class RunDirectory:
             tables=tuple(ROW_TYPES),
             versions=versions(),
             machine=manifest.machine(),
-            extras=dict(extras or {}),
+            extras=_as_text(extras or {}),
         )
         directory = cls(path, scenario, first)
-        directory._lock.acquire()
-        if (path / manifest.FILE).exists():  # another process was quicker between the check and the lock
-            directory._lock.release()
-            raise _not_empty(path)
-        directory._is_new = True
-        directory._working_since = time.monotonic()
-        scenario_file.write(path, scenario)
-        for table in ROW_TYPES:
-            tables.create(path, table)
-        directory._write_manifest(files={each: sha256(path / each) for each in map(_path_of_table, ROW_TYPES)})
+        directory._made = made
+        try:
+            with creation.refusing(path):
+                directory._build()
+        except BaseException:
+            with suppress(OSError, RunDirectoryError):
+                directory.discard()
+            directory.close()
+            raise
         return directory
+
+    def _build(self) -> None:
+        """Lock the folder and fill it, the manifest last: without it, the folder is no run yet."""
+        self._holding.take()
+        creation.check_new(self.path)  # another process may have been quicker between the check and the lock
+        self._is_new = True
+        self._working_since = time.monotonic()
+        creation.clear(self.path)
+        scenario_file.write(self.path, self.scenario)
+        for table in ROW_TYPES:
+            tables.create(self.path, table)
+        self._write_manifest(files={each: digest_of(self.path, each) for each in map(_path_of_table, ROW_TYPES)})
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -112,7 +139,8 @@ class RunDirectory:
         Raises:
             RunDirectoryError: it is missing, damaged, or of another format version.
         """
-        path = Path(path)
+        path = _existing(path)
+        creation.check_made(path)
         found = manifest.read(path)
         directory = cls(path, scenario_file.read(path, found), found)
         soundness.check_round(directory)
@@ -136,9 +164,7 @@ class RunDirectory:
     @property
     def status(self) -> str:
         """``running``, ``done``, ``failed``, or ``interrupted``: said to be running, but no process holds the lock."""
-        if self.manifest.status == "running" and not is_locked(self.path):
-            return "interrupted"
-        return self.manifest.status
+        return manifest.status_of(self.path, self.manifest)
 
     @property
     def worked_s(self) -> float:
@@ -155,7 +181,7 @@ class RunDirectory:
     @property
     def scenario_text(self) -> str:
         """scenario.yaml as it stands."""
-        return (self.path / scenario_file.FILE).read_text(encoding="utf-8")
+        return scenario_file.text_of(self.path)
 
     def table(self, name: str, columns: Sequence[str] | None = None, *, checked: bool = True) -> pa.Table:
         """The committed rows of a table by its name; none where the run is older than the table.
@@ -191,7 +217,7 @@ class RunDirectory:
         if missing:
             raise unlike(self.path / manifest.FILE, missing[0])
         shapes = self.manifest.layer_shapes
-        states = [checkpoints.load(self.path / path, digest, shapes) for path, digest in kept.items()]
+        states = [checkpoints.load(self.path, path, digest, shapes) for path, digest in kept.items()]
         return {state.lane: state for state in states}
 
     def state_of(self, lane: str, round: int | None = None) -> LaneState:
@@ -237,9 +263,11 @@ class RunDirectory:
         Raises:
             RunDirectoryError: another process (or another object of this one) is writing; it is named.
         """
-        if self._lock.held:
+        if self._holding.writes:
+            self._holding.check()
             return
-        self._lock.acquire()
+        held_before = self._holding.holds
+        self._holding.take()
         try:
             found = manifest.read(self.path)
             self._is_sound = self._is_sound and found == self.manifest  # another process wrote meanwhile
@@ -249,15 +277,58 @@ class RunDirectory:
             self._drop_uncommitted()
             self._drop_rows()
         except BaseException:
-            self._lock.release()
+            if not held_before:
+                self.close()
             raise
         self._worked_before_s = self.manifest.worked_s
         self._working_since = time.monotonic()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self._holding.writes
+
+    def hand_over(self) -> str:
+        """Let the bearer of what is returned write, and go on holding the run; :meth:`lock` takes the pen back."""
+        self.lock()
+        self._working_since = None
+        return self._holding.hand_over()
+
+    def lock_by(self, permit: str) -> None:
+        """Become the one writer for a process that holds the run.
+
+        Raises:
+            RunDirectoryError: another one writes, or the permit is void.
+        """
+        self._holding.show(permit)
+        self.lock()
+
     def close(self) -> None:
         """Let other processes write."""
-        self._lock.release()
+        self._holding.release()
         self._working_since = None
+
+    def discard(self) -> None:
+        """Remove what this process made of a run of which nothing was committed; whatever else is there stays."""
+        if not (self._is_new and self._holding.writes and self.committed_round is None):
+            return
+        creation.remove(self.path)
+        self._holding.remove()
+        for folder in reversed(self._made):
+            with suppress(OSError):
+                folder.rmdir()
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Be the one who writes the report, of how the run stands now: the last one written is of the newest state."""
+        own = RunLock(self.path, lock.REPORT, "reported on")
+        own.acquire(_REPORT_S)
+        try:
+            if not self.is_held:
+                self.manifest = self._files.latest = manifest.read(self.path)
+            yield
+        finally:
+            own.release()
 
     def commit(
         self,
@@ -292,7 +363,7 @@ class RunDirectory:
         )
         reached("tensorboard")
         scalars.write(self.path, rows, round)
-        added = {path: sha256(self.path / path) for path in scalars.files_of(self.path, round)}
+        added = {path: digest_of(self.path, path) for path in scalars.files_of(self.path, round)}
         reached("manifest")
         self._write_manifest(
             committed_round=round,
@@ -318,9 +389,9 @@ class RunDirectory:
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON-able value for later processes; independent of rounds."""
         self.lock()
-        text = json.dumps(self._memory() | {key: value}, ensure_ascii=False, indent=1) + "\n"
+        text = memory.text_of(self._memory() | {key: value})
         written = self._files.replace(
-            self._write_manifest, {_MEMORY: partial(Path.write_text, data=text, encoding="utf-8")}
+            self._write_manifest, {memory.FILE: partial(Path.write_text, data=text, encoding="utf-8")}
         )
         self._write_manifest(**self._files.settled(written))
 
@@ -444,10 +515,10 @@ class RunDirectory:
         files = dict(self.manifest.files)
         for number in sorted({events[path] for path in broken}):
             for path in (*scalars.files_of(self.path, number), *(each for each in events if events[each] == number)):
-                (self.path / path).unlink(missing_ok=True)
+                entries.remove(self.path, path)
                 files.pop(path, None)
             scalars.write(self.path, scalars.source(number, self.table), number)
-            files |= {path: sha256(self.path / path) for path in scalars.files_of(self.path, number)}
+            files |= {path: digest_of(self.path, path) for path in scalars.files_of(self.path, number)}
         words = f"{', '.join(broken)}: missing or damaged, and made again from the tables"
         self._write_manifest(files=files, untold=(*self.manifest.untold, Note(kind="mended", detail=words)))
         return words
@@ -465,9 +536,23 @@ class RunDirectory:
         self._write_manifest(status="done", error=None, finished=manifest.now())
 
     def mark_failed(self, error: BaseException | str) -> None:
-        """Say that the run stopped, and why."""
+        """Say that the run stopped, and why.
+
+        Raises:
+            RunDirectoryError: the run is in another's hands; who does not hold it says nothing about it.
+        """
+        if not self._holding.holds:
+            raise RunDirectoryError(
+                f"{self.path} is not held by this process.", "a run that this process works on.", "lock it first."
+            )
         self.lock()
         self._write_manifest(status="failed", error=str(error), finished=manifest.now())
+
+    def write_error(self, text: str) -> str:
+        """Keep the details of what went wrong in error.txt; returns its path."""
+        self.lock()
+        entries.write_text(self.path, "error.txt", text)
+        return str(self.path / "error.txt")
 
     @property
     def _next_round(self) -> int:
@@ -484,7 +569,7 @@ class RunDirectory:
         if round is None or round == self._sound_round:
             return None
         for path, digest in self._checkpoints_of(round).items():
-            what = damage(self.path / path, [digest])
+            what = damage(self.path, path, [digest])
             if what is not None:
                 return f"{path} {what}"
         self._sound_round = round
@@ -523,28 +608,21 @@ class RunDirectory:
             self._write_manifest(**self._files.settled(self._files.replace(self._write_manifest, cut)))
 
     def _drop_uncommitted(self) -> None:
-        remove_temporaries(self.path)
+        entries.remove_temporaries(self.path)
         checkpoints.keep_only(self.path, self.manifest.checkpoints)
         scalars.drop_from(self.path, self._next_round)
 
     def _write_manifest(self, **changes: Any) -> None:
+        self._holding.check()
         changed = self.manifest.model_copy(update={"worked_s": round(self.worked_s, 3), **changes})
         manifest.write(self.path, changed)
         self.manifest = self._files.latest = changed
 
     def _memory(self) -> dict[str, Any]:
-        if not self._files.digests(_MEMORY):
+        if not self._files.digests(memory.FILE):
             return {}
-        what = self._files.damage(_MEMORY)
-        if what is not None:
-            raise unlike(self.path / _MEMORY, what)
-        try:
-            memory = json.loads((self.path / _MEMORY).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise unlike(self.path / _MEMORY, f"is damaged: {error}") from error
-        if not isinstance(memory, dict):
-            raise unlike(self.path / _MEMORY, "is damaged: it holds no JSON object")
-        return memory
+        self._files.check(memory.FILE)
+        return memory.read(self.path, len(self.scenario.faults))
 
 
 def _compared(was: Mapping[str, str], now: Mapping[str, str], width: Callable[[str], int]) -> list[str]:
@@ -578,24 +656,14 @@ def _layer_shapes(states: Sequence[LaneState]) -> dict[int, tuple[int, int]]:
     return {layer: (weight.shape[0], weight.shape[1]) for layer, weight in states[0].weights.items()}
 
 
-def _empty_folder(path: Path) -> Path:
+def _as_text(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON-able values, with ``?`` for bytes of file names that are no text."""
+    found: dict[str, Any] = json.loads(json.dumps(extras, ensure_ascii=False).encode("utf-8", "replace"))
+    return found
+
+
+def _existing(path: str | Path) -> Path:
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        is_empty = not any(path.iterdir())
-    except OSError as error:
-        raise RunDirectoryError(
-            f"The run directory {path} cannot be made: {error}",
-            "a folder that can be written.",
-            "choose another --out.",
-        ) from error
-    if not is_empty:
-        raise _not_empty(path)
-    return path
-
-
-def _not_empty(path: Path) -> RunDirectoryError:
-    return RunDirectoryError(
-        f"{path} exists and is not empty.",
-        "a folder that does not exist or is empty.",
-        f"choose another --out, remove the folder, or continue the run in it: consortium resume {path}",
-    )
+        return own_path(str(path))
+    except InputError as error:
+        raise RunDirectoryError(error.found, "a folder that `consortium run` made.", error.remedy) from None

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from consortium.files import replacing, sha256
-from consortium.records import manifest
-from consortium.records.digests import damage, unlike
+from consortium.files import sha256
+from consortium.records import entries, manifest
+from consortium.records.digests import damage, digest_of, unlike
 from consortium.records.manifest import Manifest
 
 
@@ -44,7 +44,7 @@ class KnownFiles:
     def damage(self, path: str) -> str | None:
         """What is wrong with a file, in words; None where it is as it was written."""
         while True:
-            what = damage(self._folder / path, self.digests(path))
+            what = damage(self._folder, path, self.digests(path))
             if what is None or not self.is_replaced_meanwhile(path):
                 return what
 
@@ -78,18 +78,23 @@ class KnownFiles:
         with ExitStack() as replacements:
             # They leave the stack in reverse, so the first one is replaced first.
             paths = reversed(list(writers))
-            temporaries = {path: replacements.enter_context(replacing(self._folder / path)) for path in paths}
+            temporaries = {path: replacements.enter_context(entries.replacing(self._folder, path)) for path in paths}
             for path, write in writers.items():
                 write(temporaries[path])
-            new = {path: sha256(temporaries[path]) for path in writers}
+            new = {path: _digest_of(temporaries[path]) for path in writers}
             write_manifest(files=self.latest.files | present, pending=self.latest.pending | new)
         return new
 
     def _digest_now(self, path: str) -> str:
         self.check(path)
-        return sha256(self._folder / path)
+        return digest_of(self._folder, path)
 
     def settled(self, new: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """``files`` and ``pending`` of the manifest once files have their new digests."""
         pending = {path: digest for path, digest in self.latest.pending.items() if path not in new}
         return {"files": self.latest.files | dict(new), "pending": pending}
+
+
+def _digest_of(temporary: Path) -> str:
+    with temporary.open("rb") as file:
+        return sha256(file)

@@ -10,21 +10,25 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 import consortium
 from consortium.errors import RunDirectoryError
-from consortium.files import write_text
-from consortium.records.rows import FIRST_TABLES
+from consortium.records import entries
+from consortium.records.lock import is_locked
+from consortium.records.rows import FIRST_TABLES, ROW_TYPES
 
 FORMAT = 5
 FILE = "manifest.json"
+_MOST_BYTES = 64 * 2**20
+_CHECKPOINT = re.compile(r"checkpoints/round-\d{4,18}/[^/\0]+\.safetensors")
 
 Status = Literal["running", "done", "failed"]
 
@@ -109,6 +113,22 @@ class Manifest(BaseModel):
     extras: dict[str, Any] = {}
     checksum: str = ""
 
+    @field_validator("checkpoints")
+    @classmethod
+    def _names_checkpoints(cls, found: dict[str, str]) -> dict[str, str]:
+        for path in found:
+            if not _CHECKPOINT.fullmatch(path):
+                raise ValueError(f"{path!r} is not the path of a checkpoint")
+        return found
+
+    @field_validator("tables")
+    @classmethod
+    def _names_tables(cls, found: tuple[str, ...]) -> tuple[str, ...]:
+        for name in found:
+            if name not in ROW_TYPES:
+                raise ValueError(f"{name!r} is not the name of a table")
+        return found
+
 
 def now() -> str:
     """The present time, ISO 8601, UTC, to the second."""
@@ -119,7 +139,7 @@ def write(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest of a run directory; its checksum is made here."""
     content = manifest.model_dump(mode="json")
     content["checksum"] = checksum_of(content)
-    write_text(folder / FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    entries.write_text(folder, FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def checksum_of(content: Mapping[str, Any]) -> str:
@@ -130,27 +150,32 @@ def checksum_of(content: Mapping[str, Any]) -> str:
 
 def read(folder: Path) -> Manifest:
     """The manifest of a run directory; raises RunDirectoryError when there is none or it is damaged."""
-    path = folder / FILE
     try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError) as error:
+        text = entries.read_text(folder, FILE, _MOST_BYTES) if folder.is_dir() else None
+    except FileNotFoundError:
+        text = None
+    except (OSError, ValueError) as error:
+        if isinstance(error, RunDirectoryError):
+            raise
+        raise RunDirectoryError(
+            f"{folder} cannot be looked into: {error}", "a folder that can be read.", "look at its permissions."
+        ) from error
+    if text is None:
         raise RunDirectoryError(
             f"{folder} is not a run directory: it has no {FILE}.",
             "a folder that `consortium run` made.",
             "name the folder of a run; `consortium ls` lists them.",
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, str(error)) from error
-    return _parsed(path, text)
+        )
+    return _parsed(folder / FILE, text)
 
 
 def _parsed(path: Path, text: str) -> Manifest:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"no JSON: {error}") from error
+        raise entries.damaged(path, f"no JSON: {error}") from error
     if not isinstance(content, dict):
-        raise _damaged(path, "no JSON object")
+        raise entries.damaged(path, "no JSON object")
     if (found := content.get("format")) != FORMAT:
         versions = content.get("versions")
         writer = versions.get("consortium", "unknown") if isinstance(versions, dict) else "unknown"
@@ -160,13 +185,18 @@ def _parsed(path: Path, text: str) -> Manifest:
             f"use the version of Consortium that wrote it: {writer}.",
         )
     if content.get("checksum") != checksum_of(content):
-        raise _damaged(path, "its checksum is not that of its content, so something in it was changed")
+        raise entries.damaged(path, "its checksum is not that of its content, so something in it was changed")
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
+        raise entries.damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
+
+
+def status_of(folder: Path, manifest: Manifest) -> str:
+    """``running``, ``done``, ``failed``, or ``interrupted``: said to be running, but no process holds the run."""
+    return "interrupted" if manifest.status == "running" and not is_locked(folder) else manifest.status
 
 
 def machine() -> Machine:
@@ -187,9 +217,3 @@ def _cpu_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _damaged(path: Path, what: str) -> RunDirectoryError:
-    return RunDirectoryError(
-        f"{path} is damaged: {what}", "the file as Consortium wrote it.", "restore it from a copy, or run again."
-    )

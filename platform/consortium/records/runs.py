@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from consortium.errors import RunDirectoryError
-from consortium.records import manifest
-from consortium.records.directory import RunDirectory
+from pydantic import BaseModel, ValidationError
+
+from consortium.errors import ConsortiumError, InputError, RunDirectoryError
+from consortium.files import own_path
+from consortium.records import creation, entries, lock, manifest
 
 
 @dataclass(frozen=True)
@@ -43,30 +45,92 @@ def list_runs(folder: str | Path) -> list[RunSummary]:
     Raises:
         RunDirectoryError: there is no such folder.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    folder = _existing(folder)
+    try:
+        if not folder.is_dir():
+            raise RunDirectoryError(
+                f"There is no folder {folder}.", "a folder that holds run directories.", "name another folder."
+            )
+        candidates = [folder, *sorted(each for each in folder.iterdir() if _is_folder(each))]
+    except (OSError, ValueError) as error:
         raise RunDirectoryError(
-            f"There is no folder {folder}.", "a folder that holds run directories.", "name another folder."
-        )
-    candidates = [folder, *sorted(each for each in folder.iterdir() if each.is_dir())]
-    runs = [_look(each) for each in candidates if (each / manifest.FILE).exists()]
+            f"{folder} cannot be listed: {error}", "a folder that can be read.", "look at its permissions."
+        ) from error
+    runs = [run for each in candidates if (run := _look(each)) is not None]
     return sorted(runs, key=lambda run: (run.started, run.path.name))
 
 
-def _look(path: Path) -> RunSummary:
+def _is_folder(path: Path) -> bool:
     try:
-        directory = RunDirectory.open(path)
-    except RunDirectoryError as error:
-        return RunSummary(path, "", "damaged", 0, 0, (), "", 0.0, str(error))
-    scenario = directory.scenario
+        return path.is_dir()
+    except OSError:  # behind a link into a folder that this user may not enter
+        return False
+
+
+def _look(path: Path) -> RunSummary | None:
+    """What one folder is: None for anything but a run; nothing about it that is wrong ends the list."""
+    try:
+        found = entries.names(path)
+        if manifest.FILE not in found:
+            return _unfinished(path) if lock.RUN in found and creation.is_new(path) else None
+        return _summary(path)
+    except (ConsortiumError, OSError, ValueError) as error:
+        if not path.exists():  # removed meanwhile
+            return None
+        return _damaged(path, str(error))
+
+
+def _summary(path: Path) -> RunSummary:
+    """By the manifest alone: it has the scenario, of which only what is shown is looked at."""
+    found = manifest.read(path)
+    try:
+        shown = _Shown.model_validate(found.scenario)
+    except ValidationError as error:
+        raise entries.damaged(path / manifest.FILE, f"its scenario: {error.errors()[0]['msg']}") from None
     return RunSummary(
         path=path,
-        name=scenario.name,
-        status=directory.status,
-        rounds_done=directory.committed_round or 0,
-        rounds=scenario.stream.rounds,
-        lanes=tuple(method.lane for method in scenario.merge.methods),
-        started=directory.manifest.started,
-        worked_s=directory.worked_s,
-        error=directory.manifest.error,
+        name=found.name,
+        status=manifest.status_of(path, found),
+        rounds_done=found.committed_round or 0,
+        rounds=shown.stream.rounds,
+        lanes=tuple(each.label or each.name for each in shown.merge.methods),
+        started=found.started,
+        worked_s=found.worked_s,
+        error=found.error,
     )
+
+
+class _Stream(BaseModel):
+    rounds: int
+
+
+class _Method(BaseModel):
+    name: str
+    label: str | None = None
+
+
+class _Merge(BaseModel):
+    methods: list[_Method]
+
+
+class _Shown(BaseModel):
+    """What a list of runs shows of a scenario."""
+
+    stream: _Stream
+    merge: _Merge
+
+
+def _unfinished(path: Path) -> RunSummary | None:
+    """A folder whose run directory a killed process was making; None where one is making it now."""
+    return None if lock.is_locked(path) else _damaged(path, creation.UNFINISHED)
+
+
+def _damaged(path: Path, what: str) -> RunSummary:
+    return RunSummary(path, "", "damaged", 0, 0, (), "", 0.0, what)
+
+
+def _existing(path: str | Path) -> Path:
+    try:
+        return own_path(str(path))
+    except InputError as error:
+        raise RunDirectoryError(error.found, "a folder that holds run directories.", error.remedy) from None

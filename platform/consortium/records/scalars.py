@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
+from consortium.records import entries
 from consortium.records.rows import MetricRow, RoundRow, Rows, ScheduleRow, headline
 
 FOLDER = "tensorboard"
@@ -31,24 +34,41 @@ def scalars(rows: Rows) -> dict[str, dict[str, float]]:
 
 def write(folder: Path, rows: Rows, round: int) -> None:
     """Write a round's scalars of every lane."""
-    from torch.utils.tensorboard import SummaryWriter  # slow to import, and readers of a run do not need it
-
+    now = time.time()
+    # TensorBoard reads files in the order of their names and throws away what seems to go back in steps.
+    name = f"events.out.tfevents.{int(now):010}{_suffix(round)}"
     for lane, values in scalars(rows).items():
-        log_dir = str(folder / FOLDER / lane)
-        # purge_step tells a TensorBoard that is already open to forget what an interrupted commit showed it.
-        writer = SummaryWriter(log_dir, purge_step=round, filename_suffix=_suffix(round))
-        try:
-            for tag, value in sorted(values.items()):
-                writer.add_scalar(tag, value, round)
-        finally:
-            writer.close()
-        _name_by_round(Path(log_dir), round)
+        with entries.replacing(folder, f"{FOLDER}/{lane}/{name}") as temporary, temporary.open("wb") as file:
+            for record in _records(values, round, now):
+                file.write(record)
+
+
+def _records(values: Mapping[str, float], round: int, now: float) -> Iterator[bytes]:
+    """A round's scalars as the records of an event file.
+
+    They are written here rather than by TensorBoard's writer, which opens files by itself, and from a thread in which
+    a full disk would be nobody's error.
+    """
+    # Slow to import, and readers of a run do without them.
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped]
+    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+    from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+    events = [Event(wall_time=now, file_version="brain.Event:2")]
+    # A TensorBoard that is already open forgets what an interrupted commit showed it from this step on.
+    events.append(Event(wall_time=now, step=round, session_log=SessionLog(status=SessionLog.START)))
+    for tag, value in sorted(values.items()):
+        scalar = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+        events.append(Event(wall_time=now, step=round, summary=scalar))
+    for event in events:
+        buffer = BytesIO()
+        RecordWriter(buffer).write(event.SerializeToString())
+        yield buffer.getvalue()
 
 
 def files_of(folder: Path, round: int) -> list[str]:
     """The event files of a round, all lanes', relative to the run directory."""
-    found = sorted((folder / FOLDER).glob(f"*/*tfevents*{_suffix(round)}"))
-    return [path.relative_to(folder).as_posix() for path in found]
+    return [path for path in _event_files(folder) if round_of(path) == round]
 
 
 def round_of(path: str) -> int | None:
@@ -79,20 +99,20 @@ def source(round: int, table: Callable[[str], pa.Table]) -> Rows:
 
 def drop_from(folder: Path, round: int) -> None:
     """Remove the event files of ``round`` and later."""
-    for path in (folder / FOLDER).glob("*/*tfevents*.round-*"):
-        if int(path.name.rpartition("-")[2]) >= round:
-            path.unlink()
+    for path in _event_files(folder):
+        if (round_of(path) or 0) >= round:
+            entries.remove(folder, path)
 
 
-def _name_by_round(log_dir: Path, round: int) -> None:
-    """Name a round's file after its second and its round.
-
-    TensorBoard reads files in the order of their names and throws away what seems to go back in steps. The writer's
-    own names end in a counter without leading zeros: of two rounds in one second, the tenth file came before the ninth.
-    """
-    for path in log_dir.glob(f"*{_suffix(round)}"):
-        seconds = path.name.removeprefix("events.out.tfevents.").partition(".")[0]
-        path.rename(path.with_name(f"events.out.tfevents.{seconds}{_suffix(round)}"))
+def _event_files(folder: Path) -> list[str]:
+    """The event files of all rounds and lanes, relative to the run directory."""
+    found = []
+    for lane in entries.names(folder, FOLDER):
+        if entries.is_folder(folder, f"{FOLDER}/{lane}"):
+            names = entries.names(folder, f"{FOLDER}/{lane}")
+            paths = [f"{FOLDER}/{lane}/{name}" for name in names if "tfevents" in name]
+            found += [path for path in paths if round_of(path) is not None]
+    return found
 
 
 def _suffix(round: int) -> str:

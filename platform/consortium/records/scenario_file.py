@@ -10,8 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from consortium.errors import RunDirectoryError
-from consortium.files import write_text
-from consortium.records import manifest
+from consortium.records import entries, manifest
 from consortium.records.digests import differing
 from consortium.records.manifest import Manifest
 from consortium.scenario.schema import Scenario
@@ -19,12 +18,42 @@ from consortium.scenario.schema import Scenario
 FILE = "scenario.yaml"
 #: Differences that are named; the rest is counted.
 _NAMED = 5
+_MOST_BYTES = 4 * 2**20
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes what :func:`write` writes: plain values, and no aliases, by which few bytes become many."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "it has an alias", mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def write(folder: Path, scenario: Scenario) -> None:
     """Replace scenario.yaml."""
-    text = yaml.safe_dump(scenario.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
-    write_text(folder / FILE, text)
+    content = scenario.model_dump(mode="json")
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    entries.write_text(folder, FILE, text)
+
+
+def text_of(folder: Path) -> str:
+    """scenario.yaml as it stands.
+
+    Raises:
+        RunDirectoryError: it is missing, or cannot be read.
+    """
+    try:
+        return entries.read_text(folder, FILE, _MOST_BYTES)
+    except FileNotFoundError:
+        raise _damaged(folder, "there is no such file") from None
 
 
 def read(folder: Path, found: Manifest) -> Scenario:
@@ -35,13 +64,11 @@ def read(folder: Path, found: Manifest) -> Scenario:
     """
     path = folder / FILE
     try:
-        written = _scenario(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, yaml.YAMLError, ValidationError) as error:
-        raise RunDirectoryError(
-            f"{path} is missing or damaged: {error}",
-            "the scenario as Consortium wrote it.",
-            "restore it from a copy, or run the scenario again.",
-        ) from error
+        written = _scenario(yaml.load(text_of(folder), Loader=_Loader))
+    except RunDirectoryError:
+        raise
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError, ValidationError) as error:
+        raise _damaged(folder, str(error)) from error
     if (written.name, written.seed) != (found.name, found.seed):
         raise RunDirectoryError(
             f"{path} is of the run {written.name!r} with seed {written.seed}.",
@@ -57,6 +84,14 @@ def read(folder: Path, found: Manifest) -> Scenario:
             "`consortium resume DIR --set KEY=VALUE` changes what can be changed in a run.",
         )
     return scenario
+
+
+def _damaged(folder: Path, what: str) -> RunDirectoryError:
+    return RunDirectoryError(
+        f"{folder / FILE} is missing or damaged: {what}",
+        "the scenario as Consortium wrote it.",
+        "restore it from a copy, or run the scenario again.",
+    )
 
 
 def _scenario(content: Any) -> Scenario:

@@ -56,7 +56,7 @@ def damaged_checkpoints(directory: RunDirectory) -> list[str]:
     found = []
     for path, digest in directory.manifest.checkpoints.items():
         try:
-            checkpoints.load(directory.path / path, digest, directory.manifest.layer_shapes)
+            checkpoints.load(directory.path, path, digest, directory.manifest.layer_shapes)
         except RunDirectoryError as error:
             found.append(error.found)
     return found

@@ -15,20 +15,21 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from consortium.errors import RunDirectoryError
-from consortium.files import replacing
+from consortium.records import entries
 from consortium.records.rows import schema
 
+FOLDER = "tables"
 _BATCH_ROWS = 8192
 
 
 def path_of(folder: Path, table: str) -> Path:
     """Where a table lies in a run directory."""
-    return folder / "tables" / f"{table}.parquet"
+    return folder / _name(table)
 
 
 def create(folder: Path, table: str) -> None:
     """Write a table without rows."""
-    with replacing(path_of(folder, table)) as temporary:
+    with entries.replacing(folder, _name(table)) as temporary:
         pq.write_table(schema(table).empty_table(), temporary, write_page_checksum=True)
 
 
@@ -37,13 +38,12 @@ def append(folder: Path, table: str, new: Iterable[pa.Table], round: int, target
 
     It takes the old one's place, unless ``target`` names another file to write to.
     """
-    path = path_of(folder, table)
     if target is None:
-        with replacing(path) as temporary:
+        with entries.replacing(folder, _name(table)) as temporary:
             append(folder, table, new, round, temporary)
         return
     with pq.ParquetWriter(target, schema(table), write_page_checksum=True) as writer:
-        for batch in _batches(path, table):
+        for batch in _batches(folder, table):
             writer.write_batch(_completed(batch.filter(pc.less(batch.column("round"), round)), table))
         for each in new:
             writer.write_table(each)
@@ -60,8 +60,7 @@ def _completed(batch: pa.RecordBatch, table: str) -> pa.RecordBatch:
 
 def last_round(folder: Path, table: str) -> int | None:
     """The last round of which a table has rows, committed or not; None where it has none."""
-    path = path_of(folder, table)
-    with _opened(path, table) as file:
+    with _opened(folder, table) as file:
         rounds = file.read(columns=["round"])["round"]
     last: int | None = pc.max(rounds).as_py()
     return last
@@ -84,20 +83,26 @@ def read(
         digests: SHA-256 digests that the file may have; none to take it as it is.
     """
     wanted = None if columns is None else [*dict.fromkeys(("round", *columns))]
-    with _opened(path_of(folder, table), table, digests) as file:
+    with _opened(folder, table, digests) as file:
         content = file.read(columns=wanted)
+        content.validate(full=True)
     return content.filter(pc.field("round") <= (-1 if last_round is None else last_round))
 
 
-def _batches(path: Path, table: str) -> Iterator[pa.RecordBatch]:
-    with _opened(path, table) as file:
+def _name(table: str) -> str:
+    return f"{FOLDER}/{table}.parquet"
+
+
+def _batches(folder: Path, table: str) -> Iterator[pa.RecordBatch]:
+    with _opened(folder, table) as file:
         yield from file.iter_batches(_BATCH_ROWS)
 
 
 @contextmanager
-def _opened(path: Path, table: str, digests: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+def _opened(folder: Path, table: str, digests: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """A table's file; what is read of it in the block is what was looked at, even if it is replaced meanwhile."""
-    with _naming_damage(path), path.open("rb") as file:
+    path = path_of(folder, table)
+    with _naming_damage(path), entries.reading(folder, _name(table)) as file:
         if digests and hashlib.file_digest(file, "sha256").hexdigest() not in digests:
             raise _unlike(path, "is damaged: its SHA-256 differs from the one in manifest.json")
         file.seek(0)
@@ -110,10 +115,14 @@ def _check_columns(path: Path, table: str, found: pa.Schema) -> None:
     """Refuse a file that is not this table; columns that may be null are missing in tables of earlier versions."""
     for each in schema(table):
         place = found.get_field_index(each.name)
+        if found.names.count(each.name) > 1:
+            raise _unlike(path, f"is not the table {table}: it has several columns {each.name}")
         if place < 0 and not each.nullable:
             raise _unlike(path, f"is not the table {table}: it has no column {each.name}")
         if place >= 0 and found.field(place).type != each.type:
             raise _unlike(path, f"is not the table {table}: its column {each.name} is {found.field(place).type}")
+        if place >= 0 and found.field(place).nullable and not each.nullable:
+            raise _unlike(path, f"is not the table {table}: its column {each.name} may hold nulls")
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from consortium.files import write_text
+from consortium.errors import RunDirectoryError
 from consortium.merging.registry import METHODS
+from consortium.records import entries
 from consortium.records.directory import RunDirectory
 from consortium.report import (
     admission_section,
@@ -30,7 +31,7 @@ from consortium.scenario.schema import Scenario
 
 
 def build_report(directory: RunDirectory, titles: Mapping[str, tuple[str, str]] | None = None) -> Path:
-    """Write report.html from what was committed, whatever the run's status; needs no lock.
+    """Write report.html from what was committed, whatever the run's status; the run goes on meanwhile.
 
     Args:
         directory: the run.
@@ -38,9 +39,22 @@ def build_report(directory: RunDirectory, titles: Mapping[str, tuple[str, str]] 
 
     Returns:
         The page's path.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
     """
-    write_text(directory.report_path, render(directory, default_titles(directory.scenario) | dict(titles or {})))
-    return directory.report_path
+    path = directory.report_path
+    try:
+        with directory.reporting():
+            page = render(directory, default_titles(directory.scenario) | dict(titles or {}))
+            entries.write_text(directory.path, path.name, page)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            "a run directory that can be written, on a disk with room.",
+            f"see to that, then: consortium report {directory.path}",
+        ) from error
+    return path
 
 
 def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> str:
@@ -70,11 +84,12 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             work_sections.details(directory, results, titles),
         ]
     )
+    version = escape(directory.manifest.versions.get("consortium", "unknown"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(directory.scenario.name)} – Consortium</title><style>{CSS}</style></head>\n"
-        f"<body><main>\n{body}\n<footer>Written by Consortium {escape(directory.manifest.versions['consortium'])}. "
+        f"<body><main>\n{body}\n<footer>Written by Consortium {version}. "
         "This page is complete in itself and loads nothing.</footer></main></body></html>\n"
     )
 

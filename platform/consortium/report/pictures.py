@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from consortium.errors import RunDirectoryError
-from consortium.files import write_bytes, write_text
+from consortium.files import make_folders, write_bytes, write_text
 from consortium.records.directory import RunDirectory
 from consortium.report.drawing import FONTS
 from consortium.report.page import default_titles, render
@@ -48,7 +48,7 @@ def write_pictures(directory: RunDirectory, folder: Path) -> list[Path]:
     styles = lane_styles([(lane.lane, lane.method) for lane in read_results(directory).lanes])
     page = render(directory, default_titles(directory.scenario))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         return [_write(folder, picture, styles) for picture in _pictures(page)]
     except OSError as error:
         raise RunDirectoryError(

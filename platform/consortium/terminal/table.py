@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import shorten
 from typing import Literal, TextIO
 
 from rich import box
@@ -45,7 +46,7 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
 
 
 def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
-    """Write one row per run directory."""
+    """Write one row per run directory, and below them why runs failed or what is wrong with a folder."""
     columns = ("run", "scenario", "status", "rounds", "lanes", "started", "work")
     rows = [
         (
@@ -60,8 +61,14 @@ def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
         for run in runs
     ]
     _write_table(stream, columns, rows)
+    for run in runs:
+        if run.error is not None and run.status in ("failed", "damaged"):
+            why = shorten(run.error, _REASON, placeholder=" …")
+            stream.write(fitting(f"{run.path} {_WRONG[run.status]}: {why}\n", stream))
 
 
+_WRONG = {"failed": "failed", "damaged": "is damaged"}
+_REASON = 400  # characters of a reason
 _MEANINGS = {metric_name(metric): meaning for metric, meaning in METRIC_MEANINGS.items()}
 
 

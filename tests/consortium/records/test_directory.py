@@ -149,17 +149,17 @@ def _raise(*_args, **_kwargs):
     raise InterruptedCommitError
 
 
-@pytest.mark.parametrize("stop_at", range(1, 5 + len(ROW_TYPES)))
+@pytest.mark.parametrize("stop_at", range(1, 7 + len(ROW_TYPES)))
 def test_a_commit_stopped_before_any_replacement_leaves_the_former_round(run, states, rows, monkeypatch, stop_at):
-    """A commit replaces 2 checkpoints, the manifest, every table, and the manifest again. The n-th one fails."""
+    """A commit replaces 2 checkpoints, the manifest, every table, 2 event files, the manifest. The n-th fails."""
     calls = 0
 
-    def replace(source, target):
+    def replace(source, target, **folders):
         nonlocal calls
         calls += 1
         if calls == stop_at:
             raise InterruptedCommitError
-        real_replace(source, target)
+        real_replace(source, target, **folders)
 
     real_replace = os.replace
     monkeypatch.setattr(os, "replace", replace)
@@ -173,13 +173,15 @@ def test_a_commit_stopped_before_any_replacement_leaves_the_former_round(run, st
 def test_these_replacements_are_all_there_are(run, states, rows, monkeypatch):
     targets = []
     real_replace = os.replace
-    monkeypatch.setattr(os, "replace", lambda s, t: (targets.append(Path(t).name), real_replace(s, t)))
+    monkeypatch.setattr(os, "replace", lambda s, t, **at: (targets.append(Path(t).name), real_replace(s, t, **at)))
+    monkeypatch.setattr(scalars.time, "time", lambda: 1_750_000_000.9)
     run.commit(2, states(2), rows(2))
     assert targets == [
         "global.safetensors",
         "ties-0.2.safetensors",
         "manifest.json",  # the digests that the tables will have
         *(f"{each}.parquet" for each in ROW_TYPES),
+        *["events.out.tfevents.1750000000.round-0002"] * 2,
         "manifest.json",
     ]
 
@@ -239,7 +241,7 @@ run.commit(2, states, Rows(metrics=[MetricRow(2, "global", "efficacy", 2, 1.0, N
 
 def test_create_refuses_a_folder_that_is_not_empty(run, scenario):
     with pytest.raises(RunDirectoryError, match=r"not empty[\s\S]*consortium resume"):
-        RunDirectory.create(run.path, scenario)
+        RunDirectory.create(_closed(run), scenario)
 
 
 def test_create_refuses_a_file_in_its_place(tmp_path, scenario):

@@ -99,7 +99,7 @@ def test_a_process_that_is_killed_while_going_back_has_gone_back_or_not(whole, c
     delete(checkpoint(copy, 3))
     monkeypatch.setattr(RunDirectory, "_drop_rows", lambda self: sys.exit("killed"))
     with RunDirectory.open(copy) as directory:
-        directory.lock = lambda: directory._lock.acquire()
+        directory.lock = lambda: directory._holding.take()
         with pytest.raises(SystemExit):
             directory.repair()
     monkeypatch.undo()
@@ -168,7 +168,7 @@ def test_what_is_sound_is_left_alone(copy):
     with RunDirectory.open(copy) as directory:
         assert directory.damage() is None
         assert directory.repair() is None
-        assert not directory._lock.held, "looking needs no lock"
+        assert not directory.is_held, "looking needs no lock"
     assert (copy / manifest.FILE).read_bytes() == before
 
 

@@ -1,0 +1,52 @@
+"""What a resumed run must not draw again, for example its contexts: a JSON file beside the checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from consortium.records import checkpoints, entries
+
+FILE = f"{checkpoints.FOLDER}/memory.json"
+_MOST_BYTES = 64 * 2**20
+
+
+class _Memory(BaseModel):
+    """What is known of the content; other keys may be there."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    contexts: list[str] | None = None
+    faults: list[list[str]] | None = None
+
+
+def read(folder: Path, num_faults: int) -> dict[str, Any]:
+    """The content, by key; empty where nothing was remembered yet.
+
+    Args:
+        folder: the run directory.
+        num_faults: how many faults the scenario has; as many lists there are of where they struck.
+
+    Raises:
+        RunDirectoryError: the file is not what Consortium wrote.
+    """
+    try:
+        text = entries.read_text(folder, FILE, _MOST_BYTES)
+    except FileNotFoundError:
+        return {}
+    try:
+        found = _Memory.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise entries.damaged(folder / FILE, f"{place}: {first['msg']}" if place else first["msg"]) from None
+    if found.faults is not None and len(found.faults) != num_faults:
+        raise entries.damaged(folder / FILE, f"it tells of {len(found.faults)} faults, the scenario of {num_faults}")
+    return found.model_dump(exclude_unset=True)
+
+
+def text_of(content: dict[str, Any]) -> str:
+    """The file for a content."""
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
