@@ -240,7 +240,7 @@ class RunDirectory:
                 "the newest two rounds are kept; for an earlier one, run the scenario again with fewer rounds.",
             )
         digest = self.manifest.checkpoints[path]
-        return checkpoints.load(self.path / path, digest, self.manifest.layer_shapes)
+        return checkpoints.load(self.path, path, digest, self.manifest.layer_shapes)
 
     def differences(self) -> tuple[str, ...]:
         """What of the run is not as it was written, in words; every file is read. Empty where all is.
