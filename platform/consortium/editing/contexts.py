@@ -7,6 +7,7 @@ unedited model writes itself after a few common words.
 from __future__ import annotations
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from consortium.errors import RunError
 from consortium.models.language import LanguageModel
@@ -19,6 +20,15 @@ BARE = "{}"
 _STARTS = ("The", "Therefore", "Because", "I", "You")
 #: Texts that are drawn for one context at most.
 _MOST_DRAWN = 8
+
+
+#: Tokens of the full stop behind a context, and of how its words and the prompt's meet, at most.
+_FULL_STOP = 3
+
+
+def max_context_tokens(tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> int:
+    """Tokens by which the longest context of :func:`generate_contexts` makes a prompt longer."""
+    return max(len(encode(tokenizer, start)) for start in _STARTS) + num_tokens + _FULL_STOP
 
 
 def generate_contexts(model: LanguageModel, count: int, num_tokens: int, seed: int) -> tuple[str, ...]:
@@ -38,6 +48,7 @@ def _context(model: LanguageModel, number: int, num_tokens: int, seed: int) -> s
         generator = torch_generator(seed, "contexts", number, *([attempt] if attempt else []))
         ids = sample_tokens(model, [start], len(start) + num_tokens, generator, top_k=5)[0]
         text = _plain(str(model.tokenizer.decode(ids, skip_special_tokens=True)))
+        text = _cut(model.tokenizer, text, len(ids))
         if is_finite_on(model, text):
             return text
     raise RunError(
@@ -45,6 +56,13 @@ def _context(model: LanguageModel, number: int, num_tokens: int, seed: int) -> s
         "contexts on which they are",
         "set model.dtype to bfloat16 or float32 where it is float16, or editor.contexts.count to 1",
     )
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) -> str:
+    """A text that is no more tokens than it was written in: read anew, odd signs may be more of them."""
+    while len(encode(tokenizer, text, with_start=True)) > num_tokens:
+        text = text[:-1].rstrip()
+    return text
 
 
 def _plain(text: str) -> str:

@@ -157,7 +157,7 @@ def _losses(model: LanguageModel, batch: _Batch, deltas: Deltas) -> torch.Tensor
     ids_RT, positions_RT, mask_RTT = batch.rows.tensors()
     inputs = {
         "input_ids": ids_RT.to(model.device),
-        "attention_mask": attention_mask_of(model, mask_RTT),
+        "attention_mask": attention_mask_of(model, mask_RTT, positions_RT),
         "position_ids": positions_RT.to(model.device),
     }
     handles = [model.projection(layer).register_forward_hook(_adds(delta_VK)) for layer, delta_VK in deltas.items()]

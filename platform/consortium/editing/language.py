@@ -14,6 +14,7 @@ from consortium.editing.contexts import generate_contexts
 from consortium.editing.fine_tuning import descend, language_losses
 from consortium.editing.identity import frozen_identity
 from consortium.editing.keys import HiddenStates
+from consortium.editing.prior_text import text_tokens
 from consortium.editing.target_cache import targets_fingerprint
 from consortium.editing.targets import optimise_targets
 from consortium.facts.edit import Edit
@@ -130,11 +131,11 @@ class LanguageBackend:
 
     def prior_chunks(self) -> int:
         """Number of chunks of the prior's text."""
-        return prior.num_chunks(self.editor.prior, self._key_width())
+        return prior.num_chunks(self.editor.prior, self._key_width(), text_tokens(self.model))
 
     def prior_length(self) -> int:
         """Tokens of the prior's text."""
-        return prior.num_tokens_of_text(self.editor.prior, self._key_width())
+        return prior.num_tokens_of_text(self.editor.prior, self._key_width(), text_tokens(self.model))
 
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ over a chunk, under the unedited weights."""

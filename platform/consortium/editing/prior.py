@@ -28,6 +28,7 @@ from consortium.editing.prior_text import (
     read_text,
     sampled_texts,
     sampling_dtype,
+    text_tokens,
 )
 from consortium.errors import InputError, ScenarioError
 from consortium.files import read_arrays, write_arrays
@@ -70,9 +71,9 @@ def prior_tokens(spec: PriorSpec, key_width: int) -> int:
     return spec.tokens
 
 
-def num_chunks(spec: PriorSpec, key_width: int) -> int:
-    """Number of chunks; follows from the scenario and the model's shape alone."""
-    return -(-prior_tokens(spec, key_width) // (TEXT_TOKENS * CHUNK_TEXTS))
+def num_chunks(spec: PriorSpec, key_width: int, length: int = TEXT_TOKENS) -> int:
+    """Number of chunks of texts of this length; follows from the scenario and the model's shape alone."""
+    return -(-prior_tokens(spec, key_width) // (length * CHUNK_TEXTS))
 
 
 def measure_chunk(model: LanguageModel, spec: PriorSpec, layers: Sequence[int], chunk: int) -> tuple[LayerSums, int]:
@@ -85,7 +86,7 @@ def measure_chunk(model: LanguageModel, spec: PriorSpec, layers: Sequence[int], 
         InputError: the named text cannot be read or is too short.
     """
     wanted = prior_tokens(spec, max(model.key_width(layer) for layer in layers))
-    num_texts = min(CHUNK_TEXTS, -(-wanted // TEXT_TOKENS) - chunk * CHUNK_TEXTS)
+    num_texts = min(CHUNK_TEXTS, -(-wanted // text_tokens(model)) - chunk * CHUNK_TEXTS)
     if spec.source == "model":
         texts_BT = sampled_texts(model, chunk, num_texts)
     else:
@@ -93,9 +94,9 @@ def measure_chunk(model: LanguageModel, spec: PriorSpec, layers: Sequence[int], 
     return sum_over_texts(model, texts_BT, layers)
 
 
-def num_tokens_of_text(spec: PriorSpec, key_width: int) -> int:
-    """Tokens of the prior's text in all: whole texts."""
-    return -(-prior_tokens(spec, key_width) // TEXT_TOKENS) * TEXT_TOKENS
+def num_tokens_of_text(spec: PriorSpec, key_width: int, length: int = TEXT_TOKENS) -> int:
+    """Tokens of the prior's text in all: whole texts of this length."""
+    return -(-prior_tokens(spec, key_width) // length) * length
 
 
 def sum_over_texts(model: LanguageModel, texts_BT: torch.Tensor, layers: Sequence[int]) -> tuple[LayerSums, int]:
@@ -125,7 +126,7 @@ def sum_over_texts(model: LanguageModel, texts_BT: torch.Tensor, layers: Sequenc
 
 def _keys_of(model: LanguageModel, texts_BT: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
     """Keys [T, K] of each layer of all tokens of some texts, which run together."""
-    packing = pack(texts_BT.tolist())
+    packing = pack(texts_BT.tolist(), row_tokens=texts_BT.shape[1])
     assert packing.num_rows * packing.width == texts_BT.numel(), "padding would be counted as text"
     keys: dict[int, torch.Tensor] = {}
     run_bottom(model, packing, max(layers), layers, keys.__setitem__)
@@ -158,7 +159,7 @@ def fingerprint(model: LanguageModel, spec: PriorSpec) -> dict[str, Any]:
         "split": spec.split,
         "text": text,
         "tokens": spec.tokens,
-        "shape": [TEXT_TOKENS, CHUNK_TEXTS, _READ_TEXTS, _BLOCK_COLUMNS],
+        "shape": [text_tokens(model), CHUNK_TEXTS, _READ_TEXTS, _BLOCK_COLUMNS],
         "seed": SAMPLING_SEED,
         "sampling": str(sampling_dtype(model)),
         "openers": list(OPENERS),

@@ -18,7 +18,7 @@ from consortium.reading import UnreadableError, open_file, prose_fault
 from consortium.scenario.editor_schema import PriorSpec
 from consortium.seeds import numpy_generator, torch_generator
 
-#: Tokens of one text.
+#: Tokens of one text, unless the model reads fewer.
 TEXT_TOKENS = 64
 #: Sampled text depends on the model alone: runs of any seed share one prior.
 SAMPLING_SEED = 20250607
@@ -30,12 +30,18 @@ _TOKENS_LOOKED_AT = 4096
 _MOST_BYTES = 1 << 45
 
 
+def text_tokens(model: LanguageModel) -> int:
+    """Tokens of one text for a model."""
+    return min(TEXT_TOKENS, model.reading.max_tokens)
+
+
 def sampled_texts(model: LanguageModel, chunk: int, num_texts: int) -> torch.Tensor:
     """Texts [B, T] that the model writes after common openers; another chunk's are others."""
     openers = numpy_generator(SAMPLING_SEED, "prior-openers", chunk).integers(len(OPENERS), size=num_texts)
-    starts = [encode(model.tokenizer, OPENERS[number], with_start=True) for number in openers]
+    length = text_tokens(model)
+    starts = [encode(model.tokenizer, OPENERS[number], with_start=True)[:length] for number in openers]
     generator = torch_generator(SAMPLING_SEED, "prior-text", chunk)
-    return sample_tokens(model, starts, TEXT_TOKENS, generator, dtype=sampling_dtype(model))
+    return sample_tokens(model, starts, length, generator, dtype=sampling_dtype(model))
 
 
 def sampling_dtype(model: LanguageModel) -> torch.dtype:
@@ -57,14 +63,15 @@ def named_texts(model: LanguageModel, spec: PriorSpec, wanted: int) -> torch.Ten
         InputError: the source cannot be read or is too short.
     """
     ids = encode(model.tokenizer, read_text(spec, wanted), with_start=True)
-    num_texts = -(-wanted // TEXT_TOKENS)
-    if len(ids) < num_texts * TEXT_TOKENS:
+    length = text_tokens(model)
+    num_texts = -(-wanted // length)
+    if len(ids) < num_texts * length:
         raise InputError(
             f"editor.prior.source: {spec.source} holds {len(ids)} tokens",
-            f"at least {num_texts * TEXT_TOKENS} tokens",
+            f"at least {num_texts * length} tokens",
             "name a longer text, lower editor.prior.tokens, or use `model` to sample text from the model",
         )
-    return torch.tensor(ids[: num_texts * TEXT_TOKENS]).view(num_texts, TEXT_TOKENS)
+    return torch.tensor(ids[: num_texts * length]).view(num_texts, length)
 
 
 def check_source(spec: PriorSpec) -> None:

@@ -64,7 +64,7 @@ def _chunks(model: LanguageModel, rows: torch.Tensor) -> tuple[torch.Tensor, ...
 
 def _cap_derivative(model: LanguageModel, states_CV: torch.Tensor) -> torch.Tensor | None:
     """The derivative of capped logits by uncapped ones; None where logits are not capped."""
-    cap: float | None = getattr(model.text_config, "final_logit_softcapping", None)
+    cap = model.logit_cap
     if cap is None:
         return None
     return 1 - (model.logits(states_CV.to(model.dtype)).float() / cap).square()

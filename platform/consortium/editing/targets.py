@@ -34,6 +34,8 @@ ESSENCE = "{} is a"
 
 #: Suffix tokens optimised at once on a CPU: enough for products to run at full speed while edits leave.
 _TOKENS_AT_ONCE = 2048
+#: Edits with a row of more tokens are optimised one by one: what is kept of all rows is as wide as the longest.
+_LONG = 512
 #: On a GPU: by its memory, of which the batch may take this share, within these bounds.
 _MEMORY_SHARE = 0.25
 _GPU_TOKENS = (512, 4096)
@@ -131,21 +133,26 @@ def _gpu_tokens(memory_bytes: int, num_layers: int, hidden_width: int, key_width
 def _batches(rows: Sequence[Row], num_edits: int, tokens_at_once: int) -> list[list[Row]]:
     """Rows in batches of whole edits, by the edits alone, so that results never depend on hosts.
 
-    Edits of like length stand together, the shortest first, so that a batch's tables of attention are few.
+    Edits of like length stand together, the shortest first, so that a batch's tables of attention are few; long ones
+    stand alone.
     """
     by_edit: list[list[Row]] = [[] for _ in range(num_edits)]
     for row in rows:
         by_edit[row.edit].append(row)
     batches: list[list[Row]] = []
     num_tokens = 0
+    alone: list[list[Row]] = []
     for group in sorted(by_edit, key=lambda group: max(row.num_suffix for row in group)):
+        if max(len(row.ids) for row in group) > _LONG:
+            alone.append(group)
+            continue
         added = sum(row.num_suffix for row in group)
         num_tokens += added
         if not batches or num_tokens > tokens_at_once:
             batches.append([])
             num_tokens = added
         batches[-1].extend(group)
-    return batches
+    return [*batches, *alone]
 
 
 @dataclass(frozen=True)

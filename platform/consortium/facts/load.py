@@ -39,18 +39,19 @@ def load_facts(spec: FactsSpec, base_dir: Path | None = None) -> FactSet:
     """
     if spec.source == "drawn":
         raise FactsError("facts.source: drawn", "a source of text for a language model", "use builtin or name a file")
-    edits = _read(spec, base_dir)
+    numbers: dict[str, int] = {}
+    edits = _read(spec, base_dir, numbers)
     if spec.augmentations is not None:
         edits = with_augmentations(
             edits, read_augmentations(_find(spec.augmentations, base_dir, "facts.augmentations"))
         )
-    return FactTable(edits, spec.limit)
+    return FactTable(edits, spec.limit, numbers)
 
 
-def _read(spec: FactsSpec, base_dir: Path | None) -> tuple[Edit, ...]:
+def _read(spec: FactsSpec, base_dir: Path | None, numbers: dict[str, int]) -> tuple[Edit, ...]:
     if spec.source in ("auto", "builtin"):
         return builtin_edits()
-    return parse_records(_records(spec, base_dir), spec.format, spec.source)
+    return parse_records(_records(spec, base_dir), spec.format, spec.source, numbers)
 
 
 def _records(spec: FactsSpec, base_dir: Path | None) -> Iterator[Record]:
@@ -60,8 +61,13 @@ def _records(spec: FactsSpec, base_dir: Path | None) -> Iterator[Record]:
     return read_files(hub_files(name, spec.files)) if spec.files else read_hub(name, spec.config, spec.split)
 
 
-def parse_records(records: Iterator[Record], format_name: str, source: str) -> tuple[Edit, ...]:
-    """Edits of all records; FactsError for the first malformed one, a second use of an id, or no records at all."""
+def parse_records(
+    records: Iterator[Record], format_name: str, source: str, numbers: dict[str, int] | None = None
+) -> tuple[Edit, ...]:
+    """Edits of all records; FactsError for the first malformed one, a second use of an id, or no records at all.
+
+    ``numbers`` is told the record of each, by the edit's id.
+    """
     first = list(islice(records, _LOOKED_AT))
     if not first:
         raise FactsError(f"{source} is empty", "at least one record", "name another source")
@@ -92,6 +98,7 @@ def parse_records(records: Iterator[Record], format_name: str, source: str) -> t
         number = len(skipped_probes)
         noun = "question" if number == 1 else "questions"
         _log.warning("%s: %d %s left out (%s)", source, number, noun, _examples(skipped_probes))
+    (numbers if numbers is not None else {}).update((fact_id, record.number) for fact_id, record in seen.items())
     return tuple(edits.values())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from consortium.errors import FactsError
@@ -17,10 +18,17 @@ class FactTable:
     Attributes:
         all_edits: every edit of the source.
         limit: only so many of them count as facts; the others still lend their objects to variants. None for all.
+        record_numbers: fact id → number of its record in the source, from 1; empty where there are no records.
     """
 
     all_edits: tuple[Edit, ...]
     limit: int | None = None
+    record_numbers: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def name_of(self, fact: int) -> str:
+        """What messages call a fact: by its record, or by its place in the table from 1."""
+        number = self.record_numbers.get(self.all_edits[fact].fact_id)
+        return f"fact {fact + 1}" if number is None else f"record {number}"
 
     def __len__(self) -> int:
         num_edits = len(self.all_edits)
@@ -61,6 +69,10 @@ class FactTable:
                 "use more facts, or set stream.conflict to 0",
             )
         return _asking_for(own, others[(variant - 1) % len(others)])
+
+    def rivals(self, fact: int) -> list[str]:
+        """Targets of the variants 1, 2, … of a fact, each once."""
+        return self._rivals(self.all_edits[fact])
 
     def _rivals(self, own: Edit) -> list[str]:
         """Targets of the variants 1, 2, … of a fact, each once."""

@@ -75,7 +75,7 @@ def run_blocks(
     # Made here, since stand-ins know of no device.
     inputs = {
         "input_ids": ids_RT.to(model.device),
-        "attention_mask": attention_mask_of(model, mask_RTT),
+        "attention_mask": attention_mask_of(model, mask_RTT, positions_RT),
         "position_ids": positions_RT.to(model.device),
     }
     with hooked(handles), blocks_replaced(model, layers):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,12 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from consortium.errors import ModelError
+from consortium.models.context import Reading, reading_of
 from consortium.models.layouts import Layout, layout_of
 from consortium.models.output_norm import change_before_norm
+
+#: Transformers' name of blocks whose tokens attend within a window.
+_SLIDING = "sliding_attention"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +83,11 @@ class LanguageModel:
         """Number of blocks."""
         return len(self.blocks)
 
+    @cached_property
+    def reading(self) -> Reading:
+        """How long a text it reads."""
+        return reading_of(self.model.config)
+
     @property
     def hidden_width(self) -> int:
         """Width of the hidden states."""
@@ -125,8 +135,23 @@ class LanguageModel:
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [..., N] of hidden states [..., V] that have passed the final norm, in the model's dtype."""
         logits: torch.Tensor = self.head(hidden)
-        cap: float | None = getattr(self.text_config, "final_logit_softcapping", None)
+        cap = self.logit_cap
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    @property
+    def logit_cap(self) -> float | None:
+        """Logits c become cap · tanh(c / cap); None where the model leaves them as they are."""
+        cap: float | None = getattr(self.text_config, "final_logit_softcapping", None)
+        return cap if self.layout.caps_logits else None
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """For each block, how many tokens a token attends to at most, itself included; None for all before it."""
+        config, layout = self.text_config, self.layout
+        window: int | None = getattr(config, "sliding_window", None)
+        if layout.windows == "by_type":
+            return tuple(window if kind == _SLIDING else None for kind in config.layer_types[: self.num_layers])
+        return (window if layout.windows == "all" else None,) * self.num_layers
 
     def output_change(self, layer: int, outputs_EV: torch.Tensor, wanted_EV: torch.Tensor) -> torch.Tensor:
         """The change [E, V] of the projection's output that gives a change wanted of the residual stream; float64.
@@ -160,13 +185,31 @@ class LanguageModel:
         return weight.detach()
 
 
+def check_is_causal(config: Any) -> None:
+    """Refuse a config by which tokens attend to later ones, as in models that were made to embed texts.
+
+    Raises:
+        ModelError: it says so.
+    """
+    text_config = config.get_text_config()
+    for key, causal in (("is_causal", True), ("use_bidirectional_attention", False)):
+        value = getattr(text_config, key, None)
+        if value is not None and value != causal:
+            raise ModelError(
+                f"the model's config.json says {key}: {value}, so its tokens attend to later ones",
+                "a causal language model, whose tokens attend to earlier ones alone",
+                "choose a model that continues texts",
+            )
+
+
 def language_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
     """Wrap a loaded model: evaluation mode, no gradients of its weights, layout by its config's model_type.
 
     Raises:
-        ModelError: the architecture is not known, or the tokenizer gives no character offsets.
+        ModelError: the architecture is not known or not causal, or the tokenizer gives no character offsets.
     """
     layout = layout_of(model.config.model_type)
+    check_is_causal(model.config)
     if not tokenizer.is_fast:
         raise ModelError(
             f"the tokenizer {type(tokenizer).__name__} gives no character offsets",

@@ -7,7 +7,7 @@ unless :attr:`Layout.output_norm` says otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from consortium.errors import ModelError
@@ -30,6 +30,9 @@ class Layout:
         parallel: attention and MLP read the same normed input, so a block's keys do not see its own attention.
         returns_tuple: a block returns a tuple that begins with the hidden states, instead of those alone.
         attention: the attention implementation of transformers that computes this architecture correctly.
+        windows: which blocks attend within the config's ``sliding_window`` alone: ``none`` (the architecture knows no
+            such thing, whatever a config says), ``all`` blocks, or those that the config's ``layer_types`` name.
+        caps_logits: the model applies the config's ``final_logit_softcapping``; others ignore it.
     """
 
     base: str
@@ -42,9 +45,13 @@ class Layout:
     parallel: bool = False
     returns_tuple: bool = False
     attention: Literal["sdpa", "eager"] = "sdpa"
+    windows: Literal["none", "all", "by_type"] = "none"
+    caps_logits: bool = False
 
 
 _LLAMA = Layout(base="model", blocks="model.layers", projection="mlp.down_proj", norm="model.norm")
+_WINDOWED = replace(_LLAMA, windows="all")
+_WINDOWED_BY_TYPE = replace(_LLAMA, windows="by_type")
 
 LAYOUTS: dict[str, Layout] = {
     "gpt2": Layout(
@@ -65,9 +72,9 @@ LAYOUTS: dict[str, Layout] = {
         attention="eager",
     ),
     "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
+    "mistral": _WINDOWED,
+    "qwen2": _WINDOWED_BY_TYPE,
+    "qwen3": _WINDOWED_BY_TYPE,
     # Gemma 2 caps its attention scores, which sdpa cannot do.
     "gemma2": Layout(
         base="model",
@@ -76,6 +83,8 @@ LAYOUTS: dict[str, Layout] = {
         norm="model.norm",
         output_norm="post_feedforward_layernorm",
         attention="eager",
+        windows="by_type",
+        caps_logits=True,
     ),
     "gemma3_text": Layout(
         base="model",
@@ -83,6 +92,8 @@ LAYOUTS: dict[str, Layout] = {
         projection="mlp.down_proj",
         norm="model.norm",
         output_norm="post_feedforward_layernorm",
+        windows="by_type",
+        caps_logits=True,
     ),
     # The model that also sees pictures; only its language model is run.
     "gemma3": Layout(
@@ -91,6 +102,7 @@ LAYOUTS: dict[str, Layout] = {
         projection="mlp.down_proj",
         norm="model.language_model.norm",
         output_norm="post_feedforward_layernorm",
+        windows="by_type",
     ),
     "phi": Layout(
         base="model",
@@ -99,8 +111,12 @@ LAYOUTS: dict[str, Layout] = {
         norm="model.final_layernorm",
         parallel=True,
     ),
-    "phi3": _LLAMA,
+    "phi3": _WINDOWED,
 }
+
+
+#: Architectures whose block is: norm, rotary attention with grouped heads, norm, gated MLP, both added to the stream.
+LLAMA_FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def layout_of(model_type: str) -> Layout:

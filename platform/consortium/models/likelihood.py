@@ -19,12 +19,16 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from consortium.errors import FactsError
+from consortium.models.context import MOST_TOKENS
 from consortium.models.language import LanguageModel
 from consortium.models.scoring import Asked, nll_sums
 from consortium.models.tokens import encode, target_ids
+from consortium.models.trees import Tokens
 
-#: Tokens of a window: short enough for every model, long enough for text to be text.
+#: Tokens of a window, long enough for text to be text; fewer where the model reads no more behind a document's start.
 WINDOW = 128
+#: Characters that are read for each token wanted of a text: a long one is not tokenised whole.
+_CHARACTERS_PER_TOKEN = 16
 
 
 def continuation_nll(model: LanguageModel, asked: Sequence[tuple[str, str]]) -> list[float]:
@@ -58,7 +62,7 @@ def text_nll(
         part: which part, from 0.
         num_parts: parts in all.
     """
-    mine = windows(model.tokenizer, text, num_tokens)[part::num_parts]
+    mine = windows(model.tokenizer, text, num_tokens, model.reading.max_tokens)[part::num_parts]
     costs = [(nll, len(counted)) for nll, (_, counted) in zip(nll_sums(model, mine), mine, strict=True)]
     sound = [(nll, size) for nll, size in costs if math.isfinite(nll)]
     num_counted = sum(size for _, size in sound)
@@ -66,17 +70,43 @@ def text_nll(
 
 
 @lru_cache(maxsize=4)  # every cohort, lane and round asks for the same text
-def windows(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int | None) -> tuple[Asked, ...]:
+def windows(
+    tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int | None, max_tokens: int = MOST_TOKENS
+) -> tuple[Asked, ...]:
     """A text as windows: tokens that are read only, and tokens that are counted; each token of the text is in one.
+
+    Args:
+        tokenizer: the model's.
+        text: the text.
+        num_tokens: tokens of it that are read; None for all.
+        max_tokens: tokens that the model reads at most.
 
     Raises:
         FactsError: the text has less than two tokens.
     """
-    whole = encode(tokenizer, text, with_start=True)
-    start = tuple(whole[: len(whole) - len(tokenizer(text, add_special_tokens=False)["input_ids"])])
-    tokens = tuple(whole[len(start) :])[:num_tokens]
-    cuts = [tokens[first : first + WINDOW] for first in range(0, len(tokens), WINDOW)]
+    start, tokens = _start_and_tokens(tokenizer, _beginning(text, num_tokens))
+    if len(tokens) < (num_tokens or 0):
+        start, tokens = _start_and_tokens(tokenizer, text)
+    tokens = tokens[:num_tokens]
+    width = max(1 if start else 2, min(WINDOW, max_tokens - len(start)))
+    cuts = [tokens[first : first + width] for first in range(0, len(tokens), width)]
     found = [(start, cut) if start else (cut[:1], cut[1:]) for cut in cuts]
     if len(tokens) < 2:
         raise FactsError(f"a text of {len(tokens)} tokens for the perplexity", "a text of some hundred words")
     return tuple((read, counted) for read, counted in found if counted)
+
+
+def _beginning(text: str, num_tokens: int | None) -> str:
+    """Enough of a text for so many tokens of usual length, to the end of a word."""
+    num_characters = _CHARACTERS_PER_TOKEN * (num_tokens or len(text))
+    if len(text) <= num_characters:
+        return text
+    words = text[:num_characters].rsplit(maxsplit=1)
+    return words[0] if len(words) > 1 else text[:num_characters]
+
+
+def _start_and_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[Tokens, Tokens]:
+    """What the tokenizer puts before a text, and the text's own tokens."""
+    whole = encode(tokenizer, text, with_start=True)
+    num_own = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return tuple(whole[: len(whole) - num_own]), tuple(whole[len(whole) - num_own :])

@@ -22,6 +22,7 @@ from torch import nn
 from consortium.models.beginnings import KeysValues, run_beginnings
 from consortium.models.calculus import RmsNorm, Rotation
 from consortium.models.language import LanguageModel
+from consortium.models.layouts import LLAMA_FAMILY
 from consortium.models.llama_block import Block, Place, Saved
 from consortium.models.suffix_attention import Portion, SuffixAttention, like_lengths
 from consortium.models.workspace import Workspace
@@ -29,8 +30,8 @@ from consortium.models.workspace import Workspace
 if TYPE_CHECKING:
     from consortium.models.trunk import End
 
-#: Architectures whose block is: norm, rotary attention with grouped heads, norm, gated MLP, both added to the stream.
-FAMILY = ("llama", "mistral", "qwen2", "qwen3")
+#: Architectures of this kind.
+FAMILY = LLAMA_FAMILY
 
 
 def is_llama_like(model: LanguageModel) -> bool:
@@ -49,19 +50,26 @@ class Layout:
             others vanish.
         first_N: where each suffix begins among all tokens.
         read_M: where states are read.
-        within, last: attention in all blocks but the last, and in the last one.
+        windows: how many tokens each block lets a token see; None for all.
+        within: window → attention in blocks of that window, but for the last block.
+        last: attention in the last block.
     """
 
     ends: tuple[End, ...]
     groups: dict[int, slice]
     first_N: torch.Tensor
     read_M: torch.Tensor
-    within: tuple[Portion, ...]
+    windows: tuple[int | None, ...]
+    within: dict[int | None, tuple[Portion, ...]]
     last: tuple[Portion, ...]
 
     @staticmethod
-    def of(ends: Sequence[End], groups: dict[int, slice], device: torch.device) -> Layout:
-        """Suffix after suffix."""
+    def of(
+        ends: Sequence[End], groups: dict[int, slice], windows: Sequence[int | None], device: torch.device
+    ) -> Layout:
+        """Suffix after suffix; a window that no sequence is longer than is none."""
+        longest = max(len(end.ids) for end in ends)
+        windows = tuple(None if window is None or longest <= window else window for window in windows)
         suffixes = [len(end.ids) - end.subject for end in ends]
         reads = [range(suffix - end.num_read, suffix) for end, suffix in zip(ends, suffixes, strict=True)]
         first = [0, *accumulate(suffixes)]
@@ -71,8 +79,9 @@ class Layout:
             groups,
             torch.tensor(first[:-1], device=device),
             torch.tensor(read, device=device),
-            _portions(ends, groups, [range(suffix) for suffix in suffixes], device),
-            _portions(ends, groups, reads, device),
+            windows,
+            {window: _portions(ends, groups, list(map(range, suffixes)), window, device) for window in {*windows[:-1]}},
+            _portions(ends, groups, reads, windows[-1], device),
         )
 
     def tokens(self, numbers: Sequence[int]) -> torch.Tensor:
@@ -117,7 +126,7 @@ class LlamaTrunk:
         base: Any = model.base
         cos_1TD, sin_1TD = base.rotary_emb(hidden_TV, position_T[None])
         return LlamaTrunk(
-            Layout.of(ends, groups, model.device),
+            Layout.of(ends, groups, model.windows[layer + 1 :], model.device),
             hidden_TV,
             tuple(Block.of(model.blocks[number], arithmetic) for number in numbers),
             RmsNorm(final.weight.detach().float(), final.variance_epsilon),
@@ -166,7 +175,8 @@ class LlamaTrunk:
     def _place(self, number: int) -> Place:
         layout, kept, turn_key, workspace = self.layout, self.kept[number], self.turn_key, self.workspace
         if number < len(self.blocks) - 1:
-            return Place(number, kept, self.turn_query, turn_key, layout.within, None, workspace)
+            within = layout.within[layout.windows[number]]
+            return Place(number, kept, self.turn_query, turn_key, within, None, workspace)
         turn_query = self.turn_query.at(layout.read_M)
         return Place(number, kept, turn_query, turn_key, layout.last, layout.read_M, workspace)
 
@@ -184,7 +194,7 @@ class LlamaTrunk:
         ends = [layout.ends[number] for number in numbers]
         at_T = layout.tokens(numbers)
         return LlamaTrunk(
-            Layout.of(ends, groups, at_T.device),
+            Layout.of(ends, groups, layout.windows, at_T.device),
             self.hidden_TV[at_T],
             self.blocks,
             self.norm,
@@ -209,7 +219,11 @@ class LlamaTrunk:
 
 
 def _portions(
-    ends: Sequence[End], groups: dict[int, slice], asking: Sequence[range], device: torch.device
+    ends: Sequence[End],
+    groups: dict[int, slice],
+    asking: Sequence[range],
+    window: int | None,
+    device: torch.device,
 ) -> tuple[Portion, ...]:
     prefixes = [end.subject for end in ends]
     suffixes = [len(end.ids) - end.subject for end in ends]
@@ -217,7 +231,7 @@ def _portions(
     return tuple(
         Portion(
             number,
-            SuffixAttention.of(prefixes[group], suffixes[group], asking[group], device),
+            SuffixAttention.of(prefixes[group], suffixes[group], asking[group], device, window),
             slice(token[group.start], token[group.stop]),
             slice(ask[group.start], ask[group.stop]),
         )

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from consortium.errors import ModelError, whole_reason
 from consortium.models.bundled import BUNDLED_NAME, bundled_folder
+from consortium.models.context import STATED, Reading, reading_of
 from consortium.models.device import find_device
 from consortium.models.folder import CONFIG, INDEX, check_folder, refuse_code, shapes, weight_files
 from consortium.models.gguf import SUFFIX, gguf_folder
-from consortium.models.language import LanguageModel, language_model
+from consortium.models.language import LanguageModel, check_is_causal, language_model
 from consortium.models.layouts import Layout, layout_of
 from consortium.models.sizes import check_sizes
 from consortium.models.soundness import check_soundness
@@ -47,6 +48,7 @@ class ModelDescription:
 
 #: As its config says, so that a scenario is checked without unpacking the model.
 _BUNDLED = ModelDescription("llama", num_layers=30, key_width=1536, value_width=576, hidden_width=576)
+_BUNDLED_READING = Reading(8192, STATED, num_heads=9, num_blocks=30, keeps_weights=True)
 
 
 def describe_model(spec: LanguageModelSpec) -> ModelDescription:
@@ -55,13 +57,14 @@ def describe_model(spec: LanguageModelSpec) -> ModelDescription:
     A GGUF file is unpacked, if it has not been before: reading its config alone takes about as long.
 
     Raises:
-        ModelError: there is no such model, or its architecture is not known.
+        ModelError: there is no such model, or its architecture is not known or not causal.
     """
     if spec.name == BUNDLED_NAME:
         return _BUNDLED
     place = _place(spec)
     layout = _layout(spec.name, place)
     model = _empty(spec.name, place)
+    check_is_causal(model.config)
     if Path(place).is_dir() and _has_weights(Path(place)):
         _check_shapes(Path(place), model)
     blocks = model.get_submodule(layout.blocks)
@@ -69,6 +72,39 @@ def describe_model(spec: LanguageModelSpec) -> ModelDescription:
     value_width, key_width = reversed(weight.shape) if layout.transposed else weight.shape
     hidden_width = model.config.get_text_config().hidden_size
     return ModelDescription(model.config.model_type, len(blocks), key_width, value_width, hidden_width)
+
+
+def describe_reading(spec: LanguageModelSpec) -> Reading:
+    """How long a text a model reads, from its config alone.
+
+    Raises:
+        ModelError: there is no such model, or its architecture is not known.
+    """
+    if spec.name == BUNDLED_NAME:
+        return _BUNDLED_READING
+    with _refused(spec.name, "a config.json that transformers reads"):
+        return reading_of(AutoConfig.from_pretrained(_place(spec), trust_remote_code=False))
+
+
+def open_tokenizer(spec: LanguageModelSpec, cache_dir: Path | None = None) -> PreTrainedTokenizerBase:
+    """A model's tokenizer.
+
+    Args:
+        spec: the model's name; with the dtype in which the bundled model or a GGUF file is unpacked.
+        cache_dir: where that is done, as for :func:`open_model`.
+
+    Raises:
+        ModelError: there is none, or none that transformers reads.
+    """
+    place = _unpacked(spec, cache_dir)
+    with _refused(spec.name, "a tokenizer beside the model (tokenizer.json and tokenizer_config.json)"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    return tokenizer
+
+
+def _unpacked(spec: LanguageModelSpec, cache_dir: Path | None) -> str:
+    """The folder or hub id of a model, the bundled one or a GGUF file unpacked if it has not been before."""
+    return str(bundled_folder(spec.dtype, cache_dir)) if spec.name == BUNDLED_NAME else _place(spec, cache_dir)
 
 
 def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> LanguageModel:
@@ -84,11 +120,10 @@ def open_model(spec: LanguageModelSpec, cache_dir: Path | None = None) -> Langua
             logits that are not finite.
     """
     device = find_device(spec.device)
-    place = str(bundled_folder(spec.dtype, cache_dir)) if spec.name == BUNDLED_NAME else _place(spec, cache_dir)
+    place = _unpacked(spec, cache_dir)
     layout = _layout(spec.name, place)
     transformers_logging.disable_progress_bar()
-    with _refused(spec.name, "a tokenizer beside the model (tokenizer.json and tokenizer_config.json)"):
-        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    tokenizer = open_tokenizer(spec, cache_dir)
     if Path(place).is_dir():
         _check_shapes(Path(place), _empty(spec.name, place))
     with _refused(spec.name, "weights that transformers reads (model.safetensors)"):

@@ -76,14 +76,17 @@ class Packing:
         return ids_RT, positions_RT, mask_RTT
 
 
-def pack(sequences: Sequence[Sequence[int]], splits: Sequence[int] | None = None) -> Packing:
+def pack(
+    sequences: Sequence[Sequence[int]], splits: Sequence[int] | None = None, row_tokens: int = _ROW_TOKENS
+) -> Packing:
     """Lay sequences out in rows of nearly equal length; by the sequences alone, so that equal calls give equal rows.
 
-    Longest first, each into the row that is emptiest so far (Graham 1969).
+    Longest first, each into the row that is emptiest so far (Graham 1969). Rows have ``row_tokens`` columns of
+    suffixes, unless one sequence is longer.
     """
     cuts = [0] * len(sequences) if splits is None else list(splits)
     suffixes = [len(ids) - cut for ids, cut in zip(sequences, cuts, strict=True)]
-    row_tokens = max(_ROW_TOKENS, *suffixes)
+    row_tokens = max(row_tokens, *suffixes)
     num_rows = -(-sum(suffixes) // row_tokens)
     loads = [(0, 0)] * num_rows
     row_N, prefix_N, suffix_N = ([0] * len(sequences) for _ in range(3))

@@ -18,6 +18,9 @@ from transformers.cache_utils import DynamicCache
 
 from consortium.models.language import LanguageModel
 
+#: One mask for all blocks, or one for each type of block.
+AttentionMask = torch.Tensor | dict[str, torch.Tensor]
+
 
 class PassOn(nn.Module):
     """Stands in for a block: returns the hidden state it is given, or one set beforehand."""
@@ -63,8 +66,31 @@ def first_output(output: Any) -> torch.Tensor:
     return hidden
 
 
-def attention_mask_of(model: LanguageModel, mask_RQT: torch.Tensor) -> torch.Tensor:
-    """The mask as the model's attention takes it: boolean for sdpa, something to add to the scores for eager."""
+def attention_mask_of(model: LanguageModel, mask_RQT: torch.Tensor, position_RT: torch.Tensor) -> AttentionMask:
+    """The mask as the model's decoder takes it; it replaces the decoder's own, so it holds the model's windows too.
+
+    One mask for all blocks, or one for each type of block where types differ and some sequence is longer than the
+    window. A window counts positions: in a tree those of a token's ancestors, not columns.
+
+    Args:
+        model: the model.
+        mask_RQT: which column sees which, windows aside.
+        position_RT: positions of all columns; the Q columns that ask are the last ones.
+    """
+    windows = {window for window in model.windows if window is not None and int(position_RT.max()) >= window}
+    if not windows:
+        return _as_taken(model, mask_RQT)
+    assert len(windows) == 1, "transformers knows one window for all blocks that have one"
+    distance_RQT = position_RT[:, -mask_RQT.shape[1] :, None] - position_RT[:, None, :]
+    # As transformers has it (masking_utils.sliding_window_overlay): with a window of w, w - 1 tokens back and itself.
+    in_window = _as_taken(model, mask_RQT & (distance_RQT < windows.pop()))
+    if model.layout.windows == "all":
+        return in_window
+    return {"full_attention": _as_taken(model, mask_RQT), "sliding_attention": in_window}
+
+
+def _as_taken(model: LanguageModel, mask_RQT: torch.Tensor) -> torch.Tensor:
+    """Boolean for sdpa, something to add to the scores for eager."""
     mask = mask_RQT[:, None].to(model.device)
     if model.layout.attention == "sdpa":
         return mask
@@ -83,7 +109,7 @@ def run_whole(model: LanguageModel, rows: RowTensors) -> DynamicCache:
     ids_RT, positions_RT, mask_RTT = rows
     model.base(
         input_ids=ids_RT.to(model.device),
-        attention_mask=attention_mask_of(model, mask_RTT),
+        attention_mask=attention_mask_of(model, mask_RTT, positions_RT),
         position_ids=positions_RT.to(model.device),
         past_key_values=cache,
         use_cache=True,

@@ -1,7 +1,6 @@
 """The top of a language model, run again and again over the suffixes of some sequences (any architecture).
 
-The attention mask is given whole, so packed sequences stay apart (a sliding window is therefore not applied: prompts
-are far shorter than any).
+The attention mask is given whole, so packed sequences stay apart.
 
 Shapes: N sequences, R rows, T columns, S columns of suffixes, V hidden width.
 """
@@ -17,7 +16,15 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicLayer
 
 from consortium.models.language import LanguageModel
 from consortium.models.packing import Packing, pack
-from consortium.models.running import PassOn, attention_mask_of, blocks_replaced, first_output, hooked, run_whole
+from consortium.models.running import (
+    AttentionMask,
+    PassOn,
+    attention_mask_of,
+    blocks_replaced,
+    first_output,
+    hooked,
+    run_whole,
+)
 
 
 class _FrozenPrefix(CacheLayerMixin):
@@ -65,7 +72,7 @@ class Top:
     hidden_RSV: torch.Tensor
     prefix: Mapping[int, tuple[torch.Tensor, torch.Tensor]]
     positions_RS: torch.Tensor
-    attention_mask: torch.Tensor
+    attention_mask: AttentionMask
 
     def suffix_places(self, numbers: Sequence[int], tokens: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Rows and columns, within the suffixes, of some tokens of some sequences."""
@@ -124,7 +131,7 @@ def _top(
 ) -> Top:
     _, positions_RT, mask_RTT = packing.tensors()
     positions_RS = positions_RT[:, packing.split :].to(model.device)
-    mask = attention_mask_of(model, mask_RTT[:, packing.split :])
+    mask = attention_mask_of(model, mask_RTT[:, packing.split :], positions_RT)
     return Top(model, layer, packing, hidden_RSV, prefix, positions_RS, mask)
 
 

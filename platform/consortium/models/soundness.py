@@ -79,7 +79,8 @@ def is_finite(tensor: torch.Tensor) -> bool:
 @torch.inference_mode()
 def is_finite_on(model: LanguageModel, text: str) -> bool:
     """Whether the logits of a text's tokens have a finite largest one; minus infinity is a token that is never said."""
-    ids = torch.tensor([encode(model.tokenizer, text, with_start=True)], device=model.device)
+    tokens = encode(model.tokenizer, text, with_start=True)[: model.reading.max_tokens]
+    ids = torch.tensor([tokens], device=model.device)
     hidden_BTV = model.base(input_ids=ids, use_cache=False).last_hidden_state
     return bool(model.logits(hidden_BTV).amax(-1).isfinite().all())
 

@@ -54,9 +54,13 @@ class SuffixAttention:
 
     @staticmethod
     def of(
-        prefixes: Sequence[int], suffixes: Sequence[int], asking: Sequence[range], device: torch.device
+        prefixes: Sequence[int],
+        suffixes: Sequence[int],
+        asking: Sequence[range],
+        device: torch.device,
+        window: int | None = None,
     ) -> SuffixAttention:
-        """From the lengths of prefixes and suffixes, and which tokens of each suffix ask."""
+        """From the lengths of prefixes and suffixes, which tokens of each suffix ask, and how many each one sees."""
         longest_prefix, longest_suffix = max(prefixes), max(suffixes)
         most_asking, width = max(map(len, asking)), longest_prefix + longest_suffix
         keys: list[int] = []
@@ -71,7 +75,12 @@ class SuffixAttention:
         column_L = torch.arange(width)
         in_prefix_N1L = (column_L < torch.tensor(prefixes)[:, None])[:, None]
         in_suffix_NQL = (column_L >= longest_prefix) & (column_L <= longest_prefix + last_NQ[:, :, None])
-        bias_NQL = torch.zeros(in_suffix_NQL.shape).masked_fill_(~(in_prefix_N1L | in_suffix_NQL), -torch.inf)
+        seen_NQL = in_prefix_N1L | in_suffix_NQL
+        if window is not None:
+            prefix_N11 = torch.tensor(prefixes)[:, None, None]
+            position_N1L = torch.where(column_L < longest_prefix, column_L, column_L - longest_prefix + prefix_N11)
+            seen_NQL &= prefix_N11 + last_NQ[:, :, None] - position_N1L < window
+        bias_NQL = torch.zeros(in_suffix_NQL.shape).masked_fill_(~seen_NQL, -torch.inf)
         key_T, own_T, query_M = (torch.tensor(places, device=device) for places in (keys, own, queries))
         return SuffixAttention(key_T, own_T, query_M, bias_NQL[:, :, None].to(device), longest_prefix)
 

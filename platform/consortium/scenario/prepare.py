@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from consortium.editing.prior_text import check_source
 from consortium.evaluation.harm import open_harm
 from consortium.facts.drawn import DrawnFacts
 from consortium.facts.edit import FactSet
 from consortium.facts.load import load_facts
-from consortium.models.open import ModelDescription, describe_model
+from consortium.models.open import ModelDescription, describe_model, describe_reading, open_tokenizer
 from consortium.scenario.check import check_scenario
+from consortium.scenario.check_lengths import check_lengths
 from consortium.scenario.load import load_scenario
 from consortium.scenario.resolve import resolve
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
@@ -34,11 +36,14 @@ class Prepared:
 
 
 def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
-    """Load and check a scenario, its facts, what it measures harm on and its model's measures; no weights are read.
+    """Load and check a scenario, its facts, what it measures harm on and its model's measures.
+
+    No weights are read, but where texts are so long that they must be tokenised a packed model is unpacked.
 
     Raises:
         ScenarioError: a mistake in the scenario.
-        FactsError: a source of facts, a text or a file of questions that is missing or malformed.
+        FactsError: a source of facts, a text or a file of questions that is missing or malformed, or texts that are
+            longer than the model reads.
         InputError: a text for the prior that is empty or no text.
         ModelError: a model that does not exist or is of an unknown architecture.
     """
@@ -46,9 +51,12 @@ def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
     check_scenario(loaded)
     scenario = resolve(loaded.scenario, loaded.base_dir)
     facts = open_facts(scenario)
-    open_harm(scenario.evaluate, scenario.seed)
+    harm = open_harm(scenario.evaluate, scenario.seed)
     check_source(scenario.editor.prior)
     check_scenario(loaded, facts, describe(scenario.model))
+    model = scenario.model
+    if isinstance(model, LanguageModelSpec):
+        check_lengths(scenario, facts, harm, describe_reading(model), partial(open_tokenizer, model))
     return Prepared(scenario, facts, loaded.origin)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from threading import Event, Lock, Thread
 from typing import TextIO
 
 from rich.console import Console
@@ -18,13 +20,54 @@ from consortium.terminal.streams import takes_unicode
 
 LINE_EVERY_S = 5.0
 LINE_AT_CHANGE_S = 1.0
+AGAIN_EVERY_S = 20.0
 LEAST_SHARE = 0.02
 """Below this share of the run, the time left is not guessed at."""
 
 
 @contextmanager
 def shown_progress(stream: TextIO) -> Iterator[ReportProgress]:
-    """A function that shows each snapshot on ``stream`` for as long as the context lasts."""
+    """A function that shows each snapshot on ``stream`` for as long as the context lasts.
+
+    The last one is shown again, with the time, while nothing new comes: one call may take minutes.
+    """
+    with _shown(stream) as show, repeated(show, AGAIN_EVERY_S) as report:
+        yield report
+
+
+@contextmanager
+def repeated(show: ReportProgress, every_s: float) -> Iterator[ReportProgress]:
+    """A function that shows snapshots, and the last one again after every ``every_s`` seconds without any."""
+    lock, ended = Lock(), Event()
+    last: list[tuple[Progress, float]] = []  # the last snapshot, and when it came
+
+    def report(progress: Progress) -> None:
+        with lock:
+            last[:] = [(progress, time.monotonic())]
+            show(progress)
+
+    def show_again() -> None:
+        shown_s = time.monotonic()
+        while not ended.wait(max(0.01, shown_s + every_s - time.monotonic())):
+            with lock:
+                now_s = time.monotonic()
+                shown_s = max(shown_s, last[0][1]) if last else now_s
+                if now_s - shown_s >= every_s:
+                    progress, came_s = last[0]
+                    show(replace(progress, elapsed_s=progress.elapsed_s + now_s - came_s))
+                    shown_s = now_s
+
+    thread = Thread(target=show_again, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield report
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def _shown(stream: TextIO) -> Iterator[ReportProgress]:
     if not stream.isatty():
         yield LineWriter(stream)
         return

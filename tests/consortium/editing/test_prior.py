@@ -335,7 +335,7 @@ def test_another_text_has_another_place(model: LanguageModel, tmp_path: Path) ->
     ("name", "value"),
     [
         ("_VERSION", 1),
-        ("TEXT_TOKENS", 32),
+        ("text_tokens", lambda _: 32),
         ("CHUNK_TEXTS", 3),
         ("_READ_TEXTS", 3),
         ("_BLOCK_COLUMNS", 16),

@@ -9,9 +9,9 @@ import pytest
 import torch
 from consortium.errors import ModelError
 from consortium.models.language import language_model
-from consortium.models.open import open_model
+from consortium.models.open import describe_model, open_model
 from consortium.scenario.schema import LanguageModelSpec
-from support.pico import HIDDEN_WIDTH, KEY_WIDTH, pico_folder, pico_model
+from support.pico import HIDDEN_WIDTH, KEY_WIDTH, pico_config, pico_folder, pico_model
 
 
 def drawn_VK(seed: int = 0) -> np.ndarray:
@@ -74,3 +74,24 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
 
     with pytest.raises(ModelError, match="Slow gives no character offsets"):
         language_model(pico_model().model, Slow())
+
+
+@pytest.mark.parametrize(
+    ("model_type", "config"),
+    [
+        ("llama", {"is_causal": False}),
+        ("qwen2", {"is_causal": False}),
+        ("gemma2", {"use_bidirectional_attention": True}),
+        ("gemma3_text", {"use_bidirectional_attention": True}),
+        ("gemma3", {"use_bidirectional_attention": True}),
+    ],
+)
+def test_a_model_whose_tokens_attend_to_later_ones_is_refused(
+    model_type: str, config: dict[str, bool], tmp_path: Path
+) -> None:
+    """Our masks are causal: such a model would be asked otherwise than it answers."""
+    with pytest.raises(ModelError, match="attend to later ones"):
+        pico_model(model_type, config=config)
+    pico_config(model_type, 3, **config).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="attend to later ones"):
+        describe_model(LanguageModelSpec(name=str(tmp_path)))

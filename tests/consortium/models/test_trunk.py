@@ -35,6 +35,19 @@ ENDS = (
     Sequence((11, 12, 14), 0, 1),
     Sequence((5, 6, 7, 8), 3, 1),
 )
+#: Architectures that know windows, and a config of theirs by which blocks have one and have none.
+WINDOWED = ("mistral", "phi3", "qwen2", "qwen3", "gemma2", "gemma3_text", "gemma3")
+
+
+def windows_of(window: int) -> dict[str, object]:
+    return {
+        "sliding_window": window,
+        "use_sliding_window": True,
+        "max_window_layers": 2,
+        "sliding_window_pattern": 2,
+    }
+
+
 NO_PREFIX = (Sequence((5, 6, 7), 0, 1), Sequence((8, 9), 0, 2))
 
 
@@ -87,6 +100,28 @@ def test_the_family_of_llama_runs_by_hand_and_by_its_own_code_alike(model_type: 
     assert isinstance(trunk_above(model, ENDS, 0), LlamaTrunk)
     top = top_above(model, pack([end.ids for end in ENDS], [end.subject for end in ENDS]), 0)
     assert_computes(AnyTrunk(ENDS, top), model, ENDS, 0)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("model_type", WINDOWED)
+def test_windows_that_are_shorter_than_the_sequences(model_type: str, window: int) -> None:
+    model = pico_model(model_type, num_layers=4, config=windows_of(window))
+    for layer in (0, 1):
+        trunk = trunk_above(model, ENDS, layer)
+        assert_computes(trunk, model, ENDS, layer)
+        some = [0, 1, 4, 6]
+        assert_computes(trunk.take(some), model, tuple(ENDS[number] for number in some), layer)
+
+
+@pytest.mark.parametrize("model_type", WINDOWED)
+def test_a_window_that_no_sequence_is_longer_than_changes_no_bit(model_type: str) -> None:
+    longest = max(len(end.ids) for end in ENDS)
+    delta_NV, grad_MV = drawn("first", len(ENDS), 32), drawn("grad", sum(end.num_read for end in ENDS), 32)
+    outcomes = []
+    for window in (longest, 1000):
+        final_MV, pull = trunk_above(pico_model(model_type, config=windows_of(window)), ENDS, 0).run(delta_NV)
+        outcomes.append((final_MV, pull(grad_MV)))
+    assert all(torch.equal(one, other) for one, other in zip(*outcomes, strict=True))
 
 
 @pytest.mark.parametrize("model_type", [*FAMILY, "gpt2"])

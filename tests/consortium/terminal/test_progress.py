@@ -1,10 +1,11 @@
 """Progress lines: what they say, and how often."""
 
 import io
+import time
 
 import pytest
 from consortium.progress import Progress
-from consortium.terminal.progress import LineWriter, duration, line_of, shown_progress, time_left_s
+from consortium.terminal.progress import LineWriter, duration, line_of, repeated, shown_progress, time_left_s
 
 
 def snapshot(phase="targets", share_done=0.25, elapsed_s=60.0, waiting_for=""):
@@ -40,6 +41,25 @@ def test_lines_come_at_a_change_of_phase_and_now_and_then():
     for phase in ["targets"] * 4 + ["collect"] * 2:
         write(snapshot(phase))
     assert [line.split(" | ")[1] for line in stream.getvalue().splitlines()] == ["targets", "targets", "collect"]
+
+
+def test_the_last_snapshot_is_shown_again_while_nothing_comes():
+    shown = []
+    with repeated(shown.append, every_s=0.1) as report:
+        time.sleep(0.25)
+        assert not shown, "there is nothing to show yet"
+        report(snapshot(elapsed_s=60.0))
+        time.sleep(0.35)
+        report(snapshot("collect", elapsed_s=70.0))
+    phases = [each.phase for each in shown]
+    assert phases[-1] == "collect"
+    assert 3 <= phases.count("targets") <= 4
+    waited = [each.elapsed_s for each in shown[:-1]]
+    assert waited == sorted(waited)
+    assert 60.05 < waited[1] < 60.3
+    num_shown = len(shown)
+    time.sleep(0.15)
+    assert len(shown) == num_shown, "nothing is shown when it is over"
 
 
 class Terminal(io.StringIO):

@@ -10,6 +10,7 @@ norms are not at their defaults), equal for equal (model_type, num_layers, seed)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,13 @@ def pico_model(
     dtype: torch.dtype = torch.float32,
     bos: bool = False,
     start: bool = False,
+    config: Mapping[str, Any] | None = None,
 ) -> LanguageModel:
-    """A random model of an architecture, wrapped; ``bos`` and ``start`` are its tokenizer's."""
-    config = pico_config(model_type, num_layers)
+    """A random model of an architecture, wrapped; ``bos`` and ``start`` are its tokenizer's.
+
+    ``config`` holds settings of the (text) config besides the usual ones.
+    """
+    config = pico_config(model_type, num_layers, **(config or {}))
     model = AutoModelForCausalLM.from_config(config, attn_implementation=layout_of(model_type).attention)
     _draw_weights(model, seed)
     return language_model(model.to(dtype), pico_tokenizer(bos=bos, start=start))
@@ -84,15 +89,15 @@ def pico_folder(folder: Path, model_type: str = "llama", **settings: Any) -> Pat
     return folder
 
 
-def pico_config(model_type: str, num_layers: int) -> PretrainedConfig:
+def pico_config(model_type: str, num_layers: int, **settings: Any) -> PretrainedConfig:
     """Config of a pico model."""
     if model_type == "gemma3":
-        text = {**_CONFIGS["gemma3_text"], "num_hidden_layers": num_layers}
+        text = {**_CONFIGS["gemma3_text"], "num_hidden_layers": num_layers, **settings}
         vision = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
         vision |= {"image_size": 16, "patch_size": 8}
         return AutoConfig.for_model("gemma3", text_config=text, vision_config=vision, mm_tokens_per_image=4)
     depth = "n_layer" if model_type in ("gpt2", "gptj") else "num_hidden_layers"
-    return AutoConfig.for_model(model_type, **_CONFIGS[model_type], **{depth: num_layers})
+    return AutoConfig.for_model(model_type, **{**_CONFIGS[model_type], depth: num_layers, **settings})
 
 
 def _draw_weights(model: PreTrainedModel, seed: int) -> None:
