@@ -17,6 +17,11 @@ from typing import Any, BinaryIO
 
 #: Bytes of a file that are read at most, compressed ones unpacked: about ten times the largest published set of facts.
 MOST_BYTES = 1 << 30
+#: Characters of one JSON value at most; the largest published set of facts has about 100 million.
+MOST_JSON = 1 << 28
+#: Lines of a text, rows of a table, or fields and elements of one JSON value, at most: each takes a hundred bytes of
+#: memory and more, and may be a single one in a file.
+MOST_PARTS = 20_000_000
 #: Objects and lists inside each other, at most; records of published sets have five.
 DEEPEST = 64
 
@@ -150,12 +155,23 @@ def _guess(content: bytes) -> str:
     return next((words for beginning, words in beginnings.items() if content.startswith(beginning)), "")
 
 
+def refuse_many_lines(text: str) -> None:
+    """Raise UnreadableError for a text of more lines than :data:`MOST_PARTS`."""
+    if len(text) > MOST_PARTS and sum(map(text.count, "\n\r")) > MOST_PARTS:
+        raise UnreadableError(f"has more than {MOST_PARTS:,} lines, and no more are read")
+
+
 def parse_json(text: str) -> Any:
     """One JSON value.
 
     Raises:
-        UnreadableError: it is no JSON, is nested deeper than :data:`DEEPEST`, or holds a number of thousands of digits.
+        UnreadableError: it is no JSON, is larger than :data:`MOST_JSON` or :data:`MOST_PARTS` allow, is nested deeper
+            than :data:`DEEPEST`, or holds a number of thousands of digits.
     """
+    if len(text) > MOST_JSON:
+        raise UnreadableError(f"one JSON value of {len(text):,} characters, and {MOST_JSON:,} are read at most")
+    if len(text) > MOST_PARTS and sum(map(text.count, ",[{")) > MOST_PARTS:
+        raise UnreadableError(f"one JSON value of more than {MOST_PARTS:,} fields and elements, and no more are read")
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

@@ -13,7 +13,7 @@ from typing import Any
 from consortium.errors import FactsError, whole_reason
 from consortium.facts.record import Record, shorten
 from consortium.facts.tables import delimiter_of, read_delimited, read_parquet
-from consortium.reading import UnreadableError, is_file, is_folder, parse_json, read_text
+from consortium.reading import UnreadableError, is_file, is_folder, parse_json, read_text, refuse_many_lines
 
 FILE_KINDS = "JSON, JSON lines, CSV (*.csv, *.tsv) or Parquet (*.parquet)"
 
@@ -33,6 +33,7 @@ def read_file(path: Path) -> Iterator[Record]:
         if delimiter is not None:
             return _numbered(read_delimited(path, delimiter), str(path))
         text = read_text(path)
+        refuse_many_lines(text)
     except UnreadableError as error:
         raise FactsError(
             f"{path}: {error}", f"a file of {FILE_KINDS}, in UTF-8", "convert it, or name another"

@@ -13,12 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from consortium.errors import whole_reason
-from consortium.reading import UnreadableError, open_file, parse_json, read_text
+from consortium.reading import (
+    MOST_BYTES,
+    MOST_PARTS,
+    UnreadableError,
+    open_file,
+    parse_json,
+    read_text,
+    refuse_many_lines,
+)
 
 Row = tuple[int | None, dict[str, Any]]
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_ROWS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 100
 #: Column that pandas writes for the numbers of rows.
 _ROW_NUMBERS = re.compile(r"__index_level_\d+__|")
 
@@ -36,6 +44,7 @@ def read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
         UnreadableError: the file cannot be read, or a line is malformed.
     """
     text = read_text(path)
+    refuse_many_lines(text)
     return _delimited_rows(text, delimiter)
 
 
@@ -86,14 +95,31 @@ def read_parquet(path: Path) -> Iterator[Row]:
     """Fields of every row; a table has no lines.
 
     Raises:
-        UnreadableError: the file cannot be read, or is no Parquet.
+        UnreadableError: the file cannot be read, is no Parquet, or holds more than is read; a few bytes of Parquet
+            can say the same thing a thousand million times.
     """
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     with open_file(path) as file:
         try:
-            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_ROWS_AT_ONCE):
+            table, num_bytes = pyarrow.parquet.ParquetFile(file), 0
+            _refuse_large(table.metadata)
+            for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE):
+                num_bytes += batch.nbytes
+                if num_bytes > MOST_BYTES:
+                    raise UnreadableError(f"holds more than {MOST_BYTES:,} bytes, and no more are read")
                 for row in batch.to_pylist():
                     yield None, {name: value for name, value in row.items() if not _ROW_NUMBERS.fullmatch(name)}
+        except UnreadableError:
+            raise
         except Exception as error:  # of arrow, of its codecs, of dates that Python does not have
             raise UnreadableError(f"cannot be read as Parquet: {whole_reason(error)}") from error
+
+
+def _refuse_large(metadata: Any) -> None:
+    """Refuse a Parquet file by what it says of itself, before anything is unpacked."""
+    if metadata.num_rows > MOST_PARTS:
+        raise UnreadableError(f"has {metadata.num_rows:,} rows, and {MOST_PARTS:,} are read at most")
+    num_bytes = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
+    if num_bytes > MOST_BYTES:
+        raise UnreadableError(f"holds {num_bytes:,} bytes when unpacked, and {MOST_BYTES:,} are read at most")

@@ -7,7 +7,9 @@ import os
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from consortium import reading
 from consortium.errors import FactsError
+from consortium.facts import tables
 from consortium.facts.edit import Edit, Neighbor
 from consortium.facts.load import load_facts
 from consortium.scenario.schema import FactsSpec
@@ -203,3 +205,49 @@ def test_a_dataset_that_brings_a_script_is_refused_and_runs_nothing(folder, tmp_
     with pytest.raises(FactsError, match="Dataset scripts are no longer supported"):
         load(f"hub:{place}")
     assert not (tmp_path / "ran").exists()
+
+
+SMALL = {"subject": "Ann", "prompt": "{} is in", "target_new": "Rome"}
+
+
+def write_rows(path, number, **fields):
+    rows = {name: [value] * number for name, value in {**SMALL, **fields}.items()}
+    pq.write_table(pa.table(rows), path, compression="zstd")
+
+
+def test_parquet_that_unpacks_into_more_than_is_read_is_refused(tmp_path, monkeypatch):
+    """A few hundred bytes that say one thing 20 million times, or a long text a thousand times."""
+    monkeypatch.setattr(tables, "MOST_PARTS", 5000)
+    write_rows(tmp_path / "rows.parquet", 5001)
+    with pytest.raises(FactsError, match="has 5,001 rows, and 5,000 are read at most"):
+        load(tmp_path / "rows.parquet")
+    monkeypatch.setattr(tables, "MOST_BYTES", 100_000)
+    write_rows(tmp_path / "once.parquet", 1000, note="x" * 1000)
+    with pytest.raises(FactsError, match="holds more than 100,000 bytes, and no more are read"):
+        load(tmp_path / "once.parquet")
+    write_rows(tmp_path / "packed.parquet", 1, note="x" * 200_000)
+    with pytest.raises(FactsError, match=r"holds 200,\d\d\d bytes when unpacked, and 100,000 are read at most"):
+        load(tmp_path / "packed.parquet")
+
+
+@pytest.mark.parametrize(
+    ("bound", "name", "text", "words"),
+    [
+        ("MOST_JSON", "whole.json", lines([{**SMALL, "id": "x" * 2000}]), "one JSON value of 2,[0-9]{3} characters"),
+        ("MOST_PARTS", "empty.json", "[" + "[]," * 1500 + "[]]", "one JSON value of more than 1,000 fields"),
+        ("MOST_PARTS", "blank.jsonl", lines([SMALL]) + "\n" * 1500, "has more than 1,000 lines"),
+        ("MOST_PARTS", "blank.csv", CSV + "\n" * 1500, "has more than 1,000 lines"),
+        ("MOST_PARTS", "old.csv", CSV + "\r" * 1500, "has more than 1,000 lines"),
+    ],
+)
+def test_text_with_more_in_it_than_is_read_is_refused(tmp_path, monkeypatch, bound, name, text, words):
+    monkeypatch.setattr(reading, bound, 1000)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(FactsError, match=words):
+        load(tmp_path / name)
+
+
+def test_many_small_lines_are_not_one_value(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_JSON", 1000)
+    (tmp_path / "facts.jsonl").write_text(lines([{**SMALL, "fact_id": str(number)} for number in range(100)]))
+    assert len(load(tmp_path / "facts.jsonl")) == 100
