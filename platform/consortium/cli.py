@@ -353,6 +353,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _validate(args: argparse.Namespace) -> int:
+    from consortium.report.words import count
     from consortium.scenario.prepare import prepare
 
     code = 0
@@ -363,8 +364,9 @@ def _validate(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
             code = max(code, error.exit_code)
         else:
-            lanes = ", ".join(method.lane for method in scenario.merge.methods)
-            print(f"{name}: OK, {scenario.parties.count} parties, {scenario.stream.rounds} rounds, lanes {lanes}")
+            lanes = [method.lane for method in scenario.merge.methods]
+            amounts = f"{count(scenario.parties.count, 'party')}, {count(scenario.stream.rounds, 'round')}"
+            print(f"{name}: OK, {amounts}, {'lane' if len(lanes) == 1 else 'lanes'} {', '.join(lanes)}")
     return code
 
 

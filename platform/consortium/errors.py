@@ -91,3 +91,9 @@ class StatisticsError(RunError):
     """Statistics that cannot be added or merged: other shapes, another layer, or not finite."""
 
     can_go_on = False  # the same statistics come again
+
+
+class NotFiniteError(RunError):
+    """Numbers of a model, a merge or a run that are not finite, or more of them than the scenario allows."""
+
+    can_go_on = False  # the same numbers come again

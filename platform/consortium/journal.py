@@ -183,7 +183,7 @@ class Journal:
         """Before a merge: no more edits were left out, their numbers not being finite, than the scenario allows.
 
         Raises:
-            RunError: more were.
+            NotFiniteError: more were.
         """
         bad, total = int(self._not_finite[lane].sum()), sum(each.num_edits for each in receipts)
         if bad > self.scenario.evaluate.max_not_finite * total:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from consortium.attacks.roles import attackers
 from consortium.editing.editors.registry import create
-from consortium.errors import RunError
+from consortium.errors import NotFiniteError
 from consortium.evaluation.measure import Sums, measure_of
 from consortium.evaluation.metrics import HARMONIC, ProbeSums, harmonic_mean, over_rounds
 from consortium.merging.coincidence import Coincidence
@@ -110,20 +110,20 @@ def merge_layer(
     """W + Δ and H + h·Σ gram of one layer; Δ in float64, rounded once.
 
     Raises:
-        RunError: the new weight is not finite, or has a number above ``largest``, what the model's type can hold.
+        NotFiniteError: the new weight is not finite, or has a number above ``largest``, what the model's type can hold.
     """
     delta_VK = method.merge(total, solver)
     with np.errstate(over="ignore"):  # told below, in words
         new_VK = (weight_VK.astype(np.float64) + np.asarray(delta_VK)).astype(np.float32)
     if not np.isfinite(new_VK).all():
-        raise RunError(
+        raise NotFiniteError(
             f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, lane {total.basis.lane}, "
             "is not finite",
             "finite statistics and a prior that outweighs rounding",
             "raise editor.prior_weight or editor.prior.tokens, or lower editor.target.clamp",
         )
     if np.abs(new_VK).max(initial=0.0) > largest:
-        raise RunError(
+        raise NotFiniteError(
             f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, lane {total.basis.lane}, "
             f"is not finite in the model's type: it has a number of {np.abs(new_VK).max():.3g}",
             f"numbers up to {largest:.5g}",
@@ -197,7 +197,7 @@ def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSum
     """Metrics from sums: of each round whose edits were probed, of several together, and their harmonic means.
 
     Raises:
-        RunError: more answers are not finite than the scenario puts up with.
+        NotFiniteError: more answers are not finite than the scenario puts up with.
     """
     _check_finite(scenario, round_number, lane, sums)
     rows = [_metric_row(round_number, lane, *key, value) for key, value in sorted(sums.items())]
@@ -226,14 +226,15 @@ def _check_finite(scenario: Scenario, round_number: int, lane: str, sums: ProbeS
 _UNITS = {"perplexity": "tokens", "fluency": "texts", "fluency_greedy": "texts"}
 
 
-def not_finite(found: str, most: float) -> RunError:
+def not_finite(found: str, most: float) -> NotFiniteError:
     """The error of a run of whose numbers too many are not finite; ``most`` is the share that the scenario allows."""
-    return RunError(
+    return NotFiniteError(
         found,
         f"at most {100 * most:g} % of what a metric asks, of a round's edits, and of the prior's text "
         "(evaluate.max_not_finite)",
         "set model.dtype to bfloat16 or float32 where it is float16; look at the prompts, and at how far edits moved "
-        "weights; a higher evaluate.max_not_finite goes on without what is not finite, and counts it",
+        "weights; or go on without what is not finite, which is counted: consortium resume DIR --set "
+        "evaluate.max_not_finite=1",
     )
 
 

@@ -282,6 +282,12 @@ def test_validate_checks_every_file(capfd, tmp_path):
     assert "bad.yaml: 1 mistake\n  stream.rounds (line 2): found 0" in err
 
 
+def test_validate_counts_one_of_a_thing_as_one(capfd):
+    changes = ["--set", "parties.count=1", "--set", "stream.rounds=1", "--set", "merge.methods=[collabedit]"]
+    assert main(["validate", "tiny.yaml", *changes]) == 0
+    assert "tiny.yaml: OK, 1 party, 1 round, lane collabedit\n" in capfd.readouterr().out
+
+
 def test_what_new_writes_is_valid(capfd):
     assert main(["new", "mine.yaml"]) == 0
     assert main(["validate", "mine.yaml"]) == 0

@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import yaml
+from consortium.cli import main
 from consortium.errors import RunError
 from consortium.records.directory import RunDirectory
 from consortium.scenario.prepare import open_facts
@@ -111,6 +113,22 @@ def test_with_more_than_its_share_a_run_stops_and_says_what_and_where(model, tmp
     with pytest.raises(RunError, match=r"1 of 6 answers \(neighborhood\).* in lane unedited, round 1") as caught:
         run_serially(scenario, tmp_path / "run")
     assert caught.value.exit_code == 1
+
+
+def test_such_a_run_goes_on_with_a_higher_share_and_says_so(model, tmp_path, capsys):
+    """Resumed as it is, it would meet the same numbers again, so that is not offered."""
+    metrics = {"metrics": ["efficacy", "neighborhood"], "decoding": ["teacher_forcing"], "text": None}
+    scenario = scenario_of(model, facts_in(tmp_path), evaluate={"max_not_finite": 0.1, **metrics})
+    (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(scenario.model_dump(mode="json")))
+    run = str(tmp_path / "run")
+    assert main(["run", str(tmp_path / "scenario.yaml"), "--serial", "--out", run]) == 1
+    said = capsys.readouterr().err
+    assert "consortium resume DIR --set evaluate.max_not_finite=1" in said
+    assert "To go on" not in said
+    assert main(["resume", run]) == 1
+    assert main(["resume", run, "--set", "evaluate.max_not_finite=1"]) == 0
+    whole = run_serially(scenario_of(model, facts_in(tmp_path), evaluate=metrics), tmp_path / "whole")
+    assert difference(RunDirectory.open(run).lane_states(), whole.lane_states()) == []
 
 
 @pytest.mark.parametrize("editor", [{}, {"method": "ft"}, {"method": "rome", "layers": [1]}])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from consortium.errors import RunError
+from consortium.errors import NotFiniteError
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import sample_tokens
 from consortium.models.soundness import is_finite_on
@@ -37,7 +37,7 @@ def generate_contexts(model: LanguageModel, count: int, num_tokens: int, seed: i
     A text on which the model's numbers are not finite would spoil every edit, and is drawn anew.
 
     Raises:
-        RunError: the model writes no other.
+        NotFiniteError: the model writes no other.
     """
     return (BARE, *(f"{_context(model, number, num_tokens, seed)}. {BARE}" for number in range(count - 1)))
 
@@ -51,7 +51,7 @@ def _context(model: LanguageModel, number: int, num_tokens: int, seed: int) -> s
         text = _cut(model.tokenizer, text, len(ids))
         if is_finite_on(model, text):
             return text
-    raise RunError(
+    raise NotFiniteError(
         f"the model's numbers are not finite on any of {_MOST_DRAWN} texts that it wrote after {_STARTS[number % 5]!r}",
         "contexts on which they are",
         "set model.dtype to bfloat16 or float32 where it is float16, or editor.contexts.count to 1",

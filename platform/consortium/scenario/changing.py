@@ -26,6 +26,7 @@ ROUNDS = "stream.rounds"
 ALLOWED = (
     ROUNDS,
     "description",
+    "evaluate.max_not_finite",
     "cluster.hosts",
     "cluster.timeout_s",
     "cluster.target_cache",
