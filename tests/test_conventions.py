@@ -41,6 +41,7 @@ ERRORS = [
     *(each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.ConsortiumError)),
     UsageError,
 ]
+ERROR_NAMES = {each.__name__ for each in ERRORS}
 
 
 @pytest.mark.parametrize("root", ["platform", "actors"])
@@ -163,3 +164,15 @@ def test_torch_is_pinned_without_a_build():
     pins = (ROOT / "constraints.txt").read_text(encoding="ascii").splitlines()
     assert "torch==2.13.0" in pins
     assert not [pin for pin in pins if "+" in pin or "@" in pin or pin.startswith("-")]
+
+
+def test_every_error_says_what_was_expected_and_what_to_do():
+    """Two of them say so in another part: the list of a scenario's mistakes, and a fault of the program's own."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERROR_NAMES:
+                parts = [ast.unparse(each) for each in node.args]
+                if parts[0].startswith("*") or path.name in ("mistakes.py", "cli.py"):
+                    continue
+                assert len(parts) == 3, f"{path}:{node.lineno}"
+                assert "''" not in parts, f"{path}:{node.lineno}"

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from consortium.errors import ConsortiumError, InputError, RunDirectoryError, RunError
 from consortium.interruption import exit_code, heeded, is_interrupted, shielded
-from consortium.places import refuse_client, refuse_remote
+from consortium.places import refuse_client, refuse_empty, refuse_remote
 from consortium.terminal.arguments import build_parser
-from consortium.terminal.streams import make_tolerant, reserved_stdout
+from consortium.terminal.streams import make_tolerant, reserved_stdout, say
 from consortium.terminal.surroundings import make_usable, open_streams
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _execute(arguments: Sequence[str], args: argparse.Namespace, json_out: TextI
         parser.parse_args(arguments, args)
         args.json_out = json_out
         make_usable()
-        _refuse_remote_places(args)
+        _refuse_impossible_places(args)
         code: int = args.command(args)
         return code
     except KeyboardInterrupt:
@@ -86,11 +86,13 @@ def _execute(arguments: Sequence[str], args: argparse.Namespace, json_out: TextI
         return _failed(error, args, json_out)
 
 
-def _refuse_remote_places(args: argparse.Namespace) -> None:
-    for name in ("scenario", "file", "files", "directory", "out", "pictures"):
+def _refuse_impossible_places(args: argparse.Namespace) -> None:
+    for name in ("scenario", "file", "files", "directory", "folder", "out", "pictures"):
         given = getattr(args, name, None)
         for place in [given] if isinstance(given, str) else given or ():
-            refuse_remote(place, f"--{name}" if name in {"out", "pictures"} else name.removesuffix("s"))
+            named = f"--{name}" if name in {"out", "pictures"} else name.removesuffix("s")
+            refuse_empty(place, named)
+            refuse_remote(place, named)
     address = getattr(args, "address", None)
     if address is not None:
         refuse_client(address)
@@ -137,10 +139,10 @@ def _of_the_system(error: Exception) -> RunError | None:
 
 
 def _report_error(error: ConsortiumError, args: argparse.Namespace, json_out: TextIO | None) -> None:
-    print(error, file=sys.stderr)
+    say(error, sys.stderr)
     directory = args.run_directory
     if args.goes_on and error.can_go_on:
-        print(f"What was done so far is kept. To go on: consortium resume {directory}", file=sys.stderr)
+        say(f"What was done so far is kept. To go on: consortium resume {directory}", sys.stderr)
     if json_out is not None:
         parts = {"found": error.found, "expected": error.expected, "remedy": error.remedy}
         details = {"type": type(error).__name__, **parts, "exit_code": error.exit_code}
@@ -153,7 +155,7 @@ def _report_interruption(args: argparse.Namespace, json_out: TextIO | None) -> N
     if directory is not None:
         remedy = f"to go on: consortium resume {directory}" if args.goes_on else f"the run {directory} is done"
     with suppress(OSError):  # after a terminal was lost there is nobody to tell
-        print(f"Interrupted; {remedy}", file=sys.stderr, flush=True)
+        say(f"Interrupted; {remedy}", sys.stderr)
     if json_out is not None:
         details = {"type": "KeyboardInterrupt", "found": "interrupted", "expected": "", "remedy": remedy}
         place = None if directory is None else str(directory)
@@ -228,15 +230,15 @@ def _resume(args: argparse.Namespace) -> int:
         directory.lock()  # before anything is looked at: who does not hold the run changes nothing in it
         args.run_directory, args.goes_on = directory.path, directory.manifest.status != "done"
         for words in _mended_and_changed(directory, args.set):
-            print(f"{words}.", file=sys.stderr)
+            say(f"{words}.", sys.stderr)
         if directory.status == "done":
-            print(f"{directory.path} is done already; nothing is left to do.", file=sys.stderr)
+            say(f"{directory.path} is done already; nothing is left to do.", sys.stderr)
             return _finish(args, directory)
         args.goes_on = True
         facts = open_facts(directory.scenario)
         directory.accept_changes(args.accept_changes)
         for words in hold_against(directory, facts):
-            print(f"Since this run was last worked on: {words}.", file=sys.stderr)
+            say(f"Since this run was last worked on: {words}.", sys.stderr)
         args.serial = bool(directory.manifest.extras.get("serial"))
         return _work(args, directory, facts)
 
@@ -263,7 +265,7 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
     """Run to the end what a run directory says, and show the results."""
     from consortium.terminal.progress import shown_progress
 
-    print(f"Run directory: {directory.path}", file=sys.stderr)
+    say(f"Run directory: {directory.path}", sys.stderr)
     args.goes_on = True
     try:
         with shown_progress(sys.stderr) as report_progress:
@@ -313,7 +315,7 @@ def _finish(args: argparse.Namespace, directory: RunDirectory) -> int:
     if unwritten is not None:
         raise RunError(unwritten.found, unwritten.expected, unwritten.remedy)
     if args.json_out is None:
-        print(f"\nReport: {directory.report_path}")
+        say(f"\nReport: {directory.report_path}")
     return 0
 
 
@@ -325,14 +327,15 @@ def _report(args: argparse.Namespace) -> int:
 
     directory = RunDirectory.open(args.directory)
     build_report(directory)
-    print(f"Report: {directory.report_path}")
+    say(f"Report: {directory.report_path}")
     if args.pictures is not None:
         for path in write_pictures(directory, own_path(args.pictures)):
-            print(f"Picture: {path}")
+            say(f"Picture: {path}")
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
+    from consortium.files import own_path
     from consortium.models.export import check_target, write_edited_model
     from consortium.records.directory import RunDirectory
     from consortium.scenario.schema import LanguageModelSpec
@@ -342,13 +345,13 @@ def _export(args: argparse.Namespace) -> int:
     if not isinstance(model, LanguageModelSpec):
         found = f"{directory.path} edits the associative model"
         raise RunDirectoryError(found, "a run that edits a language model", "its weights lie in checkpoints/")
-    folder = Path(args.folder)
+    folder = own_path(args.folder)
     check_target(folder)
     state = directory.state_of(args.lane, args.round)
     write_edited_model(model, state.weights, folder)
     rounds = "1 round" if state.round == 1 else f"{state.round} rounds"
-    print(f"{folder}: {model.name} as the lane {state.lane} edited it in {rounds}.")
-    print(f"To open it: AutoModelForCausalLM.from_pretrained({str(folder)!r})")
+    say(f"{folder}: {model.name} as the lane {state.lane} edited it in {rounds}.")
+    say(f"To open it: AutoModelForCausalLM.from_pretrained({str(folder)!r})")
     return 0
 
 
@@ -361,20 +364,21 @@ def _validate(args: argparse.Namespace) -> int:
         try:
             scenario = prepare(name, args.set).scenario
         except ConsortiumError as error:
-            print(error, file=sys.stderr)
+            say(error, sys.stderr)
             code = max(code, error.exit_code)
         else:
             lanes = [method.lane for method in scenario.merge.methods]
             amounts = f"{count(scenario.parties.count, 'party')}, {count(scenario.stream.rounds, 'round')}"
-            print(f"{name}: OK, {amounts}, {'lane' if len(lanes) == 1 else 'lanes'} {', '.join(lanes)}")
+            say(f"{name}: OK, {amounts}, {'lane' if len(lanes) == 1 else 'lanes'} {', '.join(lanes)}")
     return code
 
 
 def _new(args: argparse.Namespace) -> int:
+    from consortium.files import own_path
     from consortium.scenario.template import write_template
 
-    write_template(Path(args.file))
-    print(f"{args.file} is written. Change it, then: consortium run {args.file}")
+    write_template(own_path(args.file))
+    say(f"{args.file} is written. Change it, then: consortium run {args.file}")
     return 0
 
 
@@ -387,7 +391,7 @@ def _ls(args: argparse.Namespace) -> int:
     if runs:
         write_runs(runs, sys.stdout)
     else:
-        print(f"No runs in {folder}. To make one: consortium run quickstart")
+        say(f"No runs in {folder}. To make one: consortium run quickstart")
     return 0
 
 

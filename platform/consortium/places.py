@@ -31,6 +31,12 @@ def refuse_remote(place: str, name: str) -> None:
         )
 
 
+def refuse_empty(place: str, name: str) -> None:
+    """Raise InputError where no name was given: an empty path would mean the present folder."""
+    if not place.strip():
+        raise InputError(f"{name}: found an empty name", "a path", "name one; . is the present folder")
+
+
 def refuse_client(address: str) -> None:
     """Raise ClusterError for ``ray://``, or any other scheme, as a cluster's address."""
     scheme = scheme_of(address)

@@ -92,7 +92,11 @@ def windows(
     cuts = [tokens[first : first + width] for first in range(0, len(tokens), width)]
     found = [(start, cut) if start else (cut[:1], cut[1:]) for cut in cuts]
     if len(tokens) < 2:
-        raise FactsError(f"a text of {len(tokens)} tokens for the perplexity", "a text of some hundred words")
+        raise FactsError(
+            f"a text of {len(tokens)} tokens for the perplexity",
+            "a text of some hundred words",
+            "name another in evaluate.text",
+        )
     return tuple((read, counted) for read, counted in found if counted)
 
 

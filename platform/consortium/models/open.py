@@ -239,6 +239,7 @@ def _layout(name: str, place: str) -> Layout:
         raise ModelError(
             found if model_type is None else f"{where}, field `model_type`: {model_type!r:.60}",
             "the name of an architecture, in a model saved by transformers",
+            f"save the model with save_pretrained, or set model.name to {BUNDLED_NAME} or another folder",
         )
     refuse_code(config, where, model_type)
     layout = layout_of(model_type)

@@ -14,6 +14,7 @@ from consortium.errors import FactsError
 from consortium.models.joining import joined
 
 SLOT = "{}"
+_REMEDY = "correct the record, or leave it out"
 
 #: The token that separates documents in pre-training, for tokenizers that put nothing before a text.
 _DOCUMENT_START = "<|endoftext|>"
@@ -66,7 +67,7 @@ def subject_last_token(
     """
     if not subject.strip():
         raise FactsError(
-            f"a blank subject for the prompt {template!r}", "a subject with at least one visible character"
+            f"a blank subject for the prompt {template!r}", "a subject with at least one visible character", _REMEDY
         )
     start = slot_of(context) + slot_of(template)
     end = start + len(subject.rstrip())
@@ -89,7 +90,9 @@ def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, joi
         FactsError: the target is blank.
     """
     if not target.strip():
-        raise FactsError(f"a blank target for the prompt {prompt!r}", "a target with at least one visible character")
+        raise FactsError(
+            f"a blank target for the prompt {prompt!r}", "a target with at least one visible character", _REMEDY
+        )
     continuation = joined(prompt, target, join)
     for before in (prompt, "."):
         head = encode(tokenizer, before)

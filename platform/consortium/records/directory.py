@@ -228,7 +228,9 @@ class RunDirectory:
         """
         lanes = [method.lane for method in self.scenario.merge.methods]
         if lane not in lanes:
-            raise RunDirectoryError(f"{self.path} has no lane {lane!r}.", f"one of {', '.join(lanes)}.")
+            raise RunDirectoryError(
+                f"{self.path} has no lane {lane!r}.", f"one of {', '.join(lanes)}.", "name one of them."
+            )
         number = self.committed_round if round is None else round
         path = None if number is None else checkpoints.path_of(lane, number)
         if path not in self.manifest.checkpoints or (number or 0) > (self.committed_round or 0):

@@ -52,6 +52,8 @@ def list_runs(folder: str | Path) -> list[RunSummary]:
                 f"There is no folder {folder}.", "a folder that holds run directories.", "name another folder."
             )
         candidates = [folder, *sorted(each for each in folder.iterdir() if _is_folder(each))]
+    except RunDirectoryError:
+        raise
     except (OSError, ValueError) as error:
         raise RunDirectoryError(
             f"{folder} cannot be listed: {error}", "a folder that can be read.", "look at its permissions."

@@ -12,6 +12,7 @@ from consortium.errors import ScenarioError
 from consortium.scenario.yaml_text import KeyPath
 
 LONGEST_VALUE = 60
+MOST_SHOWN = 30
 REMEDY = "`consortium schema` lists every key, `consortium new FILE` writes an example with all of them"
 
 
@@ -85,7 +86,9 @@ def refuse(mistakes: Sequence[Mistake], places: Places) -> None:
     if not mistakes:
         return
     count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-    lines = [f"{places.origin}: {count}", *(_rendered(mistake, places) for mistake in mistakes)]
+    lines = [f"{places.origin}: {count}", *(_rendered(mistake, places) for mistake in mistakes[:MOST_SHOWN])]
+    if len(mistakes) > MOST_SHOWN:
+        lines.append(f"  and {len(mistakes) - MOST_SHOWN:,} more")
     raise ScenarioError("\n".join(lines), "", REMEDY)
 
 

@@ -10,7 +10,9 @@ from typing import Any
 from consortium.errors import ScenarioError
 from consortium.scenario import allowed
 from consortium.scenario.mistakes import dotted, shown
-from consortium.scenario.yaml_text import KeyPath, parse
+from consortium.scenario.yaml_text import MAX_DEPTH, KeyPath, parse
+
+_LONGEST_PLACE = 20
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def parse_override(text: str) -> Override:
     """Take ``key.path=value`` apart.
 
     Raises:
-        ScenarioError: there is no ``=``, a part of the path is empty, or the value is not YAML.
+        ScenarioError: there is no ``=``, a part of the path is empty, there are too many, or the value is not YAML.
     """
     key, separator, value = text.partition("=")
     parts = key.strip().split(".")
@@ -42,8 +44,19 @@ def parse_override(text: str) -> Override:
             "a key path, an equals sign and a value, such as stream.rounds=3 or merge.methods.1.alpha=0.5",
             "write one --set for each key; quote the whole argument if it holds spaces",
         )
-    path: KeyPath = tuple(int(part) if part.isascii() and part.isdigit() else part for part in parts)
+    if len(parts) > MAX_DEPTH:
+        raise ScenarioError(
+            f"--set {text}: a path of {len(parts):,} keys",
+            f"at most {MAX_DEPTH}",
+            "correct the path; `consortium schema` lists every key",
+        )
+    path: KeyPath = tuple(int(part) if _is_place(part) else part for part in parts)
     return Override(text, path, parse(value, f"--set {text}").data)
+
+
+def _is_place(part: str) -> bool:
+    """Whether a part is the number of an item; Python reads none of thousands of digits."""
+    return part.isascii() and part.isdigit() and len(part) <= _LONGEST_PLACE
 
 
 def apply_overrides(data: dict[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from consortium.errors import ScenarioError
 from consortium.scenario import allowed
 from consortium.scenario.allowed import Node
 from consortium.scenario.yaml_text import parse
+from consortium.terminal.streams import printable
 
 COMMENT_COLUMN = 34
 LONGEST_LINE = 120
@@ -65,13 +67,14 @@ def write_template(path: Path) -> None:
 def template(file_name: str) -> str:
     """The text of a commented scenario that runs as it is."""
     stem = re.sub("[^A-Za-z0-9._-]", "-", Path(file_name).stem)
-    name = stem.lstrip("._-") or "my-scenario"
+    name = stem.lstrip("._-")[:100] or "my-scenario"  # as many characters as a name may have
     lines: list[str] = []
     for key, node in allowed.json_schema()["properties"].items():
         value = name if key == "name" else node.get("default")
         lines += _entry(key, value, allowed.resolved(node), (key,))
         lines.append("")
-    return _HEAD.format(file=file_name) + "\n".join(lines[:-1]) + "\n"
+    one_line = shlex.quote(printable(file_name).replace("\n", "\\n")).encode("utf-8", "backslashreplace").decode()
+    return _HEAD.format(file=one_line) + "\n".join(lines[:-1]) + "\n"
 
 
 def _entry(key: str, value: Any, node: Node, path: tuple[str, ...]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from consortium.facts.record import shorten
 from consortium.reading import UnreadableError, parse_json, read_text, text_fault
 
 QUANTITIES = ("speed", "upload", "download", "latency_s")
+_REMEDY = "correct the trace, or name another in devices.trace; docs/virtual-time.md shows one"
 _COLUMNS = ("party", "class", "time_s", "available", *QUANTITIES)
 _TRUTH = {"1": 1.0, "0": 0.0, "true": 1.0, "false": 0.0}
 
@@ -77,11 +78,11 @@ def read_trace(path: Path) -> Trace:
     try:
         text = read_text(path, _MOST_BYTES)
     except UnreadableError as error:
-        raise ScenarioError(f"{path} cannot be read: {error}", "a CSV or JSON lines file in UTF-8", "") from None
+        raise ScenarioError(f"{path} cannot be read: {error}", "a CSV or JSON lines file in UTF-8", _REMEDY) from None
     rows = _json_lines(path, text) if text.lstrip().startswith("{") else _csv_lines(path, text)
     parsed = [_parsed(f"{path}, line {line}", row) for line, row in rows]
     if not parsed:
-        raise ScenarioError(f"{path} has no rows", "a row for every party, or for its class of device", "")
+        raise ScenarioError(f"{path} has no rows", "a row for every party, or for its class of device", _REMEDY)
     return _sorted(path, parsed)
 
 
@@ -90,12 +91,14 @@ def _csv_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]
     try:
         unknown = [name for name in reader.fieldnames or [] if name not in _COLUMNS]
         if unknown:
-            raise ScenarioError(f"{path} has a column {shorten(unknown[0])}", f"the columns {', '.join(_COLUMNS)}", "")
+            raise ScenarioError(
+                f"{path} has a column {shorten(unknown[0])}", f"the columns {', '.join(_COLUMNS)}", _REMEDY
+            )
         for row in reader:
             yield reader.line_num, {name: value for name, value in row.items() if value not in (None, "")}
     except csv.Error as error:
         raise ScenarioError(
-            f"{path}, line {reader.reader.line_num}: {error}", "a row of cells with commas between", ""
+            f"{path}, line {reader.reader.line_num}: {error}", "a row of cells with commas between", _REMEDY
         ) from None
 
 
@@ -107,9 +110,9 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Mapping[str, Any]]
         try:
             row = parse_json(line)
         except UnreadableError as error:
-            raise ScenarioError(f"{path}, line {number}: {error}", "one JSON object a line", "") from None
+            raise ScenarioError(f"{path}, line {number}: {error}", "one JSON object a line", _REMEDY) from None
         if not isinstance(row, dict):
-            raise ScenarioError(f"{path}, line {number}: found {shorten(row)}", "one JSON object a line", "")
+            raise ScenarioError(f"{path}, line {number}: found {shorten(row)}", "one JSON object a line", _REMEDY)
         yield number, {name: value for name, value in row.items() if value is not None}
 
 
@@ -117,21 +120,21 @@ def _parsed(place: str, row: Mapping[str, Any]) -> tuple[Owner, dict[str, float]
     """Whose a row is, and its numbers by column."""
     unknown = [name for name in row if name not in _COLUMNS]
     if unknown:
-        raise ScenarioError(f"{place}: a column {shorten(unknown[0])}", f"the columns {', '.join(_COLUMNS)}", "")
+        raise ScenarioError(f"{place}: a column {shorten(unknown[0])}", f"the columns {', '.join(_COLUMNS)}", _REMEDY)
     if ("party" in row) == ("class" in row):
         raise ScenarioError(
-            f"{place}: found {shorten(dict(row))}", "a party's number or the name of a class, one of them", ""
+            f"{place}: found {shorten(dict(row))}", "a party's number or the name of a class, one of them", _REMEDY
         )
     numbers = {name: _number(place, name, row[name]) for name in row if name not in ("party", "class")}
     if "time_s" not in numbers:
-        raise ScenarioError(f"{place}: no time_s", "the time from which the row holds, in virtual seconds", "")
+        raise ScenarioError(f"{place}: no time_s", "the time from which the row holds, in virtual seconds", _REMEDY)
     return _class(place, row["class"]) if "class" in row else int(_number(place, "party", row["party"])), numbers
 
 
 def _class(place: str, value: Any) -> str:
     fault = text_fault(value) if isinstance(value, str) else "no text"
     if fault is not None:
-        raise ScenarioError(f"{place}: class is {shorten(value)}: {fault}", "the name of a class of devices", "")
+        raise ScenarioError(f"{place}: class is {shorten(value)}: {fault}", "the name of a class of devices", _REMEDY)
     return str(value)
 
 
@@ -141,14 +144,14 @@ def _number(place: str, name: str, value: Any) -> float:
         number = _TRUTH[text] if name == "available" else float(text)
     except (KeyError, ValueError):
         allowed = "0, 1, true or false" if name == "available" else "a number"
-        raise ScenarioError(f"{place}: {name} is {shorten(value)}", allowed, "") from None
+        raise ScenarioError(f"{place}: {name} is {shorten(value)}", allowed, _REMEDY) from None
     least_is_allowed = name in ("time_s", "latency_s", "available", "party")
     if not math.isfinite(number) or number < 0 or (number == 0 and not least_is_allowed):
         raise ScenarioError(
-            f"{place}: {name} is {shorten(value)}", f"a number {'≥' if least_is_allowed else '>'} 0", ""
+            f"{place}: {name} is {shorten(value)}", f"a number {'≥' if least_is_allowed else '>'} 0", _REMEDY
         )
     if name == "party" and number != int(number):
-        raise ScenarioError(f"{place}: party is {shorten(value)}", "a whole number", "")
+        raise ScenarioError(f"{place}: party is {shorten(value)}", "a whole number", _REMEDY)
     return number
 
 
@@ -163,11 +166,11 @@ def _sorted(path: Path, rows: Sequence[tuple[Owner, dict[str, float]]]) -> Trace
     for place, owner in enumerate(owners):
         if time_s_N[starts_O[place]] != 0:
             found = f"{path}: the first row of {_named(owner)} is at {time_s_N[starts_O[place]]:g} s"
-            raise ScenarioError(found, "a first row at 0, from which the run begins", "")
+            raise ScenarioError(found, "a first row at 0, from which the run begins", _REMEDY)
     again = np.flatnonzero((np.diff(owner_N) == 0) & (np.diff(time_s_N) == 0))
     if len(again):
         found = f"{path}: {_named(owners[owner_N[again[0]]])} has two rows at {time_s_N[again[0]]:g} s"
-        raise ScenarioError(found, "one row for each time", "")
+        raise ScenarioError(found, "one row for each time", _REMEDY)
     values = {
         name: np.array([rows[place][1].get(name, math.nan) for place in order_N]) for name in ("available", *QUANTITIES)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import consortium
 from consortium.errors import InputError
@@ -36,6 +36,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         usage = " ".join(self.format_usage().removeprefix("usage: ").split())
         raise UsageError(f"{self.prog}: {message}", usage, f"{self.prog} --help explains the options")
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        """Refuse ``--option=--``: argparse takes the dashes away, and gives an empty list for the option's value."""
+        if action.option_strings and "--" in arg_strings:
+            self.error(f"argument {'/'.join(action.option_strings)}: expected a value, found --")
+        return super()._get_values(action, arg_strings)
 
 
 def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -9,13 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+#: Characters of a message's line. A file may hold a value of a megabyte, and a path may have 4,096 bytes.
+LONGEST_LINE = 1000
+
 
 def make_tolerant() -> None:
-    """Let both standard streams write ``?`` for what their encoding lacks, rather than fail."""
+    """Let both standard streams write ``?`` for what their encoding lacks, rather than fail; warnings are printable."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")
+    if logging.lastResort is not None:  # what shows warnings as long as nobody has asked for more
+        logging.lastResort.setFormatter(_Printable())
 
 
 def takes_unicode(stream: TextIO) -> bool:
@@ -38,8 +44,25 @@ def printable(text: str) -> str:
 
 
 def say(text: object, stream: TextIO | None = None) -> None:
-    """Print a message, whatever file names, keys or fields of data in it hold."""
-    print(printable(str(text)), file=stream)
+    """Print a message, whatever file names, keys or fields of data in it hold, and however long those are."""
+    print(readable(str(text)), file=stream, flush=True)
+
+
+def readable(text: str) -> str:
+    """``text`` made printable, each line at most :data:`LONGEST_LINE` long: of a longer one the middle is left out."""
+    return "\n".join(_short(printable(line)) for line in text.split("\n"))
+
+
+def _short(line: str) -> str:
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
+
+
+class _Printable(logging.Formatter):
+    """Warnings name records and files."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return readable(super().format(record))
 
 
 _PLAIN = str.maketrans("–’“”×⁻⁰¹²³⁴⁵⁶⁷⁸⁹", '-\'""x-0123456789')
