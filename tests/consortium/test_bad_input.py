@@ -159,3 +159,19 @@ def test_what_is_printed_goes_through_say():
     assert re.findall(r"\bprint\((.*)", text) == [
         "json.dumps(value, indent=2, ensure_ascii=True, default=str), file=stream, flush=True)"
     ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["devices.availability=0", "overlap={detect: residual, threshold: 1000}"],
+)
+def test_a_run_without_any_edit_says_so(change, tmp_path, capsys):
+    arguments = ["run", "s.yaml", "--serial", "--out", "run", "--set", "merge.methods=[collabedit]", "--set", change]
+    assert main(arguments) == 0
+    assert "No edit was merged in collabedit." in capsys.readouterr().out
+    assert "No edit was merged in collabedit." in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_with_edits_says_nothing_of_it(capsys):
+    assert main(["run", "s.yaml", "--serial", "--out", "run"]) == 0
+    assert "No edit was merged" not in capsys.readouterr().out

@@ -17,6 +17,7 @@ from consortium.report import (
     cluster_section,
     departure_section,
     ledger_section,
+    no_edits,
     not_finite,
     noticed_section,
     overlap_section,
@@ -65,6 +66,7 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
         [
             result_sections.head(directory, results),
             result_sections.table(results, titles, styles),
+            no_edits.section(directory),
             not_finite.section(directory),
             result_sections.curves(results, styles),
             retention.section(results),

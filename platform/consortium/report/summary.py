@@ -9,6 +9,7 @@ from typing import Any
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import UNEDITED, MetricRow
 from consortium.report.intervals import Interval, half_width, intervals
+from consortium.report.no_edits import lanes_without_edits
 from consortium.report.not_finite import left_out
 from consortium.report.overhead import RunTime
 from consortium.report.results import DETAILS, METRICS, ON_THEIR_OWN, PHASES, LaneResult, read_results
@@ -39,7 +40,7 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
     num_probes and unit, which is null but for metrics with a unit of their own; then it is that of success;
     num_not_finite (probes besides, left out) and interval (both ends of the 95 % interval of success, in percent; None
     where there is none). not_finite lists what was left out since its numbers are not finite: lane, what (a metric, or
-    edits), number, total.
+    edits), number, total. without_edits lists the lanes in which no edit was merged.
     """
     results = read_results(directory)
     report = directory.report_path
@@ -57,6 +58,7 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
         "wall_s": round(directory.worked_s, 3),
         "time": _time(results.time) if results.time else None,
         "virtual_s": max(directory.table("schedule")["end_s"].to_pylist(), default=None),
+        "without_edits": lanes_without_edits(directory),
         "not_finite": [asdict(each) for each in left_out(directory)],
         UNEDITED: _measures(results.unedited),
         "lanes": {lane.lane: _lane(lane) for lane in results.lanes},

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from consortium.records.directory import RunDirectory
 from consortium.records.runs import RunSummary
+from consortium.report import no_edits
 from consortium.report.not_finite import LeftOut, line
 from consortium.report.summary import QUESTIONS, WITHIN, result_table, summary
 from consortium.report.words import METRIC_MEANINGS, count, metric_name
@@ -41,6 +42,8 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
         stream.write(fitting(f"  {column}: {meaning}\n", stream))
     if text.rows:
         stream.write(fitting(f"  {QUESTIONS}, {WITHIN}: {_INTERVALS}\n", stream))
+    if found["without_edits"]:
+        stream.write(fitting(f"{no_edits.line(found['without_edits'])}\n", stream))
     if found["not_finite"]:
         stream.write(fitting(f"{line([LeftOut(**each) for each in found['not_finite']])}\n", stream))
 
