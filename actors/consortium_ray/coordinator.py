@@ -18,6 +18,7 @@ from consortium.clock import open_stream
 from consortium.committing import Commit
 from consortium.editing.editors.registry import create
 from consortium.facts.edit import FactSet
+from consortium.inputs import model_inputs
 from consortium.journal import NOT_FINITE, Journal
 from consortium.lanes import Lane, all_distances, expected_work, num_optimisations, open_lanes, unedited, units_of
 from consortium.progress import Meter, Progress
@@ -198,6 +199,9 @@ class Coordinator:
 
     def _ask_model(self) -> Generator[Ready, None, ModelFacts]:
         known: ModelFacts = yield from self._ask("open-model", Call(("describe",), "describe"))
+        made_of = model_inputs(known.prior_fingerprint, {}, 0)
+        if made_of:  # every machine opens the model by its name, and may find another there
+            self.pool.greet("compare", (made_of,))
         return known
 
     def _tell_of_cache(self, words: str) -> None:

@@ -18,6 +18,7 @@ from consortium.editing.open import open_backend
 from consortium.evaluation.metrics import ProbeSums
 from consortium.evaluation.telling import Evaluated
 from consortium.facts.edit import FactSet
+from consortium.inputs import model_inputs
 from consortium.merging.method import Contribution, RunningSum
 from consortium.records.code_version import Code, this_code
 from consortium.rounds import Part
@@ -29,7 +30,7 @@ from ray.exceptions import ObjectLostError
 
 from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, GroupSum, Held, ModelFacts, Trouble
 from consortium_ray.node_loss import cut_node, end_node
-from consortium_ray.same_code import refuse_difference
+from consortium_ray.same_code import refuse_difference, refuse_other_model
 from consortium_ray.sealed import Sealed, damaged, seal
 
 
@@ -111,6 +112,15 @@ class Host:
         backend = self._opened().backend
         known = backend.base_weights(), backend.prior_fingerprint()
         return ModelFacts(*known, backend.prior_chunks(), backend.prior_length())
+
+    def compare(self, model: Mapping[str, str]) -> None:
+        """Hold what the model here is made of against ``model``, by name → SHA-256.
+
+        Raises:
+            ClusterError: this machine has another.
+        """
+        mine = model_inputs(self._opened().backend.prior_fingerprint(), {}, 0)
+        refuse_other_model(mine, f"node {self._where()}", model)
 
     def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ over a chunk of the prior's text."""

@@ -1,4 +1,4 @@
-"""Nodes and this process compare the code that they run, before anything is asked of them."""
+"""Nodes and this process compare the code that they run, before anything is asked of them; hosts, their models, too."""
 
 from __future__ import annotations
 
@@ -55,4 +55,16 @@ def refuse_difference(theirs: Code, whose: str, mine: Code | None = None) -> Non
             f"{whose} runs other code than the command: " + "; ".join(found),
             "the same source files and versions in the command and in all processes of the cluster",
             "install the same on all nodes and start Ray there anew, and call the command from that installation",
+        )
+
+
+def refuse_other_model(theirs: Mapping[str, str], whose: str, expected: Mapping[str, str]) -> None:
+    """Raise ClusterError where what a model is made of has other digests than that of the host that was asked first."""
+    others = [name for name in expected if theirs.get(name) != expected[name]]
+    if others:
+        raise ClusterError(
+            f"{whose} has another model under the same name than the first host: other {', '.join(others)}",
+            "the same files on all nodes",
+            "copy the model's folder and the texts that the scenario names to every node anew, or to storage that all "
+            "nodes read; of a model of a hub, have every node download the same version",
         )
