@@ -1,0 +1,32 @@
+"""A run over hosts that is given more rounds, against its final scenario run serially from the start."""
+
+import pytest
+from consortium import ledger
+from consortium.records.directory import RunDirectory
+from consortium.scenario.changing import changed
+from consortium.scenario.prepare import open_facts
+from support.pools import LocalPool, run_on
+from support.scenarios import associative_scenario, difference, run_serially
+
+TABLES = ("edits", "parties", "metrics", "residuals")  # the ledger names hosts
+
+
+@pytest.mark.parametrize("partition", ["iid", "dirichlet"])
+def test_a_prolonged_run_over_hosts_has_the_bits_of_the_serial_twin(tmp_path, partition):
+    scenario = associative_scenario(parties={"partition": {"kind": partition}}, stream={"rounds": 1})
+    with RunDirectory.create(tmp_path / "run", scenario) as directory:
+        run_on(LocalPool(scenario, open_facts(scenario), 2), directory)
+    for rounds in (2, 4):
+        with RunDirectory.open(tmp_path / "run") as directory:
+            directory.lock()
+            settings = [f"stream.rounds={rounds}", "cluster.hosts.max=3"]
+            directory.change_scenario(changed(directory.scenario, settings, directory.committed_round, directory.path))
+            grown = directory.scenario
+            run_on(LocalPool(grown, open_facts(grown), 3, seed=rounds, losses={"collect": 0.2}), directory)
+    run = RunDirectory.open(tmp_path / "run")
+    assert (run.committed_round, run.scenario.stream.prolonged) == (4, (1, 2))
+    whole = run_serially(run.scenario, tmp_path / "whole")
+    assert difference(run.lane_states(), whole.lane_states()) == []
+    for name in TABLES:
+        assert run.table(name).equals(whole.table(name)), name
+    assert ledger.verify(run.path) == ()
