@@ -146,6 +146,7 @@ class _Run:
             commit = Commit(self.directory, round_number, states, rows, policy, lambda stage: None)
             while (wait_s := commit.attempt()) is not None:
                 self.journal.event("disk-full", round_number + 1, detail=f"round {round_number} is written again")
+                self.meter.show("space on the disk")
                 time.sleep(wait_s)
 
     def _settle(self, round_number: int) -> None:

@@ -132,3 +132,13 @@ def test_a_serial_run_on_a_full_disk_stops_or_waits_and_ends_with_the_same_bits(
     assert difference(whole.lane_states(), again.lane_states()) == []
     for name in ("edits", "parties", "metrics", "ledger"):
         assert again.table(name).equals(whole.table(name)), name
+
+
+def test_a_serial_run_says_that_it_waits_for_space(tmp_path, monkeypatch):
+    scenario = associative_scenario(**SMALL, cluster={"on_failure": {"wait_s": 0.01}})
+    save, full, told = checkpoints.save, [no_space, no_space], []
+    monkeypatch.setattr(checkpoints, "save", lambda *given: full.pop()() if full else save(*given))
+    with RunDirectory.create(tmp_path / "run", scenario) as run:
+        serial.run(scenario, run, open_facts(scenario), lambda progress: told.append(progress.waiting_for))
+    assert told.count("space on the disk") == 2
+    assert RunDirectory.open(tmp_path / "run").status == "done"
