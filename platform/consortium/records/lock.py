@@ -8,6 +8,7 @@ nothing any more, whatever it is doing. ``report.lock`` is held while the report
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -25,6 +26,8 @@ WRITER = "writer.lock"
 REPORT = "report.lock"
 FILES = (RUN, WRITER, REPORT)
 
+#: What is wrong with the folder or its disk, and not with the lock's file.
+_OF_THE_FOLDER = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
 _PATIENCE_S = 0.5  # longer than anybody who only asks `is_locked` holds on
 _POLL_S = 0.02
 _MOST_BYTES = 400
@@ -163,6 +166,12 @@ def _open(path: Path, flags: int) -> int:
             raise _unusable(path, "cannot be made: its folder is gone") from None
         raise
     except OSError as error:
+        if error.errno in _OF_THE_FOLDER:
+            raise RunDirectoryError(
+                f"{path} cannot be opened: {error.strerror}.",
+                "a run directory of your own that can be written, on a disk with room.",
+                "see to that, or copy the run to such a folder and name the copy.",
+            ) from error
         raise _unusable(path, f"cannot be opened: {error.strerror}") from error
     try:
         check_regular(path, descriptor)
