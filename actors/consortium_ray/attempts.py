@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 
+from consortium.counting import count
 from consortium.errors import ConsortiumError, RunError
 from consortium.failures import SAME_FAILURES, fails_alike, replaces_host
 from consortium.scenario.fault_schema import OnFailureSpec
@@ -99,7 +100,7 @@ class Attempts:
             self._in_a_row.append(failure)
         self._blame(failure.node, self._bad_calls, _BAD_CALLS, now)
         self._decide(tries, f"`{call}` was tried {len(tries)} times in vain")
-        many = f"{len(self._in_a_row)} hosts were lost one after another without an answer to any call"
+        many = f"{count(len(self._in_a_row), 'host')} were lost one after another without an answer to any call"
         self._decide(self._in_a_row, many)
 
     def greeting_failed(
@@ -128,7 +129,7 @@ class Attempts:
             if error is not None:
                 raise error
         if not others_are_up or self._policy.host == "stop":
-            self._decide(tries, f"{len(tries)} hosts in a row did not come through `{name}`")
+            self._decide(tries, f"{count(len(tries), 'host')} in a row did not come through `{name}`")
         if others_are_up:
             del tries[:-1]  # counted once nobody else is there; until then the node is avoided
 

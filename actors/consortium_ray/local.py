@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from consortium.counting import count
 from consortium.errors import ClusterError
 from consortium.places import can_write, private_folder
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
@@ -64,7 +65,7 @@ def _folder() -> str:
         found = "no folder for temporary files can be written"
     raise ClusterError(
         f"Ray does not start on this machine: {found}",
-        f"a folder that can be written, by its whole path of at most {_LONGEST} characters",
+        f"a folder that can be written, by its whole path of at most {count(_LONGEST, 'character')}",
         "set RAY_TMPDIR to such a folder",
     )
 

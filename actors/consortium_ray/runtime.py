@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
+from consortium.counting import count
 from consortium.errors import ClusterError, RunDirectoryError, RunError
 from consortium.facts.edit import FactSet
 from consortium.failures import restarts_coordinator
@@ -165,7 +166,7 @@ def _drive(
             losses = losses + 1 if directory.committed_round == committed else 1
             committed = directory.committed_round
             if not restarts_coordinator(policy, losses):
-                times = "" if losses == 1 else f", {losses} times without a committed round between"
+                times = "" if losses == 1 else f", {count(losses, 'time')} without a committed round between"
                 raise RunError(
                     f"the coordinator is gone: {lost}{times}",
                     "a coordinator that lives as long as the run",
@@ -183,7 +184,7 @@ def _drive_one(
     last = Progress("start", 0, scenario.stream.rounds, 0, 0, "steps", 0.0, 0.0)
 
     def tell(waiting_for: str) -> None:
-        report_progress(replace(last, elapsed_s=last.elapsed_s + time.monotonic() - since, waiting_for=waiting_for))
+        report_progress(replace(last.later(time.monotonic() - since), waiting_for=waiting_for))
 
     since = time.monotonic()
     coordinator = CoordinatorProcess(scenario.cluster.timeout_s, tell)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consortium.counting import count
 from consortium.errors import StatisticsError
 
 Array = NDArray[np.float64]
@@ -65,7 +66,7 @@ def require_finite(array: Array, name: str) -> None:
     num_bad = array.size - int(np.isfinite(array).sum())
     if num_bad:
         raise StatisticsError(
-            f"{name}: {num_bad} of {array.size} numbers are NaN or infinite",
+            f"{name}: {num_bad} of {count(array.size, 'number')} are NaN or infinite",
             "finite numbers only",
             "look at the targets of these edits: a smaller learning_rate or clamp, or dtype float32, keeps them finite",
         )

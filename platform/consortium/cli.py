@@ -19,11 +19,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from consortium.counting import count
 from consortium.errors import ConsortiumError, InputError, RunDirectoryError, RunError
 from consortium.interruption import exit_code, heeded, is_interrupted, shielded
 from consortium.places import refuse_client, refuse_empty, refuse_remote
 from consortium.terminal.arguments import build_parser
-from consortium.terminal.streams import make_tolerant, reserved_stdout, say
+from consortium.terminal.streams import finite, make_tolerant, reserved_stdout, say
 from consortium.terminal.surroundings import make_usable, open_streams
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ def _write_traceback(directory: RunDirectory | None) -> str:
 
 
 def _print_json(value: Any, stream: TextIO) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=True, default=str), file=stream, flush=True)
+    # No number of JSON is NaN or infinite: null stands in its place.
+    print(json.dumps(finite(value), indent=2, ensure_ascii=True, default=str, allow_nan=False), file=stream, flush=True)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -349,14 +351,12 @@ def _export(args: argparse.Namespace) -> int:
     check_target(folder)
     state = directory.state_of(args.lane, args.round)
     write_edited_model(model, state.weights, folder)
-    rounds = "1 round" if state.round == 1 else f"{state.round} rounds"
-    say(f"{folder}: {model.name} as the lane {state.lane} edited it in {rounds}.")
+    say(f"{folder}: {model.name} as the lane {state.lane} edited it in {count(state.round, 'round')}.")
     say(f"To open it: AutoModelForCausalLM.from_pretrained({str(folder)!r})")
     return 0
 
 
 def _validate(args: argparse.Namespace) -> int:
-    from consortium.report.words import count
     from consortium.scenario.prepare import prepare
 
     code = 0

@@ -18,6 +18,7 @@ from consortium.agreement.accepted import augmented, weight_of
 from consortium.agreement.settlement import Place, Settled, Verdict
 from consortium.attacks.roles import asked_for
 from consortium.clock import attendance_rows, schedule_row
+from consortium.counting import count
 from consortium.editing.overlap import Asked, Residuals
 from consortium.evaluation.telling import Told
 from consortium.facts.edit import Edit, FactSet
@@ -173,11 +174,11 @@ class Journal:
         many edits each party left out besides, since their numbers are not finite (empty for none).
         """
         self._largest_norm[lane] = max(self._largest_norm.get(lane, 0.0), largest_norm)
-        for party, count in zip(self.scenario.cohort(cohort), num_not_finite, strict=False):
-            self._not_finite[lane][party] = max(count, self._not_finite[lane][party])
-        for party, num_bytes, count in zip(self.scenario.cohort(cohort), party_bytes, num_left_out, strict=True):
+        for party, number in zip(self.scenario.cohort(cohort), num_not_finite, strict=False):
+            self._not_finite[lane][party] = max(number, self._not_finite[lane][party])
+        for party, num_bytes, number in zip(self.scenario.cohort(cohort), party_bytes, num_left_out, strict=True):
             self._party_bytes[lane][party] += num_bytes
-            self._left_out[lane][party] = count
+            self._left_out[lane][party] = number
 
     def check_finite(self, lane: str, round_number: int, receipts: Iterable[Receipt]) -> None:
         """Before a merge: no more edits were left out, their numbers not being finite, than the scenario allows.
@@ -187,7 +188,7 @@ class Journal:
         """
         bad, total = int(self._not_finite[lane].sum()), sum(each.num_edits for each in receipts)
         if bad > self.scenario.evaluate.max_not_finite * total:
-            found = f"{bad} of {total} edits have targets, keys or residuals that are not finite"
+            found = f"{bad} of {count(total, 'edit')} have targets, keys or residuals that are not finite"
             raise not_finite(f"{found} in lane {lane}, round {round_number}", self.scenario.evaluate.max_not_finite)
 
     @property

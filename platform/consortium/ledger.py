@@ -17,6 +17,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from consortium.admission.quarantine import settled_without
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.standing import Standing
+from consortium.counting import count
 from consortium.errors import RunDirectoryError
 from consortium.facts.edit import FactSet
 from consortium.inputs import scenario_inputs
@@ -138,7 +139,7 @@ def _balance(scenario: Scenario, entries: Sequence[LedgerRow], rounds: Sequence[
             for kind, number in counted.items():
                 place = (kind, row.round, row.lane, layer)
                 if num_edits[place] != number:
-                    yield f"{_named(place)}: {num_edits[place]} edits, where the table of rounds has {number}"
+                    yield f"{_named(place)}: {count(num_edits[place], 'edit')}, where the table of rounds has {number}"
             yield from _missing_or_twice(("merge", row.round, row.lane, layer), cohorts, scenario.num_cohorts)
 
 
@@ -146,7 +147,7 @@ def _missing_or_twice(place: Place, cohorts: dict[Place, Counter[int]], num_coho
     found = cohorts[place]
     for cohort in sorted({*range(num_cohorts), *found}):
         if found[cohort] != 1:
-            yield f"{_named(place)}: cohort {cohort} is in it {found[cohort]} times"
+            yield f"{_named(place)}: cohort {cohort} is in it {count(found[cohort], 'time')}"
 
 
 def _differing(entries: Sequence[LedgerRow], refused: Refused) -> Iterator[str]:
@@ -178,7 +179,8 @@ def _unlike_the_scenario(directory: RunDirectory, facts: FactSet, entries: Seque
         place = entry.kind, entry.round, entry.lane, entry.cohort
         receipt = expected.get(place, receipt_of(entry.cohort, ()))
         if (entry.num_edits, entry.digest) != (receipt.num_edits, receipt.digest):
-            yield f"{_named(_place(entry))}: not the {receipt.num_edits} edits that cohort {entry.cohort} must have"
+            wanted = count(receipt.num_edits, "edit")
+            yield f"{_named(_place(entry))}: not the {wanted} that cohort {entry.cohort} must have"
 
 
 def _receipts(

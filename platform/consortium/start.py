@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.counting import count
 from consortium.editing.editors.registry import create
 from consortium.editing.prior import PriorCache
 from consortium.facts.edit import FactSet
@@ -128,7 +129,7 @@ def left_out_of(prior: Prior, length: int, most: float) -> str | None:
     """
     bad = length - prior.num_tokens
     if bad > most * length or bad == length:
-        raise not_finite(f"the keys of {bad} of {length} tokens of the prior's text are not finite", most)
+        raise not_finite(f"the keys of {bad} of {count(length, 'token')} of the prior's text are not finite", most)
     return f"tokens of the prior's text left out: {bad} of {length}" if bad else None
 
 

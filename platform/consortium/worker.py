@@ -22,6 +22,7 @@ from consortium.admission.yardstick import Yardstick, yardsticks
 from consortium.agreement.settlement import UNSETTLED, Settled
 from consortium.agreement.slips import Slips
 from consortium.agreement.weighing import weighed
+from consortium.counting import count
 from consortium.editing.backend import Backend, States, Targets, Tuning
 from consortium.editing.editors import registry as editors
 from consortium.editing.editors.editor import KeyMap
@@ -90,8 +91,10 @@ class TargetReport:
     def remark(self) -> str | None:
         """Where the targets came from, in words; None where all were optimised."""
         if self.num_mended:
-            return f"{self.num_mended} targets made again: their entry in the disk cache was damaged"
-        return f"{self.num_cached} of {self.num_edits} targets from the disk cache" if self.num_cached else None
+            return f"{count(self.num_mended, 'target')} made again: their entry in the disk cache was damaged"
+        return (
+            f"{self.num_cached} of {count(self.num_edits, 'target')} from the disk cache" if self.num_cached else None
+        )
 
 
 @dataclass(frozen=True)

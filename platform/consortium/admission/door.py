@@ -28,6 +28,7 @@ from consortium.admission.shapes import misfit
 from consortium.admission.sizes import Sizes, sizes_of
 from consortium.admission.yardstick import Yardstick
 from consortium.arrays import tensor_of
+from consortium.counting import count
 from consortium.errors import StatisticsError
 from consortium.merging.global_edit import OwnedEdits
 from consortium.merging.groups import GroupSums
@@ -126,7 +127,8 @@ class Door:
         if message.num_parties != 1 or not 0 <= message.num_edits <= self.most_edits:
             return (
                 "count",
-                f"{message.num_edits} edits of {message.num_parties} parties, at most {self.most_edits} of 1",
+                f"{count(message.num_edits, 'edit')} of {count(message.num_parties, 'party')}, "
+                f"at most {self.most_edits} of 1",
             )
         wrong = misfit(message, self.yardstick.shape)
         if wrong is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from consortium.counting import count
 from consortium.merging.deltas import DeltaSum, DenseUpdate
 from consortium.merging.global_edit import OwnedEdits
 from consortium.merging.method import Contribution
@@ -32,7 +33,7 @@ def misfit(message: Contribution, shape: tuple[int, int]) -> str | None:
             return f"{name} {list(array.shape)} in place of {list(expected)}"
     gram = message.gram if not isinstance(message, OwnedEdits) else None
     if isinstance(gram, FactoredStatistics) and gram.num_columns > message.num_edits:
-        return f"{gram.num_columns} columns for {message.num_edits} edits"
+        return f"{count(gram.num_columns, 'column')} for {count(message.num_edits, 'edit')}"
     return None
 
 

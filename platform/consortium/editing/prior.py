@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consortium.counting import count
 from consortium.editing.identity import arithmetic_identity, digest_of, frozen_identity
 from consortium.editing.prior_text import (
     SAMPLING_SEED,
@@ -64,7 +65,7 @@ def prior_tokens(spec: PriorSpec, key_width: int) -> int:
         return 10 * key_width
     if spec.tokens < 2 * key_width:
         raise ScenarioError(
-            f"editor.prior.tokens: {spec.tokens} tokens for keys of width {key_width}",
+            f"editor.prior.tokens: {count(spec.tokens, 'token')} for keys of width {key_width}",
             f"at least {2 * key_width} (twice the key width); {10 * key_width} is the default",
             "raise editor.prior.tokens, or remove it to use the default",
         )

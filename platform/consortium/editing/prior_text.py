@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from consortium.counting import count
 from consortium.errors import InputError, whole_reason
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import OPENERS, sample_tokens
@@ -68,7 +69,7 @@ def named_texts(model: LanguageModel, spec: PriorSpec, wanted: int) -> torch.Ten
     if len(ids) < num_texts * length:
         raise InputError(
             f"editor.prior.source: {spec.source} holds {len(ids)} tokens",
-            f"at least {num_texts * length} tokens",
+            f"at least {count(num_texts * length, 'token')}",
             "name a longer text, lower editor.prior.tokens, or use `model` to sample text from the model",
         )
     return torch.tensor(ids[: num_texts * length]).view(num_texts, length)

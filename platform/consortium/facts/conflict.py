@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from consortium.counting import count
 from consortium.facts.edit import Edit, PortabilityProbe
 from consortium.facts.record import Record, SkippedRecordError
 
@@ -52,7 +53,7 @@ def parse(record: Record) -> tuple[Edit | SkippedRecordError, ...]:
         raise record.refusal("type", repr(kind), f"one of {', '.join(_KINDS)}")
     edits = record.parts("edits")
     if len(edits) != 2:
-        raise record.refusal("edits", f"{len(edits)} edits", "two that contradict each other")
+        raise record.refusal("edits", f"{count(len(edits), 'edit')}", "two that contradict each other")
     if kind == "coverage":
         return (_coverage(record, *edits),)
     return (_reverse if kind == "reverse" else _composite)(record, *edits)

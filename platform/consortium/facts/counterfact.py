@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from consortium.counting import count
 from consortium.facts.edit import Edit, Neighbor
 from consortium.facts.record import Record, subject_template
 
@@ -83,7 +84,7 @@ def _parse_flat(record: Record) -> Edit:
     asked = record.texts("locality_prompt")
     answers = record.texts("locality_ground_truth")
     if len(asked) != len(answers):
-        found = f"{len(answers)} answers for {len(asked)} prompts"
+        found = f"{count(len(answers), 'answer')} for {count(len(asked), 'prompt')}"
         raise record.refusal("locality_ground_truth", found, "one answer for each locality_prompt")
     return Edit(
         fact_id=record.name("case_id", str(record.number)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from consortium.counting import count
 from consortium.errors import FactsError
 from consortium.facts.edit import Edit
 from consortium.seeds import derive
@@ -57,7 +58,7 @@ class FactTable:
             FactsError: the table has too few objects for this variant.
         """
         if not 0 <= fact < len(self) or variant < 0:
-            raise IndexError(f"fact {fact}, variant {variant} of {len(self)} facts")
+            raise IndexError(f"fact {fact}, variant {variant} of {count(len(self), 'fact')}")
         own = self.all_edits[fact]
         if variant == 0:
             return own
@@ -65,7 +66,7 @@ class FactTable:
         if len(others) < min(variant, 2):
             raise FactsError(
                 f"fact {own.fact_id!r}: {len(others)} other objects in the fact set",
-                f"at least {min(variant, 2)}, to contradict it in {variant} ways",
+                f"at least {min(variant, 2)}, to contradict it in {count(variant, 'way')}",
                 "use more facts, or set stream.conflict to 0",
             )
         return _asking_for(own, others[(variant - 1) % len(others)])

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from consortium.counting import count
 from consortium.errors import whole_reason
 from consortium.reading import (
     MOST_BYTES,
@@ -58,7 +59,9 @@ def _delimited_rows(text: str, delimiter: str) -> Iterator[Row]:
             if names is None:
                 names = _headings([name.strip() for name in row], reader.line_num)
             elif len(row) != len(names):
-                raise UnreadableError(f"{len(row)} cells under {len(names)} headings", reader.line_num)
+                raise UnreadableError(
+                    f"{count(len(row), 'cell')} under {count(len(names), 'heading')}", reader.line_num
+                )
             else:
                 yield reader.line_num, _fields(names, row, reader.line_num)
     except csv.Error as error:

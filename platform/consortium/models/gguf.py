@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from consortium.counting import count
 from consortium.errors import ModelError, whole_reason
 from consortium.files import sha256
 from consortium.models.sizes import check_sizes
@@ -150,7 +151,9 @@ def _check_header(source: Path) -> None:
     size = source.stat().st_size
     if magic != b"GGUF" or max(num_tensors, num_fields) > _MOST_ENTRIES or 24 + 12 * (num_tensors + num_fields) > size:
         found = (
-            f"{num_tensors:,} tensors and {num_fields:,} fields in {size:,} bytes" if magic == b"GGUF" else "no header"
+            f"{count(num_tensors, 'tensor')} and {count(num_fields, 'field')} in {size:,} bytes"
+            if magic == b"GGUF"
+            else "no header"
         )
         raise ModelError(
             f"the GGUF file {source} cannot be unpacked: {found}", "a whole GGUF file", "download the file again"

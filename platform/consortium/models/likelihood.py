@@ -18,6 +18,7 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
+from consortium.counting import count
 from consortium.errors import FactsError
 from consortium.models.context import MOST_TOKENS
 from consortium.models.language import LanguageModel
@@ -93,7 +94,7 @@ def windows(
     found = [(start, cut) if start else (cut[:1], cut[1:]) for cut in cuts]
     if len(tokens) < 2:
         raise FactsError(
-            f"a text of {len(tokens)} tokens for the perplexity",
+            f"a text of {count(len(tokens), 'token')} for the perplexity",
             "a text of some hundred words",
             "name another in evaluate.text",
         )

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from consortium.counting import count
 from consortium.errors import ModelError, whole_reason
 from consortium.models.bundled import BUNDLED_NAME, bundled_folder
 from consortium.models.context import STATED, Reading, reading_of
@@ -178,7 +179,7 @@ def _check_loading(name: str, model: Any, loading: dict[str, Any]) -> None:
     if missing:
         raise ModelError(
             f"the weights of {name!r} lack {', '.join(missing[:3])}{_and_more(missing)}",
-            f"all {len(model.state_dict())} tensors of a {model.config.model_type} model",
+            f"all {count(len(model.state_dict()), 'tensor')} of a {model.config.model_type} model",
             "save the whole model again, or download it again",
         )
     mismatched = sorted(str(each) for each in loading.get("mismatched_keys", ()))
@@ -193,7 +194,7 @@ def _check_loading(name: str, model: Any, loading: dict[str, Any]) -> None:
         raise ModelError(
             f"the files of {name!r} hold weights that a {model.config.model_type} model of its config.json has no "
             f"place for: {', '.join(unknown[:3])}{_and_more(unknown)}",
-            f"the {len(model.state_dict())} tensors of such a model and no others",
+            f"the {count(len(model.state_dict()), 'tensor')} of such a model and no others",
             "correct model_type or the number of layers in config.json, or save the language model alone",
         )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from consortium.counting import count
 from consortium.errors import ModelError
 
 #: Field → largest value: far beyond any known model, and small enough to make a model without memory behind it.
@@ -80,7 +81,7 @@ def _check_heads(config: Mapping[str, Any], place: str) -> None:
         raise _refusal(place, name, heads, f"a divisor of the hidden width {width}")
     shared = config.get("num_key_value_heads")
     if shared is not None and heads % shared:
-        raise _refusal(place, "num_key_value_heads", shared, f"a divisor of the {heads} heads")
+        raise _refusal(place, "num_key_value_heads", shared, f"a divisor of the {count(heads, 'head')}")
 
 
 _PAIRS = (("hidden_size", "n_embd"), ("num_attention_heads", "n_head"))

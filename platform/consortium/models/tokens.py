@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from consortium.counting import count as counted
 from consortium.errors import FactsError
 from consortium.models.joining import joined
 
@@ -110,7 +111,9 @@ def slot_of(template: str) -> int:
     """
     count = template.count(SLOT)
     if count != 1:
-        raise FactsError(f"{count} slots in the template {template!r}", "exactly one {}", "mark one place with {}")
+        raise FactsError(
+            f"{counted(count, 'slot')} in the template {template!r}", "exactly one {}", "mark one place with {}"
+        )
     return template.index(SLOT)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from consortium.counting import count
 from consortium.records import checkpoints, entries
 
 FILE = f"{checkpoints.FOLDER}/memory.json"
@@ -43,7 +44,9 @@ def read(folder: Path, num_faults: int) -> dict[str, Any]:
         place = ".".join(str(part) for part in first["loc"])
         raise entries.damaged(folder / FILE, f"{place}: {first['msg']}" if place else first["msg"]) from None
     if found.faults is not None and len(found.faults) != num_faults:
-        raise entries.damaged(folder / FILE, f"it tells of {len(found.faults)} faults, the scenario of {num_faults}")
+        raise entries.damaged(
+            folder / FILE, f"it tells of {count(len(found.faults), 'fault')}, the scenario of {num_faults}"
+        )
     return found.model_dump(exclude_unset=True)
 
 

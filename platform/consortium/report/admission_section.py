@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from html import escape
 
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
@@ -31,8 +30,8 @@ def refused(directory: RunDirectory, results: Results, styles: Mapping[str, Lane
             named = words.listing([str(each) for each in parties[:_MOST_NAMED]])
             more = f" and {len(parties) - _MOST_NAMED:,} more" if len(parties) > _MOST_NAMED else ""
             rows.append(
-                f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{escape(lane.lane)}</th>'
-                f'<td>{escape(reason)}</td><td class="n">{count:,}</td><td>{named}{more}</td></tr>'
+                f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{pieces.text(lane.lane)}</th>'
+                f'<td>{pieces.text(reason)}</td><td class="n">{count:,}</td><td>{named}{more}</td></tr>'
             )
     header = '<th scope="col">lane</th><th scope="col">why</th><th scope="col" class="n">messages</th>'
     header += '<th scope="col">of parties</th>'
@@ -41,7 +40,9 @@ def refused(directory: RunDirectory, results: Results, styles: Mapping[str, Lane
 
 def _meaning(scenario: Scenario) -> str:
     length = scenario.admission.quarantine
-    rounds = {"round": "the rest of the round", "run": "the rest of the run"}.get(str(length), f"{length} rounds")
+    rounds = {"round": "the rest of the round", "run": "the rest of the run"}.get(
+        str(length), words.count(int(length), "round")
+    )
     attacked = " Some parties misbehaved on purpose; what they asked for is not probed." if scenario.attacks else ""
     return (
         "A party whose message cannot be what it says is left out, and the lane’s round begun again without it, as if "

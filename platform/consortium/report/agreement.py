@@ -58,13 +58,13 @@ def settled(directory: RunDirectory, results: Results, styles: Mapping[str, Lane
         return ""
     parts = ["<h2>What was settled</h2>", f"<p>{escape(_policy(directory))}</p>"]
     if fates:
-        picture = pieces.chart("edits by fate", "Edits of each round.", figures.kinds_bars(_shown(fates)))
+        picture = pieces.chart("edits by fate", "Edits of each round.", lambda: figures.kinds_bars(_shown(fates)))
         parts.append(f'<div class="charts pair">{picture}{_fates_table(fates)}</div>{_meanings(fates)}')
     if measured:
         meaning = (
             "After the last round that had conflicts; 100 is a chosen answer that holds and a losing one forgotten."
         )
-        picture = pieces.chart("conflict score and magnitude", meaning, score_bars(measured))
+        picture = pieces.chart("conflict score and magnitude", meaning, lambda: score_bars(measured))
         parts.append(f'<div class="charts pair">{picture}{_scores_table(measured, styles)}</div>')
     return "".join(parts)
 
@@ -156,7 +156,7 @@ def _scores_row(lane: LaneResult, number: int, styles: Mapping[str, LaneStyle]) 
     found = [lane.measures.get((number, metric)) for metric in (SCORE, MAGNITUDE)]
     num_cases = max(row.num_edits for row in found if row is not None)
     cells = [str(number), *map(_percent, found), f"{num_cases:,}"]
-    name = f'<th scope="row">{pieces.swatch(styles[lane.lane])}{escape(lane.lane)}</th>'
+    name = f'<th scope="row">{pieces.swatch(styles[lane.lane])}{pieces.text(lane.lane)}</th>'
     return f"<tr>{name}" + "".join(f'<td class="n">{each}</td>' for each in cells) + "</tr>"
 
 
@@ -173,7 +173,8 @@ def score_bars(lanes: Sequence[LaneResult]) -> str:
         for offset, (metric, rows) in zip((-0.2, 0.2), values.items(), strict=True):
             for place, row in enumerate(rows):
                 if row is not None:
-                    axes.barh(place + offset, row.value, height=0.36, color=_COLOURS[metric])
+                    colour = _COLOURS[metric]  # of the edge, too, which shows a bar without a length
+                    axes.barh(place + offset, row.value, height=0.36, color=colour, edgecolor=colour, clip_on=False)
                     edge = max(row.value, 0.0) + 2
                     axes.text(edge, place + offset, f"{row.value:.1f}", va="center", ha="left", fontsize=8.5)
         axes.axvline(0, color=INK, linewidth=0.8)

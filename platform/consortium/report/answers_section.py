@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -40,11 +39,11 @@ def _of_lane(lane: str, answers: pa.Table) -> str:
     found = failed(answers)
     of = f"{len(found):,} of {words.count(len(answers), 'probe')}"
     if not len(found):
-        return f"<p>{escape(lane)}: {of} failed.</p>"
+        return f"<p>{pieces.text(lane)}: {of} failed.</p>"
     header = "".join(f'<th scope="col">{name}</th>' for name in _HEADINGS)
     rows = "".join(map(_row, found.slice(0, MOST_LISTED).to_pylist()))
     more = f"<p>{len(found) - MOST_LISTED:,} more are in the table.</p>" if len(found) > MOST_LISTED else ""
-    return f"<details><summary>{escape(lane)}: {of} failed</summary>{pieces.table(header, rows)}{more}</details>"
+    return f"<details><summary>{pieces.text(lane)}: {of} failed</summary>{pieces.table(header, rows)}{more}</details>"
 
 
 def _row(row: dict[str, Any]) -> str:
@@ -57,4 +56,4 @@ def _row(row: dict[str, Any]) -> str:
         "–" if said is None else said,
         *("–" if row[name] is None else f"{row[name]:.2f}" for name in ("nll_target", "nll_rival")),
     )
-    return "<tr>" + "".join(f"<td><bdi>{escape(each)}</bdi></td>" for each in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td>{pieces.text(each)}</td>" for each in cells) + "</tr>"

@@ -27,7 +27,7 @@ def section(directory: RunDirectory) -> str:
     if use is None or is_plain:
         return ""
     meaning = "Hosts that would find something to do, hosts that are ready or busy, and nodes with room for hosts."
-    picture = pieces.chart("demand, hosts and nodes", meaning, f'<div class="wide">{_picture(series)}</div>')
+    picture = pieces.chart("demand, hosts and nodes", meaning, lambda: _picture(series), "wide")
     rows = "".join(_line(name, value) for name, value in _facts(use))
     if prices:
         rows += _line("cost, by the scenario’s prices", f"{cost(series, prices):,.4g}")

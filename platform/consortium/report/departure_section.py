@@ -47,8 +47,10 @@ def taken_back(directory: RunDirectory, results: Results, styles: Mapping[str, L
             cells = [_who(directory.scenario.stream, back_in), f"{number:,}"] if place == 0 else ["", ""]
             rows.append(
                 f'<tr><td class="n">{back_in if place == 0 else ""}</td><td>{escape(cells[0])}</td>'
-                f'<td class="n">{cells[1]}</td><th scope="row">{pieces.swatch(styles[lane.lane])}{escape(lane.lane)}'
-                "</th>" + "".join(f'<td class="n">{_percent(each)}</td>' for each in percents) + "</tr>"
+                f'<td class="n">{cells[1]}</td><th scope="row">{pieces.swatch(styles[lane.lane])}'
+                f"{pieces.text(lane.lane)}</th>"
+                + "".join(f'<td class="n">{_percent(each)}</td>' for each in percents)
+                + "</tr>"
             )
     header = '<th scope="col" class="n">round</th>' + "".join(
         f'<th scope="col"{"" if name in ("who", "merge method") else " class=n"}>{name}</th>' for name in _HEADINGS

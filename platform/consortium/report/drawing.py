@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from consortium.report.style import FAINT, GRID, INK
+from consortium.terminal.streams import printable
 
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 WIDTH_IN = 3.7
@@ -21,6 +22,7 @@ STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, searchable, and in the page's font
     "svg.hashsalt": "consortium",
     "font.size": 9.5,
+    "text.parse_math": False,  # names may hold dollars
     "text.color": INK,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": FAINT,
@@ -62,7 +64,7 @@ def to_svg(figure: Figure) -> str:
     element = re.sub(r' xmlns(:\w+)?="[^"]*"', "", element, count=2)
     element = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*pt"', r"\1", element, count=2)
     element = element.replace("'DejaVu Sans'", FONTS).replace("xlink:href", "href")
-    return element.strip()
+    return printable(element.strip())  # what names hold besides letters is no part of XML, or turns their direction
 
 
 def to_png(figure: Figure) -> str:

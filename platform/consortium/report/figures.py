@@ -35,7 +35,7 @@ def percent_curves(
         if unedited is not None:
             axes.axhline(unedited, color=UNEDITED_COLOUR, linestyle=(0, (4, 3)), linewidth=1.3)
         _draw_curves(axes, curves, styles)
-        low, high = _percent_range([value for curve in curves.values() for _, value in curve], unedited)
+        low, high = percent_range([value for curve in curves.values() for _, value in curve], unedited)
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
@@ -93,7 +93,7 @@ def value_curves(curves: Mapping[str, Curve], styles: Mapping[str, LaneStyle], u
             axes.yaxis.set_major_locator(LogLocator(numticks=6))
             axes.yaxis.set_minor_locator(NullLocator())
         else:
-            room = max(0.1 * max(shown), 0.55 * (max(shown) - min(shown)))
+            room = max(0.1 * max(shown), 0.55 * (max(shown) - min(shown))) or 1.0
             middle = (min(shown) + max(shown)) / 2
             axes.set_ylim(middle - room, middle + room)
             axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
@@ -119,7 +119,7 @@ def value_bars(
 ) -> str:
     """A metric with a unit of its own as bars with their numbers; those beyond twenty times the least are cut."""
     shown = [*values.values(), *([] if unedited is None else [unedited])]
-    widest = min(max(shown), 20 * min(shown)) or 1.0
+    widest = min(max(shown), 20 * min((value for value in shown if value > 0), default=0.0)) or 1.0
     with rc_context(STYLE):
         figure, axes = _bar_figure(list(values))
         _draw_bars(axes, values, styles, unedited, widest, unit)
@@ -230,7 +230,9 @@ def _draw_bars(
     """Bars with their numbers, none longer than ``widest``, and the unedited model as a dashed line."""
     for place, (lane, value) in enumerate(values.items()):
         length = min(value, widest)
-        axes.barh(place, length, height=0.66, color=styles[lane].colour)
+        # The edge shows a bar that has no length.
+        colour = styles[lane].colour
+        axes.barh(place, length, height=0.66, color=colour, edgecolor=colour, linewidth=1.2, clip_on=False)
         label = axes.text(
             max(length, 0) + 0.015 * widest, place, measured(value, unit), va="center", ha="left", zorder=4
         )
@@ -264,7 +266,7 @@ def _whole_numbers() -> MaxNLocator:
     return MaxNLocator(8, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10])
 
 
-def _percent_range(values: Sequence[float], unedited: float | None) -> tuple[float, float]:
+def percent_range(values: Sequence[float], unedited: float | None) -> tuple[float, float]:
     """Limits of an axis that shows what differs: whole tens around all values, at least 30 points apart."""
     shown = [*values, *([] if unedited is None else [unedited])]
     low, high = 10 * math.floor(min(shown) / 10), 10 * math.ceil(max(shown) / 10)

@@ -6,7 +6,7 @@ from html import escape
 
 from consortium.ledger import Account, account
 from consortium.records.directory import RunDirectory
-from consortium.report import words
+from consortium.report import pieces, words
 
 _MOST_MISTAKES = 20
 
@@ -27,7 +27,8 @@ def _sentence(found: Account) -> str:
     if found.mistakes:
         return f"The ledger does not add up in {words.count(len(found.mistakes), 'place')}; {again}, and {dropped}."
     return (
-        f"Each of the {words.count(found.num_edits, 'accepted edit')} is in exactly one merge of every lane and layer, "
+        f"{'The' if found.num_edits == 1 else 'Each of the'} {words.count(found.num_edits, 'accepted edit')} is in "
+        "exactly one merge of every lane and layer, "
         f"by {words.count(found.num_entries, 'entry')} in the ledger of "
         f"{words.count(found.num_merges, 'merge')}; {again}, and {dropped}."
     )
@@ -38,5 +39,5 @@ def _was(number: int) -> str:
 
 
 def _mistakes(found: Account) -> str:
-    shown = "".join(f"<li>{escape(each)}</li>" for each in found.mistakes[:_MOST_MISTAKES])
+    shown = "".join(f"<li>{pieces.text(each)}</li>" for each in found.mistakes[:_MOST_MISTAKES])
     return f"<ul>{shown}</ul>" if shown else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import DERIVED
@@ -61,7 +60,7 @@ def section(directory: RunDirectory) -> str:
         return ""
     header = "".join(f'<th scope="col"{kind}>{name}</th>' for name, kind in _HEADINGS)
     rows = "".join(
-        f'<tr><th scope="row">{escape(each.lane)}</th><td>{escape(words.metric_name(each.what))}</td>'
+        f'<tr><th scope="row">{pieces.text(each.lane)}</th><td>{pieces.text(words.metric_name(each.what))}</td>'
         f'<td class="n">{each.number:,}</td><td class="n">{each.total:,}</td></tr>'
         for each in found
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 
 from consortium.records.directory import RunDirectory
 from consortium.report import pieces
@@ -54,7 +53,7 @@ def noticed(directory: RunDirectory, results: Results, styles: Mapping[str, Lane
     names = ("edits", "contradicting", "found", "of these truly", "missed", "false alarms")
     header = '<th scope="col">lane</th>' + "".join(f'<th scope="col" class="n">{name}</th>' for name in names)
     rows = "".join(
-        f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{escape(lane.lane)}</th>'
+        f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{pieces.text(lane.lane)}</th>'
         f"{_cells(counts[lane.lane])}</tr>"
         for lane in results.lanes
         if lane.lane in counts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import ResidualRow
@@ -37,7 +36,11 @@ def _residual_charts(directory: RunDirectory, styles: Styles) -> list[str]:
         "it is short where the model holds the fact."
     )
     line = " Below the dashed line an edit is left out." if threshold is not None else ""
-    return [pieces.chart("what was still wanting", meaning + line, figures.residual_curves(curves, styles, threshold))]
+    return [
+        pieces.chart(
+            "what was still wanting", meaning + line, lambda: figures.residual_curves(curves, styles, threshold)
+        )
+    ]
 
 
 def residual_curves(rows: list[ResidualRow]) -> dict[str, Curve]:
@@ -68,7 +71,7 @@ def _meeting_charts(results: Results, styles: Styles) -> list[str]:
         "reads it from the sums alone."
     )
     shown = {lane: curve for lane, curve in curves.items() if curve}
-    return [pieces.chart("contradiction in the sums", meaning, figures.percent_curves(shown, styles, None))]
+    return [pieces.chart("contradiction in the sums", meaning, lambda: figures.percent_curves(shown, styles, None))]
 
 
 def _left_out(directory: RunDirectory, results: Results, styles: Styles) -> str:
@@ -79,7 +82,7 @@ def _left_out(directory: RunDirectory, results: Results, styles: Styles) -> str:
     edit_bytes = sum(_FLOAT64_BYTES * (key_width + value_width) for value_width, key_width in shapes)
     counts = spared.edits_of(directory)
     rows = "".join(
-        f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{escape(lane.lane)}</th>'
+        f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{pieces.text(lane.lane)}</th>'
         f'<td class="n">{counts[lane.lane][0]:,}</td><td class="n">{counts[lane.lane][1]:,}</td>'
         f'<td class="n">{words.size(counts[lane.lane][1] * edit_bytes)}</td></tr>'
         for lane in results.lanes

@@ -21,6 +21,7 @@ from consortium.report import (
     not_finite,
     noticed_section,
     overlap_section,
+    pieces,
     result_sections,
     retention,
     virtual_time,
@@ -29,6 +30,7 @@ from consortium.report import (
 from consortium.report.results import read_results
 from consortium.report.style import CSS, lane_styles
 from consortium.scenario.schema import Scenario
+from consortium.terminal.streams import printable
 
 
 def build_report(directory: RunDirectory, titles: Mapping[str, tuple[str, str]] | None = None) -> Path:
@@ -86,11 +88,11 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
             work_sections.details(directory, results, titles),
         ]
     )
-    version = escape(directory.manifest.versions.get("consortium", "unknown"))
+    version = pieces.text(directory.manifest.versions.get("consortium", "unknown"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(directory.scenario.name)} – Consortium</title><style>{CSS}</style></head>\n"
+        f"<title>{escape(printable(directory.scenario.name))} – Consortium</title><style>{CSS}</style></head>\n"
         f"<body><main>\n{body}\n<footer>Written by Consortium {version}. "
         "This page is complete in itself and loads nothing.</footer></main></body></html>\n"
     )

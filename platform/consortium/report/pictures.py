@@ -24,6 +24,7 @@ _FIGURE = re.compile(
     r"(?P<picture><svg .*?</svg>|<img [^>]*>)(?:</div>)?</figure>",
     re.DOTALL,
 )
+_ISOLATION = re.compile("</?bdi>")
 _VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _LINE = 16.0
 _LETTER = 5.6
@@ -63,7 +64,7 @@ def _pictures(page: str) -> Iterator[_Picture]:
         if found["section"] is not None:
             section = unescape(found["section"])
             continue
-        title = unescape(found["title"])
+        title = unescape(_ISOLATION.sub("", found["title"]))
         name = first = _slug(f"{section} {title}")
         number = 2
         while name in taken:

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from html import escape
 
+import numpy as np
+
 from consortium.report.style import UNEDITED_COLOUR, LaneStyle
+from consortium.terminal.streams import printable
+
+
+def text(words: str) -> str:
+    """What somebody else wrote, as HTML: its direction is its own, and control characters are shown by their codes."""
+    return f"<bdi>{escape(printable(words))}</bdi>"
+
+
+def sentence(words: str) -> str:
+    """A sentence as HTML, in which others' words are marked by :func:`consortium.report.words.own`."""
+    return escape(words).replace("\u2068", "<bdi>").replace("\u2069", "</bdi>")
 
 
 def table(header: str, rows: str) -> str:
@@ -12,9 +27,21 @@ def table(header: str, rows: str) -> str:
     return f'<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def chart(title: str, meaning: str, picture: str) -> str:
-    """A picture under its title and what it means."""
-    return f"<figure><figcaption><b>{escape(title)}</b>{escape(meaning)}</figcaption>{picture}</figure>"
+def picture(draw: Callable[[], str]) -> str:
+    """What ``draw`` makes, or the reason that it could not: a page does without any of its pictures."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # what is odd about a picture is nothing for the terminal
+            return draw()
+    except Exception as error:  # noqa: BLE001 (drawing libraries fail in their own ways on numbers of any size)
+        reason = str(error).strip() or "no reason was given"
+        return f'<p class="notice">This picture could not be drawn: {text(f"{type(error).__name__}: {reason}")}</p>'
+
+
+def chart(title: str, meaning: str, draw: Callable[[], str], kind: str = "") -> str:
+    """A picture under its title and what it means; one of the ``kind`` wide scrolls sideways."""
+    drawn = f'<div class="{kind}">{picture(draw)}</div>' if kind else picture(draw)
+    return f"<figure><figcaption><b>{escape(title)}</b>{escape(meaning)}</figcaption>{drawn}</figure>"
 
 
 def unedited_swatch() -> str:

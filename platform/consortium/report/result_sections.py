@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 
 from consortium.records.directory import RunDirectory
@@ -24,15 +25,15 @@ def head(directory: RunDirectory, results: Results) -> str:
     status = directory.status
     notice = words.standing(directory)
     example = words.example(directory)
-    findings = "".join(f"<p>{escape(each)}</p>" for each in words.findings(results))
+    findings = "".join(f"<p>{pieces.sentence(each)}</p>" for each in words.findings(results))
     return "\n".join(
         [
             '<header><p class="over">Consortium · report of a run</p>',
-            f'<h1>{escape(scenario.name)} <span class="status {status}">{status}</span></h1>',
-            f"<p>{escape(scenario.description)}</p></header>" if scenario.description else "</header>",
-            f'<p class="notice">{escape(notice)}</p>' if notice else "",
-            f'<p class="lead">{escape(words.what_was_run(directory, results))}</p>',
-            f"<p>{escape(example)}</p>" if example else "",
+            f'<h1>{pieces.text(scenario.name)} <span class="status {status}">{status}</span></h1>',
+            f"<p>{pieces.text(scenario.description)}</p></header>" if scenario.description else "</header>",
+            f'<p class="notice">{pieces.sentence(notice)}</p>' if notice else "",
+            f'<p class="lead">{pieces.sentence(words.what_was_run(directory, results))}</p>',
+            f"<p>{pieces.sentence(example)}</p>" if example else "",
             f'<div class="findings">{findings}</div>' if findings else "",
             _facts(directory, results),
         ]
@@ -53,7 +54,7 @@ def _facts(directory: RunDirectory, results: Results) -> str:
         "time": words.duration(directory.worked_s),
         "started": manifest.started[:16].replace("T", " ") + " UTC",
     }
-    entries = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    entries = "".join(f"<div><dt>{name}</dt><dd>{pieces.text(value)}</dd></div>" for name, value in facts.items())
     return f'<dl class="facts">{entries}</dl>'
 
 
@@ -98,14 +99,14 @@ def _lane_row(
     has_distance: bool,
 ) -> str:
     title = titles.get(lane.lane, (lane.lane, ""))[0]
-    name = f" <small>{escape(lane.lane)}</small>" if title != lane.lane else ""
+    name = f" <small>{pieces.text(lane.lane)}</small>" if title != lane.lane else ""
     within = intervals(lane.final)
     cells = "".join(
         _measure_cell(lane.final.get(metric), best[metric], within.get(metric)) for metric in results.metrics
     )
     if has_distance:
         cells += _distance_cells(lane, results)
-    return f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{escape(title)}{name}</th>{cells}</tr>'
+    return f'<tr><th scope="row">{pieces.swatch(styles[lane.lane])}{pieces.text(title)}{name}</th>{cells}</tr>'
 
 
 def _questions_row(results: Results, has_distance: bool) -> str:
@@ -173,7 +174,7 @@ def curves(results: Results, styles: Styles) -> str:
     charts += _distance_charts(results, styles)
     if not charts:
         return ""
-    legend = "".join(f"<li>{pieces.swatch(styles[lane.lane])}{escape(lane.lane)}</li>" for lane in results.lanes)
+    legend = "".join(f"<li>{pieces.swatch(styles[lane.lane])}{pieces.text(lane.lane)}</li>" for lane in results.lanes)
     if results.unedited:
         legend += f"<li>{pieces.unedited_swatch()}unedited model</li>"
     return (
@@ -195,13 +196,13 @@ def _metric_chart(results: Results, metric: str, styles: Styles) -> str:
     unit = next((lane.final[metric].unit for lane in results.lanes if metric in lane.final), None)
     if max((len(curve) for curve in found.values()), default=0) > 1:
         draw = figures.value_curves if unit else figures.percent_curves
-        picture = draw(found, styles, unedited)
+        picture = partial(draw, found, styles, unedited)
     elif found:
         values = {lane: curve[0][1] for lane, curve in found.items()}
         if unit is None:
-            picture = figures.percent_bars(values, styles, unedited)
+            picture = partial(figures.percent_bars, values, styles, unedited)
         else:
-            picture = figures.value_bars(values, styles, unedited, unit)
+            picture = partial(figures.value_bars, values, styles, unedited, unit)
     else:
         return ""
     return pieces.chart(words.metric_name(metric), words.METRIC_MEANINGS.get(metric, ""), picture)
@@ -212,7 +213,7 @@ def _earlier_charts(results: Results, styles: Styles) -> list[str]:
     for metric in results.metrics:
         found = {lane: by_metric[metric] for lane, by_metric in results.earlier.items() if metric in by_metric}
         if found:
-            picture = figures.percent_curves(found, styles, None, of_edits=True)
+            picture = partial(figures.percent_curves, found, styles, None, of_edits=True)
             charts.append(
                 pieces.chart(
                     f"{words.metric_name(metric)} by age", "At the end, by the round the edits came from.", picture
@@ -231,7 +232,7 @@ def _distance_charts(results: Results, styles: Styles) -> list[str]:
     if max((len(curve) for curve in found.values()), default=0) < 2:
         return []
     meaning = "‖ΔW − ΔW global‖ / ‖ΔW global‖, logarithmic: less is closer to one party that owned all edits."
-    return [pieces.chart("update from global", meaning, figures.distance_curves(found, styles))]
+    return [pieces.chart("update from global", meaning, lambda: figures.distance_curves(found, styles))]
 
 
 def requests(results: Results) -> str:
@@ -240,7 +241,7 @@ def requests(results: Results) -> str:
     if kinds <= {"fresh"}:
         return ""
     meanings = "".join(
-        f"<dt>{escape(kind)}</dt><dd>{escape(words.KIND_MEANINGS.get(kind, ''))}</dd>" for kind in sorted(kinds)
+        f"<dt>{pieces.text(kind)}</dt><dd>{escape(words.KIND_MEANINGS.get(kind, ''))}</dd>" for kind in sorted(kinds)
     )
-    picture = pieces.chart("edits by kind", "Edits of each round.", figures.kinds_bars(results.edit_kinds))
+    picture = pieces.chart("edits by kind", "Edits of each round.", lambda: figures.kinds_bars(results.edit_kinds))
     return f'<h2>What was asked for</h2><div class="charts pair">{picture}<dl class="meanings">{meanings}</dl></div>'

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
+from functools import partial
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
+from consortium.report import pieces
 from consortium.report.drawing import STYLE, new_figure, to_png, to_svg
 from consortium.report.results import Results
 from consortium.report.style import INK
@@ -32,7 +33,7 @@ def section(results: Results) -> str:
     if not shown:
         return ""
     maps = "".join(
-        f"<figure><figcaption><b>{escape(lane)}</b></figcaption>{heat_map(held)}</figure>"
+        f"<figure><figcaption><b>{pieces.text(lane)}</b></figcaption>{pieces.picture(partial(heat_map, held))}</figure>"
         for lane, held in shown.items()
     )
     return f'<h2>What holds of each round</h2><p>{_MEANING}</p><div class="charts">{maps}</div>'

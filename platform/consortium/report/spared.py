@@ -8,7 +8,6 @@ after the last measured round, and their mean difference over all measured round
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from html import escape
 
 from consortium.lanes import history_weight_of
 from consortium.merging import registry
@@ -25,7 +24,7 @@ def comparison(directory: RunDirectory, results: Results) -> str:
     """A table for each pair of lanes; where there is none, a sentence that says how to get one."""
     pairs = pairs_of(directory.scenario)
     if not pairs:
-        return f"<p>{escape(_remedy(directory.scenario))}</p>"
+        return f"<p>{pieces.text(_remedy(directory.scenario))}</p>"
     lanes = {lane.lane: lane for lane in results.lanes}
     asked = edits_of(directory)
     tables = [_table(lanes[spares.lane], lanes[sends.lane], asked, results.metrics) for spares, sends in pairs]
@@ -72,7 +71,7 @@ def _table(
     spares: LaneResult, sends: LaneResult, asked: Mapping[str, tuple[int, int]], metrics: tuple[str, ...]
 ) -> str:
     names = (spares.lane, sends.lane, "difference", "mean over rounds")
-    header = '<th scope="col"></th>' + "".join(f'<th scope="col" class="n">{escape(name)}</th>' for name in names)
+    header = '<th scope="col"></th>' + "".join(f'<th scope="col" class="n">{pieces.text(name)}</th>' for name in names)
     rows = [_counts_row(spares, sends, asked), _bytes_row(spares, sends)]
     for metric in metrics:
         ours, theirs = spares.final.get(metric), sends.final.get(metric)
@@ -108,7 +107,7 @@ def _metric_row(metric: str, ours: MetricRow, theirs: MetricRow, mean: float) ->
 
 def _row(name: str, *cells: str) -> str:
     shown = "".join(f'<td class="n">{each}</td>' for each in [*cells, *["–"] * (4 - len(cells))])
-    return f'<tr><th scope="row">{escape(name)}</th>{shown}</tr>'
+    return f'<tr><th scope="row">{pieces.text(name)}</th>{shown}</tr>'
 
 
 def _signed(number: float, form: str) -> str:

@@ -20,11 +20,9 @@ _MOST_NAMED_HOSTS = 24
 _BAR_HEIGHT = 0.72
 
 
-def timeline(events: Sequence[EventRow]) -> str | None:
-    """One line a host, bars coloured by phase, crosses where a host was lost; None where no event took time."""
+def timeline(events: Sequence[EventRow]) -> str:
+    """One line a host, bars coloured by phase, crosses where a host was lost; some event must have taken time."""
     timed = [event for event in events if event.seconds]
-    if not timed:
-        return None
     hosts = sorted({_worker(event) for event in timed}, key=lambda name: (name != "coordinator", _natural(name)))
     place = {host: index for index, host in enumerate(hosts)}
     with rc_context(STYLE):

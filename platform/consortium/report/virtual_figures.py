@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from consortium.records.rows import ScheduleRow
+from consortium.report import figures
 from consortium.report.drawing import STYLE, legend, new_figure, to_svg
 from consortium.report.style import LaneStyle
 
@@ -82,6 +83,7 @@ def curves(found: Mapping[str, Points], styles: Mapping[str, LaneStyle], in_perc
             )
         if in_percent:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+            axes.set_ylim(*figures.percent_range([value for points in found.values() for _, value in points], None))
         _time_axis(axes, max(time_s for points in found.values() for time_s, _ in points))
         return to_svg(figure)
 

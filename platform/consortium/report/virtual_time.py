@@ -4,6 +4,7 @@ model knew what it was asked to know."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import ScheduleRow
@@ -39,15 +40,17 @@ def section(directory: RunDirectory, results: Results, styles: Styles) -> str:
         return ""
     charts = [
         pieces.chart(
-            "answers", "Parties asked in each round, from its begin to its end.", virtual_figures.answers(rows)
+            "answers", "Parties asked in each round, from its begin to its end.", lambda: virtual_figures.answers(rows)
         ),
         pieces.chart(
-            "edits", "What became, by the end of each round, of all edits asked for.", virtual_figures.edits(rows)
+            "edits",
+            "What became, by the end of each round, of all edits asked for.",
+            lambda: virtual_figures.edits(rows),
         ),
     ]
     if any(row.num_carried for row in rows):
         meaning = "Rounds from asking to merging of the edits that a round merged."
-        charts.append(pieces.chart("age of edits", meaning, virtual_figures.ages(rows)))
+        charts.append(pieces.chart("age of edits", meaning, lambda: virtual_figures.ages(rows)))
     charts += _over_time(directory, results, rows, styles)
     return (
         f'<h2>Virtual time</h2><p>{_told(directory, rows)}</p><div class="charts">{"".join(charts)}</div>{_table(rows)}'
@@ -60,11 +63,13 @@ def _told(directory: RunDirectory, rows: Sequence[ScheduleRow]) -> str:
     num_merged, num_lost = sum(row.num_edits for row in rows), sum(row.num_lost for row in rows)
     num_later = sum(row.num_carried for row in rows)
     share = f", {100 * (1 - num_late / num_asked):.1f} % of them in time" if num_asked else ""
+    late = _LATE_WORDS[directory.scenario.schedule.late]
+    wanted = words.count(_num_asked_for(rows)[-1], "edit")
     return (
         f"{words.count(len(rows), 'round')} took {words.duration(rows[-1].end_s)} of virtual time. Parties were asked "
-        f"{num_asked:,} times{share}; edits that are late {_LATE_WORDS[directory.scenario.schedule.late]}. Of "
-        f"{_num_asked_for(rows)[-1]:,} edits asked for, {num_merged:,} were merged, {num_later:,} of them in a later "
-        f"round than they were asked for, {num_lost:,} were lost, and {rows[-1].num_waiting:,} still wait."
+        f"{words.count(num_asked, 'time')}{share}; edits that are late {late}. "
+        f"Of {wanted} asked for, {num_merged:,} were merged, {num_later:,} of them in a later round than they were "
+        f"asked for, {num_lost:,} were lost, and {rows[-1].num_waiting:,} still wait."
     )
 
 
@@ -84,15 +89,20 @@ def _over_time(directory: RunDirectory, results: Results, rows: Sequence[Schedul
     charts = []
     if metric is not None:
         name = words.metric_name(metric)
+        unit = next(lane.final[metric].unit for lane in results.lanes if metric in lane.final)
         found = {lane.lane: [(ends[number], value) for number, value in lane.curve(metric)] for lane in results.lanes}
         found = {lane: points for lane, points in found.items() if points}
         meaning = "After each round, of the edits that were probed."
-        charts.append(pieces.chart(f"{name} over virtual time", meaning, virtual_figures.curves(found, styles)))
+        charts.append(
+            pieces.chart(
+                f"{name} over virtual time", meaning, partial(virtual_figures.curves, found, styles, unit is None)
+            )
+        )
     if directory.scenario.evaluate.edits == "all":
         held = {lane: points for lane, points in held_of_all(results, rows).items() if points}
         meaning = "Efficacy of the merged edits, times the share of all edits asked for so far that are merged."
         if held:
-            charts.append(pieces.chart("asked for and held", meaning, virtual_figures.curves(held, styles)))
+            charts.append(pieces.chart("asked for and held", meaning, partial(virtual_figures.curves, held, styles)))
     return charts
 
 

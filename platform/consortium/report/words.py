@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+from consortium.counting import count as count
 from consortium.editing.editors.registry import create
 from consortium.evaluation.metrics import WITH_START
 from consortium.records.directory import RunDirectory
 from consortium.report.results import Results
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
+from consortium.terminal.streams import printable
 
 _KNOWEDIT_MEANINGS = {
     "edit_success": "Share of the new answers' tokens that the model says to the edits' own prompts.",
@@ -21,10 +24,7 @@ _KNOWEDIT_MEANINGS = {
     "a model that repeats itself has little.",
 }
 _TWICE = ("efficacy", "paraphrase", "neighborhood", "retention", "edit_success")
-_WITH_START_MEANING = (
-    "The same prompts as of {}, behind the token that begins documents. All else is asked as the model's own tokenizer "
-    "makes prompts, which puts nothing before them."
-)
+_WITH_START_MEANING = "The prompts of {} behind the token that begins documents, which else no prompt has."
 METRIC_MEANINGS = {
     "efficacy": "Share of edits that took: the model finds the new answer likelier than the old one.",
     "paraphrase": "The same, asked in other words than the edit was made with.",
@@ -63,8 +63,19 @@ SAME_WITHIN_ROUNDING = 1e-6
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+_MOST_S = 3600 * 1e6
+"""Seconds above which hours are told by their power of ten."""
+
+
+def not_a_number(value: float) -> str:
+    """What stands in place of a number that is not finite."""
+    return "–" if math.isnan(value) else "∞" if value > 0 else "−∞"
+
+
 def size(num_bytes: float) -> str:
     """Bytes in decimal units: 1.23 MB."""
+    if not math.isfinite(num_bytes):
+        return not_a_number(num_bytes)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if num_bytes < 999.5 or unit == "TB":
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.3g} {unit}"
@@ -73,7 +84,11 @@ def size(num_bytes: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds: 3 min 20 s."""
+    """Seconds as hours, minutes and seconds: 3 min 20 s; virtual time may last longer than years."""
+    if not math.isfinite(seconds):
+        return not_a_number(seconds)
+    if seconds >= _MOST_S:
+        return f"{distance(seconds / 3600)} h"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -87,6 +102,8 @@ def distance(value: float | None) -> str:
     """A relative distance: 0.123, or 1.2 × 10⁻⁹ when it is small; a dash where there is none."""
     if value is None:
         return "–"
+    if not math.isfinite(value):
+        return not_a_number(value)
     if value == 0 or 1e-3 <= abs(value) < 1e4:
         return f"{value:.3g}"
     mantissa, _, exponent = f"{value:.1e}".partition("e")
@@ -100,15 +117,19 @@ def metric_name(metric: str) -> str:
 
 def measured(value: float, unit: str | None) -> str:
     """A metric's value: percent with one decimal, and other units with three digits that count."""
+    if not math.isfinite(value):
+        return not_a_number(value)
     if unit is None:
         return f"{value:.1f}"
     return f"{value:.1f}" if 10 <= abs(value) < 1e4 else distance(value)
 
 
-def count(number: int, noun: str) -> str:
-    """A number with its noun, in the plural where it belongs: 1 party, 1,000 parties."""
-    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
-    return f"{number:,} {noun if number == 1 else plural}"
+def own(text: str) -> str:
+    """What somebody else wrote, for a sentence: its direction is its own, and no character in it is obeyed.
+
+    The marks about it, of which none is left within it, become HTML's by :func:`consortium.report.pieces.sentence`.
+    """
+    return f"\u2068{printable(text)}\u2069"
 
 
 def listing(names: Sequence[str]) -> str:
@@ -120,8 +141,9 @@ def model_name(scenario: Scenario) -> str:
     """The model in words."""
     model = scenario.model
     if isinstance(model, AssociativeModelSpec):
-        return f"an associative memory ({model.num_layers} layers, keys {model.key_width}, values {model.value_width})"
-    return f"the language model {model.name}"
+        width = f"keys {model.key_width}, values {model.value_width}"
+        return f"an associative memory ({count(model.num_layers, 'layer')}, {width})"
+    return f"the language model {own(model.name)}"
 
 
 def layers(scenario: Scenario) -> str:
@@ -184,11 +206,9 @@ def example(directory: RunDirectory) -> str | None:
     if not edits:
         return None
     edit = edits[0]
-    instead = f" instead of “{edit['target_old']}”" if edit["target_old"] else ""
-    prompt = edit["prompt"].replace("{}", edit["subject"])
-    return (
-        f"For example, party {edit['party']} asked that “{prompt} …” be answered with “{edit['target_new']}”{instead}."
-    )
+    instead = f" instead of “{own(edit['target_old'])}”" if edit["target_old"] else ""
+    prompt, wanted = own(edit["prompt"].replace("{}", edit["subject"])), own(edit["target_new"])
+    return f"For example, party {edit['party']} asked that “{prompt} …” be answered with “{wanted}”{instead}."
 
 
 def findings(results: Results) -> list[str]:
@@ -275,7 +295,7 @@ def standing(directory: RunDirectory) -> str | None:
     if directory.status == "done":
         return None
     if directory.status == "failed":
-        return f"This run failed: {directory.manifest.error}\n{so_far}"
+        return f"This run failed: {own(directory.manifest.error or 'nothing is known of why')}\n{so_far}"
     if directory.status == "interrupted":
         return f"This run was interrupted: no process works on it. {so_far} consortium resume goes on from there."
     return f"This run is still going on. {so_far}"

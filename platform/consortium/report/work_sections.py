@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from html import escape
 
 from consortium.editing.editors.registry import create
@@ -29,21 +30,21 @@ _FLOAT64_BYTES = 8
 def time_spent(results: Results) -> str:
     """Work by phase and lane, and who worked when."""
     seconds = {lane.lane: {phase: lane.seconds(phase) for phase in PHASES} for lane in results.lanes if lane.rounds}
-    line = timeline(results.events)
-    if not seconds and line is None:
+    has_times = any(event.seconds for event in results.events)
+    if not seconds and not has_times:
         return ""
     parts = ["<h2>Where time went</h2>", _from_disk(results)]
     if results.time is not None:
         parts.append(_spent(results.time))
     if seconds:
         meaning = "Seconds of work, added up over all hosts and the coordinator; hosts work side by side."
-        picture = pieces.chart("work by phase", meaning, figures.time_bars(seconds))
+        picture = pieces.chart("work by phase", meaning, lambda: figures.time_bars(seconds))
         parts.append(f'<div class="charts pair">{picture}{_time_table(seconds)}</div>')
-    if line is not None:
+    if has_times:
         parts.append(
             f"<figure><figcaption><b>who worked when</b>Since the run’s start; dashed lines are commits of rounds"
             f"{', crosses lost hosts' if any(e.kind == 'host-lost' for e in results.events) else ''}.</figcaption>"
-            f'<div class="wide">{line}</div></figure>'
+            f'<div class="wide">{pieces.picture(partial(timeline, results.events))}</div></figure>'
         )
     return "".join(parts)
 
@@ -59,17 +60,18 @@ def _from_disk(results: Results) -> str:
 def _spent(time: RunTime) -> str:
     """Arithmetic, solving and overhead: in a sentence, and for each host as a bar."""
     spent = time.spent
-    named = [f"{100 * getattr(spent, name) / spent.total:.1f} % {name}" for name in OVERHEAD]
+    total = spent.total or 1.0  # nothing took any time
+    named = [f"{100 * getattr(spent, name) / total:.1f} % {name}" for name in OVERHEAD]
     sentence = (
         f"{words.count(len(time.hosts), 'host')} worked for {words.duration(time.wall_s)}, after "
         f"{words.duration(time.startup_s)} of start-up. Of the hosts’ time, "
-        f"{100 * spent.arithmetic / spent.total:.1f} % was arithmetic on the model and "
-        f"{100 * spent.solving / spent.total:.1f} % solving at the coordinator; "
+        f"{100 * spent.arithmetic / total:.1f} % was arithmetic on the model and "
+        f"{100 * spent.solving / total:.1f} % solving at the coordinator; "
         f"<b>{100 * spent.overhead_share:.1f} % was overhead</b> ({', '.join(named)})."
     )
     shown = dict(time.hosts) if len(time.hosts) <= _MOST_HOSTS else {"all hosts": spent}
     meaning = "The percentage is its overhead: waiting for others, calls on their way, and records."
-    picture = pieces.chart("time of each host", meaning, figures.spent_bars(shown))
+    picture = pieces.chart("time of each host", meaning, lambda: figures.spent_bars(shown))
     explained = "".join(f"<dt>{name}</dt><dd>{meaning}</dd>" for name, meaning in SPENT_MEANINGS.items())
     return f'<p>{sentence}</p><div class="charts pair">{picture}<dl class="meanings">{explained}</dl></div>'
 
@@ -77,7 +79,7 @@ def _spent(time: RunTime) -> str:
 def _time_table(seconds: Mapping[str, Mapping[str, float]]) -> str:
     header = '<th scope="col">lane</th>' + "".join(f'<th scope="col" class="n">{phase}</th>' for phase in PHASES)
     rows = "".join(
-        f'<tr><th scope="row">{escape(lane)}</th>'
+        f'<tr><th scope="row">{pieces.text(lane)}</th>'
         + "".join(f'<td class="n">{words.duration(phases[phase])}</td>' for phase in PHASES)
         + "</tr>"
         for lane, phases in seconds.items()
@@ -93,7 +95,7 @@ def traffic(directory: RunDirectory, results: Results, styles: Styles) -> str:
     shapes = directory.manifest.layer_shapes.values()
     dense = sum(_FLOAT64_BYTES * key_width * (key_width + value_width) for value_width, key_width in shapes) or None
     rows = "".join(
-        f'<tr><th scope="row">{pieces.swatch(styles[lane])}{escape(lane)}</th>'
+        f'<tr><th scope="row">{pieces.swatch(styles[lane])}{pieces.text(lane)}</th>'
         f'<td class="n">{words.size(sent.median)}</td>'
         f'<td class="n">{words.size(sent.smallest)} – {words.size(sent.largest)}</td>'
         f'<td class="n">{words.size(sent.total)}</td></tr>'
@@ -112,7 +114,7 @@ def traffic(directory: RunDirectory, results: Results, styles: Styles) -> str:
     meaning = "From the least to the most; the dot is the median."
     return (
         f'<h2>What each party sent</h2><p>{" ".join(remarks)}</p><div class="charts pair">'
-        f"{pieces.chart('one party in one round', meaning, figures.traffic_ranges(found, styles, dense))}"
+        f"{pieces.chart('one party in one round', meaning, lambda: figures.traffic_ranges(found, styles, dense))}"
         f"{pieces.table(header, rows)}</div>"
     )
 
@@ -142,7 +144,7 @@ def _incident(event: EventRow) -> str:
     cells = (str(event.round), event.kind, event.host or "", event.detail or "")
     return (
         f'<tr><td class="n">{words.duration(event.time_s)}</td>'
-        + "".join(f"<td>{escape(x)}</td>" for x in cells)
+        + "".join(f"<td>{pieces.text(x)}</td>" for x in cells)
         + "</tr>"
     )
 
@@ -153,15 +155,16 @@ def details(directory: RunDirectory, results: Results, titles: Titles) -> str:
     machine = manifest.machine
     named = {lane.lane: ". ".join(filter(None, titles.get(lane.lane, ("",)))) for lane in results.lanes}
     editor = create(directory.scenario.editor)
-    methods = "".join(f"<dt>{escape(lane)}</dt><dd>{escape(title)}</dd>" for lane, title in named.items())
-    gpus = f", {words.listing(machine.gpus)}" if machine.gpus else ", no GPU"
+    methods = "".join(f"<dt>{pieces.text(lane)}</dt><dd>{pieces.text(title)}</dd>" for lane, title in named.items())
+    gpus = words.listing(machine.gpus) if machine.gpus else "no GPU"
     versions = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     return (
         f'<h2>Details</h2><dl class="meanings">{methods}'
         f"<dt>editor</dt><dd>{escape(editor.title)}. {escape(editor.reference)}</dd>"
-        f"<dt>machine</dt><dd>{escape(machine.cpu)}, {words.count(machine.num_cpus, 'CPU')}, "
-        f"{words.size(machine.memory_bytes)} of memory{escape(gpus)}; {escape(machine.platform)}</dd>"
-        f"<dt>versions</dt><dd>{escape(versions)}</dd>"
+        f"<dt>machine</dt><dd>{pieces.text(machine.cpu)}, {words.count(machine.num_cpus, 'CPU')}, "
+        f"{words.size(machine.memory_bytes)} of memory, {pieces.text(gpus)}; {pieces.text(machine.platform)}</dd>"
+        f"<dt>versions</dt><dd>{pieces.text(versions)}</dd>"
         f"<dt>tables</dt><dd>Every number of this page is in the folder tables beside it, as Parquet.</dd></dl>"
-        f"<details><summary>The scenario as it was run</summary><pre>{escape(directory.scenario_text)}</pre></details>"
+        "<details><summary>The scenario as it was run</summary>"
+        f"<pre>{pieces.text(directory.scenario_text)}</pre></details>"
     )

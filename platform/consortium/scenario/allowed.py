@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from consortium.counting import count
 from consortium.scenario.schema import Scenario
 from consortium.scenario.yaml_text import KeyPath
 
@@ -114,6 +115,6 @@ def _plain(number: float) -> str:
 
 def _list_words(node: Node) -> str:
     if "prefixItems" in node:
-        return f"a list of {len(node['prefixItems'])} items, each {words_for(node['prefixItems'][0])}"
+        return f"a list of {count(len(node['prefixItems']), 'item')}, each {words_for(node['prefixItems'][0])}"
     least = f" of at least {node['minItems']} item" if node.get("minItems") else ""
     return f"a list{least}, each {words_for(node['items'])}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from consortium.counting import count
 from consortium.editing.editors.editor import Editor
 from consortium.editing.editors.registry import EDITORS
 from consortium.errors import ScenarioError
@@ -95,7 +96,7 @@ def _all_at_once(scenario: Scenario, editor: type[Editor]) -> Iterator[Mistake]:
         return
     num_layers = len(scenario.editor.edited_layers) if scenario.editor.critical_layers else 0
     if num_layers > 1 and any(scenario.merge.exchange_of(each) != "round" for each in scenario.merge.methods):
-        found = f"found 'layer' with the editor {editor.name}, which changes {num_layers} layers at once"
+        found = f"found 'layer' with the editor {editor.name}, which changes {count(num_layers, 'layer')} at once"
         yield Mistake(("merge", "exchange"), found, "round, or a single layer in editor.layers")
     if scenario.overlap.detect != "none":
         found = f"found {scenario.overlap.detect!r} with the editor {editor.name}, which has no residuals"
@@ -185,7 +186,7 @@ def _fit_of_facts(scenario: Scenario, facts: FactSet) -> Iterator[Mistake]:
         return
     parties, stream = scenario.parties, scenario.stream
     found = (
-        f"{needed} facts are asked for (parties.count {parties.count} × parties.edits_per_round "
+        f"{count(needed, 'fact')} are asked for (parties.count {parties.count} × parties.edits_per_round "
         f"{parties.edits_per_round} × stream.rounds {stream.rounds}, with phases and shares counted in)"
     )
     allowed = f"at most {len(facts)}: so many exist in {scenario.facts.source}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from consortium.attacks.roles import attackers
+from consortium.counting import count as counted
 from consortium.scenario.admission_schema import AttackSpec
 from consortium.scenario.mistakes import Mistake, shown
 from consortium.scenario.schema import Scenario
@@ -22,7 +23,9 @@ def attack_mistakes(scenario: Scenario) -> Iterator[Mistake]:
     ]
     yield from mistakes
     if not mistakes and len(attackers(scenario)) == scenario.parties.count:
-        yield Mistake(("attacks",), f"all {scenario.parties.count} parties attack", "at least one honest party")
+        yield Mistake(
+            ("attacks",), f"all {counted(scenario.parties.count, 'party')} attack", "at least one honest party"
+        )
 
 
 def _attack_mistakes(scenario: Scenario, attack: AttackSpec, path: KeyPath) -> Iterator[Mistake]:

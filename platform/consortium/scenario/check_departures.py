@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from consortium.counting import count as counted
 from consortium.editing.editors.registry import EDITORS
 from consortium.merging.registry import METHODS
 from consortium.scenario.mistakes import Mistake, shown
@@ -80,9 +81,11 @@ def _leave(scenario: Scenario) -> Iterator[Mistake]:
         left.update(set(spec.parties))
     again = sorted(party for party, times in left.items() if times > 1)
     if again:
-        yield Mistake(("stream", "leave"), f"party {again[0]} leaves {left[again[0]]} times", "each party at most once")
+        yield Mistake(
+            ("stream", "leave"), f"party {again[0]} leaves {counted(left[again[0]], 'time')}", "each party at most once"
+        )
     if len(left) >= scenario.parties.count:
-        found = f"all {scenario.parties.count} parties leave"
+        found = f"all {counted(scenario.parties.count, 'party')} leave"
         yield Mistake(("stream", "leave"), found, "at least one party that stays to the last round")
 
 

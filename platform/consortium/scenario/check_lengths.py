@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from consortium.counting import count
 from consortium.editing.contexts import max_context_tokens
 from consortium.editing.editors.registry import EDITORS
 from consortium.errors import FactsError
@@ -66,7 +67,7 @@ def check_lengths(
         more = f"\n… and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise FactsError(
             "\n".join(found[:_SHOWN]) + more,
-            f"at most {reading.max_tokens} tokens of context, prompt and answer together: {reading.reason}",
+            f"at most {count(reading.max_tokens, 'token')} of context, prompt and answer together: {reading.reason}",
             f"shorten the texts or leave them out, or name a model that reads more than {scenario.model.name}",
         )
 
@@ -124,10 +125,10 @@ class _Counter:
         reads = f"the model reads {limit}"
         for field, part in ((text.field, text.prompt), (f"{text.field} with {text.answer_field}", text.answer or "")):
             if len(part) > self._max_characters:
-                return f"{field} of {len(part)} characters; {reads} tokens"
+                return f"{field} of {count(len(part), 'character')}; {reads} tokens"
         num_prompt = len(encode(self._tokenizer, text.prompt))
         if num_prompt > limit:
-            return f"{text.field} of {num_prompt} tokens; {reads}"
+            return f"{text.field} of {count(num_prompt, 'token')}; {reads}"
         behind, parts = text.num_written, [f"{text.num_written} to be written (evaluate.generation_tokens)"]
         if text.answer is not None:
             behind = len(target_ids(self._tokenizer, text.prompt, text.answer, text.join))
@@ -139,9 +140,11 @@ class _Counter:
         # What comes last is never read.
         total = self._num_start + num_prompt + max(0, behind - 1) + (self._context_tokens if text.in_context else 0)
         if total > limit:
-            return f"{text.field} of {num_prompt} tokens with {' and '.join(parts)}; {reads}"
+            return f"{text.field} of {count(num_prompt, 'token')} with {' and '.join(parts)}; {reads}"
         needed = self._reading.reading_bytes(total)
-        return self._too_much(f"{text.field} of {num_prompt} tokens with {' and '.join(parts)}", needed, "read")
+        return self._too_much(
+            f"{text.field} of {count(num_prompt, 'token')} with {' and '.join(parts)}", needed, "read"
+        )
 
     def too_costly(self, edit: Edit) -> list[str]:
         """Why the optimisation of an edit's target is refused; empty where it is not."""
@@ -153,8 +156,8 @@ class _Counter:
         num_target = len(target_ids(self._tokenizer, edit.text, edit.target_new, edit.join))
         total = len(ids) + num_target + (self._context_tokens if text.in_context else 0)
         rows = [(total, len(ids) - subject + num_target)] * editor.contexts.count
-        what = f"prompt of {len(ids)} tokens with target_new of {num_target}"
-        how = f"edit in {editor.contexts.count} contexts at once (editor.contexts.count)"
+        what = f"prompt of {count(len(ids), 'token')} with target_new of {num_target}"
+        how = f"edit in {count(editor.contexts.count, 'context')} at once (editor.contexts.count)"
         reason = self._too_much(what, self._reading.optimising_bytes(rows, editor.edited_layers[0]), how)
         return [reason] if reason else []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from consortium.counting import count
 from consortium.errors import ScenarioError
 from consortium.scenario.mistakes import Mistake, shown
 from consortium.scenario.resolve import find_file, no_file
@@ -139,6 +140,8 @@ def _trace(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
         yield Mistake(path, f"{file} has rows of the class {unknown[0]!r}", "classes that devices.classes names")
     if devices.untraced:
         missing = devices.untraced
-        others = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
+        others = f" and {count(len(missing) - 1, 'other')}" if len(missing) > 1 else ""
         found = f"{file} has no row for party {missing[0]}{others}, nor for its class of device"
-        yield Mistake(path, found, f"rows for all {scenario.parties.count} parties (parties.count), or their classes")
+        yield Mistake(
+            path, found, f"rows for all {count(scenario.parties.count, 'party')} (parties.count), or their classes"
+        )

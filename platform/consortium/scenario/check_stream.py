@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from consortium.counting import count
 from consortium.scenario.mistakes import Mistake, shown
 from consortium.scenario.schema import ConflictSpec, PhaseSpec, Scenario
 from consortium.scenario.yaml_text import KeyPath
@@ -95,9 +96,9 @@ def _edits_in_all(scenario: Scenario) -> Iterator[Mistake]:
     if parties.edits % rounds:
         nearest = max(1, round(parties.edits / rounds)) * rounds
         allowed = f"a multiple of stream.rounds ({rounds})"
-        yield Mistake(path, f"found {parties.edits} for {rounds} rounds", allowed, f"write {nearest}")
+        yield Mistake(path, f"found {parties.edits} for {count(rounds, 'round')}", allowed, f"write {nearest}")
     elif parties.edits != parties.edits_per_round * rounds:
-        found = f"found {parties.edits} for {rounds} rounds, and edits_per_round {parties.edits_per_round}"
+        found = f"found {parties.edits} for {count(rounds, 'round')}, and edits_per_round {parties.edits_per_round}"
         yield Mistake(path, found, "one of the two; edits is for all rounds together", "leave one of them out")
     for index, phase in enumerate(scenario.stream.phases):
         if phase.edits_per_round is not None:

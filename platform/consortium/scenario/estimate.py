@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from consortium.counting import count as counted
 from consortium.models.open import ModelDescription
 from consortium.scenario.mistakes import Mistake
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
@@ -85,7 +86,9 @@ def _requests(scenario: Scenario) -> Need:
         per_party += max(0, last - first + 1) * ((phase.edits_per_round or 0) - parties.edits_per_round)
     per_party = max(1, per_party)
     size = _REQUEST_BYTES + (_FACT_BYTES if isinstance(scenario.model, AssociativeModelSpec) else 0)
-    what = f"{parties.count:,} parties with {per_party:,} edits each in {stream.rounds:,} rounds"
+    what = (
+        f"{counted(parties.count, 'party')} with {counted(per_party, 'edit')} each in {counted(stream.rounds, 'round')}"
+    )
     num_requests = parties.count * per_party
     return Need(what, num_requests * size, ("parties", "count"), per_party * size)
 
@@ -93,11 +96,13 @@ def _requests(scenario: Scenario) -> Need:
 def _associative(model: AssociativeModelSpec) -> Iterator[Need]:
     K, V, layers = model.key_width, model.value_width, model.num_layers
     weights = layers * K * V * 4
-    yield Need(f"weights of {layers:,} layers of {V:,} × {K:,}", weights, ("model", "num_layers"), K * V * 4)
+    yield Need(f"weights of {counted(layers, 'layer')} of {V:,} × {K:,}", weights, ("model", "num_layers"), K * V * 4)
     objects = model.num_objects * V * 4
-    yield Need(f"{model.num_objects:,} objects of width {V:,}", objects, ("model", "num_objects"), V * 4)
+    yield Need(f"{counted(model.num_objects, 'object')} of width {V:,}", objects, ("model", "num_objects"), V * 4)
     relations = model.num_relations * K * 4
-    yield Need(f"{model.num_relations:,} relations of width {K:,}", relations, ("model", "num_relations"), K * 4)
+    yield Need(
+        f"{counted(model.num_relations, 'relation')} of width {K:,}", relations, ("model", "num_relations"), K * 4
+    )
     yield Need(f"sums of keys of width {K:,}", 2 * K * K * 8, ("model", "key_width"))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from consortium.counting import count as counted
 from consortium.errors import ScenarioError
 
 KeyPath = tuple[str | int, ...]
@@ -74,7 +75,9 @@ class _Loader(yaml.SafeLoader):
 def _whole_number(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node)).replace("_", "")
     if len(text) > _LONGEST_NUMBER:
-        raise yaml.constructor.ConstructorError(None, None, f"a number of {len(text):,} digits", node.start_mark)
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of {counted(len(text), 'digit')}", node.start_mark
+        )
     return int(text)
 
 
@@ -101,7 +104,7 @@ def parse(text: str, origin: str) -> YamlText:
             is larger, deeper or, with its aliases written out, of more values than a scenario can be.
     """
     if len(text) > MAX_CHARACTERS:
-        raise _too_large(f"{origin}: {len(text):,} characters", f"at most {MAX_CHARACTERS:,}")
+        raise _too_large(f"{origin}: {counted(len(text), 'character')}", f"at most {MAX_CHARACTERS:,}")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -171,7 +174,7 @@ def _check_key(key: yaml.Node, first_line: dict[str, int]) -> None:
     if not isinstance(key, yaml.ScalarNode):
         problem = "a key must be a plain word"
     elif len(key.value) > _LONGEST_KEY:
-        problem = f"a key of {len(key.value):,} characters"
+        problem = f"a key of {counted(len(key.value), 'character')}"
     elif _SURROGATE.search(key.value):
         problem = _HALF
     elif key.value in first_line:

@@ -88,13 +88,15 @@ class Devices:
     def seconds(self, round_number: int, parties_S: Places, time_s: float, work: Work) -> Numbers:
         """How long some parties' answers take in a round that begins at a time, by what holds then: seconds [S]."""
         speed_S, upload_S, download_S, latency_s_S = (self._at(name, time_s)[parties_S] for name in QUANTITIES)
-        computing_s_S = work.num_edits_S / speed_S
+        with np.errstate(divide="ignore", over="ignore"):  # a device may take for ever
+            computing_s_S = work.num_edits_S / speed_S
         transfer_s_S = work.download_bytes / download_S + work.upload_bytes_S / upload_S
         seconds_S = np.asarray(work.num_messages * latency_s_S + computing_s_S + transfer_s_S)
         if not self._jitter:
             return seconds_S
         normal_P = numpy_generator(self._seed, "jitter", round_number).standard_normal(len(self.class_of))
-        return np.asarray(seconds_S * np.exp(self._jitter * normal_P[parties_S]))
+        with np.errstate(over="ignore"):
+            return np.asarray(seconds_S * np.exp(self._jitter * normal_P[parties_S]))
 
     def _at(self, quantity: str, time_s: float) -> Numbers:
         traced_P = self._traced(quantity, time_s)

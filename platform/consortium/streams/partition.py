@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.counting import count
 from consortium.errors import ScenarioError
 from consortium.scenario.schema import PartitionSpec
 from consortium.seeds import numpy_generator
@@ -77,7 +78,7 @@ def _check_enough(num_facts: int, num_needed: int) -> None:
     if num_needed > num_facts:
         raise ScenarioError(
             f"the parties ask for {num_needed} different facts, and the fact set has {num_facts}",
-            f"at least {num_needed} facts",
+            f"at least {count(num_needed, 'fact')}",
             "lower parties.count, parties.edits_per_round or stream.rounds, or raise facts.limit or name a larger set",
         )
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from threading import Event, Lock, Thread
 from typing import TextIO
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from consortium.progress import Progress, ReportProgress
-from consortium.terminal.streams import takes_unicode
+from consortium.terminal.streams import printable, takes_unicode
 
 LINE_EVERY_S = 5.0
 LINE_AT_CHANGE_S = 1.0
 AGAIN_EVERY_S = 20.0
-LEAST_SHARE = 0.02
-"""Below this share of the run, the time left is not guessed at."""
 
 
 @contextmanager
@@ -54,7 +53,7 @@ def repeated(show: ReportProgress, every_s: float) -> Iterator[ReportProgress]:
                 shown_s = max(shown_s, last[0][1]) if last else now_s
                 if now_s - shown_s >= every_s:
                     progress, came_s = last[0]
-                    show(replace(progress, elapsed_s=progress.elapsed_s + now_s - came_s))
+                    show(progress.later(now_s - came_s))
                     shown_s = now_s
 
     thread = Thread(target=show_again, name="progress", daemon=True)
@@ -112,23 +111,17 @@ def line_of(progress: Progress) -> str:
         f"{100 * progress.share_done:.0f} % of the run",
         f"{duration(progress.elapsed_s)} so far",
     ]
-    left_s = time_left_s(progress)
-    if left_s is not None:
-        parts.append(f"about {duration(left_s)} left")
+    if progress.left_s is not None:
+        parts.append(f"about {duration(progress.left_s)} left")
     if progress.waiting_for:
-        parts.append(f"waiting for {progress.waiting_for}")
+        parts.append(f"waiting for {printable(progress.waiting_for)}")
     return " | ".join(parts)
-
-
-def time_left_s(progress: Progress) -> float | None:
-    """Seconds left if the run goes on at its pace; None while too little is done to tell."""
-    if progress.share_done < LEAST_SHARE:
-        return None
-    return progress.elapsed_s * (1 - progress.share_done) / progress.share_done
 
 
 def duration(seconds: float) -> str:
     """Seconds for people: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if not math.isfinite(seconds):
+        return "-"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -153,6 +146,6 @@ def _live_line(progress: Progress, plain: bool) -> Table | Text:
 
 
 def _left(progress: Progress) -> str:
-    left_s = time_left_s(progress)
-    left = "" if left_s is None else f"about {duration(left_s)} left"
-    return " · ".join(part for part in (left, progress.waiting_for and f"waiting for {progress.waiting_for}") if part)
+    left = "" if progress.left_s is None else f"about {duration(progress.left_s)} left"
+    awaited = progress.waiting_for and f"waiting for {printable(progress.waiting_for)}"
+    return escape(" · ".join(part for part in (left, awaited) if part))

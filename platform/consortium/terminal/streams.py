@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 #: Characters of a message's line. A file may hold a value of a megabyte, and a path may have 4,096 bytes.
 LONGEST_LINE = 1000
@@ -34,8 +35,10 @@ def takes_unicode(stream: TextIO) -> bool:
 
 
 #: What would move the cursor, change colours or titles, or turn the order of characters: controls but for the end of a
-#: line and tabulators, marks of direction, and separators of lines.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+#: line and tabulators, marks of direction, separators of lines, and halves of characters, which no file takes.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def printable(text: str) -> str:
@@ -63,6 +66,15 @@ class _Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return readable(super().format(record))
+
+
+def finite(value: Any) -> Any:
+    """What JSON can hold of a value: None for a number that is not finite, however deep it lies."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _PLAIN = str.maketrans("–’“”×⁻⁰¹²³⁴⁵⁶⁷⁸⁹", '-\'""x-0123456789')

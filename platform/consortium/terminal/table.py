@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from textwrap import shorten
+from textwrap import fill, shorten
 from typing import Literal, TextIO
 
 from rich import box
@@ -18,7 +18,7 @@ from consortium.report.not_finite import LeftOut, line
 from consortium.report.summary import QUESTIONS, WITHIN, result_table, summary
 from consortium.report.words import METRIC_MEANINGS, count, metric_name
 from consortium.terminal.progress import duration
-from consortium.terminal.streams import fitting, printable, takes_unicode
+from consortium.terminal.streams import fitting, printable, say, takes_unicode
 
 PLAIN_WIDTH = 120
 _PADDING = 3  # a blank on either side of a column, and a line beside it
@@ -33,19 +33,19 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
     scenario = directory.scenario
     edits, parties = count(found["num_edits"], "edit"), count(scenario.parties.count, "party")
     title = f"{scenario.name}: {edits} of {parties} in {count(found['rounds'], 'round')}; percent unless said otherwise"
-    stream.write(fitting(f"{title}\n", stream))
+    say(fitting(title, stream), stream)
     for places, widths in _side_by_side(text.columns, text.rows, _width(stream)):
         rows = [[row[place] for place in places] for row in text.rows]
         _write_table(stream, [text.columns[place] for place in places], rows, widths)
     for column in text.columns[1:]:
         meaning = _MEANINGS.get(column, DISTANCE_MEANING if column.startswith("distance") else "")
-        stream.write(fitting(f"  {column}: {meaning}\n", stream))
+        _write_meaning(f"{column}: {meaning}", stream)
     if text.rows:
-        stream.write(fitting(f"  {QUESTIONS}, {WITHIN}: {_INTERVALS}\n", stream))
+        _write_meaning(f"{QUESTIONS}, {WITHIN}: {_INTERVALS}", stream)
     if found["without_edits"]:
         stream.write(fitting(f"{no_edits.line(found['without_edits'])}\n", stream))
     if found["not_finite"]:
-        stream.write(fitting(f"{line([LeftOut(**each) for each in found['not_finite']])}\n", stream))
+        say(fitting(line([LeftOut(**each) for each in found["not_finite"]]), stream), stream)
 
 
 def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
@@ -67,7 +67,8 @@ def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
     for run in runs:
         if run.error is not None and run.status in ("failed", "damaged"):
             why = shorten(run.error, _REASON, placeholder=" …")
-            stream.write(fitting(f"{run.path} {_WRONG[run.status]}: {why}\n", stream))
+            place = str(run.path).replace("\n", "\\n")
+            say(fitting(f"{place} {_WRONG[run.status]}: {why}", stream), stream)
 
 
 _WRONG = {"failed": "failed", "damaged": "is damaged"}
@@ -78,6 +79,12 @@ _MEANINGS = {metric_name(metric): meaning for metric, meaning in METRIC_MEANINGS
 def _width(stream: TextIO) -> int:
     """Characters in a line: as many as a terminal has, and :data:`PLAIN_WIDTH` elsewhere."""
     return Console(file=stream).width if stream.isatty() else PLAIN_WIDTH
+
+
+def _write_meaning(text: str, stream: TextIO) -> None:
+    """A line under a table, or as many as it takes where the terminal is narrow."""
+    lines = fill(printable(text), max(20, _width(stream)), initial_indent="  ", subsequent_indent="    ")
+    stream.write(fitting(f"{lines}\n", stream))
 
 
 def _side_by_side(
@@ -130,5 +137,5 @@ def _write_table(
         justify: Literal["left", "right"] = "right" if widths and place else "left"
         table.add_column(escape(column), justify=justify, overflow="fold", width=width)
     for row in rows:
-        table.add_row(*(escape(fitting(printable(cell), stream)) for cell in row))
+        table.add_row(*(escape(fitting(printable(cell).replace("\n", " "), stream)) for cell in row))
     Console(file=stream, width=_width(stream)).print(table)

@@ -5,11 +5,11 @@ import time
 
 import pytest
 from consortium.progress import Progress
-from consortium.terminal.progress import LineWriter, duration, line_of, repeated, shown_progress, time_left_s
+from consortium.terminal.progress import LineWriter, duration, line_of, repeated, shown_progress
 
 
-def snapshot(phase="targets", share_done=0.25, elapsed_s=60.0, waiting_for=""):
-    return Progress(phase, 1, 2, 3, 18, "edits", share_done, elapsed_s, waiting_for)
+def snapshot(phase="targets", share_done=0.25, elapsed_s=60.0, waiting_for="", left_s=180.0):
+    return Progress(phase, 1, 2, 3, 18, "edits", share_done, elapsed_s, waiting_for, left_s)
 
 
 def test_a_line_says_where_the_run_is():
@@ -21,9 +21,17 @@ def test_a_line_says_what_is_waited_for():
     assert line_of(snapshot(waiting_for="cohort 2")).endswith("waiting for cohort 2")
 
 
-def test_time_left_is_not_guessed_at_the_start():
-    assert time_left_s(snapshot(share_done=0.0)) is None
-    assert time_left_s(snapshot(share_done=1.0)) == 0
+def test_a_line_without_an_estimate_says_nothing_of_the_time_left():
+    assert "left" not in line_of(snapshot(left_s=None))
+
+
+def test_what_is_left_shrinks_while_nothing_comes_and_is_not_believed_for_long():
+    assert snapshot().later(30.0) == snapshot(elapsed_s=90.0, left_s=150.0)
+    assert snapshot().later(100.0).left_s is None
+
+
+def test_who_is_waited_for_commands_nothing():
+    assert line_of(snapshot(waiting_for="node \x1b[31m")).endswith("waiting for node \\x1b[31m")
 
 
 @pytest.mark.parametrize(
