@@ -156,9 +156,7 @@ def cli_template() -> str:
 def test_what_is_printed_goes_through_say():
     """`print` would let control characters out of file names, keys and fields to the terminal."""
     text = (cli.Path(cli.__file__)).read_text(encoding="utf-8")
-    assert re.findall(r"\bprint\((.*)", text) == [
-        "json.dumps(value, indent=2, ensure_ascii=True, default=str), file=stream, flush=True)"
-    ]
+    assert [each for each in re.findall(r"\bprint\((.*)", text) if not each.startswith("json.dumps(")] == []
 
 
 @pytest.mark.parametrize(
