@@ -337,8 +337,8 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    from consortium.export import check_target, write_edited_model
     from consortium.files import own_path
-    from consortium.models.export import check_target, write_edited_model
     from consortium.records.directory import RunDirectory
     from consortium.scenario.schema import LanguageModelSpec
 
@@ -350,7 +350,7 @@ def _export(args: argparse.Namespace) -> int:
     folder = own_path(args.folder)
     check_target(folder)
     state = directory.state_of(args.lane, args.round)
-    write_edited_model(model, state.weights, folder)
+    write_edited_model(model, directory.manifest.inputs, state.weights, folder)
     say(f"{folder}: {model.name} as the lane {state.lane} edited it in {count(state.round, 'round')}.")
     say(f"To open it: AutoModelForCausalLM.from_pretrained({str(folder)!r})")
     return 0

@@ -80,7 +80,8 @@ def model_inputs(
         sums: layer → Σ k·kᵀ [K, K]; empty where the editor uses none.
         num_tokens: tokens that were summed over.
     """
-    named = {} if fingerprint is None else {name: str(fingerprint[key]) for key, name in _OF_MODEL.items()}
+    known = {} if fingerprint is None else fingerprint
+    named = {name: str(known[key]) for key, name in _OF_MODEL.items() if key in known}
     found = {name: digest for name, digest in named.items() if digest}
     return found | {f"key covariance of layer {layer}": _of_sum(sums[layer], num_tokens) for layer in sorted(sums)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Sequence
 from functools import cache
@@ -70,6 +71,7 @@ def arithmetic_identity(model: LanguageModel) -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "",
         "matmul": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
+        "products": os.environ.get("MKL_CBWR", ""),
         "processor": _processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from consortium.cli import main
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, pico_scenario, run_serially
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -72,6 +72,19 @@ def test_the_exported_model_answers_as_the_run_counted(run, tmp_path):
 def test_what_the_run_does_not_have_is_refused(run, tmp_path, capsys, arguments, message):
     assert main(["export", str(run), str(tmp_path / "edited"), *arguments]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "edited").exists()
+
+
+def test_another_model_under_the_same_name_is_refused(run, tmp_path, capsys):
+    saved = (run.parent / "model/model.safetensors").read_bytes()
+    try:
+        weights = load_file(run.parent / "model/model.safetensors")
+        name = next(name for name in sorted(weights) if name.endswith(("norm.weight", "ln_f.weight")))
+        save_file({**weights, name: weights[name] * 1.01}, run.parent / "model/model.safetensors", {"format": "pt"})
+        assert main(["export", str(run), str(tmp_path / "edited"), "--lane", "global"]) == 2
+    finally:
+        (run.parent / "model/model.safetensors").write_bytes(saved)
+    assert "model weights of" in capsys.readouterr().err
     assert not (tmp_path / "edited").exists()
 
 

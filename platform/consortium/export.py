@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from consortium.errors import InputError, RunError
+from consortium.editing.identity import frozen_identity
+from consortium.errors import InputError, ModelError, RunError
+from consortium.inputs import model_inputs
+from consortium.models.language import LanguageModel
 from consortium.models.open import open_model
 from consortium.scenario.schema import LanguageModelSpec
 
@@ -38,22 +41,26 @@ def check_target(folder: Path) -> None:
         raise _unwritable(folder, error) from error
 
 
-def write_edited_model(spec: LanguageModelSpec, weights: Mapping[int, NDArray[np.float32]], folder: Path) -> None:
+def write_edited_model(
+    spec: LanguageModelSpec, inputs: Mapping[str, str], weights: Mapping[int, NDArray[np.float32]], folder: Path
+) -> None:
     """Open a model, put edited weights into it, and write all of it to a folder.
 
     The folder is complete or not there: everything is written beside it first.
 
     Args:
         spec: the model; its weights are written in its dtype.
+        inputs: name → digest of what the run began with, the parts of its model among them.
         weights: layer → edited weight [V, K], V value width, K key width.
         folder: a folder that is new or empty; see :func:`check_target`.
 
     Raises:
-        ModelError: the model cannot be opened, or has layers of other shapes.
+        ModelError: the model cannot be opened, is another one than the run edited, or has layers of other shapes.
         ExportError: the folder cannot be written.
         RunError: transformers refuses to write the model.
     """
     model = open_model(spec.model_copy(update={"device": "cpu"}))
+    _check_model(model, spec.name, inputs)
     model.set_weights(weights)
     try:
         beside = Path(tempfile.mkdtemp(prefix=f".{folder.name[:100]}-", dir=folder.parent))
@@ -73,6 +80,19 @@ def write_edited_model(spec: LanguageModelSpec, weights: Mapping[int, NDArray[np
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _check_model(model: LanguageModel, name: str, inputs: Mapping[str, str]) -> None:
+    """Refuse a model that is not the one of which the run's weights are an edit."""
+    now = model_inputs(frozen_identity(model, ()), {}, 0)
+    for part, digest in now.items():
+        if inputs.get(part, digest) != digest:
+            digests = f"SHA-256 {inputs[part][:12]}… then, {digest[:12]}… now"
+            raise ModelError(
+                f"{part} of {name!r} is not what the run began with ({digests})",
+                "the very model that the run edited",
+                "put its files back; edited weights fit no other model",
+            )
 
 
 def _unwritable(folder: Path, error: OSError) -> ExportError:
