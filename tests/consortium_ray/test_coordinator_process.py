@@ -84,7 +84,8 @@ class TestOnRay:
         def stop_in_round_2(progress):
             waits.append(progress.waiting_for)
             if progress.round == 2 and not stopped:
-                stopped.append(int((path / "run.lock").read_text().split()[1]))
+                stopped.append(int((path / "writer.lock").read_text().split()[1]))
+                assert stopped[0] != os.getpid()
                 os.kill(stopped[0], signal.SIGSTOP)
 
         with RunDirectory.create(path, scenario) as directory:
