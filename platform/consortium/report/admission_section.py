@@ -40,9 +40,7 @@ def refused(directory: RunDirectory, results: Results, styles: Mapping[str, Lane
 
 def _meaning(scenario: Scenario) -> str:
     length = scenario.admission.quarantine
-    rounds = {"round": "the rest of the round", "run": "the rest of the run"}.get(
-        str(length), words.count(int(length), "round")
-    )
+    rounds = f"the rest of the {length}" if isinstance(length, str) else words.count(length, "round")
     attacked = " Some parties misbehaved on purpose; what they asked for is not probed." if scenario.attacks else ""
     return (
         "A party whose message cannot be what it says is left out, and the lane’s round begun again without it, as if "
