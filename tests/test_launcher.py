@@ -75,22 +75,22 @@ def test_a_clean_machine_becomes_a_cluster_that_runs_a_scenario(prepared, tmp_pa
     on_site = {"type": "local", "head_ip": "127.0.0.1", "worker_ips": []}
     launcher = {"cluster_name": "consortium", "provider": on_site, "auth": {"ssh_user": "ubuntu"}}
     (root.home / "ray_bootstrap_config.yaml").write_text(yaml.safe_dump(launcher), encoding="utf-8")
-    worker = " && ".join(prepared["worker_start_ray_commands"])
-    said = root.run(
-        "\n".join(
-            [
-                "set -e",
-                *prepared["head_start_ray_commands"],
-                "export RAY_HEAD_IP=$(hostname -I | cut -d' ' -f1); export RAY_HEAD_IP=${RAY_HEAD_IP:-127.0.0.1}",
-                # Processes of its own, so that the worker's `ray stop` finds no head.
-                f"sudo -E unshare --pid --fork --mount-proc su ubuntu -c {shlex.quote(worker + ' --block')} &",
-                f"cd ~; {run_line()} {SMALL} --format json",
-            ]
-        ),
-        has_network=False,
-    )
+    said = start_and_run(root, prepared)
     assert '"collabedit"' in said
     assert (root.home / "consortium/runs/thousand-parties/report.html").is_file()
+
+
+def start_and_run(root, prepared) -> str:
+    """Head and worker in a network of their own, and the run line of the header; returns what is printed."""
+    worker = " && ".join(prepared["worker_start_ray_commands"])
+    lines = [
+        *(f"{{ {command}\n}} || exit 1" for command in prepared["head_start_ray_commands"]),
+        "export RAY_HEAD_IP=127.0.0.1",
+        # Processes of its own, so that the worker's `ray stop` finds no head.
+        f"sudo -E unshare --pid --fork --propagation unchanged --mount-proc su ubuntu -c {shlex.quote(worker + ' --block')} &",
+        f"cd ~; {run_line()} {SMALL} --format json",
+    ]
+    return root.run("\n".join(lines), has_network=False, timeout_s=400)
 
 
 def _copy_checkout(target: Path) -> None:

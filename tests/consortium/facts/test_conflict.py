@@ -115,7 +115,7 @@ def test_an_edit_of_a_pair_that_changes_nothing_is_left_out_alone():
     [
         ({"type": "1-2@P136", "edit": {"relation": GENRE}}, "field `edit.conflict_object`: missing"),
         ({"type": "other", "edits": []}, "field `type`: 'other'\nExpected: one of coverage, reverse, composite"),
-        ({"type": "reverse", "edits": REVERSE["edits"][:1]}, "field `edits`: 1 edits"),
+        ({"type": "reverse", "edits": REVERSE["edits"][:1]}, "field `edits`: 1 edit"),
     ],
 )
 def test_a_malformed_record_is_refused_with_place_and_field(fields, message):

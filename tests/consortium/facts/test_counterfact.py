@@ -124,7 +124,7 @@ def test_a_malformed_rewrite_is_refused_with_place_and_field(change, message):
         ({**NESTED, "paraphrase_prompts": [""]}, r"field `paraphrase_prompts\[0\]`: empty text"),
         ({**FLAT, "subject": "Marie"}, "field `prompt`: no mention of the subject 'Marie'"),
         ({**FLAT, "ground_truth": []}, "field `ground_truth`: an empty list"),
-        ({**FLAT, "locality_prompt": None}, "field `locality_ground_truth`: 1 answers for 0 prompts"),
+        ({**FLAT, "locality_prompt": None}, "field `locality_ground_truth`: 1 answer for 0 prompts"),
     ],
 )
 def test_a_malformed_record_is_refused_with_place_and_field(fields, message):

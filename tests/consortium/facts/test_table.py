@@ -57,7 +57,7 @@ def test_a_limit_shortens_the_table_but_not_the_choice_of_objects():
 
 @pytest.mark.parametrize(("fact", "variant"), [(1, 0), (-1, 0), (0, -1)])
 def test_numbers_outside_the_table_are_refused(fact, variant):
-    with pytest.raises(IndexError, match=rf"fact {fact}, variant {variant} of 1 facts"):
+    with pytest.raises(IndexError, match=rf"fact {fact}, variant {variant} of 1 fact"):
         FactTable(COLORS, limit=1).edit(fact, variant)
 
 

@@ -62,7 +62,7 @@ def test_at_some_places_only_hidden_states_and_keys_are_the_same(model_type: str
     hidden_RTV = run_blocks(model, forest, blocks, start, blocks, everywhere.__setitem__)
     ends = forest.ends()
     hidden_NV = run_blocks_to(model, forest, blocks, ends, start, blocks, there.__setitem__)
-    torch.testing.assert_close(hidden_NV, hidden_RTV[ends], atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(hidden_NV, hidden_RTV[ends], atol=4e-6, rtol=1e-5)
     assert list(there) == list(blocks)
     for layer, keys_NK in there.items():
         torch.testing.assert_close(keys_NK, everywhere[layer][ends], atol=2e-6, rtol=1e-5)
