@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,8 @@ def make_folders(path: Path) -> list[Path]:
             try:
                 os.mkdir(each, FOLDER_MODE)
             except FileExistsError:
+                if not each.is_dir() and each != missing[0]:
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each)) from None
                 if not each.is_dir():
                     raise
                 continue  # another process was quicker

@@ -10,6 +10,7 @@ Refusals at the lane's door are JSON, too: ``refused``, a list of [round, party]
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from consortium.records.digests import damage
 from consortium.state import LaneState
 
 FOLDER = "checkpoints"
+#: Names of a checkpoint's tensors.
+_TENSOR = re.compile(r"layer\.[0-9]+\.(weight|history\.(base|columns)\.[0-9]+|live\..+)")
 
 
 def folder_of(round: int) -> str:
@@ -79,6 +82,9 @@ def load(folder: Path, name: str, digest: str, layer_shapes: Mapping[int, tuple[
     if path_of(metadata.get("lane", ""), _number(metadata.get("round", ""))) != name:
         lane, round = metadata.get("lane"), metadata.get("round")
         raise _damaged(path, f"is of another lane or round: it says lane {lane}, round {round}")
+    strange = [tensor for tensor in tensors if not _TENSOR.fullmatch(tensor)]
+    if strange:
+        raise _damaged(path, f"holds other tensors than a checkpoint: {strange[0]}")
     try:
         state = _state_of(metadata, tensors)
     except (KeyError, ValueError, IndexError, TypeError, AttributeError, RecursionError) as error:
