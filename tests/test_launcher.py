@@ -82,12 +82,13 @@ def test_a_clean_machine_becomes_a_cluster_that_runs_a_scenario(prepared, tmp_pa
 
 def start_and_run(root, prepared) -> str:
     """Head and worker in a network of their own, and the run line of the header; returns what is printed."""
-    worker = " && ".join(prepared["worker_start_ray_commands"])
+    worker = " && ".join(prepared["worker_start_ray_commands"]) + " --block"
+    # Processes of its own, so that the worker's `ray stop` finds no head.
+    alone = "sudo -E unshare --pid --fork --propagation unchanged --mount-proc"
     lines = [
         *(f"{{ {command}\n}} || exit 1" for command in prepared["head_start_ray_commands"]),
         "export RAY_HEAD_IP=127.0.0.1",
-        # Processes of its own, so that the worker's `ray stop` finds no head.
-        f"sudo -E unshare --pid --fork --propagation unchanged --mount-proc su ubuntu -c {shlex.quote(worker + ' --block')} &",
+        f"{alone} su ubuntu -c {shlex.quote(worker)} &",
         f"cd ~; {run_line()} {SMALL} --format json",
     ]
     return root.run("\n".join(lines), has_network=False, timeout_s=400)

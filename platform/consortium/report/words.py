@@ -40,7 +40,10 @@ METRIC_MEANINGS = {
     **{metric + WITH_START: _WITH_START_MEANING.format(metric.replace("_", " ")) for metric in _TWICE},
     **{
         f"{metric}_greedy": f"{meaning} Here it writes the likeliest tokens by itself."
-        for metric, meaning in _KNOWEDIT_MEANINGS.items()
+        for metric, meaning in {
+            **_KNOWEDIT_MEANINGS,
+            f"edit_success{WITH_START}": _WITH_START_MEANING.format("edit success"),
+        }.items()
     },
 }
 """Metric → what it means, in one line."""

@@ -195,7 +195,7 @@ def test_other_metrics_than_those_known_are_shown(invent):
     run.commit(0, [], Rows(metrics=[MetricRow(0, UNEDITED, "recall", None, 1.5, None, 4, 4)]))
     run.commit(1, [], Rows(metrics=[MetricRow(1, "collabedit", "recall", None, 98.7, None, 4, 4)]))
     page, text = page_of(run)
-    assert page.row("CollabEdit")[1].strip() == "98.7"
+    assert page.row("CollabEdit")[1].split() == ["98.7", "50–100"]
     assert "collabedit reached a recall of 98.7 (unedited model 1.5)" in text
 
 
@@ -259,7 +259,7 @@ def test_failed_running_and_interrupted_runs_say_so(invent):
     run = invent(rounds=3, done=1, methods=["collabedit"])
     assert "This run is still going on. This page shows what was committed: 1 round of 3." in page_of(run)[1]
     run.mark_failed("host <1> did not answer")
-    assert "This run failed: host &lt;1&gt; did not answer\n" in page_of(run)[1]
+    assert "This run failed: <bdi>host &lt;1&gt; did not answer</bdi>" in page_of(run)[1]
     run.mark_running()
     run.close()
     assert "This run was interrupted" in page_of(run)[1]
@@ -284,7 +284,7 @@ def test_faults_and_resumes_are_told(invent):
 def test_text_of_users_is_escaped(invent):
     _, text = page_of(invent(rounds=1, description="<script>alert(1)</script>"))
     assert "<script>" not in text
-    assert "“Rome &amp; &lt;Milan&gt;” instead of “Paris”" in text
+    assert "“<bdi>Rome &amp; &lt;Milan&gt;</bdi>” instead of “<bdi>Paris</bdi>”" in text
 
 
 def test_many_events_become_a_picture_of_bounded_size(invent):

@@ -43,7 +43,7 @@ def test_table_has_a_row_for_each_lane_and_for_the_unedited_model(finished):
         "retention",
         "distance from global",
     )
-    assert [row[0] for row in table.rows] == [*found["lanes"], "unedited"]
+    assert [row[0] for row in table.rows] == [*found["lanes"], "unedited", "questions", "+/- at most"]
     assert all(len(row) == len(table.columns) for row in table.rows)
     assert table.rows[1][2] == f"{found['lanes']['collabedit']['metrics']['efficacy']['success']:.1f}"
     assert (table.rows[0][-1], table.rows[1][-1]) == ("reference", "9.3 × 10⁻⁸")

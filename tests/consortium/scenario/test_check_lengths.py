@@ -156,7 +156,9 @@ def test_a_huge_text_is_refused_by_its_characters(
     )
     facts = [fact(target_new="tower " * 5_000_000), fact(subject="Lima")]
     found = refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")
-    assert found == ["facts.jsonl, record 1: prompt with target_new of 29999999 characters; the model reads 64 tokens"]
+    assert found == [
+        "facts.jsonl, record 1: prompt with target_new of 29,999,999 characters; the model reads 64 tokens"
+    ]
     assert max(seen, default=0) < 1000
 
 
@@ -181,7 +183,7 @@ class TestMemory:
         monkeypatch.setattr(check_lengths_module, "_memory_bytes", lambda device: 100 << 20)
         found = refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "editor.contexts.count=6")
         assert len(found) == 1
-        assert "record 1: prompt of 15" in found[0]
+        assert "record 1: prompt of 1,5" in found[0]
         assert "of memory to edit in 6 contexts at once (editor.contexts.count)" in found[0]
         assert found[0].endswith("; this machine has 0.1 GiB")
 

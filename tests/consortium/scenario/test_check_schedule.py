@@ -76,7 +76,7 @@ def test_what_makes_no_sense_is_refused(check, sections, message):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("0,,0\n1,,0\n", "no row for party 2 and 1 others"),
+        ("0,,0\n1,,0\n", "no row for party 2 and 1 other"),
         ("0,,0\n1,,0\n2,,0\n,tablet,0\n", "rows of the class 'tablet'"),
         ("0,,1\n", "first row of party 0 is at 1 s"),
     ],
