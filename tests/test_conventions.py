@@ -100,7 +100,7 @@ def test_the_command_line_is_as_documented():
     }
     assert surface == {
         "run": ["--address", "--autoscale", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
-        "resume": ["--address", "--autoscale", "--format", "--help", "-h", "DIR"],
+        "resume": ["--accept-changes", "--address", "--autoscale", "--format", "--help", "--set", "-h", "DIR"],
         "report": ["--help", "--pictures", "-h", "DIR"],
         "export": ["--help", "--lane", "--round", "-h", "DIR", "FOLDER"],
         "validate": ["--help", "--set", "-h", "FILE"],

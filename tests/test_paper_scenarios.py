@@ -60,7 +60,7 @@ def test_a_single_round_ends_with_the_papers_table(pico, tmp_path, capsys):
     """Methods as rows, score first, and every number that of the table of metrics."""
     directory = run("paper/single-round", tmp_path / "run", pico | {"parties.edits": 1, "evaluate.sample": 4})
     shown = table_of(capsys.readouterr().out)
-    assert list(shown) == ["method", *METHODS, "unedited"]
+    assert list(shown) == ["method", *METHODS, "unedited", "questions", "+/- at most"]
     assert list(shown["method"])[:5] == ["method", "score", "efficacy", "paraphrase", "neighborhood"]
     names = {"harmonic_mean": "score", "efficacy": "efficacy", "paraphrase": "paraphrase"}
     for row in directory.table("metrics").to_pylist():
