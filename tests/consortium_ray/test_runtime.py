@@ -141,7 +141,9 @@ class TestRuns:
         def kill_in_round_2(progress):
             if progress.round == 2:
                 # The lock names the process that writes the run directory: the coordinator's.
-                os.kill(int((path / "writer.lock").read_text().split()[1]), signal.SIGKILL)
+                writer = int((path / "writer.lock").read_text().split()[1])
+                assert writer != os.getpid()
+                os.kill(writer, signal.SIGKILL)
 
         with RunDirectory.create(path, scenario) as directory:
             with no_actor_left(), pytest.raises(RunError, match="the coordinator is gone: ActorDied") as caught:
