@@ -239,7 +239,7 @@ def test_a_gguf_file_with_a_boundless_header_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     for head in (b"GGUF", struct.pack("<4sIQQ", b"GGUF", 3, 1 << 60, 1), struct.pack("<4sIQQ", b"GGUF", 3, 1, 1 << 60)):
         path.write_bytes(head + b"\0" * 99 * (len(head) > 4))
-        with pytest.raises(ModelError, match=r"cannot be unpacked: (no header|.* tensors and .* fields? in \d+ bytes)"):
+        with pytest.raises(ModelError, match=r"cannot be unpacked: (no header|.* tensors? and .* fields?)"):
             open_model(spec(path), tmp_path / "cache")
     write_pico_gguf(path)
     content = path.read_bytes()
