@@ -225,7 +225,7 @@ def _new_directory(out: str | None, scenario: Scenario, extras: dict[str, Any]) 
 
 def _resume(args: argparse.Namespace) -> int:
     from consortium.records.directory import RunDirectory
-    from consortium.scenario.prepare import open_facts
+    from consortium.scenario.prepare import check_again, open_facts
     from consortium.start import hold_against
 
     with RunDirectory.open(args.directory) as directory:
@@ -238,6 +238,8 @@ def _resume(args: argparse.Namespace) -> int:
             return _finish(args, directory)
         args.goes_on = True
         facts = open_facts(directory.scenario)
+        if args.accept_changes or directory.committed_round is None:  # what the run began with was looked at then
+            check_again(directory.scenario, facts, directory.path)
         directory.accept_changes(args.accept_changes)
         for words in hold_against(directory, facts):
             say(f"Since this run was last worked on: {words}.", sys.stderr)

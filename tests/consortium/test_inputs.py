@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -168,6 +169,56 @@ def test_other_inputs_are_refused_and_named(folder, stopped, capsys, change, nam
     assert f"{name} was " in err
     assert "--accept-changes" in err
     assert RunDirectory.open(stopped).committed_round == 1
+
+
+def too_long_facts(folder):
+    path = folder / "facts.jsonl"
+    path.write_text(path.read_text().replace("Place 7", "Place " * 400, 1))
+
+
+def too_few_facts(folder):
+    path = folder / "facts.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+
+
+def shorter_model(folder):
+    path = folder / "pico/config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"max_position_embeddings": 8}))
+
+
+def smaller_model(folder):
+    path = folder / "pico/config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"num_hidden_layers": 1}))
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (too_long_facts, r"record 8: prompt of [\d,]+ tokens"),
+        (too_few_facts, "edits"),
+        (shorter_model, "the model reads 8"),
+        (smaller_model, "layers"),
+    ],
+)
+def test_what_is_accepted_as_changed_is_checked_as_it_would_be_at_the_start(folder, stopped, capsys, change, words):
+    before = (stopped / "manifest.json").read_bytes()
+    change(folder)
+    assert cli.main(["resume", str(stopped), "--accept-changes"]) == 2
+    assert re.search(words, capsys.readouterr().err)
+    assert (stopped / "manifest.json").read_bytes() == before, "so it can still be resumed with what it began with"
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_run_without_a_committed_round_is_checked_as_well(folder, whole, tmp_path, capsys):
+    """It may have been killed before it wrote down what its model is."""
+    with RunDirectory.create(tmp_path / "run", whole.scenario, extras={"serial": True}):
+        pass
+    shorter_model(folder)
+    assert cli.main(["resume", str(tmp_path / "run")]) == 2
+    assert "the model reads 8" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("kept")

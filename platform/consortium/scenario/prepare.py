@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from consortium.editing.prior_text import check_source
 from consortium.evaluation.harm import open_harm
@@ -14,7 +15,8 @@ from consortium.facts.load import load_facts
 from consortium.models.open import ModelDescription, describe_model, describe_reading, open_tokenizer
 from consortium.scenario.check import check_scenario
 from consortium.scenario.check_lengths import check_lengths
-from consortium.scenario.load import load_scenario
+from consortium.scenario.load import LoadedScenario, load_scenario
+from consortium.scenario.mistakes import Places
 from consortium.scenario.resolve import resolve
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
 from consortium.streams.demand import facts_needed, facts_of_first_deal
@@ -51,13 +53,34 @@ def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
     check_scenario(loaded)
     scenario = resolve(loaded.scenario, loaded.base_dir)
     facts = open_facts(scenario)
+    _check_inputs(loaded, scenario, facts)
+    return Prepared(scenario, facts, loaded.origin)
+
+
+def check_again(scenario: Scenario, facts: FactSet, folder: Path) -> None:
+    """Hold a run's scenario against facts, texts and a model that may be others than those that it began with.
+
+    Args:
+        scenario: the scenario as resolved.
+        facts: its facts as they are now.
+        folder: the run directory, for messages.
+
+    Raises:
+        ConsortiumError: as from :func:`prepare`.
+    """
+    loaded = LoadedScenario(scenario, str(folder), folder, Places(str(folder), {}, {}))
+    check_scenario(loaded)
+    _check_inputs(loaded, scenario, facts)
+
+
+def _check_inputs(loaded: LoadedScenario, scenario: Scenario, facts: FactSet) -> None:
+    """All that can be said of a scenario's facts, texts and model without reading weights."""
     harm = open_harm(scenario.evaluate, scenario.seed)
     check_source(scenario.editor.prior)
-    check_scenario(loaded, facts, describe(scenario.model))
     model = scenario.model
+    check_scenario(loaded, facts, describe(model))
     if isinstance(model, LanguageModelSpec):
         check_lengths(scenario, facts, harm, describe_reading(model), partial(open_tokenizer, model))
-    return Prepared(scenario, facts, loaded.origin)
 
 
 def open_facts(scenario: Scenario) -> FactSet:
