@@ -38,7 +38,9 @@ def test_a_calls_answer_makes_up_for_its_losses():
     found = attempts(max_losses=1)
     for host in range(6):
         found.call_failed(CALL, failure(host), 0.0)
+        assert found.words() == [f"host-{host} on node node-a: gone"], "those before it are forgotten"
         found.answered(CALL, "node-a")
+        assert found.words() == []
 
 
 def test_a_call_that_is_asked_again_under_another_name_is_the_same_call():
@@ -63,6 +65,8 @@ def test_what_one_event_took_together_is_one_loss():
     found = attempts(max_losses=1)
     for host in range(4):
         found.call_failed(Call(("collect", host), "collect"), failure(host), 0.0, is_new=host == 0)
+    with pytest.raises(RunError, match="2 hosts were lost one after another"):
+        found.call_failed(Call(("collect", 4), "collect"), failure(4), 0.0)
 
 
 def test_a_policy_to_stop_stops_at_the_first_loss():
@@ -80,7 +84,11 @@ class TestErrors:
         assert caught.value is error
 
     def test_any_other_error_is_a_lost_host(self):
-        attempts().call_failed(CALL, failure(0, "OutOfMemoryError: CUDA", error=MemoryError()), 0.0)
+        found = attempts(max_losses=2)
+        for host in range(2):
+            found.call_failed(CALL, failure(host, f"CUDA out of memory at {host}", error=MemoryError()), 0.0)
+        with pytest.raises(RunError, match="`collect of cohort 0` was tried 3 times in vain:\n"):
+            found.call_failed(CALL, failure(2, "CUDA out of memory at 2", error=MemoryError()), 0.0)
 
     def test_the_same_error_on_several_hosts_stops_the_run_with_its_reason(self):
         found = attempts(max_losses=30)
@@ -99,8 +107,10 @@ class TestErrors:
     def test_hosts_that_are_gone_are_not_alike(self):
         """Each was killed, and nobody said why: that is bounded by max_losses alone."""
         found = attempts(max_losses=10)
-        for host in range(8):
+        for host in range(10):
             found.call_failed(CALL, failure(host, "ActorDiedError"), 0.0)
+        with pytest.raises(RunError, match="tried 11 times in vain:\n"):
+            found.call_failed(CALL, failure(10, "ActorDiedError"), 0.0)
 
 
 class TestGreetings:
@@ -141,7 +151,10 @@ class TestGreetings:
         found, error = attempts(max_losses=2), ModelError("429")
         found.greeted(0, "node-a")
         for host in range(1, 20):
-            found.greeting_failed(0, "open", failure(host, error=error), 0.0, others_are_up=True, others_try=False)
+            late = failure(host, "429", node="node-b", error=error)
+            found.greeting_failed(0, "open", late, 0.0, others_are_up=True, others_try=False)
+            assert found.words() == [f"host-{host} on node node-b: 429"]
+        assert found.avoided(0.0, are_others_up=True, are_other_nodes=False) == {"node-b"}
 
     def test_when_no_host_is_left_that_opened_it_the_tries_are_bounded(self):
         found, error = attempts(max_losses=2), ModelError("429")

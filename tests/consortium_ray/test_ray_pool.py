@@ -132,6 +132,16 @@ class TestRoom:
         for _ in range(10):
             pool.want(10)
             fake.passes(24.0)
+        assert pool.awaits_room()
+        assert not fake.placed
+
+        def listen():
+            for _ in range(400):
+                pool.wait(0.1)
+                pool.want(10)
+
+        with pytest.raises(RunError, match="no room for any host for 20 s"):
+            listen()
 
     def test_a_host_that_finds_its_node_full_goes_elsewhere_and_nothing_was_lost(self, fake):
         """Of what others reserve is heard a moment late."""

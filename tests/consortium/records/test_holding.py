@@ -162,6 +162,9 @@ time.sleep(0.2)
         process.stdout.readline()
         with RunDirectory.open(path) as directory:
             directory.lock()
+            assert directory.is_held
+            with pytest.raises(RunDirectoryError, match="is being written by process"):
+                RunDirectory.open(path).lock()
 
 
 def test_a_file_system_without_locks_is_told(tmp_path, scenario, monkeypatch):
