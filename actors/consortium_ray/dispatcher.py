@@ -40,6 +40,7 @@ class Dispatcher:
         self._batches: list[Batch] = []
         self._holders: dict[Hashable, int] = {}
         self._homes: dict[int, str] = {}  # group of calls → machine
+        self._moved: set[int] = set()  # groups that left a slow machine
         self._lost: set[int] = set()
         self._handed: dict[int, tuple[Call, float]] = {}
         self._started: set[int] = set()
@@ -50,6 +51,7 @@ class Dispatcher:
         self._round, self._journal = number, journal
         self._holders.clear()
         self._homes.clear()
+        self._moved.clear()
 
     def add(self, batch: Batch) -> None:
         """Have a batch worked on; those that can wait are served last, and of equal ones the first."""
@@ -91,7 +93,7 @@ class Dispatcher:
             return
         machines = self._pool.machines()
         for host in idle:
-            found = self._take_over(host, machines) or self._second(host, machines)
+            found = self._take_over(host, machines) or self._second(host, machines) or self._move(host, machines)
             if found is None:
                 continue
             batch, call, whose = found
@@ -127,18 +129,56 @@ class Dispatcher:
 
     def _second(self, host: int, machines: Mapping[int, str]) -> tuple[Batch, Call, int] | None:
         """The call that one host has had in hand for too long, if no second one tries it already; and who that is."""
-        times = Counter(call.key for call, _ in self._handed.values())
         present = set(machines.values())
-        for busy in sorted(self._handed, key=self._in_hand_s, reverse=True):
+        return self._in_hand(
+            lambda call: self._wanted(call, machines, present)[0] in (None, machines.get(host)), list(self._handed)
+        )
+
+    def _in_hand(self, accept: Callable[[Call], bool], hosts: Collection[int]) -> tuple[Batch, Call, int] | None:
+        """Of acceptable calls that these hosts have had for too long and nobody else tries, the one for the longest."""
+        times = Counter(call.key for call, _ in self._handed.values())
+        for busy in sorted(hosts, key=self._in_hand_s, reverse=True):
             call = self._handed[busy][0]
             batch = self._batch_of(call)
             if batch is None or times[call.key] > 1 or batch.has_answer(call):
                 continue
-            home = self._wanted(call, machines, present)[0]
-            typical_s = self._pace.typical(batch.phase)
-            if is_overlong(self._in_hand_s(busy), typical_s) and home in (None, machines.get(host)):
+            if self._is_stuck(busy) and accept(call):
                 return batch, call, busy
         return None
+
+    def _move(self, host: int, machines: Mapping[int, str]) -> tuple[Batch, Call, int] | None:
+        """A call of a group whose machine has no host that gets on, and one of these; the group is of here from now on.
+
+        Sums are read on the group's machine alone, so what was kept on the slow one is made again. Each group moves
+        once in a round: where all machines are slow, none is of more use than another.
+        """
+        here, slow = machines.get(host), self._slow_machines(machines)
+        groups = {
+            group for group, home in self._homes.items() if home in slow and home != here and group not in self._moved
+        }
+        if here is None or not groups:
+            return None
+        found = ((batch, batch.choose(lambda call: call.group in groups)) for batch in self._batches)
+        batch, call = next(((batch, call) for batch, call in found if call is not None), (None, None))
+        if batch is not None and call is not None and call.group is not None:
+            whose = next(each for each in self._handed if machines.get(each) == self._homes[call.group])
+        else:
+            busy = [each for each in self._handed if machines.get(each) in slow]
+            in_hand = self._in_hand(lambda call: call.group in groups, busy)
+            if in_hand is None:
+                return None
+            batch, call, whose = in_hand
+        assert call.group is not None
+        self._homes[call.group] = here
+        self._moved.add(call.group)
+        return batch, call, whose
+
+    def _slow_machines(self, machines: Mapping[int, str]) -> Collection[str]:
+        """Machines of which every host has had its call in hand for too long."""
+        getting_on = {
+            machine for host, machine in machines.items() if host not in self._handed or not self._is_stuck(host)
+        }
+        return set(machines.values()) - getting_on
 
     def _in_hand_s(self, host: int) -> float:
         """How long a host has had its call."""
@@ -191,14 +231,14 @@ class Dispatcher:
         than it has.
         """
         machines = self._pool.machines()
-        present = set(machines.values())
+        present, slow = set(machines.values()), self._slow_machines(machines)
         busy, more, at_home = set(self._handed), 0, Counter[str]()
         stuck = {host for host in self._handed if self._is_stuck(host)}
         for call in chain.from_iterable(batch.waiting for batch in self._batches):
             home, holder = self._wanted(call, machines, present)
             if holder is not None and holder not in stuck:
                 busy.add(holder)
-            elif home is not None:
+            elif home is not None and home not in slow:
                 at_home[home] += 1
             else:
                 more += 1

@@ -1,5 +1,8 @@
 """Work that waits for a busy host goes to one that is free: the real dispatcher, on a clock that is set by hand."""
 
+from collections import Counter
+from functools import partial
+
 import pytest
 from consortium import ledger
 from consortium.journal import Journal
@@ -10,7 +13,7 @@ from consortium_ray.batches import Batch
 from consortium_ray.dispatcher import Dispatcher
 from consortium_ray.faults import Faults
 from consortium_ray.messages import Answer, Call
-from consortium_ray.pool import Answered, Lost, Started
+from consortium_ray.pool import Answered, Lost, Parked, Started
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially
 
@@ -187,20 +190,91 @@ class TestSecondTries:
         assert [call.key for _, call in hosts.started].count(("collect", 3)) == 2
 
 
-def test_what_one_machine_adds_stays_there():
-    """Sums of a group are read on the machine that its cohorts' hosts are on."""
-    hosts = Hosts(machines=("here", "there"))
-    add(hosts, "targets", 4, group=lambda cohort: cohort % 2)
+def on_machines(number, *machines):
+    """Hosts that made targets of groups; each machine has as many of these, and of each, a cohort in so many."""
+    hosts = Hosts(machines=machines)
+    group = partial(machine_of, len(set(machines)))
+    add(hosts, "targets", number, group=group)
     hosts.dispatcher.hand_out()
     while hosts.pending:
         hosts.step(*hosts.pending)
-    add(hosts, "collect", 4, group=lambda cohort: cohort % 2)
-    hosts.dispatcher.hand_out()
-    hosts.step(0, 1)
-    hosts.step(0)
-    for _ in range(30):
-        hosts.step()
-    assert list(hosts.pending) == [1]
+    return hosts, add(hosts, "collect", number, group=group)
+
+
+def machine_of(num_machines, cohort):
+    return cohort % (2 * num_machines)
+
+
+def key_of(hosts, host):
+    """The call that a host has in hand."""
+    return hosts.pending[host].key if host in hosts.pending else None
+
+
+class TestGroups:
+    """Sums of a group are read on the machine that its cohorts' hosts are on."""
+
+    def test_what_one_machine_adds_stays_there(self):
+        hosts, _ = on_machines(8, "here", "there")
+        hosts.dispatcher.hand_out()
+        hosts.step(0, 1)
+        for _ in range(3):
+            hosts.step(0)
+        for _ in range(2):
+            hosts.step()
+            assert list(hosts.pending) == [1]
+
+    def test_they_leave_a_machine_that_does_not_get_on(self):
+        """Host 1 keeps the first call of four; host 0 does those of both its groups, that one included."""
+        hosts, taken = on_machines(8, "here", "there")
+        hosts.dispatcher.hand_out()
+        hosts.step(0)
+        seconds = 1
+        while hosts.dispatcher.num_awaited:
+            assert seconds < 20, "4 s for its own, until 5 s are over, and 4 s for the other's"
+            hosts.step(*(host for host in hosts.pending if host == 0))
+            seconds += 1
+        assert taken == list(range(8))
+        assert list(hosts.pending) == [1]
+        hosts.step(1)
+        assert taken == list(range(8)), "what comes late is dropped"
+
+    def test_not_as_long_as_one_host_there_gets_on(self):
+        hosts, taken = on_machines(16, "here", "there", "here", "there")
+        hosts.dispatcher.hand_out()
+        while hosts.dispatcher.num_awaited:
+            hosts.step(*(host for host in list(hosts.pending) if host != 1))
+        assert taken == list(range(16))
+        at_home = {call.group % 2 for host, call in hosts.started if call.method == "collect" and host in (0, 2)}
+        assert len(at_home) == 1, "host 3 did what host 1 did not"
+
+    def test_a_host_is_of_use_for_what_waits_on_a_slow_machine(self):
+        """Others were ended meanwhile, since they had nothing to do."""
+        hosts, _ = on_machines(8, "here", "there")
+        hosts.dispatcher.hand_out()
+        while 0 in hosts.pending:
+            hosts.step(0, seconds=0.1)
+        del hosts.names[0]
+        hosts.dispatcher.react(Parked(0))
+        assert hosts.dispatcher.num_employable() == 1
+        hosts.step(seconds=30.0)
+        assert hosts.dispatcher.num_employable() > 1
+
+    def test_a_group_moves_once_in_a_round(self):
+        """Where it went stands still as well: what is kept is not thrown away again and again."""
+        hosts, taken = on_machines(12, "here", "there", "elsewhere")
+        hosts.dispatcher.hand_out()
+        is_still = {1}
+        for _ in range(60):
+            moved = [host for host, call in hosts.started if call.key in {key_of(hosts, 1)} and host != 1]
+            is_still.update(moved)
+            hosts.step(*(host for host in hosts.pending if host not in is_still))
+        assert len(is_still) == 2
+        assert len([host for host in hosts.pending if host in is_still]) == 2
+        hosts.step(*hosts.pending)
+        while hosts.pending:
+            hosts.step(*hosts.pending)
+        assert taken == list(range(12))
+        assert max(Counter(call.key for _, call in hosts.started).values()) == 2
 
 
 @pytest.mark.parametrize(("grouped", "seed"), [(False, 0), (False, 1), (True, 2)])
