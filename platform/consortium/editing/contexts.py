@@ -24,11 +24,14 @@ _MOST_DRAWN = 8
 
 #: Tokens of the full stop behind a context, and of how its words and the prompt's meet, at most.
 _FULL_STOP = 3
+#: Tokens that one written token becomes at most, if its text is encoded again: the sign for bytes that are no
+#: text has three bytes.
+_GROWTH = 3
 
 
 def max_context_tokens(tokenizer: PreTrainedTokenizerBase, num_tokens: int) -> int:
     """Tokens by which the longest context of :func:`generate_contexts` makes a prompt longer."""
-    return max(len(encode(tokenizer, start)) for start in _STARTS) + num_tokens + _FULL_STOP
+    return max(len(encode(tokenizer, start)) for start in _STARTS) + _GROWTH * num_tokens + _FULL_STOP
 
 
 def generate_contexts(model: LanguageModel, count: int, num_tokens: int, seed: int) -> tuple[str, ...]:
@@ -48,7 +51,7 @@ def _context(model: LanguageModel, number: int, num_tokens: int, seed: int) -> s
         generator = torch_generator(seed, "contexts", number, *([attempt] if attempt else []))
         ids = sample_tokens(model, [start], len(start) + num_tokens, generator, top_k=5)[0]
         text = _plain(str(model.tokenizer.decode(ids, skip_special_tokens=True)))
-        text = _cut(model.tokenizer, text, len(ids))
+        text = _cut(model.tokenizer, text, len(start) + _GROWTH * num_tokens)
         if is_finite_on(model, text):
             return text
     raise NotFiniteError(
@@ -59,7 +62,7 @@ def _context(model: LanguageModel, number: int, num_tokens: int, seed: int) -> s
 
 
 def _cut(tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int) -> str:
-    """A text that is no more tokens than it was written in: read anew, odd signs may be more of them."""
+    """The beginning of a text that is ``num_tokens`` tokens at most, if it is encoded again."""
     while len(encode(tokenizer, text, with_start=True)) > num_tokens:
         text = text[:-1].rstrip()
     return text
