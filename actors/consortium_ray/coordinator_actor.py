@@ -17,6 +17,7 @@ from consortium_ray.gauges import Gauges
 from consortium_ray.node_watch import NodeWatch, see
 from consortium_ray.placement import Growth
 from consortium_ray.ray_pool import RayPool
+from consortium_ray.sendable import errors_that_travel
 
 
 class CoordinatorActor:
@@ -47,20 +48,21 @@ class CoordinatorActor:
             growth: how the cluster can grow.
         """
         torch.set_num_threads(scenario.cluster.threads)
-        self.directory = RunDirectory.open(path)
-        self.directory.lock_by(permit)
-        self.pool = RayPool(scenario, facts, growth)
-        directory = self.directory
-        self.watch = NodeWatch(partial(see, scenario.cluster.host_kinds, self.pool), lambda: directory.worked_s)
-        self.gauges = Gauges(scenario.name)
-        self.coordinator = Coordinator(scenario, directory, facts, self.pool, self.watch.take)
+        with errors_that_travel():
+            self.directory = directory = RunDirectory.open(path)
+            directory.lock_by(permit)
+            self.pool = RayPool(scenario, facts, growth)
+            self.watch = NodeWatch(partial(see, scenario.cluster.host_kinds, self.pool), lambda: directory.worked_s)
+            self.gauges = Gauges(scenario.name)
+            self.coordinator = Coordinator(scenario, directory, facts, self.pool, self.watch.take)
 
     def step(self, timeout_s: float) -> tuple[bool, list[Progress]]:
         """One step; whether the run is done, and what there is to tell."""
         assert self.coordinator is not None, "open comes first"
         assert self.pool is not None
         assert self.gauges is not None
-        told = self.coordinator.step(timeout_s)
+        with errors_that_travel():
+            told = self.coordinator.step(timeout_s)
         self.gauges.show(self.coordinator.glance, self.pool.standings(), self.pool.num_wanted)
         return self.coordinator.is_done, told
 

@@ -14,7 +14,7 @@ from ray.exceptions import RayError, RayTaskError, UnserializableException
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from consortium_ray.coordinator_actor import CoordinatorActor
-from consortium_ray.ray_pool import first_line
+from consortium_ray.sendable import WorkError, first_line
 
 #: Time between two looks at whether the coordinator lives, while it is at work.
 LOOK_S = 1.0
@@ -147,6 +147,13 @@ def _meant(error: RayTaskError) -> Exception:
             f"the coordinator has no memory left: {cause}",
             "room for the sums of all lanes on this machine",
             "take a machine with more memory, or fewer lanes; `consortium resume` goes on from the last round",
+        )
+    if isinstance(cause, WorkError):
+        return RunError(
+            f"the coordinator failed: {cause}",
+            "work that the coordinator finishes",
+            "look at what the error says of files, memory and versions; if it is none of these, report it as a fault "
+            "of Consortium; `consortium resume` goes on from the last round",
         )
     if isinstance(cause, RayError) and not isinstance(cause, UnserializableException):
         return CoordinatorLostError(first_line(cause))  # the cluster failed it, and may serve another

@@ -32,6 +32,7 @@ from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, GroupSum, Hel
 from consortium_ray.node_loss import cut_node, end_node
 from consortium_ray.same_code import refuse_difference, refuse_other_model
 from consortium_ray.sealed import Sealed, damaged, seal
+from consortium_ray.sendable import errors_that_travel
 
 
 class Host:
@@ -78,7 +79,8 @@ class Host:
             end_node()
         if trouble.cut_s:
             cut_node(trouble.cut_s)
-        sealed = seal(self.call(method, arguments))
+        with errors_that_travel():
+            sealed = seal(self.call(method, arguments))
         if trouble.delay_s:
             time.sleep(trouble.delay_s)
         return damaged(sealed) if trouble.is_damaged else sealed

@@ -31,6 +31,7 @@ from consortium_ray.patience import Patience
 from consortium_ray.placement import Growth, Needs, Node, Room, allot, most_room, needs_of, table
 from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, Started
 from consortium_ray.sealed import opened
+from consortium_ray.sendable import WorkError, first_line
 
 #: Time between two looks at the cluster, unless a host was lost.
 LOOK_S = 0.5
@@ -362,13 +363,10 @@ def _as_seen_by(scenario: Scenario, kind: HostsSpec) -> Scenario:
     return scenario.model_copy(update={"model": scenario.model.model_copy(update={"device": kind.device})})
 
 
-def first_line(error: BaseException) -> str:
-    """An error's class and the first line of what it says."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-
-
 def said_by(error: RayTaskError) -> str:
     """What a host raised, in a line, and where: of its traceback nothing else is kept."""
+    if isinstance(error.cause, WorkError):
+        return str(error.cause)
     places = _PLACE.findall(str(error))
     where = f" ({places[-1][0]}:{places[-1][1]})" if places else ""
     return first_line(error.cause) + where
