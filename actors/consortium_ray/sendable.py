@@ -56,7 +56,7 @@ def _travels(error: BaseException) -> bool:
     if not isinstance(error, Exception):
         return False
     try:
-        again = cloudpickle.loads(cloudpickle.dumps(error))
+        again = cloudpickle.loads(cloudpickle.dumps(error))  # type: ignore[no-untyped-call]
         return type(again).__name__ == type(error).__name__ and str(again) == str(error)
     except Exception:  # noqa: BLE001 (whatever another's class raises when it is pickled or made again)
         return False

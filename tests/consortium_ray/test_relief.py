@@ -20,6 +20,11 @@ from support.scenarios import associative_scenario, difference, run_serially
 SCENARIO = associative_scenario()
 
 
+@pytest.fixture(autouse=True)
+def _no_host_is_slow():
+    """Here some are."""
+
+
 class Hosts:
     """A pool whose hosts answer when they are told to."""
 
