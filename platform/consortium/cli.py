@@ -6,11 +6,19 @@ command needs is imported inside it, so that help and mistakes answer at once.
 
 from __future__ import annotations
 
+import sys
+from os.path import basename
+
+from consortium.interruption import keep_until_heeded
+
+# First of all, where this is the command: a signal during the imports below would end them with a traceback.
+if __name__ == "__main__" or basename(sys.argv[0]) == "consortium":
+    keep_until_heeded()
+
 import argparse
 import errno
 import json
 import os
-import sys
 import tempfile
 import traceback
 from collections.abc import Sequence

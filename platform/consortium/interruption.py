@@ -103,6 +103,11 @@ def shielded() -> Iterator[None]:
             _SIGNALS.wake()
 
 
+def keep_until_heeded() -> None:
+    """Keep signals that come from now on until :func:`heeded` follows them: for a command that still imports itself."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN})
+
+
 @contextmanager
 def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[None]:
     """Follow signals while the block runs. One that was ignored before, as after ``nohup``, stays ignored.

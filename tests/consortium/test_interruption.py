@@ -54,6 +54,25 @@ def ended(process, *signals, gap_s=0.0):
 
 
 @pytest.mark.parametrize("number", CODES)
+@pytest.mark.parametrize("how", ["script", "module"])
+def test_a_signal_while_the_command_is_imported(number, how):
+    code = f"""
+import os, runpy, sys
+class Watcher:
+    def find_spec(name, *_):
+        if name == "consortium.counting": os.kill(os.getpid(), {int(number)})
+sys.meta_path.insert(0, Watcher)
+sys.argv = ["/somewhere/bin/consortium" if {how == "script"} else "cli.py", "ls"]
+if {how == "module"}:
+    runpy.run_module("consortium.cli", run_name="__main__", alter_sys=True)
+from consortium.cli import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=default_signals)
+    assert (done.returncode, done.stderr) == (CODES[number], "Interrupted; nothing was started\n")
+
+
+@pytest.mark.parametrize("number", CODES)
 def test_each_signal_ends_a_command_in_words_and_with_its_code(number):
     code, _, err = ended(command(""), number)
     assert (code, err) == (CODES[number], "Interrupted; nothing was started\n")
