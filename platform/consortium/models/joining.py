@@ -8,9 +8,10 @@ of these that fits holds:
 2. White space at the prompt's end or at the target's beginning is the join.
 3. Punctuation that clings to what stands before it follows at once: ``, . ; : ! ?`` (``.NET`` and ``:5`` are words),
    closing brackets and quotes, ``% ‰ °``, the ends of sentences of every script, ``'s`` and its kin, ``-`` before a
-   letter.
-4. So does everything behind a prompt that ends in an opening bracket or quote, in a hyphen, dash or slash within a word
-   ("Coca-", not "the answer -"), in an elided article ("l'"), or in a currency's sign before a number.
+   letter. Which quotes open and which close depends on the language („so“, »so«, ”so”): one before a letter opens.
+4. So does everything behind a prompt that ends in an opening bracket or quote (one behind a letter closes), in a hyphen,
+   dash, slash or @ within a word ("Coca-", not "the answer -"), in an elided article ("l'"), or in a currency's sign
+   before a number.
 5. Wide punctuation of East Asia (``、 。 「 」 ：``) holds its own space.
 6. No space stands between scripts that are written without spaces (:data:`_UNSPACED`), nor behind Chinese and Japanese,
    whatever follows. What a prompt is written in is what its last letter is: digits and signs are of every script.
@@ -44,7 +45,9 @@ _WIDE_SIGN = regex.compile(r"(?V1)[[\p{P}\p{S}]&&[\p{EA=W}\p{EA=F}]&&\P{Emoji_Pr
 #: Beginnings of targets that cling to what stands before them.
 _CLINGING = regex.compile(
     r"""(?V1)
-      [,;%‰‱°′″…\p{Pe}\p{Pf}]
+      [,;%‰‱°′″…\p{Pe}]
+    | \p{Pf}(?![\p{L}\p{N}])
+    | [“‘«](?=[.,;:!?]|\Z)
     | [.!?:](?![\p{L}\p{N}])
     | [\p{Terminal_Punctuation}--[.,;:!?]]
     | \p{scx=Tibetan}(?<=\p{P})
@@ -58,9 +61,11 @@ _CLINGING = regex.compile(
 #: Ends of prompts that what follows clings to.
 _OPENING = regex.compile(
     r"""
-      [\p{Ps}\p{Pi}]\Z
+      \p{Ps}\Z
+    | (?:\A|[\s\p{P}])\p{Pi}\Z
+    | \A(?:[^\p{Pi}]*[\s\p{Ps}])?\p{Pf}\Z
     | (?:\A|[\s\p{Ps}\p{Pi}])["'`@\#]\Z
-    | \S[-‐‑–—/]\Z
+    | \S[-‐‑–—/@]\Z
     | (?<=[^\W\d_s])['’]\Z
     """,
     regex.VERBOSE | regex.IGNORECASE,
