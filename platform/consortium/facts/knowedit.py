@@ -62,7 +62,7 @@ def parse(record: Record) -> tuple[Edit | SkippedProbeError, ...]:
         prompt=prompt,
         target_new=target_new,
         target_old=next((answer for answer in record.answers("ground_truth") if answer != target_new), None),
-        paraphrases=record.texts("rephrase_prompt"),
+        paraphrases=() if record.fields.get("rephrase_prompt") == "" else record.texts("rephrase_prompt"),
         portability=portability,
         locality=locality,
         join=record.spacing("prompt", "target_new"),
@@ -97,8 +97,8 @@ def _portability(record: Record) -> tuple[tuple[PortabilityProbe, ...], list[Ski
 
 
 def _questions(record: Record, block: str) -> Iterator[tuple[str, Record]]:
-    """Kind and question of everything in a block."""
-    if record.has(block):
+    """Kind and question of everything in a block; one that is empty, of whatever type, has none."""
+    if record.fields.get(block):
         groups = record.part(block)
         for kind in groups.fields:
             for question in groups.parts(kind):

@@ -14,7 +14,7 @@
   whose ``cloze`` is the edit's prompt.
 * Each of a case's edits brings all its ``questions`` as portability of the kind ``reasoning``; ``new_answer`` and its
   other names are right. A question of a case with several edits can be answered rightly only once all of them are made.
-* Edits that ask for what is so already are left out.
+* Edits that ask for what is so already are left out. One without ``target_true`` has no old answer.
 * Not used: ``answer``, the old ``single_hops``, the triples in ``orig``.
 """
 
@@ -50,7 +50,8 @@ def _edit(
     rewrite: Record, fact_id: str, portability: tuple[PortabilityProbe, ...], hops: Mapping[str, str]
 ) -> Edit | SkippedRecordError:
     subject, prompt = rewrite.text("subject"), rewrite.template("prompt")
-    old, new = _target(rewrite, "target_true"), _target(rewrite, "target_new")
+    new = _target(rewrite, "target_new")
+    old = _target(rewrite, "target_true") if rewrite.has("target_true") else None
     if old == new:
         return SkippedRecordError(f"asks for {new!r}, which is so already")
     questions = rewrite.texts("question")

@@ -104,7 +104,7 @@ class Record:
         return tuple(_without_spacing(self._text(f"{field}[{place}]", item)) for place, item in items)
 
     def answers(self, field: str) -> tuple[str, ...]:
-        """All texts of a text, a list of texts or a list of such lists, in order, without blanks and repetitions.
+        """All texts of a text, a list of texts or a list of such lists, in order; no blanks, nulls and repetitions.
 
         Data sets write accepted answers in these three ways; an absent field has none.
         """
@@ -112,6 +112,8 @@ class Record:
         for place, item in enumerate(self._as_list(field)):
             names = item if isinstance(item, list) else [item]
             for name in names:
+                if name is None:
+                    continue
                 if not isinstance(name, str):
                     raise self.refusal(f"{field}[{place}]", _describe(name), "text, or a list of texts")
                 found.append(self._whole(f"{field}[{place}]", name).strip())

@@ -27,6 +27,8 @@ from consortium.reading import (
 Row = tuple[int | None, dict[str, Any]]
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
+#: What stands in a comma's place where commas are decimal signs, or where a table was pasted.
+_IN_PLACE_OF_A_COMMA = ";\t|"
 _ROWS_AT_ONCE = 100
 #: Column that pandas writes for the numbers of rows.
 _ROW_NUMBERS = re.compile(r"__index_level_\d+__|")
@@ -46,7 +48,16 @@ def read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
     """
     text = read_text(path)
     refuse_many_lines(text)
-    return _delimited_rows(text, delimiter)
+    return _delimited_rows(text, _delimiter_in(text) if delimiter == "," else delimiter)
+
+
+def _delimiter_in(text: str) -> str:
+    """What separates headings: a comma where there is one, else what stands in its place oftenest, if anything does."""
+    headings = text.lstrip().partition("\n")[0]
+    if "," in headings:
+        return ","
+    found = max(_IN_PLACE_OF_A_COMMA, key=headings.count)
+    return found if found in headings else ","
 
 
 def _delimited_rows(text: str, delimiter: str) -> Iterator[Row]:
@@ -69,10 +80,14 @@ def _delimited_rows(text: str, delimiter: str) -> Iterator[Row]:
 
 
 def _headings(names: list[str], line: int) -> list[str]:
+    _refuse_twice(names, line)
+    return names
+
+
+def _refuse_twice(names: list[str], line: int | None = None) -> None:
     again = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if again is not None:
         raise UnreadableError(f"the heading {again!r} is there twice", line)
-    return names
 
 
 def _fields(names: list[str], row: list[str], line: int) -> dict[str, Any]:
@@ -107,6 +122,7 @@ def read_parquet(path: Path) -> Iterator[Row]:
         try:
             table, num_bytes = pyarrow.parquet.ParquetFile(file), 0
             _refuse_large(table.metadata)
+            _refuse_twice(table.schema_arrow.names)
             for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE):
                 num_bytes += batch.nbytes
                 if num_bytes > MOST_BYTES:

@@ -9,7 +9,7 @@ of these that fits holds:
 3. Punctuation that clings to what stands before it follows at once: ``, . ; : ! ?`` (``.NET`` and ``:5`` are words),
    closing brackets and quotes, ``% ‰ °``, the ends of sentences of every script, ``'s`` and its kin, ``-`` before a
    letter. Which quotes open and which close depends on the language („so“, »so«, ”so”): one before a letter opens.
-4. So does everything behind a prompt that ends in an opening bracket or quote (one behind a letter closes), in a hyphen,
+4. So does everything behind a prompt that ends in an opening bracket or quote (behind a letter it closes), in a hyphen,
    dash, slash or @ within a word ("Coca-", not "the answer -"), in an elided article ("l'"), or in a currency's sign
    before a number.
 5. Wide punctuation of East Asia (``、 。 「 」 ：``) holds its own space.

@@ -68,6 +68,19 @@ def test_a_record_of_wikidata_recent_has_no_old_answer_and_may_have_empty_blocks
     assert (edit.target_old, edit.portability) == (None, ())
 
 
+@pytest.mark.parametrize("empty", [None, [], {}, ""])
+def test_blocks_and_paraphrases_that_are_empty_in_any_way_have_nothing(empty):
+    (edit,) = parse_with(ZSRE, portability=empty, locality=empty, rephrase_prompt=empty or "")
+    assert (edit.portability, edit.locality, edit.paraphrases) == ((), (), ())
+
+
+def test_nulls_among_answers_count_for_nothing():
+    question = {"prompt": "The gender of Ada Quill is", "ground_truth": [[None, "female"], [None], None]}
+    (edit,) = parse_with(ground_truth=[None, "Cy Quill"], locality={"F": [question]}, portability=None)
+    assert edit.target_old == "Cy Quill"
+    assert edit.locality == (LocalityProbe("f", "The gender of Ada Quill is", "female"),)
+
+
 def test_a_record_of_zsre_has_a_paraphrase_and_answers_in_plain_text():
     assert recognises(ZSRE)
     (edit,) = parse_with(ZSRE)
@@ -119,7 +132,7 @@ def test_a_prompt_that_cannot_be_a_template_leaves_the_record_out(change, messag
             {"locality": {"F": [{"prompt": "x", "ground_truth": [[3]]}]}},
             r"`locality.F\[0\].ground_truth\[0\]`: a number",
         ),
-        ({"locality": []}, "field `locality`: a list"),
+        ({"locality": ["x"]}, "field `locality`: a list"),
     ],
 )
 def test_a_malformed_record_is_refused_with_place_and_field(change, message):

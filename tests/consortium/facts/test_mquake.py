@@ -91,6 +91,15 @@ def test_what_cannot_be_asked_is_left_out_with_its_reason():
     assert len(unasked) == 2
 
 
+def test_a_rewrite_that_names_no_old_answer_has_none():
+    for missing in (
+        {key: value for key, value in SPOUSE.items() if key != "target_true"},
+        {**SPOUSE, "target_true": None},
+    ):
+        spouse, citizen = parse({**CASE, "requested_rewrite": [missing, CITIZEN]})
+        assert (spouse.target_old, spouse.target_new, citizen.target_old) == (None, "Carlo Rossi", "Italy")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

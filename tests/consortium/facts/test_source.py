@@ -56,6 +56,28 @@ def test_files_are_read_by_the_end_of_their_names(tmp_path):
     assert [edit.subject for edit in load(tmp_path / "facts.tsv")] == ["Ann"]
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_a_csv_file_may_be_separated_by_something_else_than_commas(tmp_path, delimiter):
+    rows = (("subject", "prompt", "target_new", "target_old"), ("Bo, b", "{} is in", "Oslo", ""))
+    (tmp_path / "a.csv").write_text("\ufeff" + "".join(delimiter.join(row) + "\r\n" for row in rows), newline="")
+    (edit,) = load(tmp_path / "a.csv")
+    assert (edit.subject, edit.prompt, edit.target_new, edit.target_old) == ("Bo, b", "{} is in", "Oslo", None)
+
+
+def test_parquet_with_two_columns_of_one_name_is_refused(tmp_path):
+    table = pa.Table.from_arrays([pa.array(["A"]), pa.array(["B"])], names=["subject", "subject"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(FactsError, match=r"a\.parquet: the heading 'subject' is there twice"):
+        load(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_parquet_may_keep_text_in_any_of_its_ways(tmp_path, kind):
+    columns = {name: pa.array([row[name] for row in ROWS]).cast(kind) for name in ("subject", "prompt", "target_new")}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert [edit.subject for edit in load(tmp_path / "a.parquet")] == ["Ann", "Bo, b"]
+
+
 def test_parquet_keeps_lists_of_objects(tmp_path):
     row = {**ROWS[0], "neighbors": [{"prompt": "Bo is in", "target": "Paris"}]}
     pq.write_table(pa.Table.from_pylist([row, {**ROWS[1], "neighbors": None}]), tmp_path / "facts.pq")
