@@ -49,17 +49,31 @@ def refuse_client(address: str) -> None:
 
 
 def has_home() -> bool:
-    """Whether the user has a home: a folder that is there, by its whole path."""
+    """Whether the user has a home: a folder that is there, by its whole path, and that the user may enter.
+
+    A container's ``HOME`` is often that of the user who built it (``/root``), and another one runs it.
+    """
     try:
         home = Path.home()
     except RuntimeError:  # neither HOME nor an entry among the machine's users
         return False
-    return home.is_absolute() and home.is_dir()
+    return home.is_absolute() and is_entered(home)
+
+
+def is_entered(folder: Path) -> bool:
+    """Whether a folder is there, and the user may look at what is in it by name."""
+    try:
+        return folder.is_dir() and os.access(folder, os.X_OK)
+    except PermissionError:  # one above it is closed
+        return False
 
 
 def can_write(folder: Path) -> bool:
     """Whether the user may write into a folder, or make it."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+    except PermissionError:  # one above it is closed
+        return False
     return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 

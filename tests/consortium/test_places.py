@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 import tempfile
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 from consortium import places
 from consortium.errors import ClusterError, InputError
-from consortium.places import cache_folder, has_home, private_folder, refuse_client, refuse_remote, scheme_of
+from consortium.places import cache_folder, can_write, has_home, private_folder, refuse_client, refuse_remote, scheme_of
 
 
 @pytest.fixture
@@ -54,6 +55,25 @@ def test_so_it_is_with_a_home_that_cannot_be_written(tmp_path, temporary, monkey
     monkeypatch.setenv("HOME", str(home))
     unwritable(monkeypatch, home)
     assert cache_folder().is_relative_to(temporary)
+
+
+def test_so_it_is_with_a_home_that_is_closed_to_the_user(tmp_path, temporary, monkeypatch):
+    """A container's HOME is that of root, and another user runs it: root's home is there, and nothing below is seen."""
+    home, look = tmp_path / "root", os.stat
+    home.mkdir()
+
+    def stat_as_another(path, *arguments, **options):
+        if Path(path) != home and Path(path).is_relative_to(home):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, *arguments, **options)
+
+    monkeypatch.delenv("CONSORTIUM_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(os, "access", lambda path, _mode, found=os.access: path != home and found(path, _mode))
+    monkeypatch.setattr(os, "stat", stat_as_another)
+    assert not has_home()
+    assert not can_write(home / ".config")
+    assert cache_folder() == temporary / f"consortium-{os.getuid()}" / "cache"
 
 
 @pytest.mark.parametrize("named", ["s3://bucket/cache", "~nosuchuser/cache", "closed/cache"])
