@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
+from consortium.facts.edit import PortabilityKind
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import DERIVED
 from consortium.report import pieces, words
@@ -25,9 +27,6 @@ class LeftOut:
     what: str
     number: int
     total: int
-
-    def __str__(self) -> str:
-        return f"{self.what} of {self.lane} {self.number:,} of {self.total:,}"
 
 
 def left_out(directory: RunDirectory) -> list[LeftOut]:
@@ -58,11 +57,15 @@ def section(directory: RunDirectory) -> str:
     found = left_out(directory)
     if not found:
         return ""
-    header = "".join(f'<th scope="col"{kind}>{name}</th>' for name, kind in _HEADINGS)
+    lanes, cells = list(dict.fromkeys(each.lane for each in found)), {(each.lane, each.what): each for each in found}
+    header = '<th scope="col">what</th>' + "".join(
+        f'<th scope="col" class="n">{pieces.text(lane)}</th>' for lane in lanes
+    )
     rows = "".join(
-        f'<tr><th scope="row">{pieces.text(each.lane)}</th><td>{pieces.text(words.metric_name(each.what))}</td>'
-        f'<td class="n">{each.number:,}</td><td class="n">{each.total:,}</td></tr>'
-        for each in found
+        f'<tr><th scope="row">{pieces.text(words.metric_name(what))}</th>'
+        + "".join(f'<td class="n">{_cell(cells.get((lane, what)))}</td>' for lane in lanes)
+        + "</tr>"
+        for what in dict.fromkeys(each.what for each in found)
     )
     return (
         "<h2>What was not finite</h2><p>NaN or infinity is no answer and no edit: it was left out of every figure and "
@@ -71,9 +74,28 @@ def section(directory: RunDirectory) -> str:
     )
 
 
-_HEADINGS = (("lane", ""), ("what", ""), ("left out", ' class="n"'), ("of", ' class="n"'))
+def _cell(found: LeftOut | None) -> str:
+    return "–" if found is None else f"{found.number:,} of {found.total:,}"
 
 
-def line(found: Sequence[LeftOut]) -> str:
-    """One line for the terminal."""
-    return f"Not finite and left out: {', '.join(map(str, found))}."
+def lines(found: Sequence[LeftOut]) -> list[str]:
+    """Lines for the terminal: one for all lanes of which the same was left out."""
+    of_lane: dict[str, list[LeftOut]] = {}
+    for each in found:
+        of_lane.setdefault(each.lane, []).append(each)
+    lanes: dict[tuple[str, ...], list[str]] = {}
+    for lane, parts in of_lane.items():
+        lanes.setdefault(tuple(map(_in_words, _without_kinds(parts))), []).append(lane)
+    return [f"Not finite and left out in {', '.join(each)}: {', '.join(parts)}." for parts, each in lanes.items()]
+
+
+def _without_kinds(parts: Sequence[LeftOut]) -> list[LeftOut]:
+    """Without the kinds of portability's questions, which portability itself counts as well."""
+    return [each for each in parts if not each.what.startswith(_KINDS)]
+
+
+_KINDS = tuple(f"portability_{kind}" for kind in get_args(PortabilityKind))
+
+
+def _in_words(each: LeftOut) -> str:
+    return f"{words.metric_name(each.what)} {_cell(each)}"

@@ -14,7 +14,7 @@ from rich.table import Table
 from consortium.records.directory import RunDirectory
 from consortium.records.runs import RunSummary
 from consortium.report import no_edits
-from consortium.report.not_finite import LeftOut, line
+from consortium.report.not_finite import LeftOut, lines
 from consortium.report.summary import QUESTIONS, WITHIN, result_table, summary
 from consortium.report.words import METRIC_MEANINGS, count, metric_name
 from consortium.terminal.progress import duration
@@ -44,8 +44,8 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
         _write_meaning(f"{QUESTIONS}, {WITHIN}: {_INTERVALS}", stream)
     if found["without_edits"]:
         stream.write(fitting(f"{no_edits.line(found['without_edits'])}\n", stream))
-    if found["not_finite"]:
-        say(fitting(line([LeftOut(**each) for each in found["not_finite"]]), stream), stream)
+    for line in lines([LeftOut(**each) for each in found["not_finite"]]):
+        _write_wrapped(line, stream)
 
 
 def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
@@ -83,8 +83,12 @@ def _width(stream: TextIO) -> int:
 
 def _write_meaning(text: str, stream: TextIO) -> None:
     """A line under a table, or as many as it takes where the terminal is narrow."""
-    lines = fill(printable(text), max(20, _width(stream)), initial_indent="  ", subsequent_indent="    ")
-    stream.write(fitting(f"{lines}\n", stream))
+    _write_wrapped(text, stream, indent="  ")
+
+
+def _write_wrapped(text: str, stream: TextIO, indent: str = "") -> None:
+    wrapped = fill(printable(text), max(20, _width(stream)), initial_indent=indent, subsequent_indent=f"{indent}  ")
+    stream.write(fitting(f"{wrapped}\n", stream))
 
 
 def _side_by_side(
@@ -92,11 +96,11 @@ def _side_by_side(
 ) -> list[tuple[list[int], list[int]]]:
     """Tables as places of their columns and these columns' widths; the first column is in each.
 
-    No word of a heading and no number is broken, so that it may take several tables; headings have one line where
-    there is room.
+    No word of a heading and no number is broken, and no heading has more than two lines, so that it may take several
+    tables; headings have one line where there is room.
     """
     cells = [max(len(row[place]) for row in rows) for place in range(len(columns))]
-    least = [max(cell, *map(len, name.split())) for name, cell in zip(columns, cells, strict=True)]
+    least = [max(cell, _two_lines(name)) for name, cell in zip(columns, cells, strict=True)]
     least[0] = min(least[0], width // 3)  # names of lanes may be of any length
     tables = [[0]]
     for place in range(1, len(columns)):
@@ -104,6 +108,13 @@ def _side_by_side(
             tables.append([0])
         tables[-1].append(place)
     return [(places, _widened(places, columns, least, width)) for places in tables]
+
+
+def _two_lines(name: str) -> int:
+    """The least width in which a heading has two lines at most, and no word is broken."""
+    words = name.split()
+    cuts = range(1, len(words) + 1)
+    return min((max(len(" ".join(words[:cut])), len(" ".join(words[cut:]))) for cut in cuts), default=0)
 
 
 def _widened(places: Sequence[int], columns: Sequence[str], least: Sequence[int], width: int) -> list[int]:

@@ -50,3 +50,11 @@ def test_no_word_and_no_number_is_broken(metrics, num_tables, tmp_path):
     assert words >= {word for heading in table.columns for word in heading.split()}
     assert {cell.replace("–", "-") for row in table.rows for cell in row} <= set(cells)
     assert lines[0] == "wide: 0 edits of 4 parties in 1 round; percent unless said otherwise"
+
+
+def test_no_heading_has_more_than_two_lines(tmp_path):
+    metrics = [f"{each}_with_start" for each in ("efficacy", "edit_success", "portability_reasoning")]
+    run, stream = run_with(tmp_path / "run", (*MANY, *metrics)), io.StringIO()
+    write_results(run, stream)
+    starts = [place for place, line in enumerate(stream.getvalue().splitlines()) if line.startswith("+--")]
+    assert max(below - above - 1 for above, below in zip(starts[::3], starts[1::3], strict=True)) == 2

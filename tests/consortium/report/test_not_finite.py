@@ -1,0 +1,71 @@
+"""What was left out since it is not finite is told: in the terminal, on the page, and in the JSON."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import UNEDITED, MetricRow, PartyRow, Rows
+from consortium.report.not_finite import LeftOut, left_out, lines, section
+from consortium.report.page import build_report
+from consortium.report.summary import summary
+from consortium.scenario.schema import Scenario
+from consortium.state import LaneState
+from consortium.terminal.table import write_results
+
+LANES = ("global", "ties")
+
+
+def measured(lane: str, metric: str, missing: int, of_round: int | None = 1) -> MetricRow:
+    return MetricRow(1, lane, metric, of_round, 50.0, None, 4, 8 - missing, num_not_finite=missing)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    """Paraphrases of all lanes, portability by kind and perplexity of one, and an edit of the other are missing."""
+    scenario = Scenario.model_validate({"name": "holes", "merge": {"methods": LANES}})
+    found = RunDirectory.create(tmp_path / "run", scenario)
+    found.commit(0, [LaneState(lane, 0, {}, {}) for lane in LANES], Rows())
+    metrics = [measured(lane, metric, 2) for lane in (*LANES, UNEDITED) for metric in ("paraphrase", "efficacy_greedy")]
+    metrics += [measured("ties", metric, 1) for metric in ("portability_greedy", "portability_reasoning_greedy")]
+    metrics += [measured("ties", "perplexity", 4, None), measured("global", "efficacy", 0)]
+    parties = [PartyRow(1, lane, 0, 0, 3, 0, num_not_finite=int(lane == "ties")) for lane in LANES]
+    found.commit(1, [LaneState(lane, 1, {}, {}) for lane in LANES], Rows(metrics=metrics, parties=parties))
+    return found
+
+
+def test_lanes_of_which_the_same_is_missing_share_a_line(run: RunDirectory) -> None:
+    both = "paraphrase 2 of 8, efficacy greedy 2 of 8"
+    assert lines(left_out(run)) == [
+        f"Not finite and left out in ties: edits 1 of 3, {both}, portability greedy 1 of 8, perplexity 4 of 8.",
+        f"Not finite and left out in global, unedited: {both}.",
+    ]
+
+
+def test_the_terminal_tells_it_in_lines_that_fit(run: RunDirectory) -> None:
+    stream = io.StringIO()
+    write_results(run, stream)
+    text = stream.getvalue()
+    assert all(line in re.sub(r"\n\s+", " ", text) for line in lines(left_out(run)))
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_page_has_one_row_for_each_measure_and_one_column_for_each_lane(run: RunDirectory) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", section(run))
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", re.sub("</?bdi>", "", row)) for row in rows]
+    assert sorted(cells[0]) == ["global", "ties", "unedited", "what"]
+    found = {row[0]: dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[1:]}
+    assert found["paraphrase"] == {"ties": "2 of 8", "global": "2 of 8", "unedited": "2 of 8"}
+    assert found["perplexity"] == {"ties": "4 of 8", "global": "–", "unedited": "–"}
+    assert set(found) == {
+        *("edits", "paraphrase", "efficacy greedy", "perplexity"),
+        *("portability greedy", "portability reasoning greedy"),
+    }
+    assert section(run) in build_report(run).read_text(encoding="utf-8")
+
+
+def test_the_json_has_it_too(run: RunDirectory) -> None:
+    assert [LeftOut(**each) for each in summary(run)["not_finite"]] == left_out(run)
