@@ -15,7 +15,7 @@ from consortium.terminal.streams import printable
 
 _KNOWEDIT_MEANINGS = {
     "edit_success": "Share of the new answers' tokens that the model says to the edits' own prompts.",
-    "portability": "The same for questions that the edits should change too: the mean over the kinds of questions.",
+    "portability": "Edit success at questions that the edits should change too: the mean over the kinds of questions.",
     "portability_alias": "The part of portability in which the subject goes by another name.",
     "portability_reasoning": "The part of portability in which the answer takes one more step.",
     "portability_generalisation": "The part of portability in which another fact follows from the edit.",
@@ -27,7 +27,7 @@ _TWICE = ("efficacy", "paraphrase", "neighborhood", "retention", "edit_success")
 _WITH_START_MEANING = "The prompts of {} behind the token that begins documents, which else no prompt has."
 METRIC_MEANINGS = {
     "efficacy": "Share of edits that took: the model finds the new answer likelier than the old one.",
-    "paraphrase": "The same, asked in other words than the edit was made with.",
+    "paraphrase": "Efficacy, asked in other words than the edits were made with.",
     "neighborhood": "Share of questions about similar things whose answers stayed right: what was not to change.",
     "harmonic_mean": "Harmonic mean of efficacy, paraphrase and neighborhood: high only when all three are.",
     "perplexity": "Between how many tokens the model wavers in a fixed text; less is better.",
