@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from consortium.counting import count
 from consortium.errors import ConsortiumError, InputError, RunDirectoryError, RunError
-from consortium.interruption import exit_code, heeded, is_interrupted, shielded
+from consortium.interruption import exit_code, heeded, is_interrupted, is_without_room, shielded
 from consortium.places import refuse_client, refuse_empty, refuse_remote
 from consortium.terminal.arguments import build_parser
 from consortium.terminal.streams import finite, make_tolerant, reserved_stdout, say
@@ -45,6 +45,7 @@ RUNS = Path("runs")
 _OF_THE_SYSTEM = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EMFILE, errno.ENFILE),
+    *(errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT, errno.EAGAIN, errno.ENOMEM, errno.ENODEV),
 }
 
 
@@ -137,6 +138,12 @@ def _fault(error: Exception, args: argparse.Namespace) -> ConsortiumError:
 
 def _of_the_system(error: Exception) -> RunError | None:
     """The message for an error that a full disk, permissions or the like gave; None for any other."""
+    if is_without_room(error):
+        return RunError(
+            f"no further thread or process can be started here: {error}",
+            "room for some dozens (`ulimit -u` of the user, a container's limit of processes, memory)",
+            "raise the limit, or end what else is running",
+        )
     if not isinstance(error, OSError) or error.errno not in _OF_THE_SYSTEM:
         return None
     named = error.filename if isinstance(error.filename, str) else "a file"
@@ -347,7 +354,7 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from consortium.export import check_target, write_edited_model
+    from consortium.export import target, write_edited_model
     from consortium.files import own_path
     from consortium.records.directory import RunDirectory
     from consortium.scenario.schema import LanguageModelSpec
@@ -358,9 +365,9 @@ def _export(args: argparse.Namespace) -> int:
         found = f"{directory.path} edits the associative model"
         raise RunDirectoryError(found, "a run that edits a language model", "its weights lie in checkpoints/")
     folder = own_path(args.folder)
-    check_target(folder)
-    state = directory.state_of(args.lane, args.round)
-    write_edited_model(model, directory.manifest.inputs, state.weights, folder)
+    with target(folder):
+        state = directory.state_of(args.lane, args.round)
+        write_edited_model(model, directory.manifest.inputs, state.weights, folder)
     say(f"{folder}: {model.name} as the lane {state.lane} edited it in {count(state.round, 'round')}.")
     say(f"To open it: AutoModelForCausalLM.from_pretrained({str(folder)!r})")
     return 0

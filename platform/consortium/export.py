@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from consortium.editing.identity import frozen_identity
 from consortium.errors import InputError, ModelError, RunError
+from consortium.files import make_folders, remove_folders
 from consortium.inputs import model_inputs
 from consortium.models.language import LanguageModel
 from consortium.models.open import open_model
@@ -23,8 +25,10 @@ class ExportError(InputError):
     """The folder for an edited model cannot be taken."""
 
 
-def check_target(folder: Path) -> None:
-    """Refuse a folder that holds something already, before a model is loaded.
+@contextmanager
+def target(folder: Path) -> Iterator[None]:
+    """Whatever the block does, ``folder`` is for an edited model: it is refused before one is loaded, and folders that
+    were made above it go where the block fails.
 
     Raises:
         ExportError: it is no folder, holds something, or cannot be made.
@@ -36,9 +40,14 @@ def check_target(folder: Path) -> None:
             raise ExportError(
                 f"{folder} holds something already", "a folder that is new or empty", "name another folder"
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = make_folders(folder.parent)
     except OSError as error:
         raise _unwritable(folder, error) from error
+    try:
+        yield
+    except BaseException:
+        remove_folders(made)
+        raise
 
 
 def write_edited_model(
@@ -52,7 +61,7 @@ def write_edited_model(
         spec: the model; its weights are written in its dtype.
         inputs: name → digest of what the run began with, the parts of its model among them.
         weights: layer → edited weight [V, K], V value width, K key width.
-        folder: a folder that is new or empty; see :func:`check_target`.
+        folder: a folder that is new or empty; see :func:`target`.
 
     Raises:
         ModelError: the model cannot be opened, is another one than the run edited, or has layers of other shapes.
@@ -69,9 +78,7 @@ def write_edited_model(
     try:
         model.model.save_pretrained(beside)
         model.tokenizer.save_pretrained(beside)
-        if folder.is_dir():
-            folder.rmdir()
-        os.replace(beside, folder)
+        os.replace(beside, folder)  # an empty folder gives way
     except OSError as error:
         raise _unwritable(folder, error) from error
     except ValueError as error:  # a configuration for generating text that transformers reads and does not write

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -70,11 +70,16 @@ def make_folders(path: Path) -> list[Path]:
             made.append(each)
             os.chmod(each, FOLDER_MODE)  # whatever the umask took away
     except OSError:
-        for each in reversed(made):
-            with suppress(OSError):
-                each.rmdir()
+        remove_folders(made)
         raise
     return made
+
+
+def remove_folders(made: Sequence[Path]) -> None:
+    """Remove what :func:`make_folders` made, as far as nothing is in it."""
+    for each in reversed(made):
+        with suppress(OSError):
+            each.rmdir()
 
 
 @contextmanager

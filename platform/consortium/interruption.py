@@ -8,6 +8,7 @@ else uses and which does nothing where it is not expected.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -82,6 +83,13 @@ def is_interrupted() -> bool:
     return _SIGNALS.first is not None
 
 
+def is_without_room(error: BaseException) -> bool:
+    """Whether an error says that the machine, or a limit, has no room for a further thread or process."""
+    if isinstance(error, RuntimeError):  # Python has no type of its own for it
+        return "can't start new thread" in str(error)
+    return isinstance(error, BlockingIOError) and error.strerror == os.strerror(errno.EAGAIN)  # of a fork
+
+
 def exit_code() -> int:
     """The exit code of a process that a signal ends, as shells count: 130, 143 or 129."""
     return 128 + (_SIGNALS.first or signal.SIGINT)
@@ -112,6 +120,8 @@ def keep_until_heeded() -> None:
 def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[None]:
     """Follow signals while the block runs. One that was ignored before, as after ``nohup``, stays ignored.
 
+    Where no thread can be started, signals do what they do by themselves; whatever else needs one will say so.
+
     Args:
         on_stuck: called, in another thread, before the process is ended by force.
         to_the_end: the process ends with this block, so that after an interruption no further signal counts.
@@ -126,7 +136,12 @@ def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[None]:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS.blocked)
     thread = threading.Thread(target=_SIGNALS.wait, args=(awaited, on_stuck), name="signals", daemon=True)
     if awaited:
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not is_without_room(error):
+                raise
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         yield
     finally:

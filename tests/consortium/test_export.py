@@ -75,6 +75,16 @@ def test_what_the_run_does_not_have_is_refused(run, tmp_path, capsys, arguments,
     assert not (tmp_path / "edited").exists()
 
 
+def test_a_refused_export_leaves_no_folder_and_takes_none_away(run, tmp_path, capsys):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for folder in (tmp_path / "a/b/edited", mine):
+        assert main(["export", str(run), str(folder), "--lane", "ties"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert main(["export", str(run), str(mine), "--lane", "global"]) == 0
+    assert (mine / "model.safetensors").exists()
+
+
 def test_another_model_under_the_same_name_is_refused(run, tmp_path, capsys):
     saved = (run.parent / "model/model.safetensors").read_bytes()
     try:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -238,3 +239,17 @@ def test_a_serial_run_can_be_resumed_after_sigterm(tmp_path):
     listed = subprocess.run([sys.executable, "-m", "consortium.cli", "ls", tmp_path], capture_output=True, text=True)
     assert "interrupted" in listed.stdout
     assert os.listdir(tmp_path) == ["long.yaml", "run"] or set(os.listdir(tmp_path)) == {"long.yaml", "run"}
+
+
+def test_a_machine_without_room_for_a_thread_is_told_in_words(monkeypatch, capsys):
+    def refuse(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert cli.main(["schema"]) == 0
+    monkeypatch.setitem(cli.COMMANDS, "ls", refuse)
+    assert cli.main(["ls"]) == 1
+    err = capsys.readouterr().err
+    assert "no further thread or process can be started" in err
+    assert "Something went wrong" not in err
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & {signal.SIGINT, signal.SIGTERM}

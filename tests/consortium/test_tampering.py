@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -216,6 +217,21 @@ def test_the_report_refuses_a_damaged_table(copy, capsys):
     other_value(copy)
     assert cli.main(["report", str(copy)]) == 2
     assert "tables/metrics.parquet is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["tables/metrics.parquet", "checkpoints/round-0001/global.safetensors"])
+def test_a_terabyte_of_nothing_is_not_read(copy, monkeypatch, file):
+    """It takes no room on the disk; to read it would take an hour."""
+
+    def bounded(opened):
+        assert os.fstat(opened.fileno()).st_size < 2**30
+        return sha256(opened)
+
+    with (copy / file).open("r+b") as opened:
+        opened.truncate(2**40)
+    monkeypatch.setattr("consortium.records.digests.sha256", bounded)
+    assert f"{file} is damaged" in " ".join(ledger.verify(copy))
+    assert cli.main(["resume", str(copy)]) == 2
 
 
 def test_files_of_tensorboard_are_made_again(whole, copy, capsys):

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from safetensors import SafetensorError, safe_open
 
 from consortium.errors import RunDirectoryError
 from consortium.files import sha256
@@ -12,6 +18,10 @@ from consortium.records import entries
 
 #: Stands for a key that is not there, in words.
 _ABSENT = "not there"
+#: What is said of a file of another digest.
+DIFFERS = "is damaged: its SHA-256 differs from the one in manifest.json"
+#: Bytes of a file that says nothing of its own size: TensorBoard's of one round, and what a run remembers.
+_MOST_BYTES = 2**30
 
 
 def digest_of(folder: Path, name: str) -> str:
@@ -23,12 +33,38 @@ def digest_of(folder: Path, name: str) -> str:
 def damage(folder: Path, name: str, digests: Sequence[str]) -> str | None:
     """What is wrong with a file of a run directory, in words; None where it has one of the digests."""
     try:
-        found = digest_of(folder, name)
+        with entries.reading(folder, name) as file:
+            return None if has_digest(file, name, digests) else DIFFERS
     except FileNotFoundError:
         return "is missing"
     except RunDirectoryError as error:
         return f"cannot be read: {error.found}"
-    return None if found in digests else "is damaged: its SHA-256 differs from the one in manifest.json"
+
+
+def has_digest(file: BufferedReader, name: str, digests: Sequence[str]) -> bool:
+    """Whether an open file has one of the digests.
+
+    It is not read where its size is not what its own beginning or end says: a terabyte of nothing is made in no time,
+    and takes an hour to read.
+    """
+    if not _has_its_size(file, name):
+        return False
+    file.seek(0)
+    return sha256(file) in digests
+
+
+def _has_its_size(file: BufferedReader, name: str) -> bool:
+    try:
+        if name.endswith(".parquet"):
+            pq.ParquetFile(file)
+        elif name.endswith(".safetensors"):
+            with safe_open(entries.path_of_open(file), framework="np"):
+                pass
+        else:
+            return os.fstat(file.fileno()).st_size <= _MOST_BYTES
+    except (pa.ArrowException, SafetensorError, OSError):
+        return False
+    return True
 
 
 def unlike(path: Path, what: str) -> RunDirectoryError:

@@ -20,7 +20,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.errors import InputError, RunDirectoryError
-from consortium.files import own_path
+from consortium.files import own_path, remove_folders
 from consortium.records import (
     checkpoints,
     creation,
@@ -117,6 +117,7 @@ class RunDirectory:
             with suppress(OSError, RunDirectoryError):
                 directory.discard()
             directory.close()
+            remove_folders(made)
             raise
         return directory
 
@@ -316,9 +317,7 @@ class RunDirectory:
             return
         creation.remove(self.path)
         self._holding.remove()
-        for folder in reversed(self._made):
-            with suppress(OSError):
-                folder.rmdir()
+        remove_folders(self._made)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:

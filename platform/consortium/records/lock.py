@@ -66,7 +66,13 @@ class RunLock:
                 )
             time.sleep(_POLL_S)
         self._descriptor = descriptor
-        self._say("")
+        try:
+            self._say("")
+        except OSError:  # a full disk
+            if os.fstat(descriptor).st_size == 0:  # nobody's before
+                self.remove()
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let go; harmless when the lock is not held."""

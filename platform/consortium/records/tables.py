@@ -5,7 +5,6 @@ Growing rewrites the file batch by batch beside the old one, so memory stays tha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from consortium.errors import RunDirectoryError
 from consortium.records import entries
+from consortium.records.digests import DIFFERS, has_digest
 from consortium.records.rows import schema
 
 FOLDER = "tables"
@@ -103,8 +103,8 @@ def _opened(folder: Path, table: str, digests: Sequence[str] = ()) -> Iterator[p
     """A table's file; what is read of it in the block is what was looked at, even if it is replaced meanwhile."""
     path = path_of(folder, table)
     with _naming_damage(path), entries.reading(folder, _name(table)) as file:
-        if digests and hashlib.file_digest(file, "sha256").hexdigest() not in digests:
-            raise _unlike(path, "is damaged: its SHA-256 differs from the one in manifest.json")
+        if digests and not has_digest(file, _name(table), digests):
+            raise _unlike(path, DIFFERS)
         file.seek(0)
         found = pq.ParquetFile(file, page_checksum_verification=True)
         _check_columns(path, table, found.schema_arrow)

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 #: Characters of a message's line. A file may hold a value of a megabyte, and a path may have 4,096 bytes.
@@ -96,10 +96,12 @@ def reserved_stdout() -> Iterator[TextIO]:
     kept = os.dup(1)
     os.dup2(2, 1)
     python_stdout, sys.stdout = sys.stdout, sys.stderr
+    own = open(os.dup(kept), "w", encoding="utf-8")  # noqa: SIM115 (closing may fail)
     try:
-        with open(os.dup(kept), "w", encoding="utf-8") as own:
-            yield own
+        yield own
     finally:
+        with suppress(OSError):  # a full disk or a closed pipe, which has been told of when it was written to
+            own.close()
         sys.stdout = python_stdout
         os.dup2(kept, 1)
         os.close(kept)

@@ -6,6 +6,7 @@ service may start without standard streams; a folder can go while a shell stands
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
 import sys
@@ -26,12 +27,19 @@ _QUIET = {
 
 
 def open_streams() -> None:
-    """Give each standard stream that is closed a place: the next file that is opened would get its number."""
+    """Give each standard stream that is closed a place: the next file that is opened would get its number.
+
+    An output that is open only for reading, as after ``1</dev/null``, counts as closed.
+    """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+        if number and fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, number)
+            os.close(nowhere)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (as long as the process)

@@ -1,9 +1,11 @@
 """What reaches a terminal: characters, and never commands to it."""
 
 import io
+import os
+from contextlib import suppress
 
 import pytest
-from consortium.terminal.streams import printable, say
+from consortium.terminal.streams import printable, reserved_stdout, say
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,18 @@ def test_control_characters_are_shown_and_not_obeyed(text, shown):
     stream = io.StringIO()
     say(text, stream)
     assert stream.getvalue() == shown + "\n"
+
+
+def test_a_standard_output_that_takes_nothing_fails_where_it_is_written_to_and_not_again():
+    kept, full = os.dup(1), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, 1)
+    failed = False
+    try:
+        with reserved_stdout() as own, suppress(OSError):
+            print("{}", file=own, flush=True)
+            failed = True
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(full)
+    assert not failed

@@ -57,6 +57,13 @@ def test_closed_streams_are_opened_so_that_no_file_takes_their_place(tmp_path):
     assert found["next"] > 2
 
 
+def test_an_output_that_cannot_be_written_counts_as_closed():
+    for redirected in ("1</dev/null", "2</dev/null", "1</dev/null 2</dev/null"):
+        script = f"{sys.executable} -m consortium.cli schema {redirected}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_folder_that_is_gone_is_said_and_help_is_given_all_the_same(tmp_path):
     gone = tmp_path / "gone"
     script = f"mkdir {gone} && cd {gone} && rmdir {gone} && {sys.executable} -m consortium.cli"
