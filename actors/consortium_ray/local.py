@@ -52,9 +52,7 @@ def _folder() -> str:
     """
     named = os.environ.get("RAY_TMPDIR")
     if named:
-        with suppress(OSError):
-            os.makedirs(named, mode=0o700, exist_ok=True)
-        reason = _unfit(named) if Path(named).is_dir() else "is no folder and cannot be made"
+        reason = _unfit(named) or _unmade(named)
         if reason is None:
             return named
         found = f"RAY_TMPDIR is {named}, which {reason}"
@@ -68,6 +66,13 @@ def _folder() -> str:
         f"a folder that can be written, by its whole path of at most {count(_LONGEST, 'character')}",
         "set RAY_TMPDIR to such a folder",
     )
+
+
+def _unmade(place: str) -> str | None:
+    """Make a folder where there is none; why it cannot be, if so."""
+    with suppress(OSError):
+        os.makedirs(place, mode=0o700, exist_ok=True)
+    return None if Path(place).is_dir() else "is no folder and cannot be made"
 
 
 def _unfit(place: str) -> str | None:

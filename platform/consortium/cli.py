@@ -246,37 +246,49 @@ def _resume(args: argparse.Namespace) -> int:
     with RunDirectory.open(args.directory) as directory:
         directory.lock()  # before anything is looked at: who does not hold the run changes nothing in it
         args.run_directory, args.goes_on = directory.path, directory.manifest.status != "done"
-        for words in _mended_and_changed(directory, args.set):
+        damage = directory.repair()
+        if damage is not None:
+            say(f"{damage}.", sys.stderr)
+        scenario = _scenario_of(directory, args.set)
+        facts: FactSet | None = None
+        told: list[str] = []
+        if directory.status != "done" or (directory.committed_round or 0) < scenario.stream.rounds:
+            facts = open_facts(scenario)
+            if args.accept_changes or directory.committed_round is None:  # what the run began with was looked at then
+                check_again(scenario, facts, directory.path)
+            directory.accept_changes(args.accept_changes)
+            told = hold_against(directory, facts)
+        # Last of what may refuse comes the first change, so that a run which is refused stays what it was.
+        for words in _changes(directory, scenario):
             say(f"{words}.", sys.stderr)
-        if directory.status == "done":
+        if facts is None:
             say(f"{directory.path} is done already; nothing is left to do.", sys.stderr)
             return _finish(args, directory)
         args.goes_on = True
-        facts = open_facts(directory.scenario)
-        if args.accept_changes or directory.committed_round is None:  # what the run began with was looked at then
-            check_again(directory.scenario, facts, directory.path)
-        directory.accept_changes(args.accept_changes)
-        for words in hold_against(directory, facts):
+        for words in told:
             say(f"Since this run was last worked on: {words}.", sys.stderr)
         args.serial = bool(directory.manifest.extras.get("serial"))
         return _work(args, directory, facts)
 
 
-def _mended_and_changed(directory: RunDirectory, overrides: Sequence[str]) -> list[str]:
-    """What is done to a run before it goes on, in words: damage that can be mended, and ``--set``."""
+def _scenario_of(directory: RunDirectory, overrides: Sequence[str]) -> Scenario:
+    """The scenario with which a run goes on."""
     from consortium.scenario.changing import changed
 
-    damage = directory.repair()
-    told = [] if damage is None else [damage]
-    if overrides:
-        scenario = changed(directory.scenario, overrides, directory.committed_round, directory.path)
-        rounds = directory.scenario.stream.rounds
-        told += [f"Changed: {words}" for words in directory.change_scenario(scenario)]
-        if scenario.stream.prolonged and scenario.stream.rounds > rounds:
-            told.append(
-                f"The facts of round {rounds + 1} and later are dealt after those of the rounds before. A run with as "
-                "many rounds from its start deals them otherwise; a run of the scenario.yaml of this one does not"
-            )
+    if not overrides:
+        return directory.scenario
+    return changed(directory.scenario, overrides, directory.committed_round, directory.path)
+
+
+def _changes(directory: RunDirectory, scenario: Scenario) -> list[str]:
+    """Have a run go on with a scenario; what is other than before, in words."""
+    rounds = directory.scenario.stream.rounds
+    told = [f"Changed: {words}" for words in directory.change_scenario(scenario)]
+    if scenario.stream.prolonged and scenario.stream.rounds > rounds:
+        told.append(
+            f"The facts of round {rounds + 1} and later are dealt after those of the rounds before. A run with as "
+            "many rounds from its start deals them otherwise; a run of the scenario.yaml of this one does not"
+        )
     return told
 
 
@@ -317,15 +329,18 @@ def _keep_failure(args: argparse.Namespace, directory: RunDirectory, error: Exce
 
 def _finish(args: argparse.Namespace, directory: RunDirectory) -> int:
     """Write the report, and show the results in the format that was asked for."""
-    from consortium.report.page import build_report
+    from consortium.report.set_up import import_matplotlib
     from consortium.report.summary import summary
     from consortium.terminal.table import write_results
 
     args.goes_on = False
     unwritten: RunDirectoryError | None = None
     try:
+        import_matplotlib()
+        from consortium.report.page import build_report
+
         build_report(directory)
-    except RunDirectoryError as error:  # a full disk: the run is done all the same
+    except RunDirectoryError as error:  # a full disk, or no pictures: the run is done all the same
         unwritten = error
     if args.json_out is not None and unwritten is None:
         _print_json(summary(directory), args.json_out)
@@ -341,6 +356,9 @@ def _finish(args: argparse.Namespace, directory: RunDirectory) -> int:
 def _report(args: argparse.Namespace) -> int:
     from consortium.files import own_path
     from consortium.records.directory import RunDirectory
+    from consortium.report.set_up import import_matplotlib
+
+    import_matplotlib()
     from consortium.report.page import build_report
     from consortium.report.pictures import write_pictures
 

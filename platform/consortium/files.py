@@ -82,13 +82,21 @@ def remove_folders(made: Sequence[Path]) -> None:
             each.rmdir()
 
 
+def make_own(descriptor: int) -> None:
+    """Have a new file be the user's own, to be opened again whatever the umask took away; the descriptor is closed."""
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file beside ``path`` to write to; when the block ends well it takes the place of ``path``."""
     make_folders(path.parent)
     # Not by the process number alone: machines that share a folder may have equal ones.
     temporary = path.with_name(f"{TEMPORARY}{uuid4().hex}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
+    make_own(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE))
     try:
         yield temporary
         os.chmod(temporary, FILE_MODE)

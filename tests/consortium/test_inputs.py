@@ -222,6 +222,17 @@ def test_a_run_without_a_committed_round_is_checked_as_well(folder, whole, tmp_p
 
 
 @pytest.mark.usefixtures("kept")
+def test_a_run_that_is_refused_is_not_changed_before(folder, stopped, capsys):
+    other_facts(folder)
+    before = (stopped / "manifest.json").read_bytes(), (stopped / "scenario.yaml").read_bytes()
+    assert cli.main(["resume", str(stopped), "--set", "cluster.timeout_s=99"]) == 2
+    err = capsys.readouterr().err
+    assert "facts was " in err
+    assert "Changed: " not in err
+    assert ((stopped / "manifest.json").read_bytes(), (stopped / "scenario.yaml").read_bytes()) == before
+
+
+@pytest.mark.usefixtures("kept")
 def test_the_ledger_tells_of_other_facts(folder, stopped):
     assert ledger.verify(stopped) == ()
     other_facts(folder)

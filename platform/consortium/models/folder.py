@@ -20,6 +20,8 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _MOST_JSON_BYTES = 1 << 26
 _MOST_HEADER_BYTES = 1 << 24
+#: Of a tokenizer's file; those of the largest vocabularies have about 35 million.
+_MOST_OTHER_BYTES = 1 << 28
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _CONVERT = (
     "convert it, if you trust who made it, in a process of its own: "
@@ -52,6 +54,8 @@ def check_folder(folder: Path) -> None:
     for path in folder.iterdir():
         if path.suffix in (".json", ".safetensors", ".model", ".txt", ".jinja"):
             _refuse_outside(folder, path, "")
+            if path.suffix != ".safetensors":
+                _refuse_large(path)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -105,6 +109,17 @@ def _refuse_outside(folder: Path, path: Path, before: str) -> None:
         inside.append(inside[0].parent.parent / "blobs")
     if not any(path.resolve().is_relative_to(each) for each in inside):
         raise _outside(f"{before}{path} leads to {path.resolve()}")
+
+
+def _refuse_large(path: Path) -> None:
+    """Libraries read what is no tensor as a whole; a file of any length is made in no time."""
+    size = path.stat().st_size if path.exists() else 0
+    if size > _MOST_OTHER_BYTES:
+        raise ModelError(
+            f"{path} has {size:,} bytes, and {_MOST_OTHER_BYTES:,} are read at most",
+            "a file that transformers saved",
+            _AGAIN,
+        )
 
 
 def _outside(found: str) -> ModelError:

@@ -38,7 +38,7 @@ def damage(folder: Path, name: str, digests: Sequence[str]) -> str | None:
     except FileNotFoundError:
         return "is missing"
     except RunDirectoryError as error:
-        return f"cannot be read: {error.found}"
+        return f"cannot be read: {error.found.rstrip('.')}"
 
 
 def has_digest(file: BufferedReader, name: str, digests: Sequence[str]) -> bool:

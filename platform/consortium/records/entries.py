@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
 from consortium.errors import RunDirectoryError
-from consortium.files import FILE_MODE, FOLDER_MODE, TEMPORARY
+from consortium.files import FILE_MODE, FOLDER_MODE, TEMPORARY, make_own
 
 #: Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
 SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -71,7 +71,7 @@ def replacing(folder: Path, name: str) -> Iterator[Path]:
     """
     with _naming(folder / name, also=False), _parent(folder, name, makes=True) as (at, last):
         temporary = f"{TEMPORARY}{uuid4().hex}"
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, FILE_MODE, dir_fd=at))
+        make_own(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, FILE_MODE, dir_fd=at))
         try:
             yield _path_below(at, folder / name) / temporary
             _keep(temporary, at)

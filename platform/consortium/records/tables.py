@@ -132,7 +132,7 @@ def _naming_damage(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise _unlike(path, "is missing") from error
     except (pa.ArrowException, OSError) as error:
-        raise _unlike(path, f"cannot be read as Parquet: {error}") from error
+        raise _unlike(path, f"cannot be read as Parquet: {str(error).rstrip('.')}") from error
 
 
 def _unlike(path: Path, what: str) -> RunDirectoryError:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from io import BytesIO, StringIO
 from typing import Any
 
+from matplotlib import rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -18,7 +19,9 @@ from consortium.terminal.streams import printable
 
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 WIDTH_IN = 3.7
+#: Everything, so that a user's own settings change no picture.
 STYLE: Any = {
+    **{key: value for key, value in dict.items(rcParamsDefault) if not key.startswith("backend")},
     "svg.fonttype": "none",  # text stays text: small, searchable, and in the page's font
     "svg.hashsalt": "consortium",
     "font.size": 9.5,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,10 @@ def indexed(name: str) -> Callable[[Path], None]:
     return make
 
 
+def boundless_tokenizer(folder: Path) -> None:
+    os.truncate(folder / "tokenizer.json", 1 << 40)
+
+
 def small_embedding(folder: Path) -> None:
     change(folder, vocab_size=300)
 
@@ -190,6 +195,7 @@ def words_of_another_language(folder: Path) -> None:
         (indexed("link.safetensors"), r"link\.safetensors leads to .*out\.safetensors, which is outside"),
         (indexed("part.bin"), r"names 'part\.bin', which is no safetensors file"),
         (indexed("gone.safetensors"), r"gone\.safetensors', which is not there|leads to"),
+        (boundless_tokenizer, r"tokenizer\.json has 1,099,511,627,776 bytes, and 268,435,456 are read at most"),
         (small_embedding, r"has the token .* with number 300, and \d+ more such(.|\n)*below 300"),
         (words_of_another_language, r"unknown tokens alone of 'The capital of France"),
     ],

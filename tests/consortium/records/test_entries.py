@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from consortium import files
 from consortium.errors import RunDirectoryError
 from consortium.files import sha256
 from consortium.records import entries, manifest, memory, tables
@@ -296,3 +297,16 @@ def test_everything_is_the_users_own_whatever_the_umask(tmp_path, scenario, stat
     assert any("tfevents" in path.name for path in found)
     for path, mode in found.items():
         assert stat.S_IMODE(mode) == (0o700 if stat.S_ISDIR(mode) else 0o600), path
+
+
+@pytest.mark.parametrize(
+    "replacing", [lambda folder: entries.replacing(folder, "a"), lambda folder: files.replacing(folder / "a")]
+)
+def test_a_new_file_can_be_opened_again_whatever_the_umask(tmp_path, replacing):
+    """Libraries open it by its name."""
+    before = os.umask(0o777)
+    try:
+        with replacing(tmp_path) as temporary:
+            assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
