@@ -126,6 +126,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
     """Arrays of a safetensors file; None when it is not there, damaged or not readable (it can be made again)."""
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError):

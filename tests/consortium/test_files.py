@@ -98,3 +98,10 @@ def test_arrays_that_cannot_be_read_are_none(tmp_path: Path, damage: str) -> Non
     elif damage != "absent":
         path.write_bytes({"cut": content[:-9], "emptied": b"", "no safetensors": b"x" * 200}[damage])
     assert read_arrays(path) is None
+
+
+def test_what_is_no_regular_file_holds_no_arrays_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    assert read_arrays(tmp_path / "pipe") is None
+    assert read_arrays(tmp_path / "folder") is None
