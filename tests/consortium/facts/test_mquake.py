@@ -1,10 +1,14 @@
 """MQuAKE: one edit for each rewrite of a case, its questions of several hops as portability."""
 
+import json
+
 import pytest
 from consortium.errors import FactsError
 from consortium.facts import counterfact, mquake
 from consortium.facts.edit import Edit, PortabilityProbe
+from consortium.facts.load import load_facts
 from consortium.facts.record import Record, SkippedProbeError, SkippedRecordError
+from consortium.scenario.schema import FactsSpec
 
 SPOUSE = {
     "prompt": "{} is married to",
@@ -77,6 +81,15 @@ def test_each_rewrite_of_a_case_is_an_edit_with_all_its_questions():
         paraphrases=("Which country is Carlo Rossi a citizen of?",),
         portability=PORTABILITY,
     )
+
+
+@pytest.mark.parametrize("format_name", ["auto", "mquake"])
+def test_a_file_of_cases_is_known_by_its_fields_and_by_name(tmp_path, format_name):
+    (tmp_path / "cases.json").write_text(json.dumps([CASE, {**CASE, "case_id": 18}]))
+    facts = load_facts(FactsSpec(source=str(tmp_path / "cases.json"), format=format_name))
+    assert [edit.fact_id for edit in facts.edits] == ["mquake-17/1", "mquake-17/2", "mquake-18/1", "mquake-18/2"]
+    assert all(edit.portability == PORTABILITY for edit in facts.edits)
+    assert (facts.name_of(1), facts.name_of(2)) == ("record 1", "record 2")
 
 
 def test_what_cannot_be_asked_is_left_out_with_its_reason():
