@@ -54,8 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     # The run at work; whether `resume` can go on with it; and where the details of a fault were written.
     args = argparse.Namespace(run_directory=None, goes_on=False, details=None)
-    with heeded(lambda: _report_interruption(args, None), to_the_end=argv is None):
+    with heeded(lambda: _report_interruption(args, None), to_the_end=argv is None) as follow:
         try:
+            follow()  # a signal may have come before
             return _prepared(arguments, args)
         except KeyboardInterrupt:  # while another error was being reported
             return _interrupted(args, None)

@@ -116,9 +116,16 @@ def keep_until_heeded() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN})
 
 
+def _follow() -> None:
+    _SIGNALS.depth -= 1
+    _SIGNALS.wake()
+
+
 @contextmanager
-def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[None]:
-    """Follow signals while the block runs. One that was ignored before, as after ``nohup``, stays ignored.
+def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[Callable[[], None]]:
+    """Follow signals in the block, from where it calls what it is given: there it can catch the interruption.
+
+    One that was ignored before, as after ``nohup``, stays ignored.
 
     Where no thread can be started, signals do what they do by themselves; whatever else needs one will say so.
 
@@ -127,7 +134,7 @@ def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[None]:
         to_the_end: the process ends with this block, so that after an interruption no further signal counts.
     """
     if threading.current_thread() is not threading.main_thread() or _SIGNALS.blocked:
-        yield
+        yield lambda: None
         return
     awaited = {each for each in _ENDING if signal.getsignal(each) is not signal.SIG_IGN}
     # SIGTERM also where it is ignored: Ray would install a handler, and no longer ignore it.
@@ -135,6 +142,7 @@ def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[None]:
     before = signal.signal(_WAKING, _SIGNALS.wake)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS.blocked)
     thread = threading.Thread(target=_SIGNALS.wait, args=(awaited, on_stuck), name="signals", daemon=True)
+    _SIGNALS.depth += 1
     if awaited:
         try:
             thread.start()
@@ -143,7 +151,7 @@ def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[None]:
                 raise
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
-        yield
+        yield _follow
     finally:
         _SIGNALS.over.set()
         if not (to_the_end and is_interrupted()):
