@@ -149,7 +149,7 @@ def heeded(on_stuck: Callable[[], None], *, to_the_end: bool) -> Iterator[Callab
         except RuntimeError as error:
             if not is_without_room(error):
                 raise
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited)
     try:
         yield _follow
     finally:
