@@ -16,9 +16,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-from consortium.errors import ConsortiumError, InputError
-from consortium.terminal.arguments import UsageError
-from consortium.terminal.streams import fitting, make_tolerant, reserved_stdout
+from consortium.cli.arguments import UsageError
+from consortium.common.errors import ConsortiumError, InputError
+from consortium.common.terminal import fitting, make_tolerant, reserved_stdout
 
 from benchmarks.registry import ALL, BENCHMARKS, chosen, records_of
 
@@ -158,7 +158,7 @@ def _measured(args: argparse.Namespace, names: Sequence[str]) -> list[Any]:
 def _write_docs(args: argparse.Namespace) -> int:
     if args.names:
         raise InputError("--write-docs with names", "--write-docs alone", "measure first, then write the page")
-    from consortium.files import write_text
+    from consortium.common.files import write_text
 
     from benchmarks.harness.record import RESULTS, read
     from benchmarks.harness.table import DOCS, with_results

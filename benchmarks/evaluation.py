@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from consortium.editing.backend import Probe, Score
 from consortium.evaluation.metrics import HARMONIC, Question, probes_of
-from consortium.models.naive_scoring import score_probes_naively
+from consortium.models.queries import Probe, Score
 from consortium.models.scoring import score_probes
 from consortium.models.tokens import encode
 
@@ -18,6 +17,7 @@ from benchmarks.harness.case import Case, Moved, relative_difference
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
 from benchmarks.harness.workbench import Workbench
+from benchmarks.naive.scoring import score_probes_naively
 
 SIZES = (16, 200)
 

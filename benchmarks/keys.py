@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.editing.backend import Targets
 from consortium.editing.keys import hidden_states, keys_and_residuals
-from consortium.editing.naive_keys import naive_keys, naive_residuals
-from consortium.seeds import torch_generator
 
 from benchmarks.harness.case import Case, Moved, relative_difference
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
 from benchmarks.harness.workbench import Workbench
+from benchmarks.naive.keys import naive_keys, naive_residuals
 from benchmarks.targets import prompts_of
 
 SIZES = (24, 240)

@@ -15,18 +15,18 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from consortium.arrays import Array, array_of, tensor_of
-from consortium.merging.collabedit import CollabEdit
+from consortium.common.arrays import Array, array_of, tensor_of
+from consortium.common.seeds import torch_generator
 from consortium.merging.method import PartyShare, RunningSum
-from consortium.merging.naive import merge_naively
+from consortium.merging.methods.collabedit import CollabEdit
 from consortium.merging.solver import PriorSolver
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis
+from consortium.merging.statistics import Basis
 
 from benchmarks.harness.case import Case, Moved, Product, relative_difference
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
 from benchmarks.harness.workbench import Workbench
+from benchmarks.naive.merging import merge_naively
 
 #: Key widths, and the value widths that go with them: SmolLM2-135M, GPT-2 XL, GPT-J.
 SIZES = {1536: 576, 6400: 1600, 16384: 4096}

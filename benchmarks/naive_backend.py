@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from consortium.editing.backend import Answer, Probe, Score, States, Targets
+from consortium.data.edit import Edit
+from consortium.editing.backend import States, Targets
 from consortium.editing.language import LanguageBackend
-from consortium.editing.naive import optimise_targets_naively
-from consortium.editing.naive_keys import naive_keys, naive_residuals
-from consortium.facts.edit import Edit
-from consortium.models.naive_answering import answer_probes_naively
-from consortium.models.naive_scoring import score_probes_naively
+from consortium.models.queries import Answer, Probe, Score
 from consortium.scenario.schema import Decoding
+
+from benchmarks.naive.answering import answer_probes_naively
+from benchmarks.naive.keys import naive_keys, naive_residuals
+from benchmarks.naive.scoring import score_probes_naively
+from benchmarks.naive.targets import optimise_targets_naively
 
 
 class NaiveBackend(LanguageBackend):

@@ -13,17 +13,17 @@ from functools import cached_property, partial
 
 import numpy as np
 import torch
-from consortium.editing.naive_prior import prior_sum_naively
+from consortium.common.seeds import torch_generator
 from consortium.editing.prior import measure_chunk, num_chunks, prior_tokens, sum_over_texts
 from consortium.editing.prior_text import TEXT_TOKENS
-from consortium.scenario.editor_schema import PriorSpec
-from consortium.seeds import torch_generator
+from consortium.scenario.editor import PriorSpec
 from numpy.typing import NDArray
 
 from benchmarks.harness.case import Case, Moved, relative_difference
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
 from benchmarks.harness.workbench import Workbench
+from benchmarks.naive.prior import prior_sum_naively
 
 #: Layer → Σ k·kᵀ [K, K].
 Sums = dict[int, NDArray[np.float64]]

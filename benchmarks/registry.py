@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from consortium.errors import InputError
+from consortium.common.errors import InputError
 
 if TYPE_CHECKING:
     from benchmarks.harness.record import Record

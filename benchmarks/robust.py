@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from consortium.admission.door import Door
-from consortium.admission.yardstick import Yardstick
+from consortium.features.screening.checks import Door
 from consortium.merging.method import Contribution, RunningSum
-from consortium.merging.norm_bound import NormBound
+from consortium.merging.methods.norm_bound import NormBound
+from consortium.merging.reference_norms import Yardstick
 from consortium.merging.registry import create
 from consortium.merging.solver import PriorSolver
 

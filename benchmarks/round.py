@@ -15,29 +15,29 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from consortium.arrays import tensor_of
+from consortium.common.arrays import tensor_of
+from consortium.data.builtin import builtin_edits
+from consortium.data.edit import Edit
+from consortium.data.table import FactTable
 from consortium.editing.backend import Targets
 from consortium.editing.language import LanguageBackend
+from consortium.editing.layer_schedule import Part, plan_round
+from consortium.engine.lanes import Lane, open_lanes
+from consortium.engine.prior import Prior
 from consortium.evaluation.metrics import ProbeSums, Question, add_sums, ask
-from consortium.facts.builtin import builtin_edits
-from consortium.facts.edit import Edit
-from consortium.facts.table import FactTable
-from consortium.lanes import Lane, open_lanes
 from consortium.merging.method import sum_in_order
-from consortium.merging.naive import merge_naively
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import prior_matrix
-from consortium.rounds import Part, plan_round
-from consortium.scenario.editor_schema import ContextsSpec, EditorSpec
+from consortium.party.worker import CohortWorker
+from consortium.scenario.editor import ContextsSpec, EditorSpec
 from consortium.scenario.schema import ClusterSpec, EvaluateSpec, MergeSpec, MethodSpec, Metric, PartiesSpec, Scenario
-from consortium.start import Prior
-from consortium.worker import CohortWorker
 from numpy.typing import NDArray
 
 from benchmarks.harness.case import Case, Moved, relative_difference
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
 from benchmarks.harness.workbench import Workbench
+from benchmarks.naive.merging import merge_naively
 from benchmarks.naive_backend import NaiveBackend
 from benchmarks.targets import prompts_of
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator  # noqa: E402
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout  # noqa: E402
 from typing import Any, TextIO  # noqa: E402
 
-from consortium import cli  # noqa: E402
-from consortium.progress import Progress, ReportProgress  # noqa: E402
+from consortium.cli import main as cli  # noqa: E402
+from consortium.cli import progress as terminal_progress  # noqa: E402
+from consortium.common.progress import Progress, ReportProgress  # noqa: E402
 from consortium.records.directory import RunDirectory  # noqa: E402
-from consortium.terminal import progress as terminal_progress  # noqa: E402
 
 
 def _mark(name: str) -> None:
@@ -46,13 +46,13 @@ def _until_work_begins(folder: str) -> Callable[[TextIO], AbstractContextManager
 
 def main(arguments: list[str]) -> None:
     """Start a run with these arguments of ``consortium run``, ``--out`` among them; on Ray unless ``--serial`` is."""
-    import consortium.scenario.prepare
+    import consortium.loading.prepare
 
     watched: Any = terminal_progress
     watched.shown_progress = _until_work_begins(arguments[arguments.index("--out") + 1])
     with redirect_stdout(sys.stderr):
         if "--serial" in arguments:
-            import consortium.serial  # noqa: F401
+            import consortium.engine.serial  # noqa: F401
 
             _mark("imports")
             cli.main(["run", *arguments])

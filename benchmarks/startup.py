@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from consortium.errors import RunError
+from consortium.common.errors import RunError
 from consortium.records.directory import RunDirectory
 
 from benchmarks.harness.record import Record, Span, origin

@@ -16,11 +16,10 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from consortium.data.edit import Edit
 from consortium.editing.backend import Targets
-from consortium.editing.naive import optimise_targets_naively
 from consortium.editing.prompts import bare_prompts, essence_prompt, prompts_in
 from consortium.editing.targets import optimise_targets
-from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import target_ids
 
@@ -28,6 +27,7 @@ from benchmarks.harness.case import Case, Moved, relative_difference
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
 from benchmarks.harness.workbench import Workbench
+from benchmarks.naive.targets import optimise_targets_naively
 
 SIZES = (1, 8, 64, 512)
 

@@ -1,7 +1,7 @@
 """Checksums that show whether a change has a numeric effect."""
 
 import pytest
-from consortium.scenario.prepare import prepare
+from consortium.loading.prepare import prepare
 from support.golden import checksums, overrides, scenario_names
 from support.pico import pico_folder
 

@@ -12,10 +12,10 @@ import jsonschema
 import pytest
 import yaml
 from consortium import __version__
-from consortium.cli import COMMANDS
-from consortium.interruption import GRACE_S
-from consortium.scenario.prepare import prepare
-from consortium.terminal.arguments import build_parser
+from consortium.cli.arguments import build_parser
+from consortium.cli.main import COMMANDS
+from consortium.common.interruption import GRACE_S
+from consortium.loading.prepare import prepare
 
 MANIFEST = Path(__file__).resolve().parents[1] / "deploy/kuberay/rayjob.yaml"
 

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from consortium.cli import main
+from consortium.cli.main import main
+from consortium.loading.prepare import prepare
 from consortium.records.directory import RunDirectory
 from consortium.report.words import measured
-from consortium.scenario.prepare import prepare
 from support.pico import pico_folder
 
 METHODS = [

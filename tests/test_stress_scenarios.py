@@ -1,9 +1,9 @@
 """The stress scenarios from end to end at a small size, as the command line runs them."""
 
 import pytest
-from consortium.cli import main
+from consortium.cli.main import main
+from consortium.loading.prepare import prepare
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import prepare
 from support.pico import pico_folder
 
 pytestmark = pytest.mark.usefixtures("own_cache")

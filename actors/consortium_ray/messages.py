@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consortium.merging.method import Contribution
-from consortium.worker import Collected, TargetReport
+from consortium.party.worker import Collected, TargetReport
 
 #: Names a piece of work: the same key always means the same answer.
 Key = tuple[Hashable, ...]

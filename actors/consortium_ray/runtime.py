@@ -10,25 +10,25 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from consortium.counting import count
-from consortium.errors import ClusterError, RunDirectoryError, RunError
-from consortium.facts.edit import FactSet
-from consortium.failures import restarts_coordinator
-from consortium.interruption import is_interrupted, shielded
-from consortium.progress import Progress, ReportProgress
+from consortium.common.counting import count
+from consortium.common.errors import ClusterError, RunDirectoryError, RunError
+from consortium.common.interruption import is_interrupted, shielded
+from consortium.common.progress import Progress, ReportProgress
+from consortium.data.edit import FactSet
+from consortium.engine.prior import take_up
+from consortium.features.faults.retry import restarts_coordinator
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
-from consortium.start import take_up
 
-from consortium_ray.address import checked_address
-from consortium_ray.autoscaling import cluster_config, local_cluster
-from consortium_ray.coordinator_process import CoordinatorLostError, CoordinatorProcess
-from consortium_ray.local import prepared
-from consortium_ray.node_loss import check_nodes
-from consortium_ray.node_watch import see_nodes_end
-from consortium_ray.nodes import UNREACHABLE, growth_of_cluster, growth_of_file, present, tell_demand
-from consortium_ray.placement import FIXED, Growth, refuse_what_cannot_be
-from consortium_ray.same_code import refuse_other_code
+from consortium_ray.coordinator.coordinator_process import CoordinatorLostError, CoordinatorProcess
+from consortium_ray.faults.node_loss import check_nodes
+from consortium_ray.local_cluster.autoscaling import cluster_config, local_cluster
+from consortium_ray.nodes.address import checked_address
+from consortium_ray.nodes.local import prepared
+from consortium_ray.nodes.node_watch import see_nodes_end
+from consortium_ray.nodes.nodes import UNREACHABLE, growth_of_cluster, growth_of_file, present, tell_demand
+from consortium_ray.nodes.placement import FIXED, Growth, refuse_what_cannot_be
+from consortium_ray.nodes.same_code import refuse_other_code
 
 #: Longest time that one step waits for hosts before it tells how things stand.
 STEP_S = 0.5

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from consortium.errors import ConsortiumError
+from consortium.common.errors import ConsortiumError
 from ray import cloudpickle
 
 #: Longest text of an error that is quoted; a library may put a whole document into one.

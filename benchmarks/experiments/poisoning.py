@@ -19,12 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
-from consortium import serial
-from consortium.errors import ConsortiumError
+from consortium.common.errors import ConsortiumError
+from consortium.engine import serial
+from consortium.loading.prepare import Prepared, prepare
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import UNEDITED, MetricRow, headline
+from consortium.records.rows import MetricRow, headline
 from consortium.report.results import METRICS
-from consortium.scenario.prepare import Prepared, prepare
+from consortium.scenario.schema import UNEDITED
 
 #: (setting, lane) → measure → one value for each seed.
 Measures = dict[tuple[str, str], dict[str, list[float]]]

@@ -22,14 +22,15 @@ from statistics import fmean, stdev
 from typing import Any, TextIO
 
 import torch
-from consortium import serial
+from consortium.common.errors import ConsortiumError, InputError
 from consortium.editing.open import open_backend
-from consortium.errors import ConsortiumError, InputError
+from consortium.engine import serial
+from consortium.engine.prior import Prior, add_chunk, keep_prior
 from consortium.evaluation.metrics import HARMONIC
+from consortium.loading.prepare import Prepared, prepare
+from consortium.models.open import describe
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import UNEDITED
-from consortium.scenario.prepare import Prepared, describe, prepare
-from consortium.start import Prior, add_chunk, keep_prior
+from consortium.scenario.schema import UNEDITED
 
 from benchmarks.harness.record import origin
 

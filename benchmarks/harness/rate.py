@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
-from consortium.seeds import derive
+from consortium.common.seeds import derive
 
 from benchmarks.harness.case import Product
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from consortium.errors import InputError
+from consortium.common.errors import InputError
 
 from benchmarks.harness.machine import commit, machine, versions
 

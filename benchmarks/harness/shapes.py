@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from consortium.errors import InputError
+from consortium.common.errors import InputError
+from consortium.common.seeds import derive
 from consortium.models.bundled import bundled_folder
 from consortium.models.language import LanguageModel, language_model
 from consortium.models.layouts import layout_of
-from consortium.seeds import derive
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 _LLAMA: dict[str, Any] = {"model_type": "llama", "max_position_embeddings": 8192, "rope_theta": 500000.0}

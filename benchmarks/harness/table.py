@@ -7,8 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TextIO
 
-from consortium.errors import InputError
-from consortium.terminal.streams import fitting, takes_unicode
+from consortium.common.errors import InputError
+from consortium.common.terminal import fitting, takes_unicode
 from rich import box
 from rich.console import Console
 from rich.table import Table

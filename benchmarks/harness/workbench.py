@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Any, cast
 
 import torch
+from consortium.common.errors import InputError
+from consortium.data.builtin import builtin_edits
+from consortium.data.edit import Edit
 from consortium.editing.contexts import generate_contexts
-from consortium.errors import InputError
-from consortium.facts.builtin import builtin_edits
-from consortium.facts.edit import Edit
 from consortium.models.device import find_device
 from consortium.models.language import LanguageModel
 from consortium.models.open import open_model
-from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.editor import TargetSpec
 from consortium.scenario.schema import LanguageModelSpec
 
 from benchmarks.harness.case import Product

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from consortium.errors import InputError
+from consortium.common.errors import InputError
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow
 from consortium.report.overhead import run_time

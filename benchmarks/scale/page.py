@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from consortium.errors import InputError
-from consortium.files import write_text
+from consortium.common.errors import InputError
+from consortium.common.files import write_text
 from consortium.report.drawing import STYLE, legend, new_figure, to_svg
 from matplotlib import rc_context
 from matplotlib.ticker import FuncFormatter, NullFormatter

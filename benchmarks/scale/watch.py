@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from consortium.errors import RunError
+from consortium.common.errors import RunError
 
 _PROC = Path("/proc")
 _EVERY_S = 2.0

@@ -1,7 +1,7 @@
 """The experiment of settling doubles and contradictions, on a small memory."""
 
 import pytest
-from consortium.errors import ScenarioError
+from consortium.common.errors import ScenarioError
 
 from benchmarks.experiments.agreement import main, measures, overrides_of, table
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from consortium.common.errors import RunError
 from consortium.editing.backend import Targets
 from consortium.editing.targets import rows_of
-from consortium.errors import RunError
-from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.editor import TargetSpec
 from support.pico import pico_folder
 
 from benchmarks import startup, targets

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
-from consortium.errors import InputError
+from consortium.common.errors import InputError
 
 from benchmarks.harness import measure as measuring
 from benchmarks.harness.case import Case, Moved, Product, relative_difference

@@ -1,6 +1,6 @@
 """The experiment of poisoning, on a small memory."""
 
-from consortium.scenario.prepare import prepare
+from consortium.loading.prepare import prepare
 
 from benchmarks.experiments.poisoning import main, measures, overrides_of, table
 

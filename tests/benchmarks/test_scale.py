@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from consortium.errors import InputError, RunError
-from consortium.scenario.load import load_scenario
+from consortium.common.errors import InputError, RunError
+from consortium.loading.load import load_scenario
 
 from benchmarks.__main__ import build_parser, main
 from benchmarks.harness.record import RESULTS, Record, Span, read

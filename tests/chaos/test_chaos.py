@@ -8,10 +8,10 @@ runs; all together kill more than fifty times. The few of the quick test are dra
 from __future__ import annotations
 
 import pytest
-from consortium import ledger
+from consortium.common.seeds import numpy_generator
+from consortium.engine import audit
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
-from consortium.seeds import numpy_generator
 from consortium_ray import runtime
 from support.leaks import assert_nothing_left, left_behind
 from support.scenarios import associative_scenario, departing_scenario, difference, run_serially
@@ -81,7 +81,7 @@ def contents(directory):
 def assert_same(left, right):
     assert difference(left.lane_states(), right.lane_states()) == []
     assert contents(left) == contents(right)
-    assert ledger.verify(right) == ()
+    assert audit.verify(right) == ()
     assert not list(right.path.rglob(".writing-*"))
 
 

@@ -6,17 +6,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from consortium import serial
+from consortium.data.stream import Stream
+from consortium.editing.layer_schedule import plan_round
 from consortium.editing.open import open_backend
-from consortium.lanes import expected_work, num_optimisations, open_lanes, units_of
+from consortium.engine import serial
+from consortium.engine.lanes import expected_work, num_optimisations, open_lanes, units_of
+from consortium.engine.prior import add_chunk
+from consortium.loading.prepare import open_facts, prepare
+from consortium.party.worker import CohortWorker
 from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report
 from consortium.report.summary import result_table, summary
-from consortium.rounds import plan_round
-from consortium.scenario.prepare import open_facts, prepare
-from consortium.start import add_chunk
-from consortium.streams.stream import Stream
-from consortium.worker import CohortWorker
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, departing_scenario, difference, pico_scenario, run_serially
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from consortium.cli import main
+from consortium.cli.main import main
 from safetensors.torch import load_file
 from support.pico import pico_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer

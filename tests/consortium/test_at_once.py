@@ -9,13 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-import consortium.report.page
-import consortium.report.summary
-import consortium.terminal.table  # noqa: F401 (imported before processes are forked, which then begin at once)
+import consortium.cli.table  # noqa: F401 (imported before processes are forked, which then begin at once)
 import pytest
-from consortium import cli, serial
+from consortium.cli import main
+from consortium.engine import serial
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from support.scenarios import associative_scenario, difference, run_serially
 
 RUN = ["run", "small.yaml", "--serial", "--out", "run"]
@@ -68,7 +67,7 @@ def started(arguments: list[str], log: str) -> int:
         os.dup2(place, 1)
         os.dup2(place, 2)
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115 (ends here)
-        code = cli.main(arguments)
+        code = main.main(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:

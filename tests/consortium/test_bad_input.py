@@ -8,10 +8,10 @@ import re
 
 import pytest
 import yaml
-from consortium import cli
-from consortium.cli import main
-from consortium.scenario.load import load_scenario
-from consortium.terminal.streams import LONGEST_LINE, make_tolerant
+from consortium.cli import main as cli
+from consortium.cli.main import main
+from consortium.common.terminal import LONGEST_LINE, make_tolerant
+from consortium.loading.load import load_scenario
 
 SCENARIO = "name: tiny\nmodel: {name: associative, key_width: 8, value_width: 4}\nparties: {count: 2}\n"
 ESCAPES = "a\x1b[31m\u202ex"
@@ -148,7 +148,7 @@ def test_a_new_scenario_is_one_whatever_its_name(name, tmp_path, capsys):
 
 
 def cli_template() -> str:
-    from consortium.scenario.template import template
+    from consortium.loading.template import template
 
     return template("plain.yaml")
 

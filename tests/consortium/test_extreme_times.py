@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from consortium.cli import main
+from consortium.cli.main import main
 
 BASE = """\
 name: extreme

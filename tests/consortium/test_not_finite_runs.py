@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import yaml
-from consortium.cli import main
-from consortium.errors import RunError
+from consortium.cli.main import main
+from consortium.common.errors import RunError
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from support.not_finite import bad_token_folder
 from support.pools import LocalPool, run_on
 from support.scenarios import difference, pico_scenario, run_serially

@@ -1,10 +1,10 @@
 """``evaluate.per_edit``: what each probe of each edit was answered with."""
 
 import pytest
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium.records.spool import Spool
-from consortium.report.answers_section import MOST_LISTED, section
-from consortium.scenario.prepare import open_facts
+from consortium.report.sections.edits import MOST_LISTED, section
 from support.pico import pico_folder
 from support.pools import LocalPool, run_on
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially

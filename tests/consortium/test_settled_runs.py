@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from consortium import serial
-from consortium.agreement import standing
-from consortium.agreement.settlement import UNSETTLED, Settled, Verdict, settle
+from consortium.editing.layer_schedule import Part
+from consortium.engine import serial
+from consortium.features.conflicts import resolver
+from consortium.features.conflicts.resolution import UNSETTLED, Settled, Verdict, settle
+from consortium.loading.prepare import open_facts, prepare
 from consortium.merging.method import sum_in_order
+from consortium.party.shard import Weights
+from consortium.party.worker import CohortWorker, History
 from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report
-from consortium.rounds import Part
-from consortium.scenario.prepare import open_facts, prepare
-from consortium.shard import Weights
-from consortium.worker import CohortWorker, History
 from support.pico import pico_folder
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
 
@@ -71,7 +71,7 @@ class TestWeighing:
             for weigh in ("each", "once")
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(standing, "settle", leave_to_the_first)
+            patch.setattr(resolver, "settle", leave_to_the_first)
             alone = run_serially(once, path / "alone")
         return {"each": run_serially(each, path / "each"), "once": run_serially(once, path / "once"), "alone": alone}
 

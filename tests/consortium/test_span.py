@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from consortium import ledger, serial
-from consortium.agreement.settlement import UNSETTLED
-from consortium.private import PrivateEdits
+from consortium.engine import audit, serial
+from consortium.features.conflicts.resolution import UNSETTLED
+from consortium.loading.prepare import open_facts
+from consortium.party.data import PrivateEdits
 from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report
-from consortium.scenario.prepare import open_facts
 from consortium.scenario.schema import ConflictsSpec, Scenario
 from support.scenarios import associative_scenario, difference, run_serially
 
@@ -47,9 +47,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 
 def test_the_ledger_knows_what_stands_over_rounds(run: RunDirectory) -> None:
     """Which edits must be in each merge follows from all rounds so far, not from the round alone."""
-    assert ledger.verify(run) == ()
+    assert audit.verify(run) == ()
     by_itself = run.scenario.model_copy(update={"conflicts": ConflictsSpec(policy="majority")})
-    assert ledger.verify(RunDirectory(run.path, by_itself, run.manifest)) != ()
+    assert audit.verify(RunDirectory(run.path, by_itself, run.manifest)) != ()
 
 
 def edits(directory: RunDirectory, **wanted: Any) -> list[dict[str, Any]]:

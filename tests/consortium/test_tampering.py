@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from consortium import cli, ledger
-from consortium.errors import RunDirectoryError
-from consortium.files import sha256
+from consortium.cli import main
+from consortium.common.errors import RunDirectoryError
+from consortium.common.files import sha256
+from consortium.engine import audit
 from consortium.records import manifest
 from consortium.records.directory import RunDirectory
 from consortium.records.manifest import checksum_of
@@ -197,7 +198,7 @@ NAMES = [f"{number}-{getattr(tamper, '__name__', '')}" for number, (tamper, _) i
 @pytest.mark.parametrize(("tamper", "message"), TAMPERINGS, ids=NAMES)
 def test_what_was_changed_is_refused_and_named(copy, capsys, tamper, message):
     tamper(copy)
-    assert cli.main(["resume", str(copy)]) == 2
+    assert main.main(["resume", str(copy)]) == 2
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
@@ -207,7 +208,7 @@ def test_what_was_changed_is_refused_and_named(copy, capsys, tamper, message):
 def test_the_ledger_finds_it_too(copy, tamper, message):
     tamper(copy)
     try:
-        found = " ".join(ledger.verify(copy))
+        found = " ".join(audit.verify(copy))
     except RunDirectoryError as error:
         found = str(error)
     assert message in found
@@ -215,7 +216,7 @@ def test_the_ledger_finds_it_too(copy, tamper, message):
 
 def test_the_report_refuses_a_damaged_table(copy, capsys):
     other_value(copy)
-    assert cli.main(["report", str(copy)]) == 2
+    assert main.main(["report", str(copy)]) == 2
     assert "tables/metrics.parquet is damaged" in capsys.readouterr().err
 
 
@@ -230,18 +231,18 @@ def test_a_terabyte_of_nothing_is_not_read(copy, monkeypatch, file):
     with (copy / file).open("r+b") as opened:
         opened.truncate(2**40)
     monkeypatch.setattr("consortium.records.digests.sha256", bounded)
-    assert f"{file} is damaged" in " ".join(ledger.verify(copy))
-    assert cli.main(["resume", str(copy)]) == 2
+    assert f"{file} is damaged" in " ".join(audit.verify(copy))
+    assert main.main(["resume", str(copy)]) == 2
 
 
 def test_files_of_tensorboard_are_made_again(whole, copy, capsys):
     files = sorted((copy / "tensorboard/collabedit").glob("*round-0001"))
     files[0].write_bytes(b"")
     shutil.rmtree(copy / "tensorboard/global")
-    assert "tensorboard/collabedit" in " ".join(ledger.verify(copy))
-    assert cli.main(["resume", str(copy)]) == 0
+    assert "tensorboard/collabedit" in " ".join(audit.verify(copy))
+    assert main.main(["resume", str(copy)]) == 0
     assert "made again from the tables" in capsys.readouterr().err
-    assert ledger.verify(copy) == ()
+    assert audit.verify(copy) == ()
     assert difference(whole.lane_states(), RunDirectory.open(copy).lane_states()) == []
 
 
@@ -264,7 +265,7 @@ def test_a_flipped_bit_is_noticed_or_changes_no_number(whole, stopped, tmp_path,
             content[draw.integers(len(content))] ^= 1 << int(draw.integers(8))
             place.write_bytes(content)
             try:
-                noticed = ledger.verify(copy)
+                noticed = audit.verify(copy)
             except RunDirectoryError:
                 noticed = ("refused",)
             if not noticed:
@@ -301,7 +302,7 @@ class TestInputs:
             assert {"facts": "4" * 64, "model weights": "2" * 64}.items() <= directory.manifest.inputs.items()
 
     def test_surroundings_are_told_and_nothing_is_refused(self, begun, capsys):
-        assert cli.main(["resume", str(begun)]) == 0
+        assert main.main(["resume", str(begun)]) == 0
         assert "torch was 1.0, is" in capsys.readouterr().err
         events = RunDirectory.open(begun).table("events").to_pylist()
         assert ["torch was 1.0, is" in row["detail"] for row in events if row["kind"] == "changed"] == [True]
@@ -318,8 +319,8 @@ def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, tmp_path, 
             directory.lock()
             directory._write_manifest(extras={"serial": True})
     before = RunDirectory.open(copy).table("edits").to_pylist()
-    assert cli.main(["resume", str(copy), "--set", "stream.rounds=3", "--set", "cluster.timeout_s=99"]) == 0
-    assert cli.main(["resume", str(copy), "--set", "stream.rounds=4"]) == 0
+    assert main.main(["resume", str(copy), "--set", "stream.rounds=3", "--set", "cluster.timeout_s=99"]) == 0
+    assert main.main(["resume", str(copy), "--set", "stream.rounds=4"]) == 0
     run = RunDirectory.open(copy)
     assert (run.status, run.committed_round, run.scenario.stream.prolonged) == ("done", 4, (2, 3))
     assert run.table("edits").to_pylist()[: len(before)] == before
@@ -327,7 +328,7 @@ def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, tmp_path, 
     assert difference(run.lane_states(), again.lane_states()) == []
     for name in TABLES[:-1]:
         assert run.table(name).equals(again.table(name)), name
-    assert ledger.verify(copy) == ()
+    assert audit.verify(copy) == ()
     told = [row["detail"] for row in run.table("events").to_pylist() if row["kind"] == "scenario-changed"]
     assert "stream.rounds was 2, is 3" in told[0]
 
@@ -346,7 +347,7 @@ def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, tmp_path, 
 )
 def test_what_cannot_be_changed_is_refused_with_what_can(copy, capsys, change, message):
     before = (copy / manifest.FILE).read_bytes(), (copy / "scenario.yaml").read_bytes()
-    assert cli.main(["resume", str(copy), "--set", change]) == 2
+    assert main.main(["resume", str(copy), "--set", change]) == 2
     assert message in capsys.readouterr().err
     assert ((copy / manifest.FILE).read_bytes(), (copy / "scenario.yaml").read_bytes()) == before
 

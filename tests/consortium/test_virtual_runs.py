@@ -5,10 +5,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from consortium import serial
-from consortium.clock import message_sizes, open_stream
+from consortium.engine import serial
+from consortium.features.virtual_time.stream import message_sizes, open_stream
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium.scenario.schema import Scenario
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially

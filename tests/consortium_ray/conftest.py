@@ -1,7 +1,8 @@
 """One Ray for all tests, one cache of their own, and pico models."""
 
 import pytest
-from consortium_ray import dispatcher, runtime
+from consortium_ray import runtime
+from consortium_ray.coordinator import dispatcher
 from support.pico import pico_folder
 
 

@@ -1,8 +1,8 @@
 """Refused parties on hosts: the serial twin's bits, whatever order answers come in and whatever hosts are lost."""
 
 import pytest
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from support.pools import LocalPool, run_on
 from support.scenarios import ALL_METHODS, associative_scenario, difference, run_serially
 

@@ -17,14 +17,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 import ray.autoscaler
-from consortium.errors import ClusterError, RunDirectoryError
-from consortium.ledger import verify
+from consortium.common.errors import ClusterError, RunDirectoryError
+from consortium.engine.audit import verify
 from consortium.records.directory import RunDirectory
-from consortium.scenario.cluster_schema import AutoscaleSpec
-from consortium_ray import autoscaling, nodes, runtime
-from consortium_ray.autoscaling import LocalNodes, cluster_config
-from consortium_ray.nodes import growth_of_cluster, growth_of_file
-from consortium_ray.placement import FIXED, NodeType
+from consortium.scenario.cluster import AutoscaleSpec
+from consortium_ray import runtime
+from consortium_ray.local_cluster import autoscaling
+from consortium_ray.local_cluster.autoscaling import LocalNodes, cluster_config
+from consortium_ray.nodes import nodes
+from consortium_ray.nodes.nodes import growth_of_cluster, growth_of_file
+from consortium_ray.nodes.placement import FIXED, NodeType
 from ray.autoscaler import tags
 from support.machines import family, left_of, listening, ray_nodes
 from support.scenarios import associative_scenario, difference, run_serially

@@ -1,10 +1,10 @@
 """Every editor over hosts: the bits of the serial twin, also when hosts are lost and when a run is resumed."""
 
 import pytest
-from consortium import serial
 from consortium.editing.editors.registry import EDITORS, known
+from consortium.engine import serial
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium_ray import runtime
 from support.pools import LocalPool, run_on
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially

@@ -3,10 +3,10 @@
 from collections import Counter
 
 import pytest
-from consortium.errors import ModelError, RunError
+from consortium.common.errors import ModelError, RunError
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.fault_schema import OnFailureSpec
-from consortium.scenario.prepare import open_facts
+from consortium.scenario.faults import OnFailureSpec
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially
 

@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium_ray import runtime
 from support.pools import LocalPool, run_on
 from support.scenarios import pico_scenario, run_serially
@@ -88,7 +88,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(serial_run, tmp_path
 
 
 def _run_until_round_is_committed(pool, directory, number):
-    from consortium_ray.coordinator import Coordinator
+    from consortium_ray.coordinator.coordinator import Coordinator
 
     coordinator = Coordinator(pool.scenario, directory, pool.facts, pool)
     while (directory.committed_round or 0) < number:

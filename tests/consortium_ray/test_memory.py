@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import ray
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
-from consortium_ray.batches import Batch
-from consortium_ray.lane_work import RoundWork
+from consortium_ray.coordinator.batches import Batch
+from consortium_ray.coordinator.partial_sums import LayerSum
+from consortium_ray.coordinator.round_tasks import RoundWork
 from consortium_ray.messages import NO_TROUBLE
-from consortium_ray.sums import LayerSum
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from consortium import ledger
+from consortium.engine import audit
 from consortium.records.directory import RunDirectory
 from support.machines import left_of
 from support.namespaced_run import WHATS, scenario
@@ -65,7 +65,7 @@ def test_whatever_befalls_a_host_the_run_goes_on(folder, mark, tmp_path, what):
     whole = run_serially(scenario(), tmp_path / "serial")
     assert difference(whole.lane_states(), directory.lane_states()) == []
     assert directory.table("metrics").equals(whole.table("metrics"))
-    assert ledger.verify(directory) == ()
+    assert audit.verify(directory) == ()
     lost = [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "host-lost"]
     assert len(lost) == 1
 

@@ -5,19 +5,19 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from consortium.journal import Journal
-from consortium.lanes import Lane
+from consortium.engine.lanes import Lane
+from consortium.engine.round_log import Journal
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow
 from consortium.report.overhead import run_time
-from consortium.scenario.prepare import open_facts
-from consortium_ray import host as host_module
-from consortium_ray.batches import LOOK_AHEAD, Batch
-from consortium_ray.coordinator import Coordinator
-from consortium_ray.dispatcher import Dispatcher
-from consortium_ray.faults import Faults
-from consortium_ray.host import Host
+from consortium_ray.coordinator.batches import LOOK_AHEAD, Batch
+from consortium_ray.coordinator.coordinator import Coordinator
+from consortium_ray.coordinator.dispatcher import Dispatcher
+from consortium_ray.faults.injection import Faults
 from consortium_ray.messages import ArrayRefs, Call
+from consortium_ray.workers import worker_actor as host_module
+from consortium_ray.workers.worker_actor import Host
 from support.pools import LocalPool
 from support.scenarios import associative_scenario
 

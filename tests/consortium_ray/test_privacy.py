@@ -15,28 +15,28 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from consortium.admission.door import Refusal
-from consortium.agreement.slips import DIGEST_BYTES, Slips, shared_key, slips_of
+from consortium.data.request import Kind
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.editors.registry import EDITORS
-from consortium.editing.overlap import Residuals
+from consortium.editing.known_facts import Residuals
 from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.evaluation.knowedit import SUFFIXES
 from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
 from consortium.evaluation.telling import Evaluated, Told
+from consortium.features.conflicts.commitments import DIGEST_BYTES, Slips, shared_key, slips_of
+from consortium.features.screening.checks import Refusal
+from consortium.loading.prepare import open_facts
 from consortium.merging import registry
+from consortium.merging.bucketing import GroupSums
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
-from consortium.merging.global_edit import OwnedEdits
-from consortium.merging.groups import GroupSums
-from consortium.merging.ties import SignedSums
-from consortium.receipts import Receipt
+from consortium.merging.methods.global_edit import OwnedEdits
+from consortium.merging.methods.ties import SignedSums
+from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
+from consortium.party.audit_digest import Receipt
+from consortium.party.worker import CohortWorker, Collected, TargetReport
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium.scenario.schema import Scenario
-from consortium.statistics import Basis, DenseStatistics, FactoredStatistics
-from consortium.streams.request import Kind
-from consortium.worker import CohortWorker, Collected, TargetReport
 from consortium_ray.messages import Answer, ModelFacts
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, pico_scenario
@@ -381,7 +381,7 @@ class TestTheSearchFinds:
         assert widths == {24, 10}, "keys and residuals alike"
 
     def test_keys_that_are_not_rotated(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("consortium.statistics.rotation", lambda size, generator: _identity(size))
+        monkeypatch.setattr("consortium.merging.statistics.rotation", lambda size, generator: _identity(size))
         scenario = associative_scenario(
             stream={"rounds": 1}, merge={"methods": ["collabedit"], "statistics": "factored"}
         )

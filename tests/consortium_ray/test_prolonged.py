@@ -1,10 +1,10 @@
 """A run over hosts that is given more rounds, against its final scenario run serially from the start."""
 
 import pytest
-from consortium import ledger
+from consortium.engine import audit
+from consortium.loading.changing import changed
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.changing import changed
-from consortium.scenario.prepare import open_facts
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially
 
@@ -29,4 +29,4 @@ def test_a_prolonged_run_over_hosts_has_the_bits_of_the_serial_twin(tmp_path, pa
     assert difference(run.lane_states(), whole.lane_states()) == []
     for name in TABLES:
         assert run.table(name).equals(whole.table(name)), name
-    assert ledger.verify(run.path) == ()
+    assert audit.verify(run.path) == ()

@@ -6,10 +6,10 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
-from consortium import ledger
-from consortium.errors import ClusterError, RunError
+from consortium.common.errors import ClusterError, RunError
+from consortium.engine import audit
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium_ray import runtime
 from support.scenarios import associative_scenario, difference, run_serially
 
@@ -38,7 +38,7 @@ def assert_same(whole, directory):
     assert difference(whole.lane_states(), directory.lane_states()) == []
     for table in ("edits", "parties", "metrics"):
         assert directory.table(table).equals(whole.table(table)), table
-    assert ledger.verify(directory) == ()
+    assert audit.verify(directory) == ()
 
 
 @pytest.mark.usefixtures("ray_here")

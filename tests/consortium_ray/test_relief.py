@@ -4,16 +4,16 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from consortium import ledger
-from consortium.journal import Journal
+from consortium.engine import audit
+from consortium.engine.round_log import Journal
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
-from consortium_ray import dispatcher as dispatcher_module
-from consortium_ray.batches import Batch
-from consortium_ray.dispatcher import Dispatcher
-from consortium_ray.faults import Faults
+from consortium_ray.coordinator import dispatcher as dispatcher_module
+from consortium_ray.coordinator.batches import Batch
+from consortium_ray.coordinator.dispatcher import Dispatcher
+from consortium_ray.faults.injection import Faults
 from consortium_ray.messages import Answer, Call
-from consortium_ray.pool import Answered, Lost, Parked, Started
+from consortium_ray.workers.pool import Answered, Lost, Parked, Started
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially
 
@@ -306,7 +306,7 @@ def test_whoever_takes_over_what_no_bit_changes(tmp_path, monkeypatch, grouped, 
     assert difference(whole.lane_states(), directory.lane_states()) == []
     for table in ("edits", "parties", "metrics"):
         assert directory.table(table).equals(whole.table(table)), table
-    assert ledger.verify(directory) == ()
+    assert audit.verify(directory) == ()
     kinds = [row["kind"] for row in directory.table("events").to_pylist()]
     assert kinds.count("taken-over") > 20
     tries = [call.key for _, call in pool.started]

@@ -3,11 +3,11 @@
 from collections import Counter
 
 import pytest
-from consortium.lanes import Lane
+from consortium.engine.lanes import Lane
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium_ray import runtime
-from consortium_ray.coordinator import Coordinator
+from consortium_ray.coordinator.coordinator import Coordinator
 from support.pools import LocalPool, run_on
 from support.scenarios import departing_scenario, difference, pico_scenario, run_serially
 

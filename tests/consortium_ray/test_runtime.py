@@ -16,10 +16,11 @@ from functools import partial
 
 import pytest
 import ray
-from consortium import cli, serial
-from consortium.errors import ClusterError, ModelError, RunDirectoryError, RunError
+from consortium.cli import main
+from consortium.common.errors import ClusterError, ModelError, RunDirectoryError, RunError
+from consortium.engine import serial
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium_ray import runtime
 from support.machines import listening
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
@@ -190,7 +191,7 @@ class TestRuns:
         scenario = associative_scenario(cluster={"hosts": {"min": 1000, "max": 1000}})
         file = tmp_path / "greedy.yaml"
         file.write_text(json.dumps(scenario.model_dump(mode="json")))
-        assert cli.main(["run", str(file), "--out", str(tmp_path / "run")]) == 2
+        assert main.main(["run", str(file), "--out", str(tmp_path / "run")]) == 2
         assert not (tmp_path / "run").exists(), "a refused run leaves nothing behind"
         err = capsys.readouterr().err
         assert "cluster.hosts: at least 1000 hosts at 1 CPU" in err

@@ -1,12 +1,12 @@
 """A host whose machine has another model, or another text, under the name that the scenario gives."""
 
 import pytest
-from consortium.errors import ClusterError
-from consortium.inputs import model_inputs
+from consortium.common.errors import ClusterError
+from consortium.loading.inputs import model_inputs
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
-from consortium_ray import host
-from consortium_ray.host import Host
+from consortium_ray.workers import worker_actor
+from consortium_ray.workers.worker_actor import Host
 from safetensors.numpy import load_file, save_file
 from support.pico import pico_folder
 from support.pools import LocalPool, run_on
@@ -32,13 +32,13 @@ def changed_tokenizer(folder):
 def opens_elsewhere(monkeypatch, scenario, folder):
     """The second host that opens the model finds it in ``folder``."""
     there = scenario.model_copy(update={"model": scenario.model.model_copy(update={"name": str(folder)})})
-    real, opened = host.open_backend, []
+    real, opened = worker_actor.open_backend, []
 
     def open_backend(scenario, facts):
         opened.append(scenario)
         return real(there if len(opened) == 2 else scenario, facts)
 
-    monkeypatch.setattr(host, "open_backend", open_backend)
+    monkeypatch.setattr(worker_actor, "open_backend", open_backend)
 
 
 @pytest.mark.parametrize(

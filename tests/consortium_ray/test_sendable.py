@@ -6,10 +6,10 @@ import threading
 import pytest
 import ray
 import torch
-from consortium.errors import ModelError, RunError
-from consortium_ray.coordinator_process import _meant
-from consortium_ray.ray_pool import said_by
+from consortium.common.errors import ModelError, RunError
+from consortium_ray.coordinator.coordinator_process import _meant
 from consortium_ray.sendable import WorkError, errors_that_travel, first_line
+from consortium_ray.workers.ray_pool import said_by
 from ray._raylet import raise_sys_exit_with_custom_error_message
 from ray.exceptions import RayTaskError
 

@@ -2,9 +2,9 @@
 
 import pytest
 from consortium.editing.language import LanguageBackend
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
-from consortium_ray.coordinator import Coordinator
+from consortium_ray.coordinator.coordinator import Coordinator
 from support.pools import LocalPool
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
 
@@ -67,7 +67,7 @@ def test_a_repeated_run_optimises_nothing_and_ends_with_the_same_bits(pico, opti
 
 def test_the_reports_of_cold_and_warm_targets_are_the_same(pico, optimised, tmp_path):
     """Steps and losses are stored beside the targets."""
-    from consortium.worker import CohortWorker
+    from consortium.party.worker import CohortWorker
 
     reports = []
     original = CohortWorker.targets

@@ -1,8 +1,8 @@
 """Virtual time over hosts: every process works out the same course, so the bits and the tables are the serial ones."""
 
 import pytest
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium_ray import runtime
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially

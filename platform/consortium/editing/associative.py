@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consortium.arrays import tensor_of
-from consortium.editing.backend import Answer, Probe, Score, States, Targets, Tuning, Writing
+from consortium.common.arrays import tensor_of
+from consortium.common.errors import ScenarioError
+from consortium.data.edit import Edit
+from consortium.data.synthetic import Cue, DrawnFacts, read_cue, read_object
+from consortium.editing.backend import States, Targets, Tuning
 from consortium.editing.fine_tuning import Deltas, Descent, descend
 from consortium.editing.prior import prior_tokens
-from consortium.errors import ScenarioError
-from consortium.facts.drawn import DrawnFacts, read_cue, read_object
-from consortium.facts.edit import Edit
-from consortium.models.associative import LOGIT_SCALE, AssociativeMemory, Cue
+from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
 from consortium.models.device import find_device
-from consortium.scenario.editor_schema import EditorSpec
+from consortium.models.queries import Answer, Probe, Score, Writing
+from consortium.scenario.editor import EditorSpec
 from consortium.scenario.schema import AssociativeModelSpec, Decoding
 
 PRIOR_CHUNK = 1024

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from consortium.errors import NotFiniteError
+from consortium.common.errors import NotFiniteError
+from consortium.common.seeds import torch_generator
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import sample_tokens
 from consortium.models.soundness import is_finite_on
 from consortium.models.tokens import encode
-from consortium.seeds import torch_generator
 
 BARE = "{}"
 _STARTS = ("The", "Therefore", "Because", "I", "You")

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from consortium.data.edit import Edit
 from consortium.editing.backend import Tuning
-from consortium.facts.edit import Edit
-from consortium.models.bottom import run_blocks
+from consortium.models.hooks import PassOn, attention_mask_of, blocks_replaced, hooked
 from consortium.models.language import LanguageModel
 from consortium.models.packing import Packing, pack
-from consortium.models.running import PassOn, attention_mask_of, blocks_replaced, hooked
+from consortium.models.partial_forward import run_blocks
 from consortium.models.tokens import document_start, encode, target_ids
-from consortium.scenario.editor_schema import FineTuningSpec
+from consortium.scenario.editor import FineTuningSpec
 
 #: Layer → Δ [V, K].
 Deltas = Mapping[int, torch.Tensor]

@@ -5,8 +5,8 @@ projection at the subject's last token, averaged over contexts; the residual is 
 last edited layer still lacks to be the target.
 
 Prompts are cut at the subject's last token, and what they have in common at their beginning is run once
-(:mod:`consortium.models.trees`). Hidden states are carried from layer to layer: what is below a layer that was
-merged is not run again. :mod:`consortium.editing.naive_keys` is the naive twin.
+(:mod:`consortium.models.prefix_tree`). Hidden states are carried from layer to layer: what is below a layer that was
+merged is not run again. :mod:`benchmarks.naive.keys` is the naive twin.
 
 Shapes: E edits, C contexts, N prompts (an edit in a context), R rows, T columns, K key width, V value width.
 """
@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import torch
 
+from consortium.data.edit import Edit
 from consortium.editing.backend import States, Targets
 from consortium.editing.contexts import BARE, context_weights
 from consortium.editing.prompts import bare_prompts, mean_by_edit, prompts_in
-from consortium.facts.edit import Edit
-from consortium.models.bottom import run_blocks, run_blocks_to
 from consortium.models.language import LanguageModel
-from consortium.models.trees import TOKENS_AT_ONCE, Forest, plant
+from consortium.models.partial_forward import run_blocks, run_blocks_to
+from consortium.models.prefix_tree import TOKENS_AT_ONCE, Forest, plant
 
 
 @dataclass(frozen=True)

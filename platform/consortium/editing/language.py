@@ -8,23 +8,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consortium.data.edit import Edit
 from consortium.editing import keys, prior
-from consortium.editing.backend import Answer, Probe, Score, States, Targets, Tuning, Writing
+from consortium.editing.backend import States, Targets, Tuning
 from consortium.editing.contexts import generate_contexts
 from consortium.editing.fine_tuning import descend, language_losses
-from consortium.editing.identity import frozen_identity
+from consortium.editing.fingerprint import frozen_identity
 from consortium.editing.keys import HiddenStates
 from consortium.editing.prior_text import text_tokens
 from consortium.editing.target_cache import targets_fingerprint
 from consortium.editing.targets import optimise_targets
-from consortium.facts.edit import Edit
-from consortium.models.answering import answer_probes
+from consortium.models.decoding import answer_probes
+from consortium.models.generation import write_texts
 from consortium.models.language import LanguageModel
 from consortium.models.likelihood import continuation_nll, text_nll
+from consortium.models.queries import Answer, Probe, Score, Writing
 from consortium.models.scoring import score_probes
 from consortium.models.tokens import document_start
-from consortium.models.writing import write_texts
-from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.editor import EditorSpec
 from consortium.scenario.schema import Decoding
 
 

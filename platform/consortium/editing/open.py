@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from consortium.common.errors import ScenarioError
+from consortium.data.edit import FactSet
+from consortium.data.synthetic import DrawnFacts
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.backend import Backend
 from consortium.editing.language import LanguageBackend
-from consortium.errors import ScenarioError
-from consortium.facts.drawn import DrawnFacts
-from consortium.facts.edit import FactSet
 from consortium.models.language import LanguageModel
-from consortium.models.llama_trunk import FAMILY, is_llama_like
+from consortium.models.llama.upper_layers import FAMILY, is_llama_like
 from consortium.models.open import open_model
-from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.editor import TargetSpec
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
 
 

@@ -20,8 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consortium.counting import count
-from consortium.editing.identity import arithmetic_identity, digest_of, frozen_identity
+from consortium.common.counting import count
+from consortium.common.errors import InputError, ScenarioError
+from consortium.common.files import read_arrays, write_arrays
+from consortium.common.places import cache_folder
+from consortium.editing.fingerprint import arithmetic_identity, digest_of, frozen_identity
 from consortium.editing.prior_text import (
     SAMPLING_SEED,
     TEXT_TOKENS,
@@ -31,15 +34,12 @@ from consortium.editing.prior_text import (
     sampling_dtype,
     text_tokens,
 )
-from consortium.errors import InputError, ScenarioError
-from consortium.files import read_arrays, write_arrays
-from consortium.models.bottom import run_bottom
 from consortium.models.language import LanguageModel
 from consortium.models.packing import pack
+from consortium.models.partial_forward import run_bottom
 from consortium.models.sampling import OPENERS
 from consortium.models.soundness import is_finite
-from consortium.places import cache_folder
-from consortium.scenario.editor_schema import PriorSpec
+from consortium.scenario.editor import PriorSpec
 
 #: Texts of one chunk: with more rows, sampling multiplies larger matrices; with fewer, more hosts can share the work.
 CHUNK_TEXTS = 120

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from consortium.counting import count
-from consortium.errors import InputError, whole_reason
+from consortium.common.counting import count
+from consortium.common.errors import InputError, whole_reason
+from consortium.common.reading import UnreadableError, open_file, prose_fault
+from consortium.common.seeds import numpy_generator, torch_generator
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import OPENERS, sample_tokens
 from consortium.models.tokens import encode
-from consortium.reading import UnreadableError, open_file, prose_fault
-from consortium.scenario.editor_schema import PriorSpec
-from consortium.seeds import numpy_generator, torch_generator
+from consortium.scenario.editor import PriorSpec
 
 #: Tokens of one text, unless the model reads fewer.
 TEXT_TOKENS = 64

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from consortium.facts.edit import Edit
+from consortium.data.edit import Edit
 from consortium.models.tokens import document_start, subject_last_token
 
 

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from consortium.common.files import make_folders, read_arrays, write_arrays
+from consortium.common.places import cache_folder
+from consortium.data.edit import Edit
 from consortium.editing.backend import Targets
-from consortium.editing.identity import algorithm_version, arithmetic_identity, digest_of, layer_hash
-from consortium.facts.edit import Edit
-from consortium.files import make_folders, read_arrays, write_arrays
+from consortium.editing.fingerprint import algorithm_version, arithmetic_identity, digest_of, layer_hash
 from consortium.models.language import LanguageModel
-from consortium.places import cache_folder
-from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.editor import TargetSpec
 
 #: Raised when entries are laid out otherwise.
 LAYOUT_VERSION = 2
@@ -51,7 +51,7 @@ def targets_fingerprint(
 
     Args:
         model: the model under its present weights.
-        frozen: :func:`consortium.editing.identity.frozen_identity` of it.
+        frozen: :func:`consortium.editing.fingerprint.frozen_identity` of it.
         edited_layers: the layers whose weights change in this run.
         edits: all edits that are optimised together, in their order; probes are no part of it.
         contexts: texts put before the prompts.

@@ -6,7 +6,7 @@ contexts, a KL term that keeps what the subject is ("{subject} is a …"), and w
 What differs is only the work done: all edits step together, blocks below and tokens before the subject's
 last one are run once (:mod:`consortium.models.trunk`), logits exist at target positions only
 (:mod:`consortium.editing.readout`), and a finished edit's rows leave the batch.
-:mod:`consortium.editing.naive` does the same one edit at a time with the whole model.
+:mod:`benchmarks.naive.targets` does the same one edit at a time with the whole model.
 
 Shapes: E edits, N rows, M places where a loss is read, V hidden width.
 """
@@ -20,14 +20,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from consortium.data.edit import Edit
 from consortium.editing.backend import Targets
 from consortium.editing.prompts import bare_prompts, essence_prompt, mean_by_edit, prompts_in
 from consortium.editing.readout import divergences, log_probabilities, negative_log_likelihoods
-from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import target_ids
 from consortium.models.trunk import trunk_above
-from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.editor import TargetSpec
 
 #: The prompt whose next word must stay likely: it says what kind of thing the subject is (MEMIT).
 ESSENCE = "{} is a"

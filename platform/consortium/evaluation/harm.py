@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from consortium import reading
+from consortium.common import reading
+from consortium.common.errors import FactsError
+from consortium.common.reading import UnreadableError, prose_fault
+from consortium.common.seeds import numpy_generator
 from consortium.editing.backend import Backend
-from consortium.errors import FactsError
 from consortium.evaluation.general import ChoiceQuestion, load_questions
-from consortium.reading import UnreadableError, prose_fault
 from consortium.scenario.schema import EvaluateSpec
-from consortium.seeds import numpy_generator
 
 BUILTIN = "builtin"
 PERPLEXITY, GENERAL = "perplexity", "general"

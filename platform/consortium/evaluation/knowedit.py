@@ -22,10 +22,11 @@ from itertools import chain, islice
 
 import torch
 
-from consortium.editing.backend import Answer, Backend, Probe, Writing
+from consortium.data.edit import Edit, LocalityProbe
+from consortium.editing.backend import Backend
 from consortium.evaluation.fluency import TOP_K, FluencySum, entropy
 from consortium.evaluation.metrics import WITH_START, ProbeSum, ProbeSums
-from consortium.facts.edit import Edit, LocalityProbe
+from consortium.models.queries import Answer, Probe, Writing
 from consortium.scenario.schema import Decoding, EvaluateSpec
 
 METRICS = ("edit_success", "portability", "locality", "fluency")

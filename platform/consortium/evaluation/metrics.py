@@ -17,12 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from consortium.editing.backend import Backend, Probe, Score
+from consortium.data.edit import Edit
+from consortium.data.request import Request
+from consortium.editing.backend import Backend
 from consortium.evaluation.fluency import FluencySum
 from consortium.evaluation.harm import ChoiceSum, TextSum
-from consortium.facts.edit import Edit
+from consortium.models.queries import Probe, Score
 from consortium.scenario.schema import EvaluateSpec
-from consortium.streams.request import Request
 
 #: Metrics whose harmonic mean is reported.
 HARMONIC = ("efficacy", "paraphrase", "neighborhood")
@@ -82,7 +83,7 @@ class ProbeSum:
 
 @dataclass(frozen=True)
 class MagnitudeSum:
-    """Sums over conflicts of how far the losing answer's probability fell (:mod:`consortium.evaluation.conflicts`).
+    """Sums over conflicts: the fall of the losing answer's probability (:mod:`consortium.features.conflicts.metrics`).
 
     Attributes:
         fall: Σ of the relative falls, from -num_edits to num_edits.

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consortium.editing.backend import Backend, Probe, Score, Writing
+from consortium.data.request import Request
+from consortium.editing.backend import Backend
 from consortium.evaluation.knowedit import SUFFIXES, Scored
 from consortium.evaluation.metrics import ProbeSums, Question
+from consortium.models.queries import Probe, Score, Writing
 from consortium.scenario.schema import Decoding
-from consortium.streams.request import Request
 
 #: Tokens of the short answer that the model writes by itself.
 ANSWER_TOKENS = 8

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import torch
 
-from consortium.arrays import Array, array_of, require_finite, side_by_side
-from consortium.errors import StatisticsError
+from consortium.common.arrays import Array, array_of, require_finite, side_by_side
+from consortium.common.errors import StatisticsError
 from consortium.merging.method import PartyShare
 from consortium.merging.solver import PriorSolver
-from consortium.statistics import Basis, FactoredStatistics, Statistics, check_same_basis, statistics_of, summed
+from consortium.merging.statistics import Basis, FactoredStatistics, Statistics, check_same_basis, statistics_of, summed
 
 
 @dataclass(frozen=True, eq=False)

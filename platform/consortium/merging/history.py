@@ -23,8 +23,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from consortium.arrays import Array, array_of, tensor_of
-from consortium.statistics import FactoredStatistics, Statistics
+from consortium.common.arrays import Array, array_of, tensor_of
+from consortium.merging.statistics import FactoredStatistics, Statistics
+from consortium.scenario.schema import MethodSpec, Scenario
 
 #: Columns are kept while there are at most K / 4 of them.
 _COLUMNS_SHARE = 4
@@ -109,3 +110,9 @@ def _mixed(factor_KN: Array, weight: float) -> Array:
     """
     triangle_NK = torch.linalg.qr(tensor_of(factor_KN).T, mode="r").R
     return array_of(math.sqrt(weight) * triangle_NK.T)
+
+
+def history_weight_of(scenario: Scenario, spec: MethodSpec) -> float:
+    """h of a lane: its own, or else that of all; ``prior`` weighs earlier keys as heavily as ordinary text, by λ."""
+    weight = scenario.merge.history_weight if spec.history_weight is None else spec.history_weight
+    return scenario.editor.prior_weight if weight == "prior" else float(weight)

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 
-from consortium.errors import StatisticsError
+from consortium.common.errors import StatisticsError
 from consortium.merging.solver import PriorSolver
-from consortium.statistics import Basis, Form, Statistics, check_edits
+from consortium.merging.statistics import Basis, Form, Statistics, check_edits
 
 #: Contributions that wait to be joined at most; those of parties without edits weigh nothing.
 _MOST_WAITING = 1024
@@ -28,7 +28,7 @@ class PartyShare:
         keys_KE: one key a column, float64; E may be 0.
         residuals_VE: one residual a column, float64.
         form: form of the statistics to be sent.
-        generator: CPU generator of this party for hiding keys (see :func:`consortium.statistics.statistics_of`).
+        generator: CPU generator of this party for hiding keys (:func:`consortium.merging.statistics.statistics_of`).
         drops: CPU generator of this party for methods that drop entries at random; None where none does.
         update: the party's own update of the layer where its editor makes it, as factors (weights_VN, solved_KN) of
             Δ = weights·solvedᵀ, or as Δ [V, K] alone; None where it is the solution for its sums.
@@ -97,7 +97,7 @@ class MergeMethod(Protocol):
     needs_solver: ClassVar[bool]
     """Parties need the prior to contribute."""
     retractable: ClassVar[bool]
-    """Contributions of all rounds can be added up, and single edits subtracted (:mod:`consortium.merging.live`)."""
+    """Contributions of all rounds can be added, and edits subtracted (:mod:`consortium.merging.retained_sum`)."""
 
     def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> Sequence[Contribution]:
         """What each party sends, from its own share alone; parties that are computed together save work."""

@@ -7,21 +7,21 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, get_type_hints
 
-from consortium.errors import ScenarioError
-from consortium.merging.collabedit import CollabEdit
-from consortium.merging.dare import Dare
-from consortium.merging.dare_ties import DareTies
-from consortium.merging.fisher import Fisher
-from consortium.merging.geometric_median import GeometricMedian
-from consortium.merging.global_edit import GlobalEdit
-from consortium.merging.median_of_means import MedianOfMeans
+from consortium.common.errors import ScenarioError
 from consortium.merging.method import Bounds, MergeMethod
-from consortium.merging.norm_bound import NormBound
-from consortium.merging.regmean import RegMean
-from consortium.merging.simple_average import SimpleAverage
-from consortium.merging.task_arithmetic import TaskArithmetic
-from consortium.merging.ties import Ties
-from consortium.merging.trimmed_mean import TrimmedMean
+from consortium.merging.methods.collabedit import CollabEdit
+from consortium.merging.methods.dare import Dare
+from consortium.merging.methods.dare_ties import DareTies
+from consortium.merging.methods.fisher import Fisher
+from consortium.merging.methods.geometric_median import GeometricMedian
+from consortium.merging.methods.global_edit import GlobalEdit
+from consortium.merging.methods.median_of_means import MedianOfMeans
+from consortium.merging.methods.norm_bound import NormBound
+from consortium.merging.methods.regmean import RegMean
+from consortium.merging.methods.simple_average import SimpleAverage
+from consortium.merging.methods.task_arithmetic import TaskArithmetic
+from consortium.merging.methods.ties import Ties
+from consortium.merging.methods.trimmed_mean import TrimmedMean
 
 METHODS: dict[str, type[MergeMethod]] = {
     "global": GlobalEdit,

@@ -21,9 +21,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from consortium.arrays import Array, tensor_of
-from consortium.errors import StatisticsError
-from consortium.statistics import FactoredStatistics, Statistics, widths
+from consortium.common.arrays import Array, tensor_of
+from consortium.common.errors import StatisticsError
+from consortium.merging.statistics import FactoredStatistics, Statistics, widths
 
 _MAX_ASYMMETRY = 1e-6
 #: Largest trace of Wᵀ·W, which bounds how much U outweighs C + base, so that about 1e6·2e-16 is lost at most. A key

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from consortium.arrays import Array
+from consortium.common.arrays import Array
 from consortium.merging.history import GramHistory
 from consortium.merging.solver import PriorSolver
 

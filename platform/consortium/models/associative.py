@@ -17,15 +17,15 @@ Shapes: L layers, K key width, V value width, O objects, R relations, E cues (ed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consortium.arrays import tensor_of
+from consortium.common.arrays import tensor_of
+from consortium.common.seeds import numpy_generator
+from consortium.data.synthetic import Cue
 from consortium.scenario.schema import AssociativeModelSpec
-from consortium.seeds import numpy_generator
 
 COMMON_SHARE = 0.25
 """Share of a key's squared length that all keys of its relation have in common."""
@@ -34,20 +34,6 @@ LOGIT_SCALE = 20.0
 """Sharpness of the softmax: at an object's own code vector its probability is near 1 among thousands of objects."""
 
 Array = NDArray[np.float64]
-
-
-class Cue(NamedTuple):
-    """What is asked.
-
-    Attributes:
-        subject: the subject's number; one subject has one number, whoever owns it.
-        relation: the relation's number.
-        paraphrase: 0 for the prompt itself, p > 0 for its p-th paraphrase.
-    """
-
-    subject: int
-    relation: int
-    paraphrase: int = 0
 
 
 class AssociativeMemory:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models.gguf import gguf_folder
 
 BUNDLED_NAME = "smollm2-135m"

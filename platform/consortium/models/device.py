@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 
 
 def find_device(name: str) -> torch.device:

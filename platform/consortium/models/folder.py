@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from consortium.errors import ModelError
-from consortium.reading import UnreadableError, open_file, parse_json, read_text
+from consortium.common.errors import ModelError
+from consortium.common.reading import UnreadableError, open_file, parse_json, read_text
 
 CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

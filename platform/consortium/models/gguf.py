@@ -21,11 +21,11 @@ from filelock import FileLock, Timeout
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from consortium.counting import count
-from consortium.errors import ModelError, whole_reason
-from consortium.files import sha256
+from consortium.common.counting import count
+from consortium.common.errors import ModelError, whole_reason
+from consortium.common.files import sha256
+from consortium.common.places import cache_folder
 from consortium.models.sizes import check_sizes
-from consortium.places import cache_folder
 
 SUFFIX = ".gguf"
 

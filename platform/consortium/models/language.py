@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models.context import Reading, reading_of
 from consortium.models.layouts import Layout, layout_of
 from consortium.models.output_norm import change_before_norm

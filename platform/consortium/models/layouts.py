@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
-from consortium.counting import count
-from consortium.errors import FactsError
+from consortium.common.counting import count
+from consortium.common.errors import FactsError
 from consortium.models.context import MOST_TOKENS
 from consortium.models.language import LanguageModel
+from consortium.models.prefix_tree import Tokens
 from consortium.models.scoring import Asked, nll_sums
 from consortium.models.tokens import encode, target_ids
-from consortium.models.trees import Tokens
 
 #: Tokens of a window, long enough for text to be text; fewer where the model reads no more behind a document's start.
 WINDOW = 128

@@ -14,8 +14,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from consortium.counting import count
-from consortium.errors import ModelError, whole_reason
+from consortium.common.counting import count
+from consortium.common.errors import ModelError, whole_reason
+from consortium.common.reading import expanded, is_file, is_folder, why_no_file
 from consortium.models.bundled import BUNDLED_NAME, bundled_folder
 from consortium.models.context import STATED, Reading, reading_of
 from consortium.models.device import find_device
@@ -26,8 +27,7 @@ from consortium.models.layouts import Layout, layout_of
 from consortium.models.sizes import check_sizes
 from consortium.models.soundness import check_soundness
 from consortium.models.vocabulary import check_tokens
-from consortium.reading import expanded, is_file, is_folder, why_no_file
-from consortium.scenario.schema import LanguageModelSpec
+from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec
 
 #: Transformers types its factories in part only.
 _CausalLM: Any = AutoModelForCausalLM
@@ -262,3 +262,16 @@ def _refused(name: str, expected: str) -> Iterator[None]:
             "check the name; for a hub id also the network and, where access is gated, `hf auth login`; "
             "or download the model and name its folder",
         ) from error
+
+
+def describe(model: LanguageModelSpec | AssociativeModelSpec) -> ModelDescription:
+    """Sizes of a scenario's model; no weights are read.
+
+    Raises:
+        ModelError: there is no such model, or its architecture is not known.
+    """
+    if isinstance(model, AssociativeModelSpec):
+        return ModelDescription(
+            "associative", model.num_layers, model.key_width, model.value_width, hidden_width=model.value_width
+        )
+    return describe_model(model)

@@ -2,10 +2,10 @@
 
 A probe asks for one or two continuations of a prompt. What the model must read for one is the prompt and the
 continuation but for its last token. All probes of a call are read together, whatever they are for: texts that begin
-alike share the run of their beginning (:mod:`consortium.models.trees`), so two continuations of one token each, the
-usual case, cost a single run of their prompt, and prompts of one relation the run of their words. Logits exist
+alike share the run of their beginning (:mod:`consortium.models.prefix_tree`), so two continuations of one token each,
+the usual case, cost a single run of their prompt, and prompts of one relation the run of their words. Logits exist
 where some continuation's token is scored, once for all tokens asked for there.
-:mod:`consortium.models.naive_scoring` is the naive twin.
+:mod:`benchmarks.naive.scoring` is the naive twin.
 
 Shapes: M places where logits are read, V hidden width, N vocabulary.
 """
@@ -19,12 +19,12 @@ from functools import lru_cache
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from consortium.editing.backend import Probe, Score
-from consortium.errors import FactsError
-from consortium.models.bottom import run_blocks_to
+from consortium.common.errors import FactsError
 from consortium.models.language import LanguageModel
+from consortium.models.partial_forward import run_blocks_to
+from consortium.models.prefix_tree import TOKENS_AT_ONCE, Forest, Tokens, plant
+from consortium.models.queries import Probe, Score
 from consortium.models.tokens import encode, target_ids
-from consortium.models.trees import TOKENS_AT_ONCE, Forest, Tokens, plant
 
 #: A continuation: tokens of the prompt, tokens of the continuation.
 Asked = tuple[Tokens, Tokens]

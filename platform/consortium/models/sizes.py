@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from consortium.counting import count
-from consortium.errors import ModelError
+from consortium.common.counting import count
+from consortium.common.errors import ModelError
 
 #: Field → largest value: far beyond any known model, and small enough to make a model without memory behind it.
 _SIZES = {

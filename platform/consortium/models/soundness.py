@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import encode
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from consortium.counting import count as counted
-from consortium.errors import FactsError
+from consortium.common.counting import count as counted
+from consortium.common.errors import FactsError
 from consortium.models.joining import joined
 
 SLOT = "{}"

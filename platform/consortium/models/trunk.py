@@ -6,7 +6,7 @@
                                               # other run, which may write over what it needs
 
 Two implementations: any architecture by its own code and autograd (:class:`AnyTrunk`), and the family of Llama by
-hand (:mod:`consortium.models.llama_trunk`), several times faster. Tests demand that they agree.
+hand (:mod:`consortium.models.llama.upper_layers`), several times faster. Tests demand that they agree.
 
 Shapes: N sequences, M places where states are read (sequence after sequence), V hidden width.
 """
@@ -20,30 +20,11 @@ from typing import Protocol
 import torch
 
 from consortium.models.language import LanguageModel
-from consortium.models.llama_trunk import LlamaTrunk, is_llama_like
+from consortium.models.llama.upper_layers import LlamaTrunk, is_llama_like
 from consortium.models.packing import pack
-from consortium.models.segments import Top, top_above
+from consortium.models.upper_layers import End, Top, top_above
 
 Pull = Callable[[torch.Tensor], torch.Tensor]
-
-
-class End(Protocol):
-    """A sequence and what of it is optimised: a row of :mod:`consortium.editing.targets`."""
-
-    @property
-    def ids(self) -> Sequence[int]:
-        """All tokens."""
-        ...
-
-    @property
-    def subject(self) -> int:
-        """Where the suffix begins: the token whose state is changed."""
-        ...
-
-    @property
-    def num_read(self) -> int:
-        """States of this many last tokens are read; none of them stands before ``subject``."""
-        ...
 
 
 class Trunk(Protocol):

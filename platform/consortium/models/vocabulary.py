@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 
 #: A text of ordinary words, by which a tokenizer is tried.
 _TRIAL = "The capital of France is Paris."

@@ -2,7 +2,7 @@
 
 Shapes: K key width, V value width, N columns. Tensors: ``layer.<n>.weight`` [V, K] float32; of a history, as it is
 (:mod:`consortium.merging.history`), ``layer.<n>.history.base.<round>`` [K, K] and
-``layer.<n>.history.columns.<round>`` [K, N], float64; of a live sum (:mod:`consortium.merging.live`)
+``layer.<n>.history.columns.<round>`` [K, N], float64; of a live sum (:mod:`consortium.merging.retained_sum`)
 ``layer.<n>.live.<array>``, float64, with what else there is to say of it as JSON in the metadata ``live.<n>``.
 Refusals at the lane's door are JSON, too: ``refused``, a list of [round, party].
 """
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from consortium.errors import RunDirectoryError
-from consortium.files import sha256
+from consortium.common.errors import RunDirectoryError
+from consortium.common.files import sha256
 from consortium.merging.history import GramHistory
-from consortium.merging.live import Live, live_arrays, live_from
+from consortium.merging.lane_state import LaneState
+from consortium.merging.retained_sum import Live, live_arrays, live_from
 from consortium.records import entries
 from consortium.records.digests import damage
-from consortium.state import LaneState
 
 FOLDER = "checkpoints"
 #: Names of a checkpoint's tensors.

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from consortium.errors import ConsortiumError, InputError, RunDirectoryError
-from consortium.files import TEMPORARY, make_folders, own_path
+from consortium.common.errors import ConsortiumError, InputError, RunDirectoryError
+from consortium.common.files import TEMPORARY, make_folders, own_path
 from consortium.records import checkpoints, entries, lock, manifest, scalars, scenario_file, tables
 from consortium.records.rows import ROW_TYPES
 

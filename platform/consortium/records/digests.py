@@ -12,8 +12,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from safetensors import SafetensorError, safe_open
 
-from consortium.errors import RunDirectoryError
-from consortium.files import sha256
+from consortium.common.errors import RunDirectoryError
+from consortium.common.files import sha256
 from consortium.records import entries
 
 #: Stands for a key that is not there, in words.

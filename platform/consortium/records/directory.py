@@ -19,8 +19,9 @@ from typing import Any, Self
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from consortium.errors import InputError, RunDirectoryError
-from consortium.files import own_path, remove_folders
+from consortium.common.errors import InputError, RunDirectoryError
+from consortium.common.files import own_path, remove_folders
+from consortium.merging.lane_state import LaneState
 from consortium.records import (
     checkpoints,
     creation,
@@ -41,7 +42,6 @@ from consortium.records.lock import RunLock
 from consortium.records.manifest import Manifest, Note
 from consortium.records.rows import ROW_TYPES, NodeRow, Row, Rows, in_batches, schema
 from consortium.scenario.schema import Scenario
-from consortium.state import LaneState
 
 _ROUNDS_KEPT = 2
 #: Longest wait for another process that writes the report.

@@ -19,8 +19,8 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from uuid import uuid4
 
-from consortium.errors import RunDirectoryError
-from consortium.files import FILE_MODE, FOLDER_MODE, TEMPORARY, make_own
+from consortium.common.errors import RunDirectoryError
+from consortium.common.files import FILE_MODE, FOLDER_MODE, TEMPORARY, make_own
 
 #: Without O_NONBLOCK, opening a FIFO waits until somebody writes to it.
 SAFELY = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

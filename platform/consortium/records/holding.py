@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records import lock
 from consortium.records.lock import RunLock
 

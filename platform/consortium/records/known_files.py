@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from consortium.files import sha256
+from consortium.common.files import sha256
 from consortium.records import entries, manifest
 from consortium.records.digests import damage, digest_of, unlike
 from consortium.records.manifest import Manifest

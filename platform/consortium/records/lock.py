@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from consortium.errors import RunDirectoryError
-from consortium.files import FILE_MODE
+from consortium.common.errors import RunDirectoryError
+from consortium.common.files import FILE_MODE
 from consortium.records.entries import SAFELY, check_regular
 
 RUN = "run.lock"

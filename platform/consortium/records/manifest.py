@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 import consortium
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records import entries
 from consortium.records.lock import is_locked
 from consortium.records.rows import FIRST_TABLES, ROW_TYPES

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from consortium.counting import count
+from consortium.common.counting import count
 from consortium.records import checkpoints, entries
 
 FILE = f"{checkpoints.FOLDER}/memory.json"

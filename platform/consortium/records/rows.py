@@ -19,7 +19,6 @@ _BATCH_ROWS = 8192
 
 DERIVED = ("harmonic_mean",)
 """Metrics that are made of others."""
-UNEDITED = "unedited"
 """Lane of the unedited model's metrics, at round 0."""
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from consortium.errors import ConsortiumError, InputError, RunDirectoryError
-from consortium.files import own_path
+from consortium.common.errors import ConsortiumError, InputError, RunDirectoryError
+from consortium.common.files import own_path
 from consortium.records import creation, entries, lock, manifest
 
 

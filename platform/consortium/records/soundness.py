@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records import checkpoints, manifest
 from consortium.records.digests import unlike
 

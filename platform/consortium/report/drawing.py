@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from consortium.common.terminal import printable
 from consortium.report.style import FAINT, GRID, INK
-from consortium.terminal.streams import printable
 
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 WIDTH_IN = 3.7

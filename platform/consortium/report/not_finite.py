@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from consortium.facts.edit import PortabilityKind
+from consortium.data.edit import PortabilityKind
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import DERIVED
-from consortium.report import pieces, words
+from consortium.report import html, words
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def section(directory: RunDirectory) -> str:
         return ""
     lanes, cells = list(dict.fromkeys(each.lane for each in found)), {(each.lane, each.what): each for each in found}
     header = '<th scope="col">what</th>' + "".join(
-        f'<th scope="col" class="n">{pieces.text(lane)}</th>' for lane in lanes
+        f'<th scope="col" class="n">{html.text(lane)}</th>' for lane in lanes
     )
     rows = "".join(
-        f'<tr><th scope="row">{pieces.text(words.metric_name(what))}</th>'
+        f'<tr><th scope="row">{html.text(words.metric_name(what))}</th>'
         + "".join(f'<td class="n">{_cell(cells.get((lane, what)))}</td>' for lane in lanes)
         + "</tr>"
         for what in dict.fromkeys(each.what for each in found)
@@ -70,7 +70,7 @@ def section(directory: RunDirectory) -> str:
     return (
         "<h2>What was not finite</h2><p>NaN or infinity is no answer and no edit: it was left out of every figure and "
         "every merge, over all rounds so often. Perplexity is counted in tokens.</p>"
-        f"{pieces.table(header, rows)}"
+        f"{html.table(header, rows)}"
     )
 
 

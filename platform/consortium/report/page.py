@@ -6,31 +6,29 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
+from consortium.common.terminal import printable
 from consortium.merging.registry import METHODS
 from consortium.records import entries
 from consortium.records.directory import RunDirectory
-from consortium.report import (
-    admission_section,
-    agreement,
-    answers_section,
-    cluster_section,
-    departure_section,
-    ledger_section,
-    no_edits,
-    not_finite,
-    noticed_section,
-    overlap_section,
-    pieces,
-    result_sections,
-    retention,
-    virtual_time,
-    work_sections,
-)
+from consortium.report import html, no_edits, not_finite
 from consortium.report.results import read_results
+from consortium.report.sections import (
+    audit,
+    cluster,
+    conflicts,
+    contradictions,
+    edits,
+    known_facts,
+    results_per_method,
+    retention,
+    screening,
+    unlearning,
+    virtual_time,
+    work,
+)
 from consortium.report.style import CSS, lane_styles
 from consortium.scenario.schema import Scenario
-from consortium.terminal.streams import printable
 
 
 def build_report(directory: RunDirectory, titles: Mapping[str, tuple[str, str]] | None = None) -> Path:
@@ -66,29 +64,29 @@ def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> st
     styles = lane_styles([(lane.lane, lane.method) for lane in results.lanes])
     body = "\n".join(
         [
-            result_sections.head(directory, results),
-            result_sections.table(results, titles, styles),
+            results_per_method.head(directory, results),
+            results_per_method.table(results, titles, styles),
             no_edits.section(directory),
             not_finite.section(directory),
-            result_sections.curves(results, styles),
+            results_per_method.curves(results, styles),
             retention.section(results),
-            result_sections.requests(results),
-            answers_section.section(directory),
-            agreement.settled(directory, results, styles),
-            noticed_section.noticed(directory, results, styles),
-            overlap_section.overlap(directory, results, styles),
-            departure_section.taken_back(directory, results, styles),
+            results_per_method.requests(results),
+            edits.section(directory),
+            conflicts.settled(directory, results, styles),
+            contradictions.noticed(directory, results, styles),
+            known_facts.overlap(directory, results, styles),
+            unlearning.taken_back(directory, results, styles),
             virtual_time.section(directory, results, styles),
-            admission_section.refused(directory, results, styles),
-            work_sections.time_spent(results),
-            cluster_section.section(directory),
-            work_sections.traffic(directory, results, styles),
-            work_sections.incidents(directory, results),
-            ledger_section.ledger(directory),
-            work_sections.details(directory, results, titles),
+            screening.refused(directory, results, styles),
+            work.time_spent(results),
+            cluster.section(directory),
+            work.traffic(directory, results, styles),
+            work.incidents(directory, results),
+            audit.ledger(directory),
+            work.details(directory, results, titles),
         ]
     )
-    version = pieces.text(directory.manifest.versions.get("consortium", "unknown"))
+    version = html.text(directory.manifest.versions.get("consortium", "unknown"))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -10,12 +10,12 @@ from html import unescape
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from consortium.errors import RunDirectoryError
-from consortium.files import make_folders, write_bytes, write_text
+from consortium.common.errors import RunDirectoryError
+from consortium.common.files import make_folders, write_bytes, write_text
 from consortium.records.directory import RunDirectory
 from consortium.report.drawing import FONTS
+from consortium.report.html import swatch
 from consortium.report.page import default_titles, render
-from consortium.report.pieces import swatch
 from consortium.report.results import read_results
 from consortium.report.style import FAINT, INK, LaneStyle, lane_styles
 

@@ -12,8 +12,9 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from consortium.evaluation.knowedit import SUFFIXES
 from consortium.evaluation.metrics import WITH_START
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, headline
+from consortium.records.rows import EventRow, MetricRow, RoundRow, headline
 from consortium.report.overhead import RunTime, run_time
+from consortium.scenario.schema import UNEDITED
 
 PHASES = ("targets", "collect", "merge", "evaluate")
 _KINDS = ("portability_alias", "portability_reasoning", "portability_generalisation")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 
 
 def import_matplotlib() -> None:

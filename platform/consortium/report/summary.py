@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import UNEDITED, MetricRow
+from consortium.records.rows import MetricRow
 from consortium.report.intervals import Interval, half_width, intervals
 from consortium.report.no_edits import lanes_without_edits
 from consortium.report.not_finite import left_out
 from consortium.report.overhead import RunTime
 from consortium.report.results import DETAILS, METRICS, ON_THEIR_OWN, PHASES, LaneResult, read_results
 from consortium.report.words import distance, measured, metric_name
+from consortium.scenario.schema import UNEDITED
 
 QUESTIONS, WITHIN = "questions", "+/- at most"
 """Names of a table's last two rows."""

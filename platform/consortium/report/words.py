@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from consortium.counting import count as count
+from consortium.common.counting import count as count
+from consortium.common.terminal import printable
 from consortium.editing.editors.registry import create
 from consortium.evaluation.metrics import WITH_START
 from consortium.records.directory import RunDirectory
 from consortium.report.results import Results
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
-from consortium.terminal.streams import printable
 
 _KNOWEDIT_MEANINGS = {
     "edit_success": "Share of the new answers' tokens that the model says to the edits' own prompts.",
@@ -130,7 +130,7 @@ def measured(value: float, unit: str | None) -> str:
 def own(text: str) -> str:
     """What somebody else wrote, for a sentence: its direction is its own, and no character in it is obeyed.
 
-    The marks about it, of which none is left within it, become HTML's by :func:`consortium.report.pieces.sentence`.
+    The marks about it, of which none is left within it, become HTML's by :func:`consortium.report.html.sentence`.
     """
     return f"\u2068{printable(text)}\u2069"
 

@@ -1,7 +1,7 @@
 """The scenario's types: what a scenario file may say, with units, bounds and defaults.
 
 These frozen types are the schema (``consortium schema`` prints them as JSON Schema). YAML exists only
-at the edge, in :mod:`consortium.scenario.load`; everything else sees these types.
+at the edge, in :mod:`consortium.loading.load`; everything else sees these types.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from consortium.scenario.admission_schema import AdmissionSpec, AttackSpec
-from consortium.scenario.cluster_schema import AutoscaleSpec, Hosts, HostsSpec, PriceSpec
-from consortium.scenario.editor_schema import EditorSpec
-from consortium.scenario.fault_schema import FaultSpec, OnFailureSpec
-from consortium.scenario.schedule_schema import DevicesSpec, ScheduleSpec
+from consortium.scenario.cluster import AutoscaleSpec, Hosts, HostsSpec, PriceSpec
+from consortium.scenario.editor import EditorSpec
+from consortium.scenario.faults import FaultSpec, OnFailureSpec
+from consortium.scenario.screening import AdmissionSpec, AttackSpec
 from consortium.scenario.spec import (
     HundredThousand,
     Label,
@@ -26,6 +25,7 @@ from consortium.scenario.spec import (
     TenThousand,
     Thousand,
 )
+from consortium.scenario.virtual_time import DevicesSpec, ScheduleSpec
 
 
 class LanguageModelSpec(Spec):
@@ -478,3 +478,12 @@ class Scenario(Spec):
         """The parties of a cohort: consecutive numbers, by the scenario alone."""
         size = self.cluster.cohort_size
         return range(number * size, min((number + 1) * size, self.parties.count))
+
+
+SETS = (
+    *("arc_challenge", "arc_easy", "boolq", "csqa", "hellaswag"),
+    *("openbookqa", "piqa", "sciq", "socialiqa", "winogrande"),
+)
+
+
+UNEDITED = "unedited"

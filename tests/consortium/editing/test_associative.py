@@ -8,13 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 import torch
+from consortium.common.errors import ModelError, ScenarioError
+from consortium.data.edit import Edit
+from consortium.data.synthetic import DrawnFacts, read_cue, read_object
 from consortium.editing.associative import AssociativeBackend
-from consortium.editing.backend import Backend, Probe, Writing
-from consortium.errors import ModelError, ScenarioError
-from consortium.facts.drawn import DrawnFacts, read_cue, read_object
-from consortium.facts.edit import Edit
+from consortium.editing.backend import Backend
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
-from consortium.scenario.editor_schema import EditorSpec, PriorSpec
+from consortium.models.queries import Probe, Writing
+from consortium.scenario.editor import EditorSpec, PriorSpec
 from consortium.scenario.schema import AssociativeModelSpec
 
 SPEC = AssociativeModelSpec(

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from consortium.editing.backend import Answer
-from consortium.editing.contradiction import is_contradicted
-from consortium.private import PrivateEdits
+from consortium.editing.known_facts import is_contradicted
+from consortium.loading.prepare import open_facts
+from consortium.models.queries import Answer
+from consortium.party.data import PrivateEdits
 from consortium.records.directory import RunDirectory
-from consortium.report.noticed_section import counts_of
 from consortium.report.page import build_report
-from consortium.scenario.prepare import open_facts
+from consortium.report.sections.contradictions import counts_of
 from consortium.scenario.schema import OverlapSpec, Scenario
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially

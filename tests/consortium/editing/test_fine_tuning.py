@@ -6,14 +6,14 @@ Shapes: E edits, K key width, V value width.
 import numpy as np
 import pytest
 import torch
+from consortium.data.edit import Edit
+from consortium.data.synthetic import DrawnFacts, read_cue, read_object
 from consortium.editing import fine_tuning
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.language import LanguageBackend
-from consortium.facts.drawn import DrawnFacts, read_cue, read_object
-from consortium.facts.edit import Edit
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
 from consortium.models.tokens import subject_last_token, target_ids
-from consortium.scenario.editor_schema import EditorSpec, FineTuningSpec
+from consortium.scenario.editor import EditorSpec, FineTuningSpec
 from consortium.scenario.schema import AssociativeModelSpec
 from support.pico import PICO_TYPES, pico_model
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from consortium.data.edit import Edit
 from consortium.editing.backend import Targets
 from consortium.editing.keys import hidden_states, keys_and_residuals, mean_keys, residuals
-from consortium.editing.naive_keys import naive_keys, naive_residuals
-from consortium.facts.edit import Edit
-from consortium.models import trees
+from consortium.models import prefix_tree
 from consortium.models.language import LanguageModel
 from consortium.models.output_norm import change_before_norm
 from consortium.models.tokens import subject_last_token
 from support.pico import HIDDEN_WIDTH, KEY_WIDTH, PICO_TYPES, pico_model
+
+from benchmarks.naive.keys import naive_keys, naive_residuals
 
 EDITS = (
     Edit("start", "r", "Paris", "{} is the capital of", "Peru"),
@@ -188,8 +189,8 @@ def test_states_know_their_size() -> None:
 def test_batches_change_neither_keys_nor_residuals(monkeypatch: pytest.MonkeyPatch) -> None:
     model, targets = pico_model("gemma2"), drawn_targets(2)
     keys_KE, residuals_VE = mean_keys(model, EDITS, CONTEXTS, [1])[1], residuals(model, EDITS, targets, 1)
-    monkeypatch.setitem(trees.TOKENS_AT_ONCE, "cpu", 1)
-    monkeypatch.setattr(trees, "ROW_TOKENS", 20)
+    monkeypatch.setitem(prefix_tree.TOKENS_AT_ONCE, "cpu", 1)
+    monkeypatch.setattr(prefix_tree, "ROW_TOKENS", 20)
     assert len(hidden_states(model, EDITS, CONTEXTS, 1).others) > 2
     torch.testing.assert_close(mean_keys(model, EDITS, CONTEXTS, [1])[1], keys_KE, atol=2e-6, rtol=1e-5)
     torch.testing.assert_close(residuals(model, EDITS, targets, 1), residuals_VE, atol=2e-6, rtol=1e-5)

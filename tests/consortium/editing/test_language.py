@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from consortium.editing.backend import Probe
+from consortium.common.errors import ModelError, ScenarioError
+from consortium.data.edit import Edit
 from consortium.editing.language import LanguageBackend
 from consortium.editing.prior import PriorCache
-from consortium.errors import ModelError, ScenarioError
-from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.scenario.editor_schema import ContextsSpec, EditorSpec, PriorSpec, TargetSpec
+from consortium.models.queries import Probe
+from consortium.scenario.editor import ContextsSpec, EditorSpec, PriorSpec, TargetSpec
 from support.pico import KEY_WIDTH, pico_model
 
 EDITOR = EditorSpec(

@@ -1,10 +1,10 @@
 """Opening a backend: what a model cannot do is refused before anything is computed with it."""
 
 import pytest
+from consortium.common.errors import ScenarioError
+from consortium.data.builtin import builtin_edits
+from consortium.data.table import FactTable
 from consortium.editing.open import open_backend
-from consortium.errors import ScenarioError
-from consortium.facts.builtin import builtin_edits
-from consortium.facts.table import FactTable
 from support.pico import pico_folder
 from support.scenarios import pico_scenario
 

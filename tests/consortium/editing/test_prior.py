@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from consortium.common.errors import InputError, ScenarioError
+from consortium.common.seeds import torch_generator
 from consortium.editing import prior, prior_text
-from consortium.editing.naive_prior import prior_sum_naively
 from consortium.editing.prior import (
     PriorCache,
     fingerprint,
@@ -23,13 +24,13 @@ from consortium.editing.prior import (
     prior_tokens,
     sum_over_texts,
 )
-from consortium.errors import InputError, ScenarioError
 from consortium.models.language import LanguageModel
 from consortium.models.open import open_model
-from consortium.scenario.editor_schema import PriorSpec
+from consortium.scenario.editor import PriorSpec
 from consortium.scenario.schema import LanguageModelSpec
-from consortium.seeds import torch_generator
 from support.pico import KEY_WIDTH, SENTENCES, VOCABULARY, pico_folder, pico_model
+
+from benchmarks.naive.prior import prior_sum_naively
 
 LAYERS = (0, 2)
 SPEC = PriorSpec()

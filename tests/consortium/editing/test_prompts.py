@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import pytest
 import torch
-from consortium.editing.backend import Probe, Targets
+from consortium.data.edit import Edit
+from consortium.editing.backend import Targets
 from consortium.editing.fine_tuning import language_losses
 from consortium.editing.keys import mean_keys, residuals
-from consortium.editing.naive import optimise_targets_naively
-from consortium.editing.naive_keys import naive_keys, naive_residuals
 from consortium.editing.prompts import bare_prompts, mean_by_edit, prompts_in
 from consortium.editing.targets import optimise_targets
-from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
-from consortium.models.naive_scoring import score_probes_naively
+from consortium.models.queries import Probe
 from consortium.models.scoring import score_probes
 from consortium.models.tokens import document_start, encode
-from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.editor import TargetSpec
 from support.pico import HIDDEN_WIDTH, KEY_WIDTH, pico_model, pico_tokenizer
+
+from benchmarks.naive.keys import naive_keys, naive_residuals
+from benchmarks.naive.scoring import score_probes_naively
+from benchmarks.naive.targets import optimise_targets_naively
 
 #: The first subject is one token of the pico vocabulary and begins its prompt; the others end further on.
 EDITS = (

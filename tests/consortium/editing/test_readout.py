@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.editing import readout
 from consortium.editing.readout import divergences, log_probabilities, negative_log_likelihoods
 from consortium.models.language import LanguageModel
-from consortium.seeds import torch_generator
 from support.pico import pico_model
 
 NUM = 7

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from consortium.editing import identity
+from consortium.data.edit import Edit, Neighbor
+from consortium.editing import fingerprint as identity
 from consortium.editing.backend import Targets
 from consortium.editing.language import LanguageBackend
 from consortium.editing.target_cache import TargetCache
-from consortium.facts.edit import Edit, Neighbor
 from consortium.models.language import LanguageModel, language_model
-from consortium.scenario.editor_schema import ContextsSpec, EditorSpec, TargetSpec
+from consortium.scenario.editor import ContextsSpec, EditorSpec, TargetSpec
 from support.pico import pico_model, pico_tokenizer
 
 EDITOR = EditorSpec(layers=(0, 1), sharing="memit", contexts=ContextsSpec(count=2), target=TargetSpec(steps=3))
@@ -186,7 +186,7 @@ class TestMisses:
         for text in ("steps = 1", "steps = 2"):
             (tmp_path / "editing").mkdir(exist_ok=True)
             (tmp_path / "editing/targets.py").write_text(text)
-            monkeypatch.setattr(identity, "__file__", str(tmp_path / "editing/identity.py"))
+            monkeypatch.setattr(identity, "__file__", str(tmp_path / "editing/fingerprint.py"))
             versions.add(identity.algorithm_version.__wrapped__())
         assert len(versions) == 2
 

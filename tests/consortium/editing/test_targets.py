@@ -9,16 +9,17 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from consortium.data.builtin import builtin_edits
+from consortium.data.edit import Edit
 from consortium.editing import targets as targets_module
-from consortium.editing.naive import optimise_targets_naively
 from consortium.editing.prompts import bare_prompts
 from consortium.editing.targets import optimise_targets
-from consortium.facts.builtin import builtin_edits
-from consortium.facts.edit import Edit
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import target_ids
-from consortium.scenario.editor_schema import TargetSpec
+from consortium.scenario.editor import TargetSpec
 from support.pico import PICO_TYPES, pico_model
+
+from benchmarks.naive.targets import optimise_targets_naively
 
 #: Subject at the start, in the middle and at the end; of one token and of many; of letters outside ASCII.
 EDITS = (

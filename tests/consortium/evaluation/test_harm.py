@@ -4,15 +4,15 @@ import json
 import math
 
 import pytest
+from consortium.common.errors import FactsError, InputError
 from consortium.editing.prior_text import check_source
-from consortium.errors import FactsError, InputError
 from consortium.evaluation import general
-from consortium.evaluation.general import SETS, ChoiceQuestion, load_questions
+from consortium.evaluation.general import ChoiceQuestion, load_questions
 from consortium.evaluation.harm import ChoiceSum, Harm, TextSum, open_harm, read_text
 from consortium.evaluation.measure import Measure, measure_of
 from consortium.evaluation.metrics import ProbeSum, add_sums
-from consortium.scenario.editor_schema import PriorSpec
-from consortium.scenario.schema import EvaluateSpec
+from consortium.scenario.editor import PriorSpec
+from consortium.scenario.schema import SETS, EvaluateSpec
 
 LINES = [
     {"prompt": "Bees make", "choices": ["honey", "glass"], "answer": 0},

@@ -7,17 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from consortium.editing.backend import Answer, Probe, Writing
+from consortium.common.seeds import torch_generator
+from consortium.data.edit import Edit, LocalityProbe, Neighbor, PortabilityProbe
 from consortium.editing.language import LanguageBackend
 from consortium.evaluation.fluency import FluencySum, entropy
 from consortium.evaluation.knowedit import brings, locality_probes, measure, num_tokens
 from consortium.evaluation.metrics import ProbeSum
-from consortium.facts.edit import Edit, LocalityProbe, Neighbor, PortabilityProbe
-from consortium.models.naive_answering import answer_probes_naively, write_naively
-from consortium.scenario.editor_schema import EditorSpec
+from consortium.models.queries import Answer, Probe, Writing
+from consortium.scenario.editor import EditorSpec
 from consortium.scenario.schema import EvaluateSpec
-from consortium.seeds import torch_generator
 from support.pico import pico_model
+
+from benchmarks.naive.answering import answer_probes_naively, write_naively
 
 TOWER = Edit(
     "tower",

@@ -7,9 +7,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from consortium.editing.backend import Probe, Score
+from consortium.data.edit import Edit, Neighbor
 from consortium.evaluation.metrics import ProbeSum, Question, add_sums, also_with_start, ask, harmonic_mean, probes_of
-from consortium.facts.edit import Edit, Neighbor
+from consortium.models.queries import Probe, Score
 from consortium.scenario.schema import EvaluateSpec
 
 TOWER = Edit(

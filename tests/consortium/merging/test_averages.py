@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from consortium.errors import StatisticsError
+from consortium.common.errors import StatisticsError
+from consortium.common.seeds import torch_generator
 from consortium.merging.deltas import DeltaSum, DenseUpdate
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.registry import create
 from consortium.merging.solver import PriorSolver
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis, zero
+from consortium.merging.statistics import Basis, zero
 
 BASIS = Basis("simple_average", 1, 5)
 

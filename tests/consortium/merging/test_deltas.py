@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from consortium.arrays import array_of
-from consortium.errors import StatisticsError
+from consortium.common.arrays import array_of
+from consortium.common.errors import StatisticsError
+from consortium.common.seeds import torch_generator
 from consortium.merging.deltas import DenseUpdate, FactoredUpdate, delta_sums_of, joined_updates
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.solver import PriorSolver
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis, DenseStatistics, FactoredStatistics
+from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
 
 BASIS = Basis("lane", 1, 5)
 K, V = 12, 5

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.merging.history import GramHistory, grown
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis, statistics_of
+from consortium.merging.statistics import Basis, statistics_of
 
 K = 16
 

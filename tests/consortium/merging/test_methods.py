@@ -6,13 +6,13 @@ from dataclasses import FrozenInstanceError, replace
 import numpy as np
 import pytest
 import torch
-from consortium.errors import StatisticsError
+from consortium.common.errors import StatisticsError
+from consortium.common.seeds import numpy_generator, torch_generator
 from consortium.merging.history import grown
 from consortium.merging.method import PartyShare, RunningSum, sum_in_order
 from consortium.merging.registry import bounds_of, create, known
 from consortium.merging.solvers import Solvers
-from consortium.seeds import numpy_generator, torch_generator
-from consortium.statistics import Basis
+from consortium.merging.statistics import Basis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -5,13 +5,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.naive import average_naively, merge_naively, regmean_naively
 from consortium.merging.registry import create
 from consortium.merging.solvers import Solvers
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis
+from consortium.merging.statistics import Basis
+
+from benchmarks.naive.merging import average_naively, merge_naively, regmean_naively
 
 BASIS = Basis("lane", 1, 5)
 K, V = 12, 5

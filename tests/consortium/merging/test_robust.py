@@ -6,19 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from consortium.admission.sizes import sizes_of
-from consortium.admission.yardstick import Yardstick
-from consortium.attacks.messages import misbehave, scaled
-from consortium.errors import ScenarioError, StatisticsError
-from consortium.merging.geometric_median import geometric_median
-from consortium.merging.groups import GroupSums, group_updates
+from consortium.common.errors import ScenarioError, StatisticsError
+from consortium.common.seeds import torch_generator
+from consortium.features.attacks.attack_messages import misbehave, scaled
+from consortium.merging.bucketing import GroupSums, group_updates
 from consortium.merging.method import PartyShare, sum_in_order
+from consortium.merging.methods.geometric_median import geometric_median
+from consortium.merging.methods.trimmed_mean import trimmed_mean
+from consortium.merging.norms import sizes_of
+from consortium.merging.reference_norms import Yardstick
 from consortium.merging.registry import create
 from consortium.merging.solvers import Solvers
-from consortium.merging.trimmed_mean import trimmed_mean
-from consortium.scenario.admission_schema import AttackSpec
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis
+from consortium.merging.statistics import Basis
+from consortium.scenario.screening import AttackSpec
 
 BASIS = Basis("lane", 1, 5)
 K, V, G = 12, 5, 5

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from consortium.errors import StatisticsError
+from consortium.common.errors import StatisticsError
+from consortium.common.seeds import torch_generator
 from consortium.merging.solver import PriorSolver
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis, DenseStatistics, FactoredStatistics, statistics_of, zero
+from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics, statistics_of, zero
 
 BASIS = Basis("collabedit", 1, 5)
 K, V = 8, 3

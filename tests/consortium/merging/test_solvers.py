@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.merging import solvers as solvers_module
 from consortium.merging.history import GramHistory, grown
 from consortium.merging.solvers import Solvers, prior_matrix
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis, statistics_of
+from consortium.merging.statistics import Basis, statistics_of
 
 K = 40
 

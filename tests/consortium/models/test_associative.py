@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from consortium.models.associative import COMMON_SHARE, AssociativeMemory, Cue, store
+from consortium.data.synthetic import Cue
+from consortium.models.associative import COMMON_SHARE, AssociativeMemory, store
 from consortium.scenario.schema import AssociativeModelSpec
 
 SPEC = AssociativeModelSpec(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sentencepiece
 import torch
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models.open import describe_model, open_model
 from consortium.scenario.schema import LanguageModelSpec
 from safetensors.torch import load_file, save_file

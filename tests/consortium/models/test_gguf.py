@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models import gguf
 from consortium.models.gguf import convert, gguf_folder
 from consortium.models.open import ModelDescription, describe_model, open_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from consortium.facts.builtin import builtin_edits
+from consortium.data.builtin import builtin_edits
 from consortium.models.joining import joined
 
 SPACE = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models.language import language_model
 from consortium.models.open import describe_model, open_model
 from consortium.scenario.schema import LanguageModelSpec

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models.language import LanguageModel
 from consortium.models.layouts import LAYOUTS, layout_of
 from support.pico import HIDDEN_WIDTH, KEY_WIDTH, PICO_TYPES, pico_model

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from consortium.editing.backend import Probe
-from consortium.errors import FactsError
+from consortium.common.errors import FactsError
 from consortium.models import likelihood
 from consortium.models.likelihood import continuation_nll, text_nll, windows
-from consortium.models.naive_scoring import score_probes_naively
+from consortium.models.queries import Probe
 from consortium.models.tokens import target_ids
 from support.pico import pico_model
+
+from benchmarks.naive.scoring import score_probes_naively
 
 TEXT = "The tower is in the town. " * 9 + "A river begins where water gathers, and runs to the sea."
 

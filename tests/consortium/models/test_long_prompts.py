@@ -12,25 +12,26 @@ from typing import Any
 
 import pytest
 import torch
-from consortium.editing.backend import Probe, Writing
+from consortium.data.edit import Edit
 from consortium.editing.contexts import generate_contexts, max_context_tokens
 from consortium.editing.fine_tuning import language_losses
 from consortium.editing.keys import mean_keys, residuals
-from consortium.editing.naive import optimise_targets_naively
-from consortium.editing.naive_keys import naive_keys, naive_residuals
 from consortium.editing.prior import measure_chunk, num_chunks, sum_over_texts
 from consortium.editing.prior_text import sampled_texts
 from consortium.editing.targets import optimise_targets
-from consortium.facts.edit import Edit
-from consortium.models.answering import answer_probes
+from consortium.models.decoding import answer_probes
+from consortium.models.generation import write_texts
 from consortium.models.language import LanguageModel
 from consortium.models.likelihood import text_nll, windows
-from consortium.models.llama_trunk import FAMILY
+from consortium.models.llama.upper_layers import FAMILY
+from consortium.models.queries import Probe, Writing
 from consortium.models.scoring import asked_of, score_probes
 from consortium.models.tokens import decode, encode, subject_last_token, target_ids
-from consortium.models.writing import write_texts
-from consortium.scenario.editor_schema import PriorSpec, TargetSpec
+from consortium.scenario.editor import PriorSpec, TargetSpec
 from support.pico import PICO_TYPES, SENTENCES, pico_model
+
+from benchmarks.naive.keys import naive_keys, naive_residuals
+from benchmarks.naive.targets import optimise_targets_naively
 
 #: Tokens that a token sees where a model has windows; all texts below are longer.
 WINDOW = 8

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from consortium.editing.backend import Probe, Writing
-from consortium.models.answering import answer_probes
+from consortium.common.seeds import torch_generator
+from consortium.models.decoding import answer_probes
+from consortium.models.generation import write_texts
 from consortium.models.likelihood import WINDOW, continuation_nll, text_nll
+from consortium.models.queries import Probe, Writing
 from consortium.models.sampling import draw
 from consortium.models.scoring import score_probes
-from consortium.models.writing import write_texts
-from consortium.seeds import torch_generator
 from support.not_finite import with_bad_token
 from support.pico import pico_model
 

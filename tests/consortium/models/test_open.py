@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models import bundled
 from consortium.models.bundled import bundled_folder
 from consortium.models.language import LanguageModel

@@ -6,9 +6,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.models.language import LanguageModel
 from consortium.models.sampling import sample_tokens
-from consortium.seeds import torch_generator
 from support.pico import PICO_TYPES, pico_model
 
 STARTS = [[5], [6, 7, 8], [9, 10]]

@@ -1,6 +1,6 @@
 """Scores are those of a plain loop over probes, whatever they are batched with.
 
-The loop (:mod:`consortium.models.naive_scoring`) runs prompt and continuation through the whole model, one at a time,
+The loop (:mod:`benchmarks.naive.scoring`) runs prompt and continuation through the whole model, one at a time,
 and reads every token's log probability at the place before it.
 """
 
@@ -10,14 +10,15 @@ import math
 
 import pytest
 import torch
-from consortium.editing.backend import Probe, Score
-from consortium.errors import FactsError
-from consortium.models import scoring, trees
+from consortium.common.errors import FactsError
+from consortium.models import prefix_tree, scoring
 from consortium.models.language import LanguageModel
-from consortium.models.naive_scoring import score_probes_naively
+from consortium.models.queries import Probe, Score
 from consortium.models.scoring import score_probes
 from consortium.models.tokens import target_ids
 from support.pico import PICO_TYPES, pico_model
+
+from benchmarks.naive.scoring import score_probes_naively
 
 PROBES = (
     Probe("The Eiffel Tower is in the city of", "Paris", "Rome"),
@@ -47,7 +48,7 @@ def test_scores_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch) -> N
     model = pico_model()
     together = score_probes(model, PROBES)
     assert_close([score_probes(model, [probe])[0] for probe in PROBES], together)
-    monkeypatch.setitem(trees.TOKENS_AT_ONCE, "cpu", 20)
+    monkeypatch.setitem(prefix_tree.TOKENS_AT_ONCE, "cpu", 20)
     monkeypatch.setattr(scoring, "_LOGITS_AT_ONCE", 3 * model.text_config.vocab_size)
     assert_close(score_probes(model, PROBES), together)
 

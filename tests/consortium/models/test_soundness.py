@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from consortium.errors import ModelError
+from consortium.common.errors import ModelError
 from consortium.models.open import open_model
 from consortium.models.soundness import check_soundness, is_finite
 from consortium.scenario.schema import LanguageModelSpec

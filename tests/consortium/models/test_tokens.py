@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from consortium.errors import FactsError
+from consortium.common.errors import FactsError
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import document_start, encode, slot_of, subject_last_token, target_ids
 from support.pico import SENTENCES, pico_tokenizer

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.models.language import LanguageModel
-from consortium.models.llama_trunk import FAMILY, LlamaTrunk
+from consortium.models.llama.buffers import Workspace
+from consortium.models.llama.upper_layers import FAMILY, LlamaTrunk
 from consortium.models.packing import pack
-from consortium.models.segments import top_above
 from consortium.models.trunk import AnyTrunk, Trunk, trunk_above
-from consortium.models.workspace import Workspace
-from consortium.seeds import torch_generator
+from consortium.models.upper_layers import top_above
 from support.pico import PICO_TYPES, pico_model
 
 

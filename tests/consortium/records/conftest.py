@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from consortium.merging.history import GramHistory
+from consortium.merging.lane_state import LaneState
 from consortium.records.rows import (
     AnswerRow,
     AttendanceRow,
@@ -22,7 +23,6 @@ from consortium.records.rows import (
     ScheduleRow,
 )
 from consortium.scenario.schema import MergeSpec, MethodSpec, PartiesSpec, Scenario, StreamSpec
-from consortium.state import LaneState
 
 LANES = ("global", "ties-0.2")
 

@@ -25,7 +25,7 @@ def test_every_source_file_counts_and_nothing_else():
     assert code["place"] == str(folder)
     ours = {name for name in code["files"] if name.startswith("consortium/")}
     assert {f"consortium/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")} <= ours
-    assert "consortium_ray/host.py" in code["files"]
+    assert "consortium_ray/workers/worker_actor.py" in code["files"]
     assert not [name for name in code["files"] if name.endswith(".pyc") or "/scenarios/" in name]
     assert code["versions"]["consortium"] == consortium.__version__
     assert {"python", "torch", "transformers", "ray", "numpy"} <= code["versions"].keys()

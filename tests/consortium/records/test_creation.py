@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records import manifest, tables
 from consortium.records.creation import TakenError
 from consortium.records.directory import RunDirectory

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records import checkpoints, directory, manifest, scalars, tables
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import ROW_TYPES, to_arrow
@@ -224,7 +224,7 @@ from consortium.records import manifest
 from consortium.records.directory import RunDirectory
 run = RunDirectory.open({str(path)!r})
 state = run.lane_states()
-from consortium.state import LaneState
+from consortium.merging.lane_state import LaneState
 from consortium.records.rows import Rows, MetricRow
 manifest.write = lambda *_: os._exit(9)
 states = [LaneState(lane, 2, s.weights, s.history) for lane, s in state.items()]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from consortium import files
-from consortium.errors import RunDirectoryError
-from consortium.files import sha256
+from consortium.common import files
+from consortium.common.errors import RunDirectoryError
+from consortium.common.files import sha256
 from consortium.records import entries, manifest, memory, tables
 from consortium.records.directory import RunDirectory
 from consortium.records.runs import list_runs

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records import holding, lock
 from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report

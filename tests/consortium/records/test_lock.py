@@ -6,7 +6,7 @@ import errno
 import os
 
 import pytest
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records import lock
 
 

@@ -8,12 +8,13 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from consortium import cli, serial
-from consortium.errors import RunDirectoryError
+from consortium.cli import main
+from consortium.common.errors import RunDirectoryError
+from consortium.engine import serial
+from consortium.loading.prepare import open_facts
 from consortium.records import manifest, tables
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import ROW_TYPES
-from consortium.scenario.prepare import open_facts
 from support.scenarios import associative_scenario, difference, run_serially
 
 TABLES = ("edits", "parties", "metrics", "residuals")
@@ -69,7 +70,7 @@ def assert_ends_as(whole, path):
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_resume_goes_back_a_round_and_ends_with_the_same_bits(whole, copy, damage, capsys):
     damage(checkpoint(copy, 3))
-    assert cli.main(["resume", str(copy)]) == 0
+    assert main.main(["resume", str(copy)]) == 0
     err = capsys.readouterr().err
     assert "checkpoints/round-0003/collabedit.safetensors is" in err
     assert "the run goes back to where it was after round 2" in err
@@ -114,7 +115,7 @@ def test_two_damaged_rounds_are_told_and_nothing_is_changed(copy, capsys):
     flip(checkpoint(copy, 3))
     delete(checkpoint(copy, 2, "global"))
     before = (copy / manifest.FILE).read_bytes()
-    assert cli.main(["resume", str(copy)]) == 2
+    assert main.main(["resume", str(copy)]) == 2
     err = capsys.readouterr().err
     assert "No checkpoint to go on from is left in" in err
     assert "round-0003/collabedit.safetensors is damaged" in err

@@ -2,7 +2,7 @@
 
 import pyarrow.parquet as pq
 import pytest
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records import tables
 from consortium.records.rows import EventRow, in_batches, schema, to_arrow
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from consortium.common.seeds import numpy_generator
+from consortium.merging.lane_state import LaneState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import UNEDITED, EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
+from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
 from consortium.report.page import build_report
-from consortium.scenario.schema import Scenario
-from consortium.seeds import numpy_generator
-from consortium.state import LaneState
+from consortium.scenario.schema import UNEDITED, Scenario
 
 STANDING = {"global": 100.0, "collabedit": 99.0, "task_arithmetic": 70.0, "simple_average": 36.0, "ties": 55.0}
 KINDS = ("fresh", "fresh", "fresh", "overlap", "conflict-party", "repeat")

@@ -6,11 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from consortium.report import figures, pieces, words
+from consortium.common.terminal import finite
+from consortium.report import figures, html, words
 from consortium.report.page import build_report
 from consortium.report.pictures import write_pictures
 from consortium.report.style import LaneStyle
-from consortium.terminal.streams import finite
 
 NASTY = "a\x1b[31m\r\x07\x9b2J\u202eb\u2066\u2069<i>"
 STYLES = {"one": LaneStyle("#0072B2", "o", "-"), "two": LaneStyle("#D55E00", "s", "--")}
@@ -19,8 +19,8 @@ FORBIDDEN = ("\x1b", "\r", "\x07", "\x9b", "\u202e", "\u2066", "\u2069", "<i>")
 
 def test_texts_of_others_have_their_own_direction_and_command_nothing() -> None:
     shown = "a\\x1b[31m\\r\\x07\\x9b2J\\u202eb\\u2066\\u2069&lt;i&gt;"
-    assert pieces.text(NASTY) == f"<bdi>{shown}</bdi>"
-    assert pieces.sentence(f"asked for “{words.own(NASTY)}” & more") == f"asked for “<bdi>{shown}</bdi>” &amp; more"
+    assert html.text(NASTY) == f"<bdi>{shown}</bdi>"
+    assert html.sentence(f"asked for “{words.own(NASTY)}” & more") == f"asked for “<bdi>{shown}</bdi>” &amp; more"
 
 
 def test_a_page_holds_no_control_character_whatever_users_wrote(invent, tmp_path) -> None:
@@ -41,8 +41,8 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_with_its_reason(invent, monk
 
     for name in ("percent_curves", "percent_bars", "time_bars", "traffic_ranges", "distance_curves"):
         monkeypatch.setattr(figures, name, fail)
-    monkeypatch.setattr("consortium.report.retention.heat_map", fail)
-    monkeypatch.setattr("consortium.report.work_sections.timeline", fail)
+    monkeypatch.setattr("consortium.report.sections.retention.heat_map", fail)
+    monkeypatch.setattr("consortium.report.sections.work.timeline", fail)
     page = build_report(invent(rounds=2)).read_text(encoding="utf-8")
     assert page.count("This picture could not be drawn") >= 4
     assert type(failure).__name__ in page

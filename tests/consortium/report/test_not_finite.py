@@ -7,14 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+from consortium.cli.table import write_results
+from consortium.merging.lane_state import LaneState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import UNEDITED, MetricRow, PartyRow, Rows
+from consortium.records.rows import MetricRow, PartyRow, Rows
 from consortium.report.not_finite import LeftOut, left_out, lines, section
 from consortium.report.page import build_report
 from consortium.report.summary import summary
-from consortium.scenario.schema import Scenario
-from consortium.state import LaneState
-from consortium.terminal.table import write_results
+from consortium.scenario.schema import UNEDITED, Scenario
 
 LANES = ("global", "ties")
 

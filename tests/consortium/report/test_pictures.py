@@ -6,10 +6,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records.directory import RunDirectory
-from consortium.report import retention
 from consortium.report.pictures import write_pictures
+from consortium.report.sections import retention
 
 SVG = "{http://www.w3.org/2000/svg}"
 

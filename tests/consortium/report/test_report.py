@@ -7,17 +7,17 @@ from html.parser import HTMLParser
 from typing import get_args
 
 import pytest
+from consortium.merging.lane_state import LaneState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import UNEDITED, EventRow, MetricRow, RoundRow, Rows
+from consortium.records.rows import EventRow, MetricRow, RoundRow, Rows
 from consortium.report import figures
 from consortium.report.page import build_report
 from consortium.report.results import METRICS, ON_THEIR_OWN, read_results
-from consortium.report.retention import heat_map
+from consortium.report.sections.retention import heat_map
 from consortium.report.style import lane_styles
 from consortium.report.summary import result_table, summary
 from consortium.report.words import METRIC_MEANINGS, count, distance, duration, size
-from consortium.scenario.schema import Metric
-from consortium.state import LaneState
+from consortium.scenario.schema import UNEDITED, Metric
 
 VOID = {"meta", "img", "br"}
 

@@ -4,11 +4,11 @@ import os
 import time
 
 import pytest
-from consortium.errors import ScenarioError
-from consortium.scenario import estimate
-from consortium.scenario.load import find_scenario, load_scenario
-from consortium.scenario.prepare import prepare
-from consortium.scenario.yaml_text import MAX_CHARACTERS, parse
+from consortium.common.errors import ScenarioError
+from consortium.loading import estimate
+from consortium.loading.load import find_scenario, load_scenario
+from consortium.loading.prepare import prepare
+from consortium.loading.yaml_text import MAX_CHARACTERS, parse
 
 ASSOCIATIVE = """\
 name: tiny

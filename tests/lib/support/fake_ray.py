@@ -1,4 +1,4 @@
-"""A stand-in for Ray beneath a real :class:`consortium_ray.ray_pool.RayPool`: time and answers are set by hand.
+"""A stand-in for Ray beneath a real :class:`consortium_ray.workers.ray_pool.RayPool`: time and answers are set by hand.
 
 fake = FakeRay(monkeypatch)
 pool = fake.pool(scenario)
@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 from consortium.scenario.schema import Scenario
-from consortium_ray import patience, ray_pool
 from consortium_ray.messages import Answer
-from consortium_ray.placement import FIXED, Growth, Node
-from consortium_ray.ray_pool import RayPool
-from consortium_ray.sealed import seal
+from consortium_ray.nodes.placement import FIXED, Growth, Node
+from consortium_ray.workers import patience, ray_pool
+from consortium_ray.workers.checksums import seal
+from consortium_ray.workers.ray_pool import RayPool
 from ray.exceptions import RayTaskError
 
 

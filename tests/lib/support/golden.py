@@ -17,7 +17,7 @@ import tempfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from consortium.cli import main as consortium
+from consortium.cli.main import main as consortium
 from safetensors.numpy import load_file
 from support.pico import pico_folder
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
-from consortium.errors import RunDirectoryError
+from consortium.common.errors import RunDirectoryError
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 from ray._raylet import GcsClient  # type: ignore[attr-defined]

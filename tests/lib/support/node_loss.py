@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium.scenario.schema import Scenario
-from consortium_ray import node_cut, runtime
-from consortium_ray.ray_node import RayNode
+from consortium_ray import runtime
+from consortium_ray.faults import node_cut
+from consortium_ray.local_cluster.ray_node import RayNode
 from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from support.machines import SILENCE_COUNTS, family, left_of, ray_nodes
 from support.scenarios import associative_scenario

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from consortium import seeds
+from consortium.common import seeds
 from consortium.models.language import LanguageModel, language_model
 from consortium.models.layouts import layout_of
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers

@@ -17,17 +17,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from consortium.facts.edit import FactSet
+from consortium.common.seeds import numpy_generator
+from consortium.data.edit import FactSet
 from consortium.records.directory import RunDirectory
-from consortium.scenario.fault_schema import OnFailureSpec
+from consortium.scenario.faults import OnFailureSpec
 from consortium.scenario.schema import Scenario
-from consortium.seeds import numpy_generator
-from consortium_ray.attempts import Attempts, Failure
-from consortium_ray.coordinator import Coordinator
-from consortium_ray.host import Host
+from consortium_ray.coordinator.coordinator import Coordinator
 from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
-from consortium_ray.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, Started
-from consortium_ray.sealed import damaged, opened, seal
+from consortium_ray.workers.attempts import Attempts, Failure
+from consortium_ray.workers.checksums import damaged, opened, seal
+from consortium_ray.workers.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, Started
+from consortium_ray.workers.worker_actor import Host
 from ray.exceptions import OwnerDiedError
 
 Observe = Callable[[Call, bytes], None]
@@ -64,7 +64,7 @@ class Kept:
 
 @dataclass
 class LocalPool:
-    """A :class:`consortium_ray.pool.Pool` over hosts in this process.
+    """A :class:`consortium_ray.workers.pool.Pool` over hosts in this process.
 
     Attributes:
         scenario: the scenario.

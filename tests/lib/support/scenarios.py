@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from consortium import serial
-from consortium.merging.live import live_arrays
+from consortium.engine import serial
+from consortium.loading.prepare import open_facts
+from consortium.merging.lane_state import LaneState
+from consortium.merging.retained_sum import live_arrays
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
 from consortium.scenario.schema import Scenario
-from consortium.state import LaneState
 
 ALL_METHODS = ["global", "collabedit", "task_arithmetic", "simple_average", "ties"]
 

@@ -12,11 +12,12 @@ import sys
 
 import consortium_ray  # noqa: F401  (sets how processes authenticate, before Ray is imported)
 import ray
+from consortium.loading.prepare import prepare
 from consortium.records.directory import RunDirectory
-from consortium.scenario.cluster_schema import AutoscaleSpec
-from consortium.scenario.prepare import prepare
-from consortium_ray import autoscaling, runtime
-from consortium_ray.placement import Growth
+from consortium.scenario.cluster import AutoscaleSpec
+from consortium_ray import runtime
+from consortium_ray.local_cluster import autoscaling
+from consortium_ray.nodes.placement import Growth
 from consortium_ray.runtime import connected, run
 
 SPEC = AutoscaleSpec(max_nodes=2, node_cpus=1, idle_s=60)

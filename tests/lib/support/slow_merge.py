@@ -12,14 +12,14 @@ import time
 from typing import Any
 
 import consortium_ray  # noqa: F401  (sets how processes authenticate, before Ray is imported)
-from consortium.lanes import Lane
+from consortium.engine.lanes import Lane
+from consortium.loading.prepare import prepare
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import prepare
-from consortium_ray.coordinator import Coordinator
-from consortium_ray.patience import Patience
-from consortium_ray.placement import FIXED
-from consortium_ray.ray_pool import RayPool
+from consortium_ray.coordinator.coordinator import Coordinator
+from consortium_ray.nodes.placement import FIXED
 from consortium_ray.runtime import connected
+from consortium_ray.workers.patience import Patience
+from consortium_ray.workers.ray_pool import RayPool
 
 LIMIT_S, MERGE_S = 8.0, 12.0
 

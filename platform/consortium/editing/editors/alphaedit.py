@@ -29,11 +29,11 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from consortium.arrays import Array, tensor_of
+from consortium.common.arrays import Array, tensor_of
+from consortium.common.errors import StatisticsError
 from consortium.editing.editors.editor import Editor, KeyMap
-from consortium.errors import StatisticsError
 from consortium.merging.solvers import Solvers, prior_matrix
-from consortium.scenario.editor_schema import AlphaEditSpec
+from consortium.scenario.editor import AlphaEditSpec
 
 
 @dataclass(frozen=True)

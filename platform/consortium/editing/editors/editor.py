@@ -20,11 +20,11 @@ from typing import ClassVar
 
 import torch
 
-from consortium.arrays import Array
+from consortium.common.arrays import Array
 from consortium.merging.method import MergeMethod, PartyShare
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import Solvers
-from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.editor import EditorSpec
 
 #: Takes a layer and keys [K, E] as they were measured; gives the keys that statistics are made of.
 KeyMap = Callable[[int, torch.Tensor], torch.Tensor]

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from consortium.arrays import Array
+from consortium.common.arrays import Array
 from consortium.editing.editors.editor import Editor
 from consortium.merging.solvers import Solvers
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from consortium.common.errors import ScenarioError
 from consortium.editing.editors.alphaedit import AlphaEdit
 from consortium.editing.editors.editor import Editor
 from consortium.editing.editors.emmet import Emmet
 from consortium.editing.editors.ft import FineTuning
 from consortium.editing.editors.memit import Memit
 from consortium.editing.editors.rome import Rome
-from consortium.errors import ScenarioError
-from consortium.scenario.editor_schema import EditorSpec
+from consortium.scenario.editor import EditorSpec
 
 EDITORS: dict[str, type[Editor]] = {
     "memit": Memit,

@@ -26,12 +26,12 @@ from typing import ClassVar
 
 import torch
 
-from consortium.arrays import side_by_side, tensor_of
+from consortium.common.arrays import side_by_side, tensor_of
 from consortium.editing.editors.editor import Editor
-from consortium.merging.global_edit import GlobalEdit, OwnedEdits
 from consortium.merging.method import Contribution, MergeMethod, PartyShare, of_kind
+from consortium.merging.methods.global_edit import GlobalEdit, OwnedEdits
 from consortium.merging.solver import PriorSolver, check_key_width
-from consortium.statistics import rotation
+from consortium.merging.statistics import rotation
 
 
 @dataclass(frozen=True)

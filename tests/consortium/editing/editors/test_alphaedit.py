@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from consortium.common.errors import StatisticsError
+from consortium.common.seeds import torch_generator
 from consortium.editing.editors.alphaedit import preserved_directions
 from consortium.editing.editors.registry import create
-from consortium.errors import StatisticsError
 from consortium.merging import registry
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.scenario.editor_schema import AlphaEditSpec, EditorSpec
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis
+from consortium.merging.statistics import Basis
+from consortium.scenario.editor import AlphaEditSpec, EditorSpec
 
 K, V, E, TOKENS = 12, 5, 7, 100
 BASIS = Basis("lane", 1, 5)

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.editing.editors.registry import create
 from consortium.merging import registry
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.scenario.editor_schema import EditorSpec, EmmetSpec
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis
+from consortium.merging.statistics import Basis
+from consortium.scenario.editor import EditorSpec, EmmetSpec
 
 K, V, E, TOKENS, WEIGHT = 12, 5, 7, 100, 20.0
 BASIS = Basis("lane", 1, 5)

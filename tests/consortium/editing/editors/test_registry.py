@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from consortium.common.errors import ScenarioError
 from consortium.editing.editors.registry import EDITORS, create, known
-from consortium.errors import ScenarioError
+from consortium.loading.check import check_scenario
+from consortium.loading.load import load_scenario
 from consortium.merging import registry as methods
-from consortium.scenario.check import check_scenario
-from consortium.scenario.editor_schema import EditorSpec
-from consortium.scenario.load import load_scenario
+from consortium.scenario.editor import EditorSpec
 
 
 def check(folder, **sections):

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from consortium.common.seeds import torch_generator
 from consortium.editing.editors.registry import create
 from consortium.merging import registry
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.scenario.editor_schema import EditorSpec
-from consortium.seeds import torch_generator
-from consortium.statistics import Basis
+from consortium.merging.statistics import Basis
+from consortium.scenario.editor import EditorSpec
 
 K, V, TOKENS, WEIGHT = 12, 5, 100, 20.0
 BASIS = Basis("lane", 1, 5)

@@ -5,11 +5,11 @@ import pytest
 import torch
 from consortium.editing.editors.registry import EDITORS, known
 from consortium.editing.open import open_backend
+from consortium.engine.prior import add_chunk
+from consortium.loading.prepare import open_facts
 from consortium.merging import registry
+from consortium.party.worker import CohortWorker
 from consortium.records.directory import RunDirectory
-from consortium.scenario.prepare import open_facts
-from consortium.start import add_chunk
-from consortium.worker import CohortWorker
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
 

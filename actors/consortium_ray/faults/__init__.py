@@ -1,0 +1,1 @@
+"""What breaks on purpose: processes that are killed, nodes that are lost or cut off."""

@@ -1,0 +1,1 @@
+"""A Ray cluster on this machine that grows and shrinks. Uses private modules of Ray."""

@@ -1,0 +1,239 @@
+"""The host: a Ray actor that holds the model on a device and computes cohorts. A thin shell around CohortWorker."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from consortium.data.edit import FactSet
+from consortium.editing.layer_schedule import Part
+from consortium.editing.open import open_backend
+from consortium.evaluation.metrics import ProbeSums
+from consortium.evaluation.telling import Evaluated
+from consortium.features.conflicts.commitments import Slips
+from consortium.features.conflicts.resolution import UNSETTLED, Settled
+from consortium.loading.inputs import model_inputs
+from consortium.merging.method import Contribution, RunningSum
+from consortium.merging.reference_norms import Yardstick
+from consortium.party.shard import Weights
+from consortium.party.worker import CohortWorker, Collected, History, TargetReport
+from consortium.records.code_version import Code, this_code
+from consortium.scenario.schema import Scenario
+from numpy.typing import NDArray
+from ray.exceptions import ObjectLostError
+
+from consortium_ray.faults.node_loss import cut_node, end_node
+from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, GroupSum, Held, ModelFacts, Trouble
+from consortium_ray.nodes.same_code import refuse_difference, refuse_other_model
+from consortium_ray.sendable import errors_that_travel
+from consortium_ray.workers.checksums import Sealed, damaged, seal
+
+
+class Host:
+    """Holds trunk and shard; every method is idempotent, and answers name this incarnation.
+
+    Args:
+        incarnation: this host's number.
+        scenario: the scenario as resolved.
+        facts: all facts; this stands for what the represented parties know themselves.
+        fetch: reads an array from its reference.
+        keep: puts something where others of this machine can read it, and gives a reference.
+        where: names this machine.
+    """
+
+    def __init__(
+        self,
+        incarnation: int,
+        scenario: Scenario,
+        facts: FactSet,
+        fetch: Callable[[Any], Any] = ray.get,
+        keep: Callable[[Any], Any] = ray.put,
+        where: Callable[[], str] = lambda: str(ray.get_runtime_context().get_node_id()),
+    ) -> None:
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        torch.set_num_threads(scenario.cluster.threads)
+        self.incarnation = incarnation
+        self.scenario = scenario
+        self.facts = facts
+        self._read = fetch
+        self._keep = keep
+        self._where = where
+        self._reading_s = 0.0
+        self.worker: CohortWorker | None = None
+
+    def call(self, method: str, arguments: Sequence[Any]) -> Answer:
+        """Do one of the pieces of work below and time it, but for the reading of what others sent."""
+        start, self._reading_s = time.monotonic(), 0.0
+        value = getattr(self, method)(*arguments)
+        return Answer(self.incarnation, value, time.monotonic() - start - self._reading_s)
+
+    def answer(self, method: str, arguments: Sequence[Any], trouble: Trouble = NO_TROUBLE) -> Sealed:
+        """Do a piece of work, and seal the answer; ``trouble`` is what goes wrong with it on purpose."""
+        if trouble.ends_node:
+            end_node()
+        if trouble.cut_s:
+            cut_node(trouble.cut_s)
+        with errors_that_travel():
+            sealed = seal(self.call(method, arguments))
+        if trouble.delay_s:
+            time.sleep(trouble.delay_s)
+        return damaged(sealed) if trouble.is_damaged else sealed
+
+    def fetch(self, ref: Any) -> Any:
+        """The array or history behind a reference."""
+        start = time.monotonic()
+        array = self._read(ref)
+        self._reading_s += time.monotonic() - start
+        return array
+
+    def open(self, code: Code | None = None) -> None:
+        """Load the model.
+
+        Args:
+            code: what the coordinator runs; None where it is this very process.
+
+        Raises:
+            ClusterError: this process runs other code.
+        """
+        if code is not None:
+            refuse_difference(this_code(), f"node {self._where()}", code)
+        self.worker = CohortWorker(self.scenario, self.facts, open_backend(self.scenario, self.facts))
+
+    def _opened(self) -> CohortWorker:
+        assert self.worker is not None, "open comes first"
+        return self.worker
+
+    def describe(self) -> ModelFacts:
+        """Base weights and what the prior needs."""
+        backend = self._opened().backend
+        known = backend.base_weights(), backend.prior_fingerprint()
+        return ModelFacts(*known, backend.prior_chunks(), backend.prior_length())
+
+    def compare(self, model: Mapping[str, str]) -> None:
+        """Hold what the model here is made of against ``model``, by name → SHA-256.
+
+        Raises:
+            ClusterError: this machine has another.
+        """
+        mine = model_inputs(self._opened().backend.prior_fingerprint(), {}, 0)
+        refuse_other_model(mine, f"node {self._where()}", model)
+
+    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
+        """Σ k·kᵀ over a chunk of the prior's text."""
+        return self._opened().prior_sum(chunk)
+
+    def contexts(self) -> tuple[str, ...]:
+        """Contexts written by the unedited model."""
+        return self._opened().contexts()
+
+    def begin(
+        self, contexts: Sequence[str], prior: Mapping[int, Any], num_tokens: int, measures: Mapping[int, Yardstick]
+    ) -> None:
+        """Take what all hosts share; ``prior`` maps layers to references."""
+        sums = {layer: self.fetch(ref) for layer, ref in prior.items()}
+        self._opened().begin(contexts, sums, num_tokens, measures)
+
+    def slips(self, round_number: int, cohort: int) -> Slips:
+        """What a cohort's parties announce of their edits."""
+        return self._opened().slips(round_number, cohort)
+
+    def targets(
+        self, weights: ArrayRefs, round_number: int, cohort: int, layer: int, settled: Settled = UNSETTLED
+    ) -> TargetReport:
+        """Optimise and keep a cohort's targets."""
+        return self._opened().targets(self._weights(weights), round_number, cohort, layer, settled)
+
+    def collect(  # noqa: PLR0913  (all that an answer depends on)
+        self,
+        lane: str,
+        round_number: int,
+        cohort: int,
+        part: Part,
+        weights: ArrayRefs,
+        targets_at: Mapping[int, ArrayRefs],
+        history: ArrayRefs,
+        settled: Settled = UNSETTLED,
+    ) -> Collected:
+        """A cohort's contribution to one layer."""
+        known = History(history.versions, lambda layer: self.fetch(history.refs[layer]))
+        optimised_at = {layer: self._weights(each) for layer, each in targets_at.items()}
+        return self._opened().collect(
+            lane, round_number, cohort, part, self._weights(weights), optimised_at, known, settled
+        )
+
+    def take_back(
+        self,
+        lane: str,
+        round_number: int,
+        cohort: int,
+        part: Part,
+        weights: ArrayRefs,
+        absent: Mapping[int, frozenset[int]],
+    ) -> Collected:
+        """What a cohort's parties take back at one layer."""
+        return self._opened().take_back(lane, round_number, cohort, part, self._weights(weights), absent)
+
+    def keep(self, method: str, *arguments: Any) -> Held:
+        """``collect`` or ``take_back``, whose contribution stays on this machine to be added there."""
+        collected: Collected = getattr(self, method)(*arguments)
+        ref = None if collected.contribution is None else self._keep(collected.contribution)
+        return Held(ref, self._where(), replace(collected, contribution=None))
+
+    def add_up(self, kept: Sequence[tuple[int, Any, str]]) -> GroupSum:
+        """The sum of a group: (cohort, reference to its contribution, machine that it is on), added in this order.
+
+        A group comes to another machine when its own has lost its hosts, and with them what they kept. Nothing is read
+        from there: where the machine is cut off, Ray would wait for it without end, though it has declared it dead.
+        """
+        total, missing = RunningSum(), []
+        for cohort, ref, machine in kept:
+            contribution = self._kept(ref) if machine == self._where() else None
+            if contribution is None:
+                missing.append(cohort)
+                continue
+            contribution.check(f"cohort {cohort}")
+            total.add(contribution)
+        return GroupSum(None, tuple(missing)) if missing else GroupSum(total.total())
+
+    def _kept(self, ref: Any) -> Contribution | None:
+        try:
+            contribution: Contribution = self.fetch(ref)
+        except ObjectLostError:  # its host is gone, and with it what it kept
+            return None
+        return contribution
+
+    def evaluate(
+        self,
+        weights: ArrayRefs,
+        round_number: int,
+        cohort: int,
+        retention: bool,
+        settled: Settled = UNSETTLED,
+        before: ArrayRefs | None = None,
+    ) -> ProbeSums:
+        """A cohort's probes as counts and sums."""
+        started = None if before is None else self._weights(before)
+        return self._opened().evaluate(self._weights(weights), round_number, cohort, retention, settled, started)
+
+    def evaluate_and_tell(
+        self,
+        weights: ArrayRefs,
+        round_number: int,
+        cohort: int,
+        retention: bool,
+        settled: Settled = UNSETTLED,
+        before: ArrayRefs | None = None,
+    ) -> Evaluated:
+        """The same, and what each probe was answered with."""
+        started = None if before is None else self._weights(before)
+        what = round_number, cohort, retention, settled, started
+        return self._opened().evaluate_and_tell(self._weights(weights), *what)
+
+    def _weights(self, weights: ArrayRefs) -> Weights:
+        return Weights(weights.versions, lambda layer: self.fetch(weights.refs[layer]))

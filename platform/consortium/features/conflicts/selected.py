@@ -1,0 +1,70 @@
+"""What parties put into a merge once a round is settled: their edits but those withdrawn, weighted, and asked again.
+
+The two-stage way of CollabEdit (arXiv 2410.09508, section on knowledge conflict): conflicts are settled for one side,
+and that side's edit is asked again with augmented prompts. What differs: both stages are in one round, so the edit and
+its copies in other words go into the same merge. A party knows by itself that it contradicts what it asked for earlier;
+such an edit is asked again too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from consortium.data.augmentations import asked_again
+from consortium.data.edit import Edit
+from consortium.data.request import Request
+from consortium.features.conflicts.resolution import Settled, Verdict
+from consortium.scenario.schema import OverlapSpec, Scenario
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An edit that goes into a merge.
+
+    Attributes:
+        request: the request that it answers.
+        weight: how much it counts: its squared error is multiplied by this. 1 for an edit as it is.
+        copy: the edit in other words; None for the edit that was asked for.
+    """
+
+    request: Request
+    weight: float
+    copy: Edit | None = None
+
+
+def accepted(
+    scenario: Scenario, settled: Settled, requests: Sequence[Request], edit_of: Callable[[Request], Edit]
+) -> list[Accepted]:
+    """What goes into the merge of some requests, in their order, each with its copies behind it.
+
+    Args:
+        scenario: the scenario.
+        settled: what was settled about the requests.
+        requests: what was asked for.
+        edit_of: the edit of a request; only asked where copies of it are made.
+    """
+    found = []
+    for request in requests:
+        verdict = settled.of(request.party, request.index)
+        weight = weight_of(scenario.overlap, verdict)
+        if weight:
+            copies = augmented(scenario, request, verdict, edit_of)
+            found += [Accepted(request, weight), *(Accepted(request, weight, copy) for copy in copies)]
+    return found
+
+
+def weight_of(overlap: OverlapSpec, verdict: Verdict) -> float:
+    """How much an edit counts in the merge; 0 for one that is withdrawn."""
+    if verdict.fate == "withdrawn":
+        return 0.0
+    return 1.0 / verdict.num_asking if overlap.weigh == "once" else 1.0
+
+
+def augmented(
+    scenario: Scenario, request: Request, verdict: Verdict, edit_of: Callable[[Request], Edit]
+) -> tuple[Edit, ...]:
+    """The copies in other words of an edit: of one that won, or that overrules what its party asked for earlier."""
+    overrules = request.kind == "conflict-round" and verdict.fate != "withdrawn"
+    is_asked_again = scenario.conflicts.augment > 0 and (verdict.fate == "won" or overrules)
+    return asked_again(edit_of(request), scenario.conflicts.augment) if is_asked_again else ()

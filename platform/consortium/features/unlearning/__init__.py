@@ -1,0 +1,1 @@
+"""Removal of edits and of parties that leave."""

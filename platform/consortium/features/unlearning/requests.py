@@ -1,0 +1,76 @@
+"""What is taken back in a round: which cohorts work on it, how much it is, and what is asked of the model about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from consortium.common.seeds import numpy_generator
+from consortium.data.request import Request
+from consortium.data.stream import Stream
+from consortium.evaluation.schedule import is_evaluated
+from consortium.scenario.schema import Scenario
+
+
+def cohorts_taking_back(scenario: Scenario, stream: Stream, round_number: int) -> list[int]:
+    """The cohorts of which some party takes something back in a round, in order."""
+    size = scenario.cluster.cohort_size
+    return sorted({party // size for party in stream.departures.parties(round_number)})
+
+
+def num_taken_back(
+    stream: Stream, round_number: int, parties: Sequence[int], absent: Mapping[int, frozenset[int]] | None = None
+) -> int:
+    """Edits that some parties take back in a round.
+
+    ``absent`` maps earlier rounds to the parties that were out in them: what these asked for was not merged, and there
+    is nothing to take back.
+    """
+    out = absent or {}
+    places = ((party, earlier) for party in parties for earlier, _ in stream.departures.places(round_number, party))
+    return sum(party not in out.get(earlier, ()) for party, earlier in places)
+
+
+def retracted_requests(scenario: Scenario, stream: Stream, now: int, parties: range) -> list[tuple[str, int, Request]]:
+    """What is probed of edits that some parties take back: (metric, round in which they are taken back, request).
+
+    The metric is ``retracted`` from that round on, and ``retracted_before`` in the last evaluation before it, so that
+    there is something to compare with. Of each round's, ``evaluate.sample`` are drawn from all parties'. Edits of
+    facts that are still asked for, by whomever, are left out: the model is to know of those.
+    """
+    found = []
+    for back_in in stream.departures.rounds():
+        if back_in > now and now != _last_measure_before(scenario, back_in):
+            continue
+        metric = "retracted" if back_in <= now else "retracted_before"
+        for party, requests in _sampled(scenario, stream, back_in, parties).items():
+            wanted = _facts_asked_for(stream, party, max(now, back_in))
+            found += [(metric, back_in, request) for request in requests if request.fact not in wanted]
+    return found
+
+
+def _last_measure_before(scenario: Scenario, round_number: int) -> int | None:
+    return next((number for number in range(round_number - 1, 0, -1) if is_evaluated(scenario, number)), None)
+
+
+def _sampled(scenario: Scenario, stream: Stream, back_in: int, parties: range) -> dict[int, list[Request]]:
+    """Party → those of the requests it takes back in a round that are probed."""
+    everyone = stream.departures.parties(back_in)
+    places = [(party, number) for party in everyone for number in range(num_taken_back(stream, back_in, [party]))]
+    sample = scenario.evaluate.sample
+    if sample is not None and sample < len(places):
+        generator = numpy_generator(scenario.seed, "sample-retracted", back_in)
+        places = [places[number] for number in sorted(generator.choice(len(places), size=sample, replace=False))]
+    own = [party for party in everyone if party in parties]
+    taken_back = {party: stream.taken_back(back_in, party) for party in own}
+    return {party: [taken_back[party][number] for each, number in places if each == party] for party in own}
+
+
+def _facts_asked_for(stream: Stream, party: int, now: int) -> set[int]:
+    """Facts for which there is a request that still stands, among those that the party may have asked for, too."""
+    return {
+        request.fact
+        for round_number in range(1, now + 1)
+        for other in stream.sharing_with(party)
+        for request in stream.requests(round_number, other)
+        if stream.is_live(request, now)
+    }

@@ -1,0 +1,1 @@
+"""Rules that hold between keys of a scenario: one file a feature."""

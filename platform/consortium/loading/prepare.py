@@ -1,0 +1,96 @@
+"""All that is checked and read before a run starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from consortium.data.edit import FactSet
+from consortium.data.load import load_facts
+from consortium.data.num_facts import facts_needed, facts_of_first_deal
+from consortium.data.synthetic import DrawnFacts
+from consortium.editing.prior_text import check_source
+from consortium.evaluation.harm import open_harm
+from consortium.loading.check import check_scenario
+from consortium.loading.checks.lengths import check_lengths
+from consortium.loading.load import LoadedScenario, load_scenario
+from consortium.loading.mistakes import Places
+from consortium.loading.resolve import resolve
+from consortium.models.open import describe, describe_reading, open_tokenizer
+from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scenario that can run.
+
+    Attributes:
+        scenario: as resolved.
+        facts: its facts.
+        origin: the file it was read from.
+    """
+
+    scenario: Scenario
+    facts: FactSet
+    origin: str
+
+
+def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
+    """Load and check a scenario, its facts, what it measures harm on and its model's measures.
+
+    No weights are read, but where texts are so long that they must be tokenised a packed model is unpacked.
+
+    Raises:
+        ScenarioError: a mistake in the scenario.
+        FactsError: a source of facts, a text or a file of questions that is missing or malformed, or texts that are
+            longer than the model reads.
+        InputError: a text for the prior that is empty or no text.
+        ModelError: a model that does not exist or is of an unknown architecture.
+    """
+    loaded = load_scenario(name_or_file, overrides)
+    check_scenario(loaded)
+    scenario = resolve(loaded.scenario, loaded.base_dir)
+    facts = open_facts(scenario)
+    _check_inputs(loaded, scenario, facts)
+    return Prepared(scenario, facts, loaded.origin)
+
+
+def check_again(scenario: Scenario, facts: FactSet, folder: Path) -> None:
+    """Hold a run's scenario against facts, texts and a model that may be others than those that it began with.
+
+    Args:
+        scenario: the scenario as resolved.
+        facts: its facts as they are now.
+        folder: the run directory, for messages.
+
+    Raises:
+        ConsortiumError: as from :func:`prepare`.
+    """
+    loaded = LoadedScenario(scenario, str(folder), folder, Places(str(folder), {}, {}))
+    check_scenario(loaded)
+    _check_inputs(loaded, scenario, facts)
+
+
+def _check_inputs(loaded: LoadedScenario, scenario: Scenario, facts: FactSet) -> None:
+    """All that can be said of a scenario's facts, texts and model without reading weights."""
+    harm = open_harm(scenario.evaluate, scenario.seed)
+    check_source(scenario.editor.prior)
+    model = scenario.model
+    check_scenario(loaded, facts, describe(model))
+    if isinstance(model, LanguageModelSpec):
+        check_lengths(scenario, facts, harm, describe_reading(model), partial(open_tokenizer, model))
+
+
+def open_facts(scenario: Scenario) -> FactSet:
+    """The facts of a resolved scenario; the associative model draws as many as its stream needs, or ``facts.limit``.
+
+    Raises:
+        FactsError: the source is missing or malformed.
+    """
+    if isinstance(scenario.model, AssociativeModelSpec):
+        if scenario.facts.limit is not None:
+            return DrawnFacts(scenario.model, scenario.facts.limit, scenario.seed)
+        return DrawnFacts(scenario.model, facts_needed(scenario), scenario.seed, facts_of_first_deal(scenario))
+    return load_facts(scenario.facts)

@@ -1,0 +1,110 @@
+"""Plain data → a checked :class:`Scenario`; what pydantic refuses is put in the words of the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from consortium.common.errors import closest, shown
+from consortium.loading import allowed
+from consortium.loading.mistakes import Mistake
+from consortium.loading.yaml_text import KeyPath
+from consortium.scenario.schema import Scenario
+
+#: Sizes of numbers that a scenario can hold. Others are slips of the pen, and overflow in arithmetic or in tables.
+LARGEST = 1e15
+SMALLEST = 1e-15
+#: A seed is hashed, and may be any number of 64 bits.
+LARGEST_SEED = (1 << 64) - 1
+
+
+def validate(data: Mapping[str, Any]) -> tuple[Scenario | None, list[Mistake]]:
+    """The scenario that ``data`` says, or None and every mistake that its types and the sizes of its numbers show."""
+    absurd = list(_absurd_numbers(data, ()))
+    try:
+        scenario = Scenario.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        mistakes = [_mistake(details) for details in error.errors(include_url=False) if not _is_echo(details)]
+        places = {mistake.path for mistake in mistakes}
+        return None, list(dict.fromkeys([*mistakes, *(each for each in absurd if each.path not in places)]))
+    return (None, absurd) if absurd else (scenario, [])
+
+
+def _absurd_numbers(value: Any, path: KeyPath) -> Iterator[Mistake]:
+    """Numbers that are too large or too close to zero for any key, wherever they stand."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _absurd_numbers(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _absurd_numbers(inner, (*path, index))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        largest = LARGEST_SEED if path == ("seed",) else LARGEST
+        if not abs(value) <= largest or 0 < abs(value) < SMALLEST:
+            is_whole = isinstance(value, int)
+            allowed = f"0, or a size from {SMALLEST:g} to {LARGEST:g}" if not is_whole else f"at most {int(largest):,}"
+            yield Mistake(path, f"found {shown(value)}", allowed)
+
+
+def _is_echo(error: Mapping[str, Any]) -> bool:
+    """A list that is too short only because pydantic left out its wrong items, which are reported themselves."""
+    return bool(error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"])
+
+
+def _mistake(error: Mapping[str, Any]) -> Mistake:
+    location: KeyPath = error["loc"]
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(location)
+    if error["type"] == "missing" and isinstance(location[-1], int):
+        location = location[:-1]  # a list that is too short
+    elif error["type"] == "missing":
+        return Mistake(_path(location), "the key is missing", _words(location))
+    return Mistake(_path(location), f"found {shown(error['input'])}", _words(location), _hint(error, location))
+
+
+def _path(location: KeyPath) -> KeyPath:
+    """The location without pydantic's tags for branches of the schema."""
+    return tuple(part for part in location if not allowed.is_tag(part))
+
+
+def _words(location: KeyPath) -> str:
+    # Outermost branch tag left out: all alternatives are allowed, not only the one that was tried.
+    end = next((index for index, part in enumerate(location) if allowed.is_tag(part)), None)
+    around = location[:end] if end == len(location) - 1 else location
+    node = allowed.node_at(around)
+    return allowed.words_for(node) if node is not None else "another value"
+
+
+def _unknown_key(location: KeyPath) -> Mistake:
+    node = allowed.node_at(location[:-1])
+    keys = allowed.keys_of(node) if node is not None else []
+    return Mistake(_path(location), "unknown key", "the keys " + ", ".join(keys), closest(location[-1], keys))
+
+
+def _hint(error: Mapping[str, Any], location: KeyPath) -> str:
+    value = error["input"]
+    node = allowed.node_at(location)
+    if value is None:
+        return "leave the key out for its default, or write something after it"
+    if location[:1] == ("model",) and error["type"] == "model_type" and isinstance(value, str):
+        return f"write it as model: {{name: {value}}}"
+    if error["type"] == "tuple_type":
+        return f"put it in a list: [{value}]" if isinstance(value, str | int | float) else ""
+    if error["type"] == "string_type":
+        return f'text that looks like a number or truth value needs quotes: "{value}"'
+    if isinstance(value, str) and error["type"] in ("int_type", "float_type"):
+        return "write the number without quotes" if _is_number(value) else ""
+    if error["type"] == "int_type" and isinstance(value, float) and value.is_integer():
+        return f"write it without a decimal point: {int(value)}"
+    return closest(value, node.get("enum", [])) if node is not None and isinstance(value, str) else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

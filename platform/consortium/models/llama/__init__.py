@@ -1,0 +1,1 @@
+"""Llama's family: blocks and their derivatives written out, for targets."""

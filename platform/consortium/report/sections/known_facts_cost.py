@@ -1,0 +1,121 @@
+"""What it saved to leave out what the model held already, and what it cost: lanes that differ in that alone.
+
+Two lanes are a pair where their method, parameters, exchange, anchor and history weight are the same, and one leaves
+out (``detect: residual``) what the other sends. All numbers are of the run: edits and bytes of all rounds, metrics
+after the last measured round, and their mean difference over all measured rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+from consortium.merging import registry
+from consortium.merging.history import history_weight_of
+from consortium.records.directory import RunDirectory
+from consortium.records.rows import MetricRow
+from consortium.report import html, words
+from consortium.report.results import DETAILS, LaneResult, Results
+from consortium.scenario.schema import MethodSpec, Scenario
+
+_MINUS = "\N{MINUS SIGN}"
+
+
+def comparison(directory: RunDirectory, results: Results) -> str:
+    """A table for each pair of lanes; where there is none, a sentence that says how to get one."""
+    pairs = pairs_of(directory.scenario)
+    if not pairs:
+        return f"<p>{html.text(_remedy(directory.scenario))}</p>"
+    lanes = {lane.lane: lane for lane in results.lanes}
+    asked = edits_of(directory)
+    tables = [_table(lanes[spares.lane], lanes[sends.lane], asked, results.metrics) for spares, sends in pairs]
+    meaning = (
+        "The same method with and without: what was sent in all rounds, the metrics after the last measured round, and "
+        "how they differed on average over the measured rounds. More is better where percent are."
+    )
+    return f"<p>{meaning}</p>{''.join(tables)}"
+
+
+def pairs_of(scenario: Scenario) -> list[tuple[MethodSpec, MethodSpec]]:
+    """Lanes that leave out, each with the first lane that sends everything and differs in nothing else."""
+    sending: dict[Hashable, MethodSpec] = {}
+    for method in scenario.merge.methods:
+        if scenario.detect_of(method) == "none":
+            sending.setdefault(_all_but_detect(scenario, method), method)
+    looking = [method for method in scenario.merge.methods if scenario.detect_of(method) != "none"]
+    found = [(method, sending.get(_all_but_detect(scenario, method))) for method in looking]
+    return [(method, other) for method, other in found if other is not None]
+
+
+def _all_but_detect(scenario: Scenario, method: MethodSpec) -> Hashable:
+    merge = scenario.merge
+    rest = merge.exchange_of(method), merge.anchor_of(method), history_weight_of(scenario, method)
+    return method.name, registry.create(method.name, method.parameters), *rest
+
+
+def edits_of(directory: RunDirectory) -> dict[str, tuple[int, int]]:
+    """Lane → edits that its parties asked for in all rounds, and how many of these they left out."""
+    parties = directory.table("parties").group_by("lane").aggregate([("num_edits", "sum"), ("num_left_out", "sum")])
+    return {row["lane"]: (row["num_edits_sum"], row["num_left_out_sum"] or 0) for row in parties.to_pylist()}
+
+
+def _remedy(scenario: Scenario) -> str:
+    looking = next(each for each in scenario.merge.methods if scenario.detect_of(each) != "none")
+    return (
+        "Whether metrics suffer from it cannot be seen in this run, since no lane sends everything and is otherwise "
+        f"the same as one that leaves out: add {{name: {looking.name}, label: sends-all, detect: none}} to "
+        f"merge.methods, with the other keys of {looking.lane}."
+    )
+
+
+def _table(
+    spares: LaneResult, sends: LaneResult, asked: Mapping[str, tuple[int, int]], metrics: tuple[str, ...]
+) -> str:
+    names = (spares.lane, sends.lane, "difference", "mean over rounds")
+    header = '<th scope="col"></th>' + "".join(f'<th scope="col" class="n">{html.text(name)}</th>' for name in names)
+    rows = [_counts_row(spares, sends, asked), _bytes_row(spares, sends)]
+    for metric in metrics:
+        ours, theirs = spares.final.get(metric), sends.final.get(metric)
+        if metric not in DETAILS and ours is not None and theirs is not None:
+            rows.append(_metric_row(metric, ours, theirs, mean_difference(spares, sends, metric)))
+    return html.table(header, "".join(rows))
+
+
+def mean_difference(spares: LaneResult, sends: LaneResult, metric: str) -> float:
+    """The mean over measured rounds of how much more the first lane has of a metric that both have."""
+    others = dict(sends.curve(metric))
+    differences = [value - others[number] for number, value in spares.curve(metric) if number in others]
+    return sum(differences) / len(differences)
+
+
+def _counts_row(spares: LaneResult, sends: LaneResult, asked: Mapping[str, tuple[int, int]]) -> str:
+    ours, theirs = (total - left_out for total, left_out in (asked.get(each.lane, (0, 0)) for each in (spares, sends)))
+    return _row("edits sent", f"{ours:,}", f"{theirs:,}", f"{_signed(ours - theirs, ',')}{_share(ours, theirs)}")
+
+
+def _bytes_row(spares: LaneResult, sends: LaneResult) -> str:
+    ours, theirs = (sum(row.bytes_sent for row in each.rounds) for each in (spares, sends))
+    sign = _MINUS if ours < theirs else "+" if ours > theirs else ""
+    difference = f"{sign}{words.size(abs(ours - theirs))}{_share(ours, theirs)}"
+    return _row("bytes sent", words.size(ours), words.size(theirs), difference)
+
+
+def _metric_row(metric: str, ours: MetricRow, theirs: MetricRow, mean: float) -> str:
+    values = (words.measured(row.value, row.unit) for row in (ours, theirs))
+    difference = _signed(ours.value - theirs.value, ".1f")
+    return _row(words.metric_name(metric), *values, difference, _signed(mean, ".1f"))
+
+
+def _row(name: str, *cells: str) -> str:
+    shown = "".join(f'<td class="n">{each}</td>' for each in [*cells, *["–"] * (4 - len(cells))])
+    return f'<tr><th scope="row">{html.text(name)}</th>{shown}</tr>'
+
+
+def _signed(number: float, form: str) -> str:
+    """A difference with its sign; what rounds to nothing has none."""
+    text = f"{abs(number):{form}}"
+    sign = _MINUS if number < 0 else "+"
+    return text if text.strip("0.") == "" else sign + text
+
+
+def _share(ours: float, theirs: float) -> str:
+    return f" ({_signed(100 * (ours - theirs) / theirs, '.1f')} %)" if theirs else ""

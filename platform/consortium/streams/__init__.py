@@ -1,1 +1,0 @@
-"""Who asks for which edit in which round."""

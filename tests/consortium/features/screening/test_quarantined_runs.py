@@ -1,0 +1,228 @@
+"""Whole runs with parties that are refused: bit for bit what they are without what these parties asked for."""
+
+import pytest
+from consortium.data import attackers
+from consortium.engine import audit, serial
+from consortium.engine.serial import _Run
+from consortium.features.screening.pipeline import Entrance
+from consortium.loading.prepare import open_facts
+from consortium.records.directory import RunDirectory
+from consortium.report.page import build_report
+from consortium.scenario.schema import LeaveSpec
+from support.pico import pico_folder
+from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
+
+ALONE = {"overlap": 0, "conflict": 0, "repeat": 0}
+PRIVATE = [name for name in ALL_METHODS if name != "global"]
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def without(scenario, parties):
+    """The scenario in which these parties never take part, and nobody attacks."""
+    stream = scenario.stream.model_copy(update={"leave": (LeaveSpec(round=1, parties=tuple(parties)),)})
+    return scenario.model_copy(update={"stream": stream, "attacks": ()})
+
+
+@pytest.mark.parametrize("kind", ["nan", "indefinite", "stale", "replay", "huge"])
+@pytest.mark.parametrize("exchange", ["layer", "round"])
+def test_a_refused_party_leaves_no_trace(kind, exchange, tmp_path):
+    scenario = associative_scenario(
+        stream={"rounds": 2, **ALONE},
+        merge={"methods": PRIVATE, "exchange": exchange},
+        attacks=[{"kind": kind, "parties": [2, 5]}],
+    )
+    bad = run_serially(scenario, tmp_path / "bad")
+    good = run_serially(without(scenario, [2, 5]), tmp_path / "good")
+    assert difference(bad.lane_states(), good.lane_states()) == []
+    rows = [row for row in bad.table("parties").to_pylist() if row["refused"]]
+    assert {(row["party"], row["round"], row["num_edits"]) for row in rows} == {
+        (2, 1, 0),
+        (2, 2, 0),
+        (5, 1, 0),
+        (5, 2, 0),
+    }
+    rounds = bad.table("rounds").to_pylist()
+    assert {(row["num_parties"], row["num_edits"], row["num_refused"]) for row in rounds} == {(5, 20, 2)}
+    assert all(row["largest_norm"] > 0 for row in rounds)
+
+
+def test_when_the_first_refusal_comes_at_a_later_layer(tmp_path, monkeypatch):
+    """What was merged at earlier layers together with the party is undone; it is refused at every layer on its own."""
+    scenario = associative_scenario(
+        stream={"rounds": 2, **ALONE}, merge={"methods": ALL_METHODS}, attacks=[{"kind": "nan", "parties": [3]}]
+    )
+    good = run_serially(without(scenario, [3]), tmp_path / "good")
+    made_of = Entrance._made_of
+    last = max(scenario.editor.edited_layers)
+
+    def late(worker, message, round_number, party):
+        return made_of(worker, message, round_number, party if message.basis.layer == last else 0)
+
+    monkeypatch.setattr(Entrance, "_made_of", late)
+    begun = []
+    monkeypatch.setattr(_Run, "_attempt", noting(_Run._attempt, begun))
+    bad = run_serially(scenario, tmp_path / "bad")
+    assert difference(bad.lane_states(), good.lane_states()) == []
+    assert len(begun) == 2 * 2 * len(ALL_METHODS)
+    found = [row for row in bad.table("events").to_pylist() if row["kind"] == "refused"]
+    assert [row["lane"] for row in found] == 2 * ALL_METHODS
+    assert found[0]["detail"].startswith("party 3: not finite: ")
+
+
+def noting(method, calls):
+    def noted(self, *arguments):
+        calls.append(arguments)
+        return method(self, *arguments)
+
+    return noted
+
+
+@pytest.mark.parametrize(("quarantine", "out"), [("round", [1]), (2, [1, 2]), ("run", [1, 2, 3, 4])])
+def test_quarantine_lasts_as_long_as_it_says(quarantine, out, tmp_path):
+    scenario = associative_scenario(
+        stream={"rounds": 4, **ALONE},
+        merge={"methods": ["collabedit"]},
+        admission={"quarantine": quarantine},
+        attacks=[{"kind": "inf", "parties": [1], "rounds": [1, 1]}],
+    )
+    rows = run_serially(scenario, tmp_path / "run").table("parties").to_pylist()
+    found = {row["round"]: row["refused"] for row in rows if row["refused"]}
+    assert found == {number: "not finite" if number == 1 else "quarantined" for number in out}
+    assert {row["party"] for row in rows if row["refused"]} == {1}
+
+
+def test_quarantine_outlives_an_interruption(tmp_path, monkeypatch):
+    scenario = associative_scenario(
+        stream={"rounds": 3, **ALONE},
+        merge={"methods": ["collabedit", "ties"]},
+        admission={"quarantine": 2},
+        attacks=[{"kind": "shape", "parties": [6], "rounds": [1, 1]}],
+    )
+    whole = run_serially(scenario, tmp_path / "whole")
+    facts = open_facts(scenario)
+    commit = _Run._commit
+
+    def interrupted(run, round_number):
+        commit(run, round_number)
+        if round_number == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, RunDirectory.create(tmp_path / "run", scenario) as directory:
+        patch.setattr(_Run, "_commit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            serial.run(scenario, directory, facts, lambda progress: None)
+    with RunDirectory.open(tmp_path / "run") as directory:
+        directory.lock()
+        assert directory.lane_states()["ties"].refused == ((1, 6),)
+        serial.run(scenario, directory, facts, lambda progress: None)
+    resumed = RunDirectory.open(tmp_path / "run")
+    assert difference(whole.lane_states(), resumed.lane_states()) == []
+    assert resumed.table("parties").equals(whole.table("parties"))
+
+
+def test_each_lane_has_a_door_of_its_own(tmp_path):
+    """With a bound between their sizes, one lane refuses what another admits."""
+    scenario = associative_scenario(
+        stream={"rounds": 1, **ALONE}, merge={"methods": ["collabedit", "task_arithmetic"]}, admission={"max_norm": 1e3}
+    )
+    rows = run_serially(scenario, tmp_path / "free").table("rounds").to_pylist()
+    norms = {row["lane"]: row["largest_norm"] for row in rows}
+    assert norms["collabedit"] != norms["task_arithmetic"]
+    least, most = sorted(norms, key=norms.get)
+    between = scenario.model_copy(
+        update={"admission": scenario.admission.model_copy(update={"max_norm": sum(norms.values()) / 2})}
+    )
+    bound = run_serially(between, tmp_path / "bound")
+    refused = {row["lane"]: row["num_refused"] for row in bound.table("rounds").to_pylist()}
+    assert refused[least] == 0 < refused[most]
+
+
+def test_a_round_of_which_all_are_refused_changes_nothing(tmp_path):
+    scenario = associative_scenario(
+        stream={"rounds": 1, **ALONE}, merge={"methods": ALL_METHODS}, admission={"max_norm": 1e-9}
+    )
+    run = run_serially(scenario, tmp_path / "run")
+    assert {row["update_norm"] for row in run.table("rounds").to_pylist()} == {0.0}
+
+
+@pytest.mark.parametrize("method", ["memit", "ft", "alphaedit"])
+def test_with_other_editors(method, tmp_path):
+    merge = {"methods": ["task_arithmetic", "ties"], "exchange": "round"}
+    scenario = associative_scenario(
+        stream={"rounds": 2, **ALONE},
+        editor={"method": method},
+        merge=merge,
+        attacks=[{"kind": "nan", "parties": [0]}],
+    )
+    bad = run_serially(scenario, tmp_path / "bad")
+    good = run_serially(without(scenario, [0]), tmp_path / "good") if method != "ft" else None
+    assert {row["num_refused"] for row in bad.table("rounds").to_pylist()} == {1}
+    if good is not None:
+        assert difference(bad.lane_states(), good.lane_states()) == []
+
+
+def test_with_a_language_model_whose_targets_are_optimised_side_by_side(tmp_path):
+    """Cohorts of two: without the party its neighbour's targets are optimised alone, and in other bits."""
+    folder = pico_folder(tmp_path / "pico", "llama", num_layers=4)
+    scenario = pico_scenario(
+        folder, merge={"methods": ["collabedit", "simple_average"]}, attacks=[{"kind": "huge", "parties": [1]}]
+    )
+    bad = run_serially(scenario, tmp_path / "bad")
+    good = run_serially(without(scenario, [1]), tmp_path / "good")
+    assert difference(bad.lane_states(), good.lane_states()) == []
+
+
+def test_a_refused_party_that_leaves_takes_back_what_was_merged_alone(tmp_path):
+    """Refused in round 1 and merged in round 2, it leaves in round 3: then all is as if it had never been there."""
+    changes = {
+        "merge": {"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
+        "evaluate": {"metrics": ["efficacy", "retracted"]},
+    }
+    leaving = associative_scenario(
+        stream={"rounds": 3, "leave": [{"round": 3, "parties": [2]}], **ALONE},
+        attacks=[{"kind": "nan", "parties": [2], "rounds": [1, 1]}],
+        **changes,
+    )
+    never = associative_scenario(stream={"rounds": 3, "leave": [{"round": 1, "parties": [2]}], **ALONE}, **changes)
+    left, absent = (run_serially(each, tmp_path / str(place)) for place, each in enumerate((leaving, never)))
+    for lane, state in left.lane_states().items():
+        other = absent.lane_states()[lane]
+        for layer, weight in state.weights.items():
+            assert abs(weight - other.weights[layer]).max() <= 1e-6
+    assert audit.verify(left) == ()
+    per_round = leaving.parties.edits_per_round
+    back = [row for row in left.table("ledger").to_pylist() if row["kind"] == "retract"]
+    assert {row["num_edits"] for row in back} == {per_round}, (
+        "what was refused in round 1 is not there to be taken back"
+    )
+    for table in ("rounds", "parties"):
+        counts = [row["num_retracted"] for row in left.table(table).to_pylist() if row["round"] == 3]
+        assert set(counts) - {0} == {per_round}, table
+
+
+def test_honest_runs_are_not_judged_by_who_attacks_elsewhere(tmp_path):
+    """An attack of a round that has not come changes no bit of those before."""
+    quiet = associative_scenario(stream={"rounds": 2, **ALONE})
+    attacked = associative_scenario(
+        stream={"rounds": 2, **ALONE}, attacks=[{"kind": "flip", "parties": [0], "rounds": [2, 2]}]
+    )
+    assert attackers.attackers(attacked) == {0}
+    first = run_serially(quiet, tmp_path / "quiet").table("rounds").to_pylist()
+    both = run_serially(attacked, tmp_path / "attacked").table("rounds").to_pylist()
+    norms = [
+        [row["update_norm"] for row in rows if row["round"] == number] for rows in (first, both) for number in (1, 2)
+    ]
+    assert norms[0] == norms[2]
+    assert norms[1] != norms[3]
+
+
+def test_the_report_names_who_was_refused(tmp_path):
+    scenario = associative_scenario(
+        stream={"rounds": 2, **ALONE}, merge={"methods": ["collabedit"]}, attacks=[{"kind": "nan", "parties": [2]}]
+    )
+    page = build_report(run_serially(scenario, tmp_path / "run")).read_text(encoding="utf-8")
+    assert "<h2>Who was refused</h2>" in page
+    assert "not finite" in page
+    quiet = run_serially(associative_scenario(merge={"methods": ["collabedit"]}), tmp_path / "quiet")
+    assert "Who was refused" not in build_report(quiet).read_text(encoding="utf-8")

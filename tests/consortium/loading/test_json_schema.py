@@ -1,0 +1,56 @@
+"""The JSON Schema agrees with what loading accepts."""
+
+import json
+
+import jsonschema
+import pytest
+from consortium.loading.builtin_scenarios import scenario_names, scenario_path
+from consortium.loading.json_schema import full_json_schema
+from consortium.loading.yaml_text import parse
+from consortium.merging.registry import known
+
+
+@pytest.fixture(scope="module")
+def validator():
+    schema = full_json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("name", scenario_names())
+def test_shipped_scenarios_are_valid(validator, name):
+    data = parse(scenario_path(name).read_text(encoding="utf-8"), name).data
+    assert list(validator.iter_errors(data)) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"name": "a", "merge": {"methods": ["nope"]}},
+        {"name": "a", "merge": {"methods": [{"name": "ties", "nope": 1}]}},
+        {"name": "a", "merge": {"methods": [{"name": "dare", "drop": 1}]}},
+        {"name": "a", "merge": {"methods": [{"name": "ties", "history_weight": "nope"}]}},
+        {"name": "a", "editor": {"method": "nope"}},
+        {"name": "a", "nope": 1},
+        {},
+    ],
+)
+def test_wrong_names_are_invalid(validator, data):
+    assert list(validator.iter_errors(data))
+
+
+def test_short_forms_and_parameters_are_valid(validator):
+    data = {
+        "name": "a",
+        "cluster": {"hosts": 2},
+        "stream": {"conflict": {"party": 0.1}},
+        "merge": {
+            "methods": [*known(), {"name": "task_arithmetic", "alpha": 0.5, "label": "half", "history_weight": "prior"}]
+        },
+    }
+    assert list(validator.iter_errors(data)) == []
+
+
+def test_every_method_is_named():
+    text = json.dumps(full_json_schema())
+    assert all(f'"const": "{name}"' in text for name in known())

@@ -1,0 +1,97 @@
+"""The report's comparison of a lane that leaves out what is held with one that sends everything."""
+
+import re
+from html import unescape
+
+import pytest
+from consortium.loading.prepare import prepare
+from consortium.report.page import build_report
+from consortium.report.results import read_results
+from consortium.report.sections.known_facts_cost import comparison, pairs_of
+from support.scenarios import associative_scenario, run_serially
+
+SENDS_ALL = {"name": "collabedit", "label": "sends-all", "detect": "none"}
+LOOKS = {"detect": "residual", "threshold": 0.2}
+
+
+def lanes_in_pairs(methods, **changes):
+    scenario = associative_scenario(merge={"methods": methods}, **changes)
+    return [(ours.lane, theirs.lane) for ours, theirs in pairs_of(scenario)]
+
+
+@pytest.mark.parametrize(
+    ("other", "is_a_pair"),
+    [
+        ({}, True),
+        ({"exchange": "layer"}, True),
+        ({"history_weight": 1}, True),
+        ({"detect": "residual"}, False),
+        ({"exchange": "round"}, False),
+        ({"history_weight": 0}, False),
+        ({"name": "global"}, False),
+    ],
+)
+def test_a_pair_differs_in_nothing_else(other, is_a_pair):
+    """A default that is written out is no difference."""
+    found = lanes_in_pairs(["collabedit", SENDS_ALL | other], overlap=LOOKS)
+    assert found == [("collabedit", "sends-all")] * is_a_pair
+
+
+def test_parameters_count_and_their_defaults_are_no_difference():
+    ties = {"name": "ties", "detect": "residual"}
+    assert lanes_in_pairs([ties, {"name": "ties", "label": "b", "density": 0.2}]) == [("ties", "b")]
+    assert lanes_in_pairs([ties, {"name": "ties", "label": "b", "density": 0.3}]) == []
+
+
+def test_the_shipped_scenario_has_a_pair():
+    assert [(a.lane, b.lane) for a, b in pairs_of(prepare("repeats").scenario)] == [("collabedit", "sends-all")]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    scenario = associative_scenario(
+        model={"key_width": 256, "value_width": 32},
+        stream={"rounds": 4, "overlap": 0, "conflict": 0, "repeat": 0.5},
+        merge={"methods": ["collabedit", SENDS_ALL]},
+        editor={"prior_weight": 0.01},
+        overlap=LOOKS,
+    )
+    return run_serially(scenario, tmp_path_factory.mktemp("spared") / "run")
+
+
+def cells_of(text):
+    rows = (re.findall(r"<t[hd].*?</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", text))
+    found = [[unescape(re.sub(r"<[^>]*>", "", cell)) for cell in row] for row in rows]
+    return {row[0]: row[1:] for row in found}
+
+
+def test_the_numbers_are_those_of_the_tables(run):
+    """112 edits were asked for, 42 of them held: 37.5 percent of the edits, and as much of the bytes of factors."""
+    shown = cells_of(comparison(run, read_results(run)))
+    assert shown["edits sent"] == ["70", "112", "−42 (−37.5 %)", "–"]
+    assert shown["bytes sent"][2].endswith("(−37.5 %)")
+    metrics = run.table("metrics").to_pylist()
+    for metric in ("efficacy", "paraphrase", "neighborhood"):
+        own = [row for row in metrics if row["metric"] == metric and row["of_round"] == row["round"]]
+        ours, theirs = ([row["success"] for row in own if row["lane"] == each] for each in ("collabedit", "sends-all"))
+        assert shown[metric][:2] == [f"{ours[-1]:.1f}", f"{theirs[-1]:.1f}"]
+        differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+        assert [float(each.replace("−", "-")) for each in shown[metric][2:]] == pytest.approx(
+            [differences[-1], sum(differences) / 4], abs=0.051
+        )
+    assert {"score", "retention"} < shown.keys()
+
+
+def test_the_page_has_it_and_lanes_that_send_all_are_not_said_to_leave_out(run):
+    text = build_report(run).read_text(encoding="utf-8")
+    assert "edits sent" in text
+    left_out = text.split("Not sent: what these edits")[1].split("</table>")[0]
+    assert "sends-all" not in left_out
+
+
+def test_without_a_pair_one_sentence_says_how_to_get_one(tmp_path):
+    scenario = associative_scenario(merge={"methods": ["collabedit", "ties"]}, overlap=LOOKS)
+    run = run_serially(scenario, tmp_path / "run")
+    text = comparison(run, read_results(run))
+    assert "<table" not in text
+    assert "add {name: collabedit, label: sends-all, detect: none} to merge.methods" in text

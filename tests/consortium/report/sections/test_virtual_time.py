@@ -1,0 +1,82 @@
+"""The report's section on virtual time: numbers of the tables, and nothing where there is none."""
+
+import pytest
+from consortium.records.rows import RoundRow, Rows, ScheduleRow
+from consortium.records.scalars import scalars
+from consortium.report.page import render
+from consortium.report.results import read_results
+from consortium.report.sections import virtual_time
+from consortium.report.style import lane_styles
+from consortium.report.summary import summary
+from support.scenarios import associative_scenario, run_serially
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    scenario = associative_scenario(
+        stream={"rounds": 4, "overlap": 0, "conflict": 0, "repeat": 0},
+        devices={"speed": {"lognormal": {"median": 1, "sigma": 1}}, "jitter": 1.0},
+        schedule={"deadline_s": 8},
+        merge={"methods": ["collabedit", "ties"]},
+        evaluate={"edits": "all", "metrics": ["efficacy"]},
+    )
+    return run_serially(scenario, tmp_path_factory.mktemp("late") / "run")
+
+
+def rows_of(run):
+    return [ScheduleRow(**row) for row in run.table("schedule").to_pylist()]
+
+
+def section_of(run):
+    results = read_results(run)
+    styles = lane_styles([(lane.lane, lane.method) for lane in results.lanes])
+    return virtual_time.section(run, results, styles)
+
+
+def test_the_section_says_what_the_tables_say(run):
+    rows, text = rows_of(run), section_of(run)
+    later = sum(row.num_carried for row in rows)
+    assert later > 0
+    assert "4 rounds took" in text
+    assert f"Of 112 edits asked for, {sum(row.num_edits for row in rows):,} were merged, {later:,} of them" in text
+    assert f"and {rows[-1].num_waiting:,} still wait." in text
+    assert text.count("<figure>") == 5
+    assert text.count("<tr>") == 1 + 4
+    assert text in render(run, {})
+
+
+def test_what_holds_of_all_counts_what_was_not_merged(run):
+    """In percent of everything asked for: never above efficacy, and at the times of the rounds' ends."""
+    results, rows = read_results(run), rows_of(run)
+    held = virtual_time.held_of_all(results, rows)
+    for lane in results.lanes:
+        efficacy = dict(lane.curve("efficacy"))
+        points = held[lane.lane]
+        assert [time_s for time_s, _ in points] == [row.end_s for row in rows]
+        num_merged = 0
+        for row, (_, percent) in zip(rows, points, strict=True):
+            num_merged += row.num_edits
+            assert percent == pytest.approx(efficacy[row.round] * num_merged / (28 * row.round))
+
+
+def test_the_summary_has_the_virtual_seconds(run, finished):
+    assert summary(run)["virtual_s"] == rows_of(run)[-1].end_s
+    assert summary(finished)["virtual_s"] is None
+
+
+def test_a_run_without_virtual_time_says_nothing_of_it(finished):
+    assert section_of(finished) == ""
+
+
+def test_many_rounds_have_a_table_of_the_first(run, monkeypatch):
+    monkeypatch.setattr(virtual_time, "_MOST_ROWS", 3)
+    assert "And 1 round more." in section_of(run)
+
+
+def test_scalars_of_virtual_time_are_in_every_lane():
+    rounds = [RoundRow(1, lane, 2, 2, 9, 1.0, 1.0, 1.0, 1.0, None, None, 0.1) for lane in ("a", "b")]
+    row = ScheduleRow(1, 0.0, 5.5, 2, 2, 2, 1, 1, 2, 0, None, None, 0, 1)
+    found = scalars(Rows(rounds=rounds, schedule=[row]))
+    assert [found[lane]["virtual_time/end_s"] for lane in ("a", "b")] == [5.5, 5.5]
+    assert "virtual_time/age_rounds" not in found["a"], "null where nothing is merged"
+    assert not [tag for tag in scalars(Rows(rounds=rounds))["a"] if tag.startswith("virtual_time")]

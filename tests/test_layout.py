@@ -1,0 +1,72 @@
+"""The two rules of the layout (docs/architecture.md): imports only upwards in its list, and a feature's one word."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ENGINE = ROOT / "platform/consortium"
+RUNTIME = ROOT / "actors/consortium_ray"
+#: Every package imports only those before it.
+PACKAGES = [
+    *("common", "scenario", "data", "merging", "models", "records", "editing"),
+    *("evaluation", "features", "party", "loading", "engine", "report", "cli"),
+]
+#: The same of the Ray runtime; ``messages``, ``sendable`` and ``runtime`` are modules.
+RUNTIME_PACKAGES = ["messages", "sendable", "nodes", "faults", "workers", "coordinator", "local_cluster", "runtime"]
+#: Feature → where its word stands besides ``features/``.
+FEATURES = {
+    "attacks": ("loading/checks",),
+    "conflicts": ("loading/checks", "report/sections"),
+    "faults": ("scenario", "loading/checks"),
+    "screening": ("scenario", "report/sections"),
+    "unlearning": ("loading/checks", "report/sections"),
+    "virtual_time": ("scenario", "loading/checks", "report/sections"),
+}
+
+
+def imported_packages(path: Path, top: str) -> set[str]:
+    """Names of the packages of ``top`` that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == top:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{top}."):
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith(f"{top}.")}
+    return {name.removeprefix(f"{top}.").split(".")[0] for name in found}
+
+
+@pytest.mark.parametrize(
+    ("folder", "order"), [(ENGINE, PACKAGES), (RUNTIME, RUNTIME_PACKAGES)], ids=["engine", "runtime"]
+)
+def test_a_package_imports_only_those_above_it(folder, order):
+    found = {path.relative_to(folder).parts[0].removesuffix(".py") for path in folder.rglob("*.py")}
+    assert found - {"__init__"} == set(order)
+    upwards = [
+        f"{path.relative_to(ROOT)} imports {other}"
+        for path in sorted(folder.rglob("*.py"))
+        if (own := path.relative_to(folder).parts[0].removesuffix(".py")) != "__init__"
+        for other in imported_packages(path, folder.name)
+        if other in order and order.index(other) > order.index(own)
+    ]
+    assert not upwards
+
+
+def test_the_root_holds_nothing_loose():
+    assert [path.name for path in ENGINE.glob("*.py")] == ["__init__.py"]
+
+
+def test_only_the_command_line_knows_the_runtime():
+    for path in ENGINE.rglob("*.py"):
+        if not path.is_relative_to(ENGINE / "cli"):
+            assert not imported_packages(path, "consortium_ray"), path
+
+
+def test_a_feature_is_one_word_in_its_places():
+    assert set(FEATURES) == {path.name for path in (ENGINE / "features").iterdir() if (path / "__init__.py").is_file()}
+    for feature, places in FEATURES.items():
+        for place in places:
+            assert (ENGINE / place / f"{feature}.py").is_file(), f"{place}/{feature}.py"
