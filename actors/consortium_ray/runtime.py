@@ -57,6 +57,8 @@ def run(
         ClusterError: the cluster cannot give the hosts asked for, or cannot be reached.
         ConsortiumError: the run cannot go on.
     """
+    place = "on this machine" if address is None else f"at {address}"
+    report_progress(replace(_start(scenario), waiting_for=f"Ray {place}"))
     with _grown(scenario) if autoscale else _joined(address) as growth:
         refuse_what_cannot_be(scenario.cluster.host_kinds, present(), growth)
         refuse_other_code({each["NodeID"]: each["NodeName"] for each in ray.nodes() if each["Alive"]})  # type: ignore[no-untyped-call]
@@ -77,6 +79,10 @@ def run(
         if autoscale:
             directory.add_nodes(see_nodes_end(scenario, directory))
         directory.mark_done()
+
+
+def _start(scenario: Scenario) -> Progress:
+    return Progress("start", 0, scenario.stream.rounds, 0, 0, "steps", 0.0, 0.0)
 
 
 @contextmanager
@@ -181,7 +187,7 @@ def _drive(
 def _drive_one(
     scenario: Scenario, path: str, permit: str, facts: FactSet, growth: Growth, report_progress: ReportProgress
 ) -> None:
-    last = Progress("start", 0, scenario.stream.rounds, 0, 0, "steps", 0.0, 0.0)
+    last = _start(scenario)
 
     def tell(waiting_for: str) -> None:
         report_progress(replace(last.later(time.monotonic() - since), waiting_for=waiting_for))

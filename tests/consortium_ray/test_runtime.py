@@ -271,6 +271,28 @@ def test_a_ray_that_does_not_start_is_tried_twice_and_then_told(monkeypatch):
     assert asked[2:] == ["10.0.0.1:6379"]
 
 
+def test_what_is_waited_for_is_said_before_ray_is(tmp_path, monkeypatch):
+    """Starting Ray or reaching a cluster may take minutes, in which nothing else could be said."""
+    said = []
+
+    @contextmanager
+    def joined(address):
+        yield said.append(address)
+
+    def refuse(*_):
+        raise ClusterError("found", "expected", "remedy")
+
+    monkeypatch.setattr(runtime, "_joined", joined)
+    monkeypatch.setattr(runtime, "present", refuse)
+    scenario = associative_scenario()
+    for address, place in ((None, "Ray on this machine"), ("10.0.0.1:6379", "Ray at 10.0.0.1:6379")):
+        said.clear()
+        path = tmp_path / place.replace(":", "-")
+        with RunDirectory.create(path, scenario) as directory, pytest.raises(ClusterError):
+            runtime.run(scenario, directory, open_facts(scenario), said.append, address)
+        assert (said[0].waiting_for, said[0].num_rounds, said[1]) == (place, scenario.stream.rounds, address)
+
+
 def test_a_run_of_its_own_listens_on_the_loopback_address_alone(tmp_path):
     """Whoever is on the network must have no port to try; the token that Ray asks for comes second."""
     scenario = associative_scenario(stream={"rounds": 40}, cluster={"hosts": {**HOSTS, "max": 1}})

@@ -107,7 +107,7 @@ def line_of(progress: Progress) -> str:
     parts = [
         f"round {progress.round}/{progress.num_rounds}",
         progress.phase,
-        f"{progress.done}/{progress.total} {progress.unit}",
+        *([f"{progress.done}/{progress.total} {progress.unit}"] if progress.total else []),
         f"{100 * progress.share_done:.0f} % of the run",
         f"{duration(progress.elapsed_s)} so far",
     ]
@@ -136,7 +136,7 @@ def _live_line(progress: Progress, plain: bool) -> Table | Text:
     row = Table.grid(padding=(0, 1))
     row.add_row(
         f"[bold]round {progress.round}/{progress.num_rounds}[/]",
-        f"{progress.phase} {progress.done}/{progress.total} {progress.unit}",
+        f"{progress.phase} {progress.done}/{progress.total} {progress.unit}" if progress.total else progress.phase,
         ProgressBar(total=1.0, completed=progress.share_done, width=24),
         f"{100 * progress.share_done:.0f} %",
         duration(progress.elapsed_s),

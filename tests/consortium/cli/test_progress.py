@@ -17,6 +17,11 @@ def test_a_line_says_where_the_run_is():
     assert line_of(snapshot()) == expected
 
 
+def test_a_line_of_a_phase_without_units_counts_none():
+    start = Progress("start", 0, 2, 0, 0, "steps", 0.0, 3.0, "Ray on this machine")
+    assert line_of(start) == "round 0/2 | start | 0 % of the run | 3 s so far | waiting for Ray on this machine"
+
+
 def test_a_line_says_what_is_waited_for():
     assert line_of(snapshot(waiting_for="cohort 2")).endswith("waiting for cohort 2")
 
