@@ -34,6 +34,12 @@ _ALIKE = (
     "the hosts are not to blame: look at what the error says of files, memory and versions on the nodes; if it is none "
     "of these, report it as a fault of Consortium; `consortium resume` continues the run"
 )
+_MEMORY = (
+    "give hosts machines or GPUs with more memory, or begin a run that needs less: a smaller cluster.cohort_size, "
+    "model or model.dtype; `consortium resume` continues this one where there is more"
+)
+#: What errors of torch, CUDA, NumPy and Python say if memory does not suffice.
+_OF_MEMORY = ("out of memory", "OutOfMemory", "MemoryError", "nable to allocate", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -170,13 +176,18 @@ class Attempts:
         """Stop where the policy bears no more of these, or where hosts fail in the same way."""
         if self._bears(failures):
             return
+        remedy = _remedy(failures)
         if len(failures) == 1:
-            raise RunError(f"a host was lost: {failures[0]}", "hosts that stay alive", _REMEDY)
-        why, remedy = (
-            (f", {SAME_FAILURES} of them for the same reason", _ALIKE) if _are_alike(failures) else ("", _REMEDY)
-        )
+            raise RunError(f"a host was lost: {failures[0]}", "hosts that stay alive", remedy)
+        why = f", {SAME_FAILURES} of them for the same reason" if _are_alike(failures) else ""
         lines = "".join(f"\n  {line}" for line in _listed(failures))
         raise RunError(f"{many}{why}:{lines}", "work that hosts finish, and hosts that stay alive", remedy)
+
+
+def _remedy(failures: Sequence[Failure]) -> str:
+    if all(any(words in each.reason for words in _OF_MEMORY) for each in failures):
+        return _MEMORY
+    return _ALIKE if _are_alike(failures) else _REMEDY
 
 
 def _are_alike(failures: Sequence[Failure]) -> bool:

@@ -204,3 +204,15 @@ def test_long_lists_are_cut_in_the_middle():
         found.call_failed(CALL, failure(29), 0.0)
     assert "… 20 more …" in caught.value.found
     assert caught.value.found.count("host-") == 10
+
+
+def test_a_user_who_has_too_little_memory_is_told_what_needs_less():
+    """Nothing of it is a fault of the program."""
+    for words in ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20 GiB", "MemoryError: "):
+        found = attempts()
+        for host in range(2):
+            found.call_failed(CALL, failure(host, words, error=MemoryError()), 0.0)
+        with pytest.raises(RunError) as caught:
+            found.call_failed(CALL, failure(2, words, error=MemoryError()), 0.0)
+        assert "cluster.cohort_size" in caught.value.remedy
+        assert "report it" not in str(caught.value)
