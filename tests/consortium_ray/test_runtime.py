@@ -177,14 +177,6 @@ class TestRuns:
             with pytest.raises(RunDirectoryError, match=r"scenario\.yaml is missing or damaged"):
                 runtime.run(scenario, directory, open_facts(scenario), quiet)
 
-    def test_hosts_that_never_answer_are_given_up(self, tmp_path):
-        scenario = associative_scenario(cluster={"hosts": {**HOSTS, "max": 1}, "timeout_s": 0.2})
-        directory = RunDirectory.create(tmp_path / "run", scenario)
-        with directory, no_actor_left(), pytest.raises(RunError) as caught:
-            runtime.run(scenario, directory, open_facts(scenario), quiet)
-        assert "no answer to `open` within 0.2 s (cluster.timeout_s)" in caught.value.found
-        assert "6 hosts in a row did not come through `open`:" in caught.value.found
-
     def test_more_hosts_than_the_cluster_can_give_are_refused_first(self, tmp_path, monkeypatch, capsys):
         """Before the coordinator starts, so before any host or model; the command line answers 2."""
         monkeypatch.setattr(runtime, "_drive", lambda *_: pytest.fail("the run was started"))

@@ -37,6 +37,8 @@ from consortium_ray.workers.worker_actor import Host
 LOOK_S = 0.5
 #: Longest rest while no host is there to wait for.
 REST_S = 0.1
+#: Seconds that a host has at least to start: reading torch and transformers takes ten on a busy machine.
+START_S = 30.0
 #: A line of a traceback: the file's name and the number.
 _PLACE = re.compile(r'File "(?:[^"]*/)?([^"/]+)", line (\d+)')
 
@@ -294,12 +296,20 @@ class RayPool:
         return [self._lose(number, self._lateness(self._members[number])) for number in late]
 
     def _is_late(self, member: _Member) -> bool:
-        return member.pending is not None and self._patience.spent_s - member.patience_from > self._limit_s
+        waited_s = self._patience.spent_s - member.patience_from
+        return member.pending is not None and waited_s > self._limit_of(member)
+
+    def _limit_of(self, member: _Member) -> float:
+        """Seconds that a host has for what it was asked; the first time its process starts and reads its libraries."""
+        is_starting = member.call is None and member.greetings_done == 0
+        return max(self._limit_s, START_S) if is_starting else self._limit_s
 
     def _lateness(self, member: _Member) -> str:
         asked = member.call or self._greetings[member.greetings_done][0]
         what = "the answer did not arrive" if member.is_answered else "no answer"
-        return f"{what} to `{asked}` within {self._limit_s:g} s (cluster.timeout_s)"
+        limit_s = self._limit_of(member)
+        why = "cluster.timeout_s" if limit_s == self._limit_s else "what a host has at least to start"
+        return f"{what} to `{asked}` within {limit_s:g} s ({why})"
 
     def _lose(self, incarnation: int, reason: str, error: BaseException | None = None) -> Lost:
         """A host is gone or of no use any more: it is ended, and what that means for the run is decided.

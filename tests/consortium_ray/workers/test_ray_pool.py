@@ -5,6 +5,7 @@ from consortium.common.errors import ModelError, RunError
 from consortium_ray.messages import Call
 from consortium_ray.nodes.placement import Growth, Node
 from consortium_ray.workers.pool import Answered, Lost, Started
+from consortium_ray.workers.ray_pool import START_S
 from ray.exceptions import ActorDiedError, ActorUnschedulableError
 from support.fake_ray import FakeRay
 from support.scenarios import associative_scenario
@@ -90,6 +91,25 @@ class TestLateness:
             events = pool.wait(0.5)
         assert events == [Lost(0, CALL, "no answer to `collect of cohort 0` within 20 s (cluster.timeout_s)")]
         assert fake.killed == [0]
+
+    def test_a_host_has_time_to_start_however_short_calls_are(self, fake):
+        """Its process reads torch and transformers first: a busy machine takes ten seconds for that."""
+        pool = fake.pool(scenario(timeout_s=5.0))
+        pool.want(10)
+        events, waited_s = [], 0.0
+        while not events:
+            events, waited_s = pool.wait(0.5), waited_s + 0.5
+        assert START_S < waited_s < START_S + 5
+        assert events == [Lost(0, None, "no answer to `open` within 30 s (what a host has at least to start)")]
+
+    def test_a_host_that_has_started_is_late_as_cluster_timeout_s_says(self, fake):
+        pool = started(fake, scenario(timeout_s=5.0))
+        pool.greet("prepare", ())
+        events, waited_s = [], 0.0
+        while not events:
+            events, waited_s = pool.wait(0.5), waited_s + 0.5
+        assert 5 < waited_s < 10
+        assert events == [Lost(0, None, "no answer to `prepare` within 5 s (cluster.timeout_s)")]
 
 
 class TestRoom:
