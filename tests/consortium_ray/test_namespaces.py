@@ -67,7 +67,8 @@ def test_whatever_befalls_a_host_the_run_goes_on(folder, mark, tmp_path, what):
     assert directory.table("metrics").equals(whole.table("metrics"))
     assert audit.verify(directory) == ()
     lost = [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "host-lost"]
-    assert len(lost) == 1
+    # The other host may take over the work of one that is cut off, and the run be over before its node is given up.
+    assert len(lost) == 1 if what == "dies" else len(lost) <= 1
 
 
 def test_nothing_is_left_when_the_program_is_killed(mark):

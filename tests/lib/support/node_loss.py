@@ -30,11 +30,15 @@ _PATIENCE_S = 90.0
 
 
 def scenario_of(what: str) -> Scenario:
-    """Two hosts of one CPU each, on a node each; there is another node for one in place of one that is lost."""
+    """Hosts of one CPU each, on a node each; there is another node for one in place of one that is lost.
+
+    One whose node is cut off is alone, since a second one would take over its work within seconds.
+    """
+    num_hosts = 1 if "cut" in what else 2
     return associative_scenario(
         merge={"methods": ["collabedit"]},
         faults=[{"round": 2, "during": "collect", **FAULTS[what]}] if what in FAULTS else [],
-        cluster={"cohort_size": 1, "group_size": 2, "hosts": {"min": 2, "max": 2, "cpus": 1}},
+        cluster={"cohort_size": 1, "group_size": 2, "hosts": {"min": num_hosts, "max": num_hosts, "cpus": 1}},
     )
 
 
