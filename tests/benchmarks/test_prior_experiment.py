@@ -27,6 +27,7 @@ def arguments(tmp_path: Path) -> list[str]:
     return [*plain, "--text", str(tmp_path / "corpus.txt"), "--out", str(tmp_path / "runs.jsonl"), *SMALL]
 
 
+@pytest.mark.slow
 def test_every_setting_meets_every_draw(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_family_is_all_that_descends_and_nothing_else():
     assert sorted(family(2, {2: 1, 3: 2, 4: 3, 5: 1, 6: 5, 7: 3})) == [2, 3, 4, 7]
 
 
+@pytest.mark.slow
 def test_memory_of_a_command_and_its_children_is_seen():
     """A parent and a child that hold 60 MB each and share little of it."""
     hold = "data = bytearray(b'x' * 60_000_000); import time; time.sleep(7)"
@@ -72,6 +73,7 @@ def test_a_command_that_fails_is_told_with_its_words():
         watch([sys.executable, "-c", "raise SystemExit('no such luck')"], Path.cwd(), os.environ, 60)
 
 
+@pytest.mark.slow
 def test_a_small_run_is_measured_as_one(tmp_path, capfd, monkeypatch):
     """On Ray, in processes of its own: the coordinator and the hosts are told from the rest."""
     monkeypatch.setattr(sys.modules["benchmarks.scale.watch"], "_EVERY_S", 0.05)  # Ray names workers while they work

@@ -99,6 +99,7 @@ def clean(ray_here, tmp_path_factory):
     return found, left_behind()
 
 
+@pytest.mark.slow
 def test_five_kills_change_nothing(clean, tmp_path):
     found, before = clean
     directory, kills = run(scenario_of("settling", drawn_faults("settling", 1, 4, 1)), tmp_path / "run")

@@ -91,6 +91,7 @@ def run_by(module, scenario, folder, *arguments):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_kinds_of_hosts_on_three_nodes_of_which_one_dies_in_the_middle_of_a_round(tmp_path):
     """Two hosts share one logical GPU, two need none; a killed node takes its hosts along."""
     kinds = [{"min": 1, "max": 2, "cpus": 0.5, "gpus": 0.5, "device": "cpu"}, {"min": 1, "max": 2, "cpus": 0.5}]
@@ -110,6 +111,7 @@ def test_kinds_of_hosts_on_three_nodes_of_which_one_dies_in_the_middle_of_a_roun
     assert len(lost) >= 2
 
 
+@pytest.mark.slow
 def test_hosts_of_two_nodes_add_group_by_group_where_they_are(tmp_path):
     """Seven cohorts in four groups: contributions are kept in the object store of the node that made them."""
     cluster = {"cohort_size": 1, "group_size": 2, "hosts": {"min": 2, "max": 2}}
@@ -125,6 +127,7 @@ def test_hosts_of_two_nodes_add_group_by_group_where_they_are(tmp_path):
     assert verify(directory) == ()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_grows_with_the_run_and_shrinks_after_it(tmp_path):
     autoscale = SPEC.model_dump(mode="json")
     scenario = associative_scenario(cluster={"hosts": {"min": 2, "max": 2}, "autoscale": autoscale})
@@ -142,6 +145,7 @@ def test_a_cluster_that_grows_with_the_run_and_shrinks_after_it(tmp_path):
     assert "<h2>The cluster</h2>" in directory.report_path.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_cluster_grows_though_another_job_holds_the_node_that_is_there(tmp_path):
     """Room for one host is there already, and not free: demand for the host alone would start no node."""
     cluster = {"hosts": {"min": 1, "max": 1, "cpus": 1}, "timeout_s": 120}
@@ -152,6 +156,7 @@ def test_a_cluster_grows_though_another_job_holds_the_node_that_is_there(tmp_pat
     assert max(row["hosts"] for row in directory.table("nodes").to_pylist()) == 1
 
 
+@pytest.mark.slow
 def test_no_host_is_lost_to_a_merge_that_takes_longer_than_their_limit(tmp_path):
     """Two nodes: the answer of a host on the other node exists during the merge, and is not here yet."""
     scenario = associative_scenario(
@@ -167,6 +172,7 @@ def test_no_host_is_lost_to_a_merge_that_takes_longer_than_their_limit(tmp_path)
     assert "host-lost" not in directory.table("events", ["kind"])["kind"].to_pylist()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_whole_cluster(tmp_path):
     scenario = associative_scenario(stream={"rounds": 40}, cluster={"autoscale": SPEC.model_dump(mode="json")})
     with running(scenario, tmp_path, "--autoscale") as process:

@@ -57,6 +57,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(name, tmp_path):
     assert_same(RunDirectory.open(tmp_path / "run"), run_serially(scenario, tmp_path / "whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize(("name", "methods"), [("alphaedit", ["collabedit"]), ("ft", ["ties"])])
 def test_on_ray_as_serially(name, methods, tmp_path):

@@ -63,6 +63,7 @@ def test_lost_hosts_and_any_order_of_answers_change_no_number(serial_run, size, 
         assert found.table(table).equals(serial_run.table(table)), table
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_hosts_on_ray_give_the_serial_numbers(serial_run, tmp_path):
     hosts = {"hosts": {"min": 2, "max": 2, "cpus": 0.1}}

@@ -81,6 +81,7 @@ def test_what_rounds_leave_behind(changes, num_machines, tmp_path):
     assert all(later <= earlier for later, earlier in zip(pool.seen[6], pool.seen[3], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_tables_give_their_memory_back():
     """Arrow's own allocator, which it has unless told otherwise, keeps it."""

@@ -41,6 +41,7 @@ def assert_same(whole, directory):
     assert audit.verify(directory) == ()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 class TestRecovery:
     def test_a_coordinator_that_dies_is_followed_by_another_which_goes_on(self, whole, tmp_path):

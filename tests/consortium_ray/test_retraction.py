@@ -108,6 +108,7 @@ def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pic
     assert max(Counter(call.key for _, call in pool.started if call.method == "take_back").values()) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_ray_gives_the_serial_bits(serial_run, tmp_path):
     scenario = departing_scenario(cluster={"hosts": {"min": 1, "max": 3, "cpus": 0.1}})

@@ -54,21 +54,9 @@ def _num_workers():
     return round(10 * (ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 class TestRuns:
-    def test_one_host_gives_the_serial_bits(self, tmp_path):
-        scenario = associative_scenario(cluster={"hosts": {**HOSTS, "max": 1}})
-        told = []
-        with no_actor_left():
-            directory = run_on_ray(scenario, tmp_path / "ray", told.append)
-        whole = run_serially(scenario, tmp_path / "serial")
-        assert difference(whole.lane_states(), directory.lane_states()) == []
-        assert directory.table("metrics").equals(whole.table("metrics"))
-        assert directory.table("parties").equals(whole.table("parties"))
-        shares = [progress.share_done for progress in told]
-        assert shares == sorted(shares)
-        assert shares[-1] == pytest.approx(1.0)
-
     def test_three_hosts_that_are_killed_in_every_phase_give_the_serial_bits(self, pico, tmp_path):
         faults = [{"round": 2, "during": phase} for phase in ("targets", "collect", "evaluate")]
         scenario = pico_scenario(
@@ -210,6 +198,7 @@ def _refuse(**settings):
     raise ConnectionError("nobody there")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(number, tmp_path):
     """As typed in a terminal, or sent by a batch system: to the whole group, Ray's own processes among them."""
@@ -285,6 +274,7 @@ def test_what_is_waited_for_is_said_before_ray_is(tmp_path, monkeypatch):
         assert (said[0].waiting_for, said[0].num_rounds, said[1]) == (place, scenario.stream.rounds, address)
 
 
+@pytest.mark.slow
 def test_a_run_of_its_own_listens_on_the_loopback_address_alone(tmp_path):
     """Whoever is on the network must have no port to try; the token that Ray asks for comes second."""
     scenario = associative_scenario(stream={"rounds": 40}, cluster={"hosts": {**HOSTS, "max": 1}})

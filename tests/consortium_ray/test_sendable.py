@@ -111,6 +111,7 @@ class Raises:
             raise (ODD | PLAIN)[kind][0]()
 
 
+@pytest.mark.slow
 def test_an_actor_raises_each_of_them_and_goes_on(ray_here):
     actor = ray.remote(num_cpus=0.1)(Raises).remote()
     for kind, (_, words) in (ODD | PLAIN).items():

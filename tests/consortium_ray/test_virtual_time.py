@@ -45,6 +45,7 @@ def test_hosts_that_answer_in_any_order_or_not_at_all_give_the_serial_bits(seria
     assert_same(RunDirectory.open(tmp_path / "run"), serial_run)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_two_hosts_on_ray_give_the_serial_bits(serial_run, tmp_path):
     scenario = late_scenario(cluster={"hosts": {"min": 1, "max": 2, "cpus": 0.1}})

@@ -224,6 +224,7 @@ def test_a_call_within_a_program_leaves_its_signals_as_they_were():
     assert exit_code() == 130
 
 
+@pytest.mark.slow
 def test_a_serial_run_can_be_resumed_after_sigterm(tmp_path):
     scenario = associative_scenario(stream={"rounds": 4000})
     file, path = tmp_path / "long.yaml", tmp_path / "run"

@@ -103,6 +103,7 @@ def test_edits_leave_one_after_another_and_the_rest_go_on(drops: list[set[int]])
     assert relative_E(batched.vectors_EV, naive.vectors_EV).max() <= 1e-4
 
 
+@pytest.mark.slow
 def test_real_edits_on_the_real_model(smollm2: LanguageModel, drops: list[set[int]]) -> None:
     """Compared are the changes, not the targets: those begin at the same hidden state."""
     edits = builtin_edits()[:: len(builtin_edits()) // 8][:8]

@@ -75,6 +75,7 @@ def test_errors_of_its_own_are_told_apart(monkeypatch):
     assert not isinstance(fault, ConsortiumError)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 class TestOnRay:
     def test_one_that_is_stopped_is_ended_and_followed_by_another(self, tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ def run_where(what, path):
     return RunDirectory.open(path), json.loads(path.with_suffix(".json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", list(FAULTS))
 def test_whatever_befalls_a_node_the_run_goes_on(whole, tmp_path, what):
     directory, processes = run_where(what, tmp_path / "run")
