@@ -18,11 +18,12 @@ import torch
 from consortium.common.arrays import tensor_of
 from consortium.data.builtin import builtin_edits
 from consortium.data.edit import Edit
+from consortium.data.party_batch import PartyBatch
 from consortium.data.table import FactTable
 from consortium.editing.backend import Targets
 from consortium.editing.language import LanguageBackend
 from consortium.editing.layer_schedule import Part, plan_round
-from consortium.engine.lanes import Lane, open_lanes
+from consortium.engine.lanes import Lane, batches_of, open_lanes
 from consortium.engine.prior import Prior
 from consortium.evaluation.metrics import ProbeSums, Question, add_sums, ask
 from consortium.merging.method import sum_in_order
@@ -141,23 +142,23 @@ class Rounds:
         base = worker.backend.base_weights()
         (lane,) = open_lanes(worker.scenario, base, {})
         num_bytes = self._edit(worker, lane)
-        cohorts = range(worker.scenario.num_cohorts)
-        sums = add_sums([worker.evaluate(lane.snapshot(), 1, cohort, False) for cohort in cohorts])
+        batches = batches_of(worker.scenario, 1)
+        sums = add_sums([worker.evaluate(batch, lane.snapshot(), False).sums for batch in batches])
         worker.backend.load_weights(base)
         return Done(_updates(base, lane.weights), sums, num_bytes)
 
     def _edit(self, worker: CohortWorker, lane: Lane) -> int:
         """Targets, statistics and merges; returns the bytes that were sent."""
         scenario, num_bytes, targets_at = worker.scenario, 0, {}
-        cohorts = range(scenario.num_cohorts)
+        batches = batches_of(scenario, 1)
         for step in plan_round(scenario.editor, scenario.merge.exchange):
             for layer in step.targets:
                 targets_at[layer] = lane.snapshot()
-                for cohort in cohorts:
-                    worker.targets(targets_at[layer], 1, cohort, layer)
+                for batch in batches:
+                    worker.targets(batch, targets_at[layer], layer)
             weights, history = lane.snapshot(), lane.history_now()
             for part in step.parts:
-                found = [worker.collect(lane.name, 1, cohort, part, weights, targets_at, history) for cohort in cohorts]
+                found = [worker.collect(batch, lane.name, part, weights, targets_at, history) for batch in batches]
                 num_bytes += sum(sum(each.party_bytes) for each in found)
                 parts = [each.contribution for each in found if each.contribution is not None]
                 lane.merge(sum_in_order(parts), self._solver(scenario, part.layer))
@@ -169,7 +170,7 @@ class Rounds:
     def naive(self, num_edits: int) -> Done:
         """The same round with naive twins alone."""
         worker = self._worker(num_edits, NaiveBackend)
-        edits, base = worker.private.edits(1, 0), worker.backend.base_weights()
+        edits, base = worker.private.edits(PartyBatch(1, 0)), worker.backend.base_weights()
         weights = dict(base)
         targets: dict[int, Targets] = {}
         for step in plan_round(worker.scenario.editor, worker.scenario.merge.exchange):

@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from consortium.data.party_batch import PartyBatch
 from consortium.data.stream import Stream
 from consortium.editing.layer_schedule import plan_round
 from consortium.editing.open import open_backend
@@ -83,7 +84,7 @@ def merge_centrally(scenario, contexts):
         for number, cohort in itertools.product(range(1, scenario.stream.rounds + 1), range(scenario.num_cohorts)):
             requests = [each for party in scenario.cohort(cohort) for each in stream.requests(number, party)]
             if requests:
-                edits = worker.private.edits(number, cohort)
+                edits = worker.private.edits(PartyBatch(number, cohort))
                 targets = model.targets(edits, part.target_layer)
                 stands = [stream.is_live(request, scenario.stream.rounds) for request in requests]
                 pair = model.keys_and_residuals(model.states(edits, part.layer, None), targets)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from consortium.editing.layer_schedule import Part
 from consortium.engine import serial
+from consortium.engine.lanes import batches_of
 from consortium.features.conflicts import resolver
-from consortium.features.conflicts.resolution import UNSETTLED, Settled, Verdict, settle
+from consortium.features.conflicts.resolution import Settled, Verdict, settle
 from consortium.loading.prepare import open_facts, prepare
 from consortium.merging.method import sum_in_order
-from consortium.party.shard import Weights
-from consortium.party.worker import CohortWorker, History
+from consortium.party.shard import History, Weights
+from consortium.party.worker import CohortWorker
 from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report
 from support.pico import pico_folder
@@ -93,18 +94,22 @@ class TestWeighing:
         base = worker.backend.base_weights()
         worker.begin(("{}",), {layer: np.eye(weight.shape[1]) for layer, weight in base.items()}, 1)
         weights = Weights(dict.fromkeys(base, "base"), base.__getitem__)
-        slips = [worker.slips(1, cohort) for cohort in range(scenario.num_cohorts)]
+        batches = batches_of(scenario, 1)
+        slips = [worker.slips(batch) for batch in batches]
 
-        def statistics(settled):
+        def statistics(batches):
             found = [
-                worker.collect("collabedit", 1, cohort, Part(1, 2, 2), weights, {2: weights}, History({}, {}.get), each)
-                for cohort, each in enumerate(settled)
+                worker.collect(batch, "collabedit", Part(1, 2, 2), weights, {2: weights}, History({}, {}.get))
+                for batch in batches
             ]
             return sum_in_order([each.contribution for each in found])
 
-        once = statistics(settle(slips, scenario.conflicts))
-        alone = statistics(leave_to_the_first(slips, scenario.conflicts))
-        each = statistics([UNSETTLED] * scenario.num_cohorts)
+        def decided(settled):
+            return [batch.decided("conflicts", each) for batch, each in zip(batches, settled, strict=True)]
+
+        once = statistics(decided(settle(slips, scenario.conflicts)))
+        alone = statistics(decided(leave_to_the_first(slips, scenario.conflicts)))
+        each = statistics(batches)
         np.testing.assert_allclose(once.gram_KK, alone.gram_KK, rtol=1e-12, atol=1e-14)
         np.testing.assert_allclose(once.cross_VK, alone.cross_VK, rtol=1e-12, atol=1e-14)
         assert np.trace(each.gram_KK) > 1.5 * np.trace(alone.gram_KK)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from consortium.data.party_batch import PartyBatch
 from consortium.engine import audit, serial
-from consortium.features.conflicts.resolution import UNSETTLED
 from consortium.loading.prepare import open_facts
 from consortium.party.data import PrivateEdits
 from consortium.records.directory import RunDirectory
@@ -186,7 +186,7 @@ def test_a_host_can_be_asked_about_rounds_in_any_order(run: RunDirectory) -> Non
     late = [private.stands(private.edit(request), number) for number in (4, 2, 3, 1)]
     assert late == [fresh.stands(fresh.edit(request), number) for number in (4, 2, 3, 1)]
     assert private.standing(range(1, 3), 3, range(6)) == fresh.standing(range(1, 3), 3, range(6))
-    assert private.accepted(2, 0, UNSETTLED) == fresh.accepted(2, 0, UNSETTLED)
+    assert private.accepted(PartyBatch(2, 0)) == fresh.accepted(PartyBatch(2, 0))
 
 
 def test_the_report_says_how_far_the_policy_reaches(run: RunDirectory) -> None:

@@ -50,9 +50,9 @@ class CountingPool(LocalPool):
         return kept
 
     def start(self, incarnation, call, trouble=NO_TROUBLE):
-        if call.method == "targets" and call.arguments[1] not in self.seen:
+        if call.method == "targets" and call.arguments[0].round not in self.seen:
             num_arrays = sum(ref() is not None for ref in self.was_put)
-            self.seen[call.arguments[1]] = (num_arrays, *map(_number_of, KINDS))
+            self.seen[call.arguments[0].round] = (num_arrays, *map(_number_of, KINDS))
         super().start(incarnation, call, trouble)
         self.started.clear()  # it would hold the calls
 

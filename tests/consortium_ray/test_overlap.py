@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from consortium.data.party_batch import PartyBatch
 from consortium.engine.lanes import Lane
 from consortium.engine.round_log import Journal
 from consortium.loading.prepare import open_facts
@@ -162,7 +163,7 @@ def test_reading_what_others_sent_is_no_work_of_the_host(monkeypatch):
     base = host.worker.backend.base_weights()
     weights = {layer: weight + np.float32(1) for layer, weight in base.items()}
     monkeypatch.setattr(host_module.time, "monotonic", clock)
-    answer = host.call("evaluate", (ArrayRefs(dict.fromkeys(weights, "new"), weights), 1, 0, False))
+    answer = host.call("evaluate", (PartyBatch(1, 0), ArrayRefs(dict.fromkeys(weights, "new"), weights), False))
     # Three layers are read; the clock is looked at before and after each, and before and after it all.
     assert now[0] == 3 * 10 + 2 * 3 + 2
     assert answer.seconds == 4

@@ -25,6 +25,7 @@ from consortium.evaluation.knowedit import SUFFIXES
 from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
 from consortium.evaluation.telling import Evaluated, Told
 from consortium.features.conflicts.commitments import DIGEST_BYTES, Slips, shared_key, slips_of
+from consortium.features.conflicts.resolution import settled_of
 from consortium.features.screening.checks import Refusal
 from consortium.loading.prepare import open_facts
 from consortium.merging import registry
@@ -50,6 +51,7 @@ DOCUMENTED = {
     Collected: {"contribution", "party_bytes", "num_left_out", "receipt", "refusals", "largest_norm", "num_not_finite"},
     Receipt: {"cohort", "num_edits", "num_summed", "digest"},
     Refusal: {"party", "reason", "detail"},
+    Evaluated: {"sums", "told"},
     Basis: {"lane", "round", "layer"},
     DenseStatistics: {"basis", "gram_KK", "cross_VK", "num_edits", "num_parties"},
     FactoredStatistics: {"basis", "factor_KN", "image_VN", "num_edits", "num_parties"},
@@ -296,24 +298,21 @@ def guesses(edits, keys):
 
 
 def test_only_a_scenario_that_asks_for_it_has_its_probes_and_answers_sent(tmp_path_factory, monkeypatch):
-    """``evaluate.per_edit`` sends them under a method of its own, and nothing else of an edit."""
+    """``evaluate.per_edit`` sends them beside an evaluation's sums, and nothing else of an edit."""
     assert not Scenario(name="x").evaluate.per_edit
     scenario = associative_scenario(
         stream={"rounds": 1}, merge={"methods": ["collabedit"]}, evaluate={"metrics": ["efficacy"], "per_edit": True}
     )
     found = record(scenario, tmp_path_factory.mktemp("per-edit") / "run")
-    sent = {method for method, _ in found.messages}
-    assert "evaluate" not in sent
-    told = [pickle.loads(message) for method, message in found.messages if method == "evaluate_and_tell"]
-    with pytest.raises(TypeError, match="undocumented message Evaluated"):
+    told = [pickle.loads(message) for method, message in found.messages if method == "evaluate"]
+    with pytest.raises(TypeError, match="undocumented message Told"):
         list(parts_of(told[0]))
-    monkeypatch.setitem(DOCUMENTED, Evaluated, {"sums", "told"})
     monkeypatch.setitem(DOCUMENTED, Told, {each.name for each in dataclasses.fields(Told)})
     texts = long(found.texts)
     for method, message in found.messages:
         parts = list(parts_of(pickle.loads(message)))
-        assert any(isinstance(part, Told) for part in parts) <= (method == "evaluate_and_tell")
-        assert bool(revealed_texts(message, texts)) <= (method == "evaluate_and_tell")
+        assert any(isinstance(part, Told) for part in parts) <= (method == "evaluate")
+        assert bool(revealed_texts(message, texts)) <= (method == "evaluate")
         assert revealed_vectors(pickle.loads(message), found.vectors) == []
 
 
@@ -357,10 +356,10 @@ class TestSlips:
         told = [call for call in calls if call.method in ("targets", "collect", "evaluate")]
         num_verdicts = 0
         for call in told:
-            (settled,) = [each for each in call.arguments if type(each).__name__ == "Settled"]
+            settled = settled_of(call.arguments[0])
             assert {party for party, _ in settled.verdicts} <= {call.cohort}, "cohorts of one party"
             num_verdicts += len(settled.verdicts)
-            message = pickle.dumps(settled)
+            message = pickle.dumps(call.arguments[0])
             assert not [digest for digest in sent if digest in message]
         assert num_verdicts > 100
 

@@ -84,12 +84,12 @@ def test_a_run_that_is_killed_while_edits_are_taken_back_goes_on_elsewhere(seria
 
 
 def _num_asked(pool, round_number):
-    return sum(call.method == "take_back" and call.arguments[1] == round_number for _, call in pool.started)
+    return sum(call.method == "take_back" and call.arguments[0].round == round_number for _, call in pool.started)
 
 
 def test_only_cohorts_that_take_something_back_are_asked(serial_run, tmp_path):
     _, pool = run_locally(serial_run.scenario, tmp_path / "run")
-    asked = {(call.arguments[1], call.cohort) for _, call in pool.started if call.method == "take_back"}
+    asked = {(call.arguments[0].round, call.cohort) for _, call in pool.started if call.method == "take_back"}
     assert asked == {(3, 0), (3, 1), (3, 2), (4, 2)}
 
 

@@ -19,6 +19,7 @@ from consortium.engine.commit import Commit
 from consortium.engine.lanes import (
     Lane,
     all_distances,
+    batches_of,
     expected_work,
     num_optimisations,
     open_lanes,
@@ -204,7 +205,7 @@ class Coordinator:
     def _settle_earlier_rounds(self) -> Work:
         """What committed rounds settled follows from their slips; nothing where each round is settled by itself."""
         for number in self.standing.missing(self._first_round)[:-1]:
-            slips = yield from slips_of_round(self.scenario.num_cohorts, number, self.dispatcher.add)
+            slips = yield from slips_of_round(batches_of(self.scenario, number), self.dispatcher.add)
             self.standing.settle(number, slips)
 
     def _begin_round(self, number: int) -> None:

@@ -9,20 +9,18 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from consortium.data.party_batch import PartyBatch
 from consortium.editing.known_facts import Asked, Residuals, add_residuals
 from consortium.editing.layer_schedule import Part
-from consortium.engine.lanes import Lane
+from consortium.engine.lanes import Lane, batches_of, without
 from consortium.engine.metric_rows import metric_rows
 from consortium.engine.prior import Prior
 from consortium.engine.round_log import Journal
 from consortium.evaluation.metrics import ProbeSums, add_sums
-from consortium.evaluation.telling import Evaluated
 from consortium.features.conflicts.commitments import Slips
 from consortium.features.conflicts.metrics import MAGNITUDE
-from consortium.features.conflicts.resolution import UNSETTLED, Settled
 from consortium.features.conflicts.resolver import Standing
 from consortium.features.screening.checks import Refusal
-from consortium.features.screening.quarantine import settled_without
 from consortium.merging.statistics import Basis
 from consortium.scenario.schema import Scenario
 
@@ -70,14 +68,15 @@ class RoundWork:
         self._shared: dict[Key, Batch] = {}
         self._refs: dict[tuple[int, str], Any] = {}
         self._residuals: dict[Key, Mapping[Asked, Residuals]] = {}
-        self._settled: Sequence[Settled] = [UNSETTLED] * self.scenario.num_cohorts
+        self._batches: Sequence[PartyBatch] = batches_of(self.scenario, self.round)
         self._started: dict[str, ArrayRefs] = {}
 
     def announce(self) -> Work:
         """Slips of all parties, and what follows from them; comes before any lane's edits."""
-        slips = yield from slips_of_round(self.scenario.num_cohorts, self.round, self.add)
-        self._settled = self.standing.settle(self.round, slips)
-        self.journal.settled(self._settled)
+        slips = yield from slips_of_round(batches_of(self.scenario, self.round), self.add)
+        settled = self.standing.settle(self.round, slips)
+        self._batches = [batch.decided("conflicts", each) for batch, each in zip(self._batches, settled, strict=True)]
+        self.journal.settled(settled)
 
     def edit(self, lane: Lane) -> Work:
         """One round of one lane; begun again, as often as parties are refused, without them."""
@@ -118,9 +117,9 @@ class RoundWork:
                         self.journal.merged(kind, lane.name, part.layer, merged.receipts, merged.hosts)
         return []
 
-    def _settled_for(self, lane: Lane) -> list[Settled]:
-        """What was settled for each cohort, as a lane sees it: without the parties that it refused."""
-        return settled_without(self.scenario, self._settled, lane.absent)
+    def _batches_for(self, lane: Lane) -> list[PartyBatch]:
+        """The round's batches as a lane sees them: without the parties that it refused."""
+        return without(self.scenario, self._batches, lane.absent)
 
     def _targets(self, lane: Lane, weights: ArrayRefs, layer: int) -> Batch:
         """Targets under some weights; lanes whose weights are the same share them."""
@@ -130,15 +129,15 @@ class RoundWork:
             in_groups = is_by_machines(range(self.scenario.num_cohorts), group_size, num_machines)
             calls = [
                 Call(
-                    ("targets", self.round, *key, cohort),
+                    ("targets", self.round, *key, batch.number),
                     "targets",
-                    (weights, self.round, cohort, layer, settled),
-                    cohort,
-                    holds=(weights.key, layer, settled.absent, cohort),
-                    wants=(weights.key, layer, settled.absent, cohort),
-                    group=cohort // group_size if in_groups else None,
+                    (batch, weights, layer),
+                    batch.number,
+                    holds=(weights.key, layer, batch.excluded, batch.number),
+                    wants=(weights.key, layer, batch.excluded, batch.number),
+                    group=batch.number // group_size if in_groups else None,
                 )
-                for cohort, settled in enumerate(self._settled_for(lane))
+                for batch in self._batches_for(lane)
             ]
             self._residuals[key] = {}
             self._shared[key] = Batch(
@@ -160,13 +159,13 @@ class RoundWork:
     ) -> LayerSum:
         calls = [
             Call(
-                ("collect", lane.name, self.round, part.layer, lane.absent, cohort),
+                ("collect", lane.name, self.round, part.layer, lane.absent, batch.number),
                 "collect",
-                (lane.name, self.round, cohort, part, weights, targets_at, history, settled),
-                cohort,
-                wants=(targets_at[part.target_layer].key, part.target_layer, settled.absent, cohort),
+                (batch, lane.name, part, weights, targets_at, history),
+                batch.number,
+                wants=(targets_at[part.target_layer].key, part.target_layer, batch.excluded, batch.number),
             )
-            for cohort, settled in enumerate(self._settled_for(lane))
+            for batch in self._batches_for(lane)
         ]
         return self._sum_of(lane, part, calls, "collect")
 
@@ -181,7 +180,7 @@ class RoundWork:
             Call(
                 ("retract", lane.name, self.round, part.layer, lane.absent, cohort),
                 "take_back",
-                (lane.name, self.round, cohort, part, weights, lane.absent_before),
+                (PartyBatch(self.round, cohort), lane.name, part, weights, lane.absent_before),
                 cohort,
             )
             for cohort in self.taking_back
@@ -194,22 +193,19 @@ class RoundWork:
         before = self._started.get(lane.name) if MAGNITUDE in self.scenario.evaluate.metrics else None
         calls = [
             Call(
-                ("evaluate", lane.name, self.round, cohort),
-                "evaluate_and_tell" if self.scenario.evaluate.per_edit else "evaluate",
-                (weights, self.round, cohort, is_edited, self._settled[cohort], before),
-                cohort,
+                ("evaluate", lane.name, self.round, batch.number),
+                "evaluate",
+                (batch, weights, is_edited, before),
+                batch.number,
             )
-            for cohort in range(self.scenario.num_cohorts)
+            for batch in self._batches
         ]
         total: ProbeSums = {}
 
         def add_up(_: int, answer: Answer) -> None:
             nonlocal total
-            sums = answer.value
-            if isinstance(sums, Evaluated):
-                self.journal.told(lane.name, self.round, sums.told)
-                sums = sums.sums
-            total = add_sums([total, sums])
+            self.journal.told(lane.name, self.round, answer.value.told)
+            total = add_sums([total, answer.value.sums])
 
         batch = Batch("evaluate", calls, add_up, [lane.name], can_wait=True)
         self.add(batch)
@@ -242,13 +238,9 @@ def _all_summed(sums: Sequence[LayerSum]) -> Ready:
     return lambda: all(each.is_done for each in sums)
 
 
-def slips_of_round(
-    num_cohorts: int, round_number: int, add: Callable[[Batch], None]
-) -> Generator[Ready, None, list[Slips]]:
-    """What all cohorts announce of a round."""
-    calls = [
-        Call(("slips", round_number, cohort), "slips", (round_number, cohort), cohort) for cohort in range(num_cohorts)
-    ]
+def slips_of_round(batches: Sequence[PartyBatch], add: Callable[[Batch], None]) -> Generator[Ready, None, list[Slips]]:
+    """What all party batches of a round announce."""
+    calls = [Call(("slips", batch.round, batch.number), "slips", (batch,), batch.number) for batch in batches]
     slips: list[Slips] = []
     batch = Batch("announce", calls, lambda _, each: slips.append(each.value))
     add(batch)

@@ -8,24 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from consortium.data.edit import FactSet
-from consortium.editing.layer_schedule import Part
 from consortium.editing.open import open_backend
-from consortium.evaluation.metrics import ProbeSums
-from consortium.evaluation.telling import Evaluated
-from consortium.features.conflicts.commitments import Slips
-from consortium.features.conflicts.resolution import UNSETTLED, Settled
 from consortium.loading.inputs import model_inputs
 from consortium.merging.method import Contribution, RunningSum
 from consortium.merging.reference_norms import Yardstick
-from consortium.party.shard import Weights
-from consortium.party.worker import CohortWorker, Collected, History, TargetReport
+from consortium.party.shard import Arrays
+from consortium.party.worker import CohortWorker, Collected
 from consortium.records.code_version import Code, this_code
 from consortium.scenario.schema import Scenario
-from numpy.typing import NDArray
 from ray.exceptions import ObjectLostError
 
 from consortium_ray.faults.node_loss import cut_node, end_node
@@ -68,10 +61,16 @@ class Host:
         self.worker: CohortWorker | None = None
 
     def call(self, method: str, arguments: Sequence[Any]) -> Answer:
-        """Do one of the pieces of work below and time it, but for the reading of what others sent."""
+        """Do a piece of work and time it, but for the reading of what others sent."""
         start, self._reading_s = time.monotonic(), 0.0
-        value = getattr(self, method)(*arguments)
+        value = self._do(method, arguments)
         return Answer(self.incarnation, value, time.monotonic() - start - self._reading_s)
+
+    def _do(self, method: str, arguments: Sequence[Any]) -> Any:
+        """A method below, or else one of the worker's."""
+        if hasattr(self, method):
+            return getattr(self, method)(*arguments)
+        return getattr(self._opened(), method)(*(_read(each, self.fetch) for each in arguments))
 
     def answer(self, method: str, arguments: Sequence[Any], trouble: Trouble = NO_TROUBLE) -> Sealed:
         """Do a piece of work, and seal the answer; ``trouble`` is what goes wrong with it on purpose."""
@@ -124,14 +123,6 @@ class Host:
         mine = model_inputs(self._opened().backend.prior_fingerprint(), {}, 0)
         refuse_other_model(mine, f"node {self._where()}", model)
 
-    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
-        """Σ k·kᵀ over a chunk of the prior's text."""
-        return self._opened().prior_sum(chunk)
-
-    def contexts(self) -> tuple[str, ...]:
-        """Contexts written by the unedited model."""
-        return self._opened().contexts()
-
     def begin(
         self, contexts: Sequence[str], prior: Mapping[int, Any], num_tokens: int, measures: Mapping[int, Yardstick]
     ) -> None:
@@ -139,49 +130,9 @@ class Host:
         sums = {layer: self.fetch(ref) for layer, ref in prior.items()}
         self._opened().begin(contexts, sums, num_tokens, measures)
 
-    def slips(self, round_number: int, cohort: int) -> Slips:
-        """What a cohort's parties announce of their edits."""
-        return self._opened().slips(round_number, cohort)
-
-    def targets(
-        self, weights: ArrayRefs, round_number: int, cohort: int, layer: int, settled: Settled = UNSETTLED
-    ) -> TargetReport:
-        """Optimise and keep a cohort's targets."""
-        return self._opened().targets(self._weights(weights), round_number, cohort, layer, settled)
-
-    def collect(  # noqa: PLR0913  (all that an answer depends on)
-        self,
-        lane: str,
-        round_number: int,
-        cohort: int,
-        part: Part,
-        weights: ArrayRefs,
-        targets_at: Mapping[int, ArrayRefs],
-        history: ArrayRefs,
-        settled: Settled = UNSETTLED,
-    ) -> Collected:
-        """A cohort's contribution to one layer."""
-        known = History(history.versions, lambda layer: self.fetch(history.refs[layer]))
-        optimised_at = {layer: self._weights(each) for layer, each in targets_at.items()}
-        return self._opened().collect(
-            lane, round_number, cohort, part, self._weights(weights), optimised_at, known, settled
-        )
-
-    def take_back(
-        self,
-        lane: str,
-        round_number: int,
-        cohort: int,
-        part: Part,
-        weights: ArrayRefs,
-        absent: Mapping[int, frozenset[int]],
-    ) -> Collected:
-        """What a cohort's parties take back at one layer."""
-        return self._opened().take_back(lane, round_number, cohort, part, self._weights(weights), absent)
-
     def keep(self, method: str, *arguments: Any) -> Held:
         """``collect`` or ``take_back``, whose contribution stays on this machine to be added there."""
-        collected: Collected = getattr(self, method)(*arguments)
+        collected: Collected = self._do(method, arguments)
         ref = None if collected.contribution is None else self._keep(collected.contribution)
         return Held(ref, self._where(), replace(collected, contribution=None))
 
@@ -208,32 +159,11 @@ class Host:
             return None
         return contribution
 
-    def evaluate(
-        self,
-        weights: ArrayRefs,
-        round_number: int,
-        cohort: int,
-        retention: bool,
-        settled: Settled = UNSETTLED,
-        before: ArrayRefs | None = None,
-    ) -> ProbeSums:
-        """A cohort's probes as counts and sums."""
-        started = None if before is None else self._weights(before)
-        return self._opened().evaluate(self._weights(weights), round_number, cohort, retention, settled, started)
 
-    def evaluate_and_tell(
-        self,
-        weights: ArrayRefs,
-        round_number: int,
-        cohort: int,
-        retention: bool,
-        settled: Settled = UNSETTLED,
-        before: ArrayRefs | None = None,
-    ) -> Evaluated:
-        """The same, and what each probe was answered with."""
-        started = None if before is None else self._weights(before)
-        what = round_number, cohort, retention, settled, started
-        return self._opened().evaluate_and_tell(self._weights(weights), *what)
-
-    def _weights(self, weights: ArrayRefs) -> Weights:
-        return Weights(weights.versions, lambda layer: self.fetch(weights.refs[layer]))
+def _read(argument: Any, fetch: Callable[[Any], Any]) -> Any:
+    """An argument of a call as the worker takes it: references become arrays that are read when they are needed."""
+    if isinstance(argument, ArrayRefs):
+        return Arrays(argument.versions, lambda layer: fetch(argument.refs[layer]))
+    if isinstance(argument, Mapping):
+        return {key: _read(each, fetch) for key, each in argument.items()}
+    return argument

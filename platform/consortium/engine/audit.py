@@ -17,9 +17,9 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from consortium.common.counting import count
 from consortium.common.errors import RunDirectoryError
 from consortium.data.edit import FactSet
-from consortium.features.conflicts.resolution import UNSETTLED, Settled
+from consortium.data.party_batch import PartyBatch
+from consortium.engine.lanes import batches_of, without
 from consortium.features.conflicts.resolver import Standing
-from consortium.features.screening.quarantine import settled_without
 from consortium.features.unlearning.requests import cohorts_taking_back
 from consortium.loading.inputs import scenario_inputs
 from consortium.loading.prepare import open_facts
@@ -167,12 +167,13 @@ def _unlike_the_scenario(directory: RunDirectory, facts: FactSet, entries: Seque
     expected: dict[tuple[str, int, str, int], Receipt] = {}
     standing, refused = Standing(scenario.conflicts), _refused(directory)
     for number in range(1, (directory.committed_round or 0) + 1):
-        settled: Sequence[Settled] = [UNSETTLED] * scenario.num_cohorts
+        batches = batches_of(scenario, number)
         if scenario.settles:
             settled = standing.settle(number, [private.slips(number, each) for each in range(scenario.num_cohorts)])
+            batches = [batch.decided("conflicts", each) for batch, each in zip(batches, settled, strict=True)]
         for spec in scenario.merge.methods:
             out = {earlier: refused.get((earlier, spec.lane), frozenset()) for earlier in range(1, number + 1)}
-            present = settled_without(scenario, settled, out[number])
+            present = without(scenario, batches, out[number])
             for kind, receipt in _receipts(scenario, private, present, number, out):
                 expected[kind, number, spec.lane, receipt.cohort] = receipt
     for entry in entries:
@@ -186,7 +187,7 @@ def _unlike_the_scenario(directory: RunDirectory, facts: FactSet, entries: Seque
 def _receipts(
     scenario: Scenario,
     private: PrivateEdits,
-    settled: Sequence[Settled],
+    batches: Sequence[PartyBatch],
     number: int,
     out: Mapping[int, frozenset[int]],
 ) -> Iterator[tuple[str, Receipt]]:
@@ -194,8 +195,8 @@ def _receipts(
 
     ``out`` maps rounds to the parties that the lane refused in them.
     """
-    for cohort, verdicts in enumerate(settled):
-        yield "merge", receipt_of(cohort, private.accepted(number, cohort, verdicts))
+    for batch in batches:
+        yield "merge", receipt_of(batch.number, private.accepted(batch))
     for cohort in cohorts_taking_back(scenario, private.stream, number):
         yield "retract", receipt_of(cohort, private.taken_back(number, cohort, out))
 

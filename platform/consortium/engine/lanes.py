@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from consortium.data.party_batch import PartyBatch
 from consortium.data.stream import Stream
 from consortium.editing.editors.registry import create
 from consortium.editing.layer_schedule import Step, plan_round
@@ -22,8 +23,7 @@ from consortium.merging.lane_state import LaneState
 from consortium.merging.layer_update import Distances, distances, merge_layer
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import PriorSolver
-from consortium.party.shard import BASE, Weights
-from consortium.party.worker import History
+from consortium.party.shard import BASE, History, Weights
 from consortium.scenario.schema import UNEDITED, LanguageModelSpec, MethodSpec, ModelSpec, Scenario
 
 FloatWeights = Mapping[int, NDArray[np.float32]]
@@ -185,6 +185,16 @@ def _largest(model: ModelSpec) -> float:
     """The largest number that the type of a model's weights can hold; bfloat16 reaches about as far as float32."""
     is_half = isinstance(model, LanguageModelSpec) and model.dtype == "float16"
     return float(np.finfo(np.float16).max) if is_half else math.inf
+
+
+def batches_of(scenario: Scenario, round_number: int) -> list[PartyBatch]:
+    """A round's party batches before anything is decided about them."""
+    return [PartyBatch(round_number, number) for number in range(scenario.num_cohorts)]
+
+
+def without(scenario: Scenario, batches: Sequence[PartyBatch], parties: frozenset[int]) -> list[PartyBatch]:
+    """Party batches as an arm sees them that goes without some parties."""
+    return [batch.without(parties.intersection(scenario.cohort(batch.number))) for batch in batches]
 
 
 def steps_of(scenario: Scenario, spec: MethodSpec) -> tuple[Step, ...]:

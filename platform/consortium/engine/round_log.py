@@ -245,6 +245,8 @@ class Journal:
 
     def told(self, lane: str, round_number: int, told: Sequence[Told]) -> None:
         """Record what some probes of a lane were answered with, cohort after cohort."""
+        if not told:
+            return
         rows = [AnswerRow(round_number, lane, **vars(each)) for each in told]
         self._answers.setdefault(lane, Spool()).add(rows)
 

@@ -17,11 +17,21 @@ import torch
 
 from consortium.common.progress import Meter, ReportProgress
 from consortium.data.edit import FactSet
+from consortium.data.party_batch import PartyBatch
 from consortium.editing.known_facts import add_residuals
 from consortium.editing.layer_schedule import Part
 from consortium.editing.open import open_backend
 from consortium.engine.commit import Commit
-from consortium.engine.lanes import Lane, all_distances, expected_work, open_lanes, unedited, units_of
+from consortium.engine.lanes import (
+    Lane,
+    all_distances,
+    batches_of,
+    expected_work,
+    open_lanes,
+    unedited,
+    units_of,
+    without,
+)
 from consortium.engine.metric_rows import metric_rows
 from consortium.engine.prior import (
     Prior,
@@ -36,10 +46,8 @@ from consortium.engine.prior import (
 from consortium.engine.round_log import NOT_FINITE, Journal
 from consortium.evaluation.metrics import add_sums
 from consortium.evaluation.schedule import is_evaluated, num_probed
-from consortium.features.conflicts.resolution import UNSETTLED, Settled
 from consortium.features.conflicts.resolver import Standing
 from consortium.features.screening.checks import Refusal
-from consortium.features.screening.quarantine import settled_without
 from consortium.features.unlearning.requests import cohorts_taking_back
 from consortium.merging.method import Contribution
 from consortium.merging.partial_sums import GroupedSum
@@ -87,9 +95,8 @@ class _Run:
         sums, num_tokens = self.prior.sums, self.prior.num_tokens
         self.worker.begin(self._contexts(), sums, num_tokens, yardsticks(self.base, sums, num_tokens))
         self.lanes = open_lanes(scenario, self.base, directory.lane_states())
-        self.cohorts = range(scenario.num_cohorts)
+        self.batches: Sequence[PartyBatch] = ()  # of the present round
         self.optimised: set[Hashable] = set()
-        self.settled: list[Settled] = [UNSETTLED] * scenario.num_cohorts  # of the present round, by cohort
         self.standing = Standing(scenario.conflicts)
         self.started: dict[str, Weights] = {}  # lane → its weights when the present round began
 
@@ -126,6 +133,7 @@ class _Run:
         if self.directory.committed_round is None:
             self._commit(0)
         for round_number in range(self.first_round, self.scenario.stream.rounds + 1):
+            self.batches = batches_of(self.scenario, round_number)
             if self.scenario.settles:
                 self._settle(round_number)
             self.started = {lane.name: lane.snapshot() for lane in self.lanes}
@@ -154,11 +162,12 @@ class _Run:
     def _settle(self, round_number: int) -> None:
         for number in self.standing.missing(round_number):  # after a resume there may be several
             slips = []
-            for cohort in self.cohorts:
+            for batch in batches_of(self.scenario, number):
                 with self.journal.timed("announce", round_number):
-                    slips.append(self.worker.slips(number, cohort))
-            self.settled = list(self.standing.settle(number, slips))
-        self.journal.settled(self.settled)
+                    slips.append(self.worker.slips(batch))
+            settled = self.standing.settle(number, slips)
+        self.batches = [batch.decided("conflicts", each) for batch, each in zip(self.batches, settled, strict=True)]
+        self.journal.settled(settled)
 
     def _edit(self, lane: Lane, round_number: int) -> None:
         """One round of one lane; begun again, as often as parties are refused, without them."""
@@ -171,23 +180,21 @@ class _Run:
     def _attempt(self, lane: Lane, round_number: int) -> list[Refusal]:
         """The round of a lane, up to the first step at which parties are refused; sums run over cohorts in order."""
         targets_at: dict[int, Weights] = {}
-        settled = settled_without(self.scenario, self.settled, lane.absent)
+        batches = without(self.scenario, self.batches, lane.absent)
         for step in lane.steps:
             for layer in step.targets:
                 targets_at[layer] = lane.anchor()
-                self._optimise(lane, round_number, targets_at[layer], layer, settled)
+                self._optimise(lane, round_number, targets_at[layer], layer, batches)
             weights, history = lane.anchor(), lane.history_now()
             refusals: list[Refusal] = []
             for part in step.parts:
                 parts: list[Collected] = []
-                for cohort in self.cohorts:
+                for batch in batches:
                     with self.journal.timed("collect", round_number, lanes=[lane.name], layer=part.layer):
-                        collected = self.worker.collect(
-                            lane.name, round_number, cohort, part, weights, targets_at, history, settled[cohort]
-                        )
+                        collected = self.worker.collect(batch, lane.name, part, weights, targets_at, history)
                     self.journal.sent(
                         lane.name,
-                        cohort,
+                        batch.number,
                         collected.party_bytes,
                         collected.num_left_out,
                         collected.largest_norm,
@@ -195,7 +202,7 @@ class _Run:
                     )
                     refusals += collected.refusals
                     parts.append(collected)
-                    self._advance("collect", round_number, cohort)
+                    self._advance("collect", round_number, batch.number)
                 if not refusals:
                     self._merge(lane, round_number, part, parts, self._taken_back(lane, round_number, part, weights))
             if refusals:
@@ -228,14 +235,15 @@ class _Run:
         parts = []
         for cohort in cohorts_taking_back(self.scenario, self.worker.stream, round_number):
             with self.journal.timed("retract", round_number, lanes=[lane.name], layer=part.layer):
-                collected = self.worker.take_back(lane.name, round_number, cohort, part, weights, lane.absent_before)
+                batch = PartyBatch(round_number, cohort)
+                collected = self.worker.take_back(batch, lane.name, part, weights, lane.absent_before)
             self.journal.sent(lane.name, cohort, collected.party_bytes, collected.num_left_out)
             parts.append(collected)
             self._advance("retract", round_number, cohort)
         return parts
 
     def _optimise(
-        self, lane: Lane, round_number: int, weights: Weights, layer: int, settled: Sequence[Settled]
+        self, lane: Lane, round_number: int, weights: Weights, layer: int, batches: Sequence[PartyBatch]
     ) -> None:
         """Targets of all cohorts; the worker keeps them, so lanes that start from the same weights share them."""
         num_edits = self.worker.stream.num_requests(round_number)
@@ -244,14 +252,14 @@ class _Run:
         is_shared = name in self.optimised
         self.optimised.add(name)
         found = []
-        for cohort in self.cohorts:
+        for batch in batches:
             with self.journal.timed("targets", round_number, lanes=[lane.name], layer=layer) as event:
-                report = self.worker.targets(weights, round_number, cohort, layer, settled[cohort])
+                report = self.worker.targets(batch, weights, layer)
                 event.detail = report.remark
             found.append(report.residuals)
             if not is_shared:
                 done = self.meter.skip if report.num_cached else self.meter.advance
-                done(units_of(self.scenario, self.worker.stream, "targets", round_number, cohort), "targets")
+                done(units_of(self.scenario, self.worker.stream, "targets", round_number, batch.number), "targets")
         self.journal.wanted(lane.name, layer, add_residuals(found))
 
     def _evaluate(self, lane: Lane, round_number: int) -> None:
@@ -259,17 +267,12 @@ class _Run:
         self.meter.enter("evaluate", round_number, total, "edits")
         is_edited = lane in self.lanes
         parts = []
-        for cohort in self.cohorts:
+        for batch in self.batches:
             with self.journal.timed("evaluate", round_number, lanes=[lane.name]):
-                started = self.started.get(lane.name)
-                what = lane.snapshot(), round_number, cohort, is_edited, self.settled[cohort], started
-                if self.scenario.evaluate.per_edit:
-                    found = self.worker.evaluate_and_tell(*what)
-                    self.journal.told(lane.name, round_number, found.told)
-                    parts.append(found.sums)
-                else:
-                    parts.append(self.worker.evaluate(*what))
-            self._advance("evaluate", round_number, cohort)
+                found = self.worker.evaluate(batch, lane.snapshot(), is_edited, self.started.get(lane.name))
+                self.journal.told(lane.name, round_number, found.told)
+            parts.append(found.sums)
+            self._advance("evaluate", round_number, batch.number)
         self.journal.measured(metric_rows(self.scenario, round_number, lane.name, add_sums(parts)))
 
     def _advance(self, phase: str, round_number: int, cohort: int) -> None:

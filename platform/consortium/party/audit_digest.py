@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from consortium.features.conflicts.selected import Accepted
+from consortium.data.party_batch import WeightedEdit
 
 #: Of SHA-256, enough that two different sets of edits never look the same by chance.
 _DIGEST_DIGITS = 32
@@ -33,7 +33,7 @@ class Receipt:
     digest: str
 
 
-def receipt_of(cohort: int, edits: Iterable[Accepted], num_summed: int | None = None) -> Receipt:
+def receipt_of(cohort: int, edits: Iterable[WeightedEdit], num_summed: int | None = None) -> Receipt:
     """The receipt for some accepted edits of a cohort; all of them are in the sum where ``num_summed`` is None."""
     lines, num_copies = [], 0
     for each in edits:

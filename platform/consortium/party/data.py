@@ -10,14 +10,15 @@ from itertools import accumulate, pairwise
 from consortium.common.cache import Kept
 from consortium.data.attackers import asked_for
 from consortium.data.edit import Edit, FactSet
+from consortium.data.party_batch import PartyBatch, WeightedEdit
 from consortium.data.request import Request
 from consortium.data.stream import times_asked
 from consortium.editing.known_facts import Asked
 from consortium.evaluation.schedule import sampled_requests, superseded
 from consortium.features.conflicts.commitments import Slips, shared_key, slips_of
-from consortium.features.conflicts.resolution import UNSETTLED, Place, Settled
+from consortium.features.conflicts.resolution import Place
 from consortium.features.conflicts.resolver import Standing
-from consortium.features.conflicts.selected import Accepted, accepted
+from consortium.features.conflicts.selected import accepted
 from consortium.features.virtual_time.stream import open_stream
 from consortium.scenario.schema import Scenario
 
@@ -29,7 +30,7 @@ _EDITS_KEPT = 4096
 class _Own:
     """What of a cohort's round goes into the merge, party after party, and the edits of it."""
 
-    accepted: list[Accepted]
+    accepted: list[WeightedEdit]
     edits: list[Edit]
 
 
@@ -70,41 +71,41 @@ class PrivateEdits:
         is_comparable = self.scenario.conflicts.span == "run"
         return slips_of(shared_key(self.scenario.seed), None if is_comparable else round_number, asked)
 
-    def accepted(self, round_number: int, cohort: int, settled: Settled) -> list[Accepted]:
-        """What of a cohort's round goes into the merge, party after party."""
-        return self._own(round_number, cohort, settled).accepted
+    def accepted(self, batch: PartyBatch) -> list[WeightedEdit]:
+        """What of a batch goes into the merge, party after party."""
+        return self._own(batch).accepted
 
-    def taken_back(self, round_number: int, cohort: int, absent: Mapping[int, frozenset[int]]) -> list[Accepted]:
+    def taken_back(self, round_number: int, cohort: int, absent: Mapping[int, frozenset[int]]) -> list[WeightedEdit]:
         """What of earlier rounds a cohort's parties take back in a round, party after party.
 
         ``absent`` maps earlier rounds to the parties that were out in them: what these asked for was not merged.
         """
         gone = (each for party in self.scenario.cohort(cohort) for each in self.stream.taken_back(round_number, party))
-        return [Accepted(each, 1.0) for each in gone if each.party not in absent.get(each.round, ())]
+        return [WeightedEdit(each) for each in gone if each.party not in absent.get(each.round, ())]
 
-    def edits(self, round_number: int, cohort: int, settled: Settled = UNSETTLED) -> list[Edit]:
+    def edits(self, batch: PartyBatch) -> list[Edit]:
         """The edits of :meth:`accepted`."""
-        return self._own(round_number, cohort, settled).edits
+        return self._own(batch).edits
 
-    def _own(self, round_number: int, cohort: int, settled: Settled) -> _Own:
+    def _own(self, batch: PartyBatch) -> _Own:
         """What several questions about one cohort, one after the other, are answered from."""
 
         def make() -> _Own:
-            found = accepted(self.scenario, settled, self.requests(round_number, cohort), self.edit)
+            found = accepted(self.scenario, batch, self.requests(batch.round, batch.number), self.edit)
             return _Own(found, [each.copy or self.edit(each.request) for each in found])
 
-        return self._accepted.get((round_number, cohort, settled.key), make)
+        return self._accepted.get(batch.key, make)
 
-    def columns(self, round_number: int, cohort: int, settled: Settled) -> dict[int, slice]:
+    def columns(self, batch: PartyBatch) -> dict[int, slice]:
         """Party → where its edits stand among :meth:`edits`; nowhere for a party that has left."""
-        parties = self.scenario.cohort(cohort)
-        counts = Counter(each.request.party for each in self.accepted(round_number, cohort, settled))
+        parties = self.scenario.cohort(batch.number)
+        counts = Counter(each.request.party for each in self.accepted(batch))
         ends = accumulate((counts[party] for party in parties), initial=0)
         return dict(zip(parties, (slice(*ends_of) for ends_of in pairwise(ends)), strict=True))
 
-    def asked(self, round_number: int, cohort: int, settled: Settled) -> list[Asked]:
+    def asked(self, batch: PartyBatch) -> list[Asked]:
         """How each of :meth:`edits` was asked for."""
-        requests = [each.request for each in self.accepted(round_number, cohort, settled)]
+        requests = [each.request for each in self.accepted(batch)]
         return [(request.kind, times_asked(self.stream, request)) for request in requests]
 
     def standing(self, rounds: range, round_number: int, parties: range) -> list[tuple[int, Request]]:

@@ -7,14 +7,15 @@ from collections.abc import Hashable, Sequence
 from consortium.common.cache import Kept
 from consortium.common.seeds import torch_generator
 from consortium.data.edit import Edit
+from consortium.data.party_batch import PartyBatch
 from consortium.data.request import Request
 from consortium.evaluation import knowedit
 from consortium.evaluation.harm import open_harm
 from consortium.evaluation.metrics import ProbeSums, Question, also_with_start, scored, summed
 from consortium.evaluation.schedule import is_first_evaluation, probed_rounds, sampled_requests
-from consortium.evaluation.telling import Told, tell_knowedit, tell_scores
+from consortium.evaluation.telling import Evaluated, Told, tell_knowedit, tell_scores
 from consortium.features.conflicts.metrics import MAGNITUDE, Case, case_of, losing_nlls, magnitude
-from consortium.features.conflicts.resolution import UNSETTLED, Settled, Verdict
+from consortium.features.conflicts.resolution import UNSETTLED, Verdict, settled_of
 from consortium.features.unlearning.requests import retracted_requests
 from consortium.models.queries import Answer
 from consortium.party.data import PrivateEdits
@@ -44,51 +45,43 @@ class Prober:
         self._harm = open_harm(self._scenario.evaluate, self._scenario.seed)
 
     def evaluate(
-        self,
-        weights: Weights,
-        round_number: int,
-        cohort: int,
-        retention: bool,
-        settled: Settled = UNSETTLED,
-        before: Weights | None = None,
-        told: list[Told] | None = None,
-    ) -> ProbeSums:
-        """Counts and sums of the cohort's own probes: this round's edits, and with ``retention`` earlier ones.
+        self, batch: PartyBatch, weights: Weights, retention: bool, before: Weights | None = None
+    ) -> Evaluated:
+        """Counts and sums of the batch's own probes: this round's edits, and with ``retention`` earlier ones.
 
         With them come those of its part of the text and the general probe. Without ``retention`` the weights are the
-        unedited ones, of which these are measured once.
+        unedited ones, of which these are measured once. With ``evaluate.per_edit`` they come with what each probe was
+        answered with; answers stay with their parties unless the scenario asks for them.
 
         Args:
+            batch: the batch; its edits that were withdrawn are not probed.
             weights: weights to evaluate.
-            round_number: the round.
-            cohort: the cohort.
             retention: whether earlier rounds' edits are probed.
-            settled: what was settled about the cohort's edits; those withdrawn are not probed.
             before: the round's first weights, against which the fall of losing answers is measured; None not to.
-            told: takes what each probe was answered with; None where nothing is to be told.
         """
-        requests = self._sampled(round_number, cohort, settled)
-        probed = self._probed_for_knowedit(round_number, cohort, settled)
+        told: list[Told] | None = [] if self._scenario.evaluate.per_edit else None
+        requests = self._sampled(batch)
+        probed = self._probed_for_knowedit(batch)
         cases = self._cases(requests) if MAGNITUDE in self._scenario.evaluate.metrics and before is not None else []
         was = self._losing_before(cases, before)
-        name = round_number, cohort, settled.key
-        own = {of_round: self._own_answers((*name, of_round), self._edits(each)) for of_round, each in probed.items()}
+        own = {of: self._own_answers((batch.key, of), self._edits(each)) for of, each in probed.items()}
         self._shard.load(weights)
-        asked = scored(self._shard.backend, self.questions(round_number, cohort, retention, settled))
+        asked = scored(self._shard.backend, self.questions(batch, retention))
         sums = summed(asked)
         if told is not None:
             told += tell_scores(self._shard.backend, asked)
         for of_round, each in probed.items():
-            sums |= self._knowedit(of_round, cohort, each, own[of_round], told)
+            sums |= self._knowedit(of_round, batch.number, each, own[of_round], told)
         if cases:
-            sums |= magnitude(round_number, was, losing_nlls(self._shard.backend, cases))
-        if retention or is_first_evaluation(self._scenario, round_number):
-            sums |= self._harm.measure(self._shard.backend, cohort, self._scenario.num_cohorts)
-        return sums
+            sums |= magnitude(batch.round, was, losing_nlls(self._shard.backend, cases))
+        if retention or is_first_evaluation(self._scenario, batch.round):
+            sums |= self._harm.measure(self._shard.backend, batch.number, self._scenario.num_cohorts)
+        return Evaluated(sums, tuple(told or ()))
 
-    def _sampled(self, round_number: int, cohort: int, settled: Settled) -> list[tuple[Request, Verdict]]:
+    def _sampled(self, batch: PartyBatch) -> list[tuple[Request, Verdict]]:
         """The round's requests that are probed, and what was settled about each."""
-        requests = sampled_requests(self._scenario, self._private.stream, round_number, self._scenario.cohort(cohort))
+        parties, settled = self._scenario.cohort(batch.number), settled_of(batch)
+        requests = sampled_requests(self._scenario, self._private.stream, batch.round, parties)
         return [(each, settled.of(each.party, each.index)) for each in requests]
 
     def _cases(self, requests: Sequence[tuple[Request, Verdict]]) -> list[Case]:
@@ -114,20 +107,20 @@ class Prober:
     def _edits(self, requests: Sequence[Request]) -> list[Edit]:
         return [self._private.edit(request) for request in requests]
 
-    def _probed_for_knowedit(self, round_number: int, cohort: int, settled: Settled) -> dict[int, list[Request]]:
+    def _probed_for_knowedit(self, batch: PartyBatch) -> dict[int, list[Request]]:
         """Round → requests for its edits that are probed for KnowEdit's metrics."""
         if not set(knowedit.METRICS) & set(self._scenario.evaluate.metrics):
             return {}
         found: dict[int, list[Request]] = {}
-        for of_round, request in self._probed_requests(round_number, self._scenario.cohort(cohort)):
-            if self._verdict(of_round, round_number, request, settled).fate != "withdrawn":
+        for of_round, request in self._probed_requests(batch.round, self._scenario.cohort(batch.number)):
+            if self._verdict(batch, of_round, request).fate != "withdrawn":
                 found.setdefault(of_round, []).append(request)
         return found
 
     @staticmethod
-    def _verdict(of_round: int, round_number: int, request: Request, settled: Settled) -> Verdict:
+    def _verdict(batch: PartyBatch, of_round: int, request: Request) -> Verdict:
         """What was settled about a request of this round; of earlier ones, those withdrawn are left out before."""
-        return (settled if of_round == round_number else UNSETTLED).of(request.party, request.index)
+        return (settled_of(batch) if of_round == batch.round else UNSETTLED).of(request.party, request.index)
 
     def _knowedit(
         self,
@@ -159,16 +152,14 @@ class Prober:
         decodings = self._scenario.evaluate.decoding
         return self._answers.get(name, lambda: {each: answer(each) for each in decodings})
 
-    def questions(
-        self, round_number: int, cohort: int, retention: bool, settled: Settled = UNSETTLED
-    ) -> list[Question]:
-        """What is asked about a cohort's edits after a round, besides what needs questions of its own kind."""
-        parties = self._scenario.cohort(cohort)
+    def questions(self, batch: PartyBatch, retention: bool) -> list[Question]:
+        """What is asked about a batch's edits after a round, besides what needs questions of its own kind."""
+        round_number, parties = batch.round, self._scenario.cohort(batch.number)
         metrics = self._scenario.evaluate.metrics
         shown = [metric for metric in metrics if metric not in _QUESTIONS_OF_THEIR_OWN]
         questions = []
         for of_round, request in self._probed_requests(round_number, parties):
-            verdict = self._verdict(of_round, round_number, request, settled)
+            verdict = self._verdict(batch, of_round, request)
             if verdict.fate != "withdrawn":
                 edit = self._private.edit(request)
                 questions += [Question(metric, of_round, edit, request=request) for metric in shown]

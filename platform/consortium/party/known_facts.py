@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from consortium.common.cache import Kept
+from consortium.data.party_batch import PartyBatch
 from consortium.editing.known_facts import Noticed, is_contradicted
-from consortium.features.conflicts.resolution import Settled
 from consortium.models.queries import Answer, Probe
 from consortium.party.data import PrivateEdits
 from consortium.party.shard import BASE, Shard, Weights
@@ -31,23 +31,19 @@ class Noticer:
         self._shard = shard
         self._answers: Kept[tuple[Answer, ...]] = Kept(_NUM_ANSWERS, len)
 
-    def contradicted(
-        self, weights: Weights, round_number: int, cohort: int, settled: Settled, shifts: Sequence[float]
-    ) -> tuple[bool, ...]:
+    def contradicted(self, batch: PartyBatch, weights: Weights, shifts: Sequence[float]) -> tuple[bool, ...]:
         """Whether each edit that goes into the merge is found contradicted; its copies in other words follow it.
 
         Args:
+            batch: the batch.
             weights: the lane's weights before anything of the round is merged.
-            round_number: the round.
-            cohort: the cohort.
-            settled: what was settled about its edits.
             shifts: relative residuals of the edits under these weights.
         """
-        accepted = self._private.accepted(round_number, cohort, settled)
+        accepted = self._private.accepted(batch)
         if all(version == BASE for version in weights.versions.values()):
             return (False,) * len(accepted)  # nobody has taught anything yet
         base = Weights(dict.fromkeys(weights.versions, BASE), weights.read)
-        now, unedited = (iter(self._ask(each, round_number, cohort, settled)) for each in (weights, base))
+        now, unedited = (iter(self._ask(batch, each)) for each in (weights, base))
         found: list[bool] = []
         for each, shift in zip(accepted, shifts, strict=True):
             is_copy = each.copy is not None
@@ -55,15 +51,15 @@ class Noticer:
             found.append(found[-1] if is_copy else is_contradicted(next(now), next(unedited), shift, overlap))
         return tuple(found)
 
-    def noticed(self, round_number: int, cohort: int, settled: Settled, found: Sequence[bool]) -> list[Noticed]:
+    def noticed(self, batch: PartyBatch, found: Sequence[bool]) -> list[Noticed]:
         """What was noticed of each edit beside the truth, which the simulation knows; copies are not counted."""
-        accepted = self._private.accepted(round_number, cohort, settled)
+        accepted = self._private.accepted(batch)
         return [
             Noticed() if each.copy else Noticed(self._private.contradicts_earlier(each.request), is_found)
             for each, is_found in zip(accepted, found, strict=True)
         ]
 
-    def _ask(self, weights: Weights, round_number: int, cohort: int, settled: Settled) -> tuple[Answer, ...]:
+    def _ask(self, batch: PartyBatch, weights: Weights) -> tuple[Answer, ...]:
         """Answers to the edits' own prompts, copies left out."""
 
         def answer() -> tuple[Answer, ...]:
@@ -71,9 +67,9 @@ class Noticer:
                 self._shard.load_base()
             else:
                 self._shard.load(weights)
-            accepted = self._private.accepted(round_number, cohort, settled)
+            accepted = self._private.accepted(batch)
             edits = [self._private.edit(each.request) for each in accepted if each.copy is None]
             probes = [Probe(edit.text, edit.target_new, join=edit.join) for edit in edits]
             return tuple(self._shard.backend.answer(probes, "teacher_forcing"))
 
-        return self._answers.get((weights.key, round_number, cohort, settled.key), answer)
+        return self._answers.get((weights.key, batch.key), answer)

@@ -8,32 +8,43 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consortium.editing.backend import Backend
+from consortium.merging.history import GramHistory
 
 BASE = "base"
 """Version of the unedited weights."""
 
 
+Array = TypeVar("Array")
+
+
 @dataclass(frozen=True)
-class Weights:
-    """Edited weights by name, read only when they are not loaded already.
+class Arrays(Generic[Array]):
+    """What an arm has for its layers, by name; read only where nothing of that name is there already.
 
     Attributes:
         versions: layer → a name that no other contents ever have in this run.
-        read: gives the weight [V, K] float32 of a layer.
+        read: gives that of a layer.
     """
 
     versions: Mapping[int, str]
-    read: Callable[[int], NDArray[np.float32]]
+    read: Callable[[int], Array]
 
     @property
     def key(self) -> tuple[tuple[int, str], ...]:
         """The versions as something to look up by."""
         return tuple(sorted(self.versions.items()))
+
+
+#: Edited weights [V, K] float32.
+Weights = Arrays[NDArray[np.float32]]
+#: Histories H; a layer without an entry in ``versions`` has H = 0.
+History = Arrays[GramHistory]
 
 
 class Shard:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from consortium.data.edit import Edit
+from consortium.data.party_batch import WeightedEdit
 from consortium.data.request import Request
 from consortium.engine import audit
-from consortium.features.conflicts.selected import Accepted
 from consortium.party.audit_digest import receipt_of
 from consortium.records import tables
 from consortium.records.directory import RunDirectory
@@ -153,21 +153,21 @@ class TestReceipts:
         "edits",
         [
             (),
-            (Accepted(first, 0.5),),
-            (Accepted(Request(2, 4, 0, 17, 0, "fresh"), 1.0),),
-            (Accepted(Request(1, 5, 0, 17, 0, "fresh"), 1.0),),
-            (Accepted(Request(1, 4, 1, 17, 0, "fresh"), 1.0),),
-            (Accepted(first, 1.0), Accepted(first, 1.0)),
-            (Accepted(first, 1.0), Accepted(first, 1.0, copy)),
+            (WeightedEdit(first, 0.5),),
+            (WeightedEdit(Request(2, 4, 0, 17, 0, "fresh"), 1.0),),
+            (WeightedEdit(Request(1, 5, 0, 17, 0, "fresh"), 1.0),),
+            (WeightedEdit(Request(1, 4, 1, 17, 0, "fresh"), 1.0),),
+            (WeightedEdit(first, 1.0), WeightedEdit(first, 1.0)),
+            (WeightedEdit(first, 1.0), WeightedEdit(first, 1.0, copy)),
         ],
     )
     def test_other_edits_have_another_digest(self, edits):
-        assert receipt_of(0, edits).digest != receipt_of(0, [Accepted(self.first, 1.0)]).digest
+        assert receipt_of(0, edits).digest != receipt_of(0, [WeightedEdit(self.first, 1.0)]).digest
 
     def test_it_tells_nothing_of_what_is_edited(self):
         other = Request(1, 4, 0, 99, 2, "conflict-round", 1)
-        assert receipt_of(0, [Accepted(other, 1.0)]) == receipt_of(0, [Accepted(self.first, 1.0)])
+        assert receipt_of(0, [WeightedEdit(other, 1.0)]) == receipt_of(0, [WeightedEdit(self.first, 1.0)])
 
     def test_copies_are_summed_but_are_no_edits(self):
-        found = receipt_of(3, [Accepted(self.first, 1.0), Accepted(self.first, 1.0, self.copy)])
+        found = receipt_of(3, [WeightedEdit(self.first, 1.0), WeightedEdit(self.first, 1.0, self.copy)])
         assert (found.cohort, found.num_edits, found.num_summed) == (3, 1, 2)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from consortium.common.errors import ModelError, RunError
+from consortium.data.party_batch import PartyBatch
 from consortium.editing.layer_schedule import plan_round
 from consortium.editing.open import open_backend
 from consortium.engine import serial
@@ -118,7 +119,7 @@ def solve_centrally(scenario, contexts):
         prior = add_chunk(prior, model.prior_sum(chunk))
     model.set_contexts(contexts)
     # Cohort by cohort, since a language model's own rounding depends on what is computed together.
-    groups = [worker.private.edits(1, cohort) for cohort in range(scenario.num_cohorts)]
+    groups = [worker.private.edits(PartyBatch(1, cohort)) for cohort in range(scenario.num_cohorts)]
     weights, targets = model.base_weights(), {}
     for step in plan_round(scenario.editor, scenario.merge.exchange):
         for layer in step.targets:

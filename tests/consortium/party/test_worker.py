@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from consortium.common.seeds import derive
+from consortium.data.party_batch import PartyBatch
 from consortium.editing.layer_schedule import Part
 from consortium.editing.open import open_backend
 from consortium.engine.prior import add_chunk
@@ -16,8 +17,8 @@ from consortium.evaluation.schedule import superseded
 from consortium.loading.prepare import open_facts
 from consortium.merging.history import GramHistory
 from consortium.party import worker as worker_module
-from consortium.party.shard import Weights
-from consortium.party.worker import CohortWorker, History
+from consortium.party.shard import History, Weights
+from consortium.party.worker import CohortWorker
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, pico_scenario
 
@@ -57,7 +58,7 @@ def others(worker, name="other@1"):
 
 def collect(worker, lane, weights, cohort=1, **changes):
     arguments = {"weights": weights, "targets_at": {PART.target_layer: weights}, "history": NO_HISTORY} | changes
-    return pickle.dumps(worker.collect(lane, 2, cohort, PART, **arguments))
+    return pickle.dumps(worker.collect(PartyBatch(2, cohort), lane, PART, **arguments))
 
 
 @pytest.mark.parametrize("lane", ["global", "collabedit", "task_arithmetic", "simple_average", "ties"])
@@ -65,7 +66,7 @@ def test_the_same_call_gives_the_same_bits_whatever_came_before(scenario, worker
     base = base_of(worker)
     first = collect(worker, lane, base)
     assert collect(worker, lane, base) == first
-    worker.evaluate(others(worker), 2, 0, True)
+    worker.evaluate(PartyBatch(2, 0), others(worker), True)
     collect(worker, "ties", others(worker), cohort=2)
     assert collect(worker, lane, base) == first
     assert collect(opened(scenario), lane, base) == first
@@ -88,9 +89,9 @@ def test_locality_is_measured_by_the_unedited_model_whatever_is_loaded(monkeypat
         return Weights(dict.fromkeys(weights, "shaken@1"), weights.__getitem__)
 
     first, second = opened(scenario), opened(scenario)
-    unedited = first.evaluate(base_of(first), 1, 1, False)
-    edited = first.evaluate(others(first), 1, 1, True)
-    assert second.evaluate(others(second), 1, 1, True) == edited, "the model is put back to be asked"
+    unedited = first.evaluate(PartyBatch(1, 1), base_of(first), False).sums
+    edited = first.evaluate(PartyBatch(1, 1), others(first), True).sums
+    assert second.evaluate(PartyBatch(1, 1), others(second), True).sums == edited, "the model is put back to be asked"
     for name in ("locality", "locality_greedy"):
         before, after = unedited[name, 1], edited[name, 1]
         assert before.success == before.num_edits == after.num_edits > 0
@@ -98,7 +99,7 @@ def test_locality_is_measured_by_the_unedited_model_whatever_is_loaded(monkeypat
     monkeypatch.setattr("consortium.party.evaluator._ANSWER_TOKENS", 0)
     forgetful = opened(scenario)
     for cohort in (0, 1, 0, 1):
-        last = forgetful.evaluate(others(forgetful), 1, cohort, True)
+        last = forgetful.evaluate(PartyBatch(1, cohort), others(forgetful), True).sums
     assert last == edited
 
 
@@ -110,8 +111,8 @@ def test_targets_that_were_let_go_are_made_again(scenario, monkeypatch):
     optimise = worker.backend.targets
     monkeypatch.setattr(worker.backend, "targets", lambda *a: calls.append(a) or optimise(*a))
     for each in (worker, roomy):
-        each.targets(base, 2, 0, 2)
-        each.targets(base, 2, 1, 2)
+        each.targets(PartyBatch(2, 0), base, 2)
+        each.targets(PartyBatch(2, 1), base, 2)
     # Targets of the base weights, statistics under later ones: the model is switched back and forth.
     late = {"targets_at": {PART.target_layer: base}}
     assert collect(worker, "collabedit", others(worker), 0, **late) == collect(
@@ -126,7 +127,10 @@ def collect_all(worker, lane, round_number=1):
     versions, base = dict.fromkeys(weights, "base"), base_of(worker)
     for layer in (1, 2, 3):
         part, now = Part(layer, 3, 4 - layer), Weights(dict(versions), dict(weights).__getitem__)
-        parts = [worker.collect(lane, round_number, cohort, part, now, {3: base}, NO_HISTORY) for cohort in (0, 1)]
+        parts = [
+            worker.collect(PartyBatch(round_number, cohort), lane, part, now, {3: base}, NO_HISTORY)
+            for cohort in (0, 1)
+        ]
         found += map(pickle.dumps, parts)
         weights[layer] = weights[layer] + np.float32(0.01)
         versions[layer] = f"{lane}@{round_number}"
@@ -182,7 +186,9 @@ def test_states_follow_the_weights_below(pico):
         weights = {at: base.read(at) + np.float32(0.01 * (at == changed)) for at in base.versions}
         versions = {at: "other@1" if at == changed else "base" for at in base.versions}
         now = Weights(versions, weights.__getitem__)
-        return worker.collect("global", 1, 0, Part(layer, 3, 1), now, {3: base}, NO_HISTORY).contribution.keys[0]
+        return worker.collect(
+            PartyBatch(1, 0), "global", Part(layer, 3, 1), now, {3: base}, NO_HISTORY
+        ).contribution.keys[0]
 
     unchanged = keys_at(2, changed=None)
     assert np.array_equal(keys_at(2, changed=2), unchanged)
@@ -190,7 +196,7 @@ def test_states_follow_the_weights_below(pico):
 
 
 def test_targets_are_reported_as_counts_and_sums(scenario, worker):
-    report = worker.targets(base_of(worker), 2, 3, 2)
+    report = worker.targets(PartyBatch(2, 3), base_of(worker), 2)
     assert report.num_edits == 4  # the last of four cohorts holds one party only
     assert report.num_steps == 0
     assert 0 <= report.num_finished <= 4
@@ -199,15 +205,19 @@ def test_targets_are_reported_as_counts_and_sums(scenario, worker):
 
 def test_the_residual_is_divided(worker):
     base = base_of(worker)
-    half = worker.collect("global", 2, 0, PART, base, {2: base}, NO_HISTORY).contribution
-    whole = worker.collect("global", 2, 0, replace(PART, divisor=1), base, {2: base}, NO_HISTORY).contribution
+    half = worker.collect(PartyBatch(2, 0), "global", PART, base, {2: base}, NO_HISTORY).contribution
+    whole = worker.collect(
+        PartyBatch(2, 0), "global", replace(PART, divisor=1), base, {2: base}, NO_HISTORY
+    ).contribution
     for part, all_of_it in zip(half.residuals, whole.residuals, strict=True):
         np.testing.assert_allclose(2 * part, all_of_it)
 
 
 def test_a_cohort_is_its_parties_edits_and_no_others(scenario, worker):
     base = base_of(worker)
-    collected = [worker.collect("global", 2, cohort, PART, base, {2: base}, NO_HISTORY) for cohort in range(4)]
+    collected = [
+        worker.collect(PartyBatch(2, cohort), "global", PART, base, {2: base}, NO_HISTORY) for cohort in range(4)
+    ]
     assert [each.contribution.num_parties for each in collected] == [2, 2, 2, 1]
     assert [len(each.party_bytes) for each in collected] == [2, 2, 2, 1]
     keys_KE = np.hstack([block for each in collected for block in each.contribution.keys])
@@ -238,7 +248,7 @@ def test_parties_solve_against_the_history_they_are_given(scenario, worker):
     base = base_of(worker)
     heavy = History({1: "task_arithmetic@1"}, lambda layer: GramHistory("task_arithmetic", 1, 1e9 * np.eye(24)))
     light, damped = (
-        worker.collect("task_arithmetic", 2, 0, PART, base, {2: base}, history).contribution.delta_VK
+        worker.collect(PartyBatch(2, 0), "task_arithmetic", PART, base, {2: base}, history).contribution.delta_VK
         for history in (NO_HISTORY, heavy)
     )
     assert np.abs(damped).max() < 1e-5 * np.abs(light).max()
@@ -248,7 +258,7 @@ def test_a_history_is_read_once_for_all_cohorts(worker):
     reads = []
     history = History({1: "ties@1"}, lambda layer: reads.append(layer) or GramHistory("ties", 1, np.eye(24)))
     for cohort in range(4):
-        worker.collect("ties", 2, cohort, PART, base_of(worker), {2: base_of(worker)}, history)
+        worker.collect(PartyBatch(2, cohort), "ties", PART, base_of(worker), {2: base_of(worker)}, history)
     assert reads == [1]
 
 
@@ -257,8 +267,8 @@ def test_cohorts_ask_every_sampled_question_once(scenario):
     stream = {"rounds": 3, "overlap": 0, "repeat": 0}
     one = opened(associative_scenario(stream=stream, cluster={"cohort_size": 99}))
     many = opened(associative_scenario(stream=stream))
-    parts = [question for cohort in range(4) for question in many.prober.questions(3, cohort, True)]
-    whole = one.prober.questions(3, 0, True)
+    parts = [question for cohort in range(4) for question in many.prober.questions(PartyBatch(3, cohort), True)]
+    whole = one.prober.questions(PartyBatch(3, 0), True)
     assert sorted(map(repr, parts)) == sorted(map(repr, whole))
     assert len({repr(question) for question in whole}) == len(whole)
     assert {question.metric for question in whole} >= {"efficacy", "retention", "conflict"}
@@ -269,7 +279,7 @@ def test_retention_leaves_out_what_was_contradicted():
         stream={"rounds": 3, "conflict": {"round": 0.25}}, evaluate={"sample": None, "metrics": ["retention"]}
     )
     worker = opened(scenario)
-    asked = [question for cohort in range(4) for question in worker.prober.questions(3, cohort, True)]
+    asked = [question for cohort in range(4) for question in worker.prober.questions(PartyBatch(3, cohort), True)]
     last = superseded(worker.stream, range(1, 4))
     assert last  # the scenario does contradict
     kept = [
@@ -296,7 +306,7 @@ def test_contradictions_are_looked_up_once_a_round(worker, monkeypatch):
 
 
 def test_the_unedited_model_retains_nothing(worker):
-    sums = worker.evaluate(base_of(worker), 2, 0, False)
+    sums = worker.evaluate(PartyBatch(2, 0), base_of(worker), False).sums
     assert {metric for metric, _ in sums} & {"retention"} == set()
 
 
@@ -308,7 +318,9 @@ def test_edits_of_all_rounds_are_asked_alike_where_that_is_asked_for():
         scenario = associative_scenario(stream={"conflict": {"round": 0.25}}, evaluate=evaluate)
         worker = opened(scenario)
         cohorts = range(scenario.num_cohorts)
-        found[edits] = add_sums([worker.evaluate(others(worker), 2, cohort, True) for cohort in cohorts])
+        found[edits] = add_sums(
+            [worker.evaluate(PartyBatch(2, cohort), others(worker), True).sums for cohort in cohorts]
+        )
     sums = found["all"]
     assert sums["efficacy", 1] == sums["retention", 1]
     assert sums["efficacy", 2].num_edits == 28 > sums["efficacy", 1].num_edits
@@ -324,17 +336,17 @@ def test_text_and_questions_are_dealt_to_cohorts_and_asked_of_the_unedited_model
     evaluate = pico.evaluate.model_copy(update={"text": "builtin", "text_tokens": 600, "general": str(questions)})
     worker = opened(pico.model_copy(update={"evaluate": evaluate}))
     harm = {("perplexity", 0), ("general", 0)}
-    parts = [worker.evaluate(others(worker), 1, cohort, True) for cohort in (0, 1)]
+    parts = [worker.evaluate(PartyBatch(1, cohort), others(worker), True).sums for cohort in (0, 1)]
     assert [part["perplexity", 0].num_tokens for part in parts] == [127 + 127 + 87, 2 * 127]
     assert [part["general", 0].num_questions for part in parts] == [2, 1]
-    assert harm <= set(worker.evaluate(base_of(worker), 1, 0, False))
-    assert not harm & set(worker.evaluate(base_of(worker), 2, 0, False))
-    assert harm <= set(worker.evaluate(others(worker), 2, 0, True))
+    assert harm <= set(worker.evaluate(PartyBatch(1, 0), base_of(worker), False).sums)
+    assert not harm & set(worker.evaluate(PartyBatch(2, 0), base_of(worker), False).sums)
+    assert harm <= set(worker.evaluate(PartyBatch(2, 0), others(worker), True).sums)
 
 
 def test_an_evaluation_changes_nothing(worker):
     before = collect(worker, "collabedit", base_of(worker))
-    assert pickle.dumps(worker.evaluate(others(worker), 2, 1, True)) == pickle.dumps(
-        worker.evaluate(others(worker), 2, 1, True)
+    assert pickle.dumps(worker.evaluate(PartyBatch(2, 1), others(worker), True).sums) == pickle.dumps(
+        worker.evaluate(PartyBatch(2, 1), others(worker), True).sums
     )
     assert collect(worker, "collabedit", base_of(worker)) == before

@@ -334,7 +334,7 @@ def test_statistics_are_taken_where_targets_are_held(tmp_path):
 
 def test_lanes_share_the_first_rounds_targets(tmp_path):
     _, pool = run_locally(associative_scenario(stream={"rounds": 2}), tmp_path / "run")
-    rounds = Counter(call.arguments[1] for _, call in pool.started if call.method == "targets")
+    rounds = Counter(call.arguments[0].round for _, call in pool.started if call.method == "targets")
     assert rounds == {1: 4, 2: 4 * 5}
 
 

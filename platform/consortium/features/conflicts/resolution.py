@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from consortium.data.party_batch import PartyBatch
 from consortium.features.conflicts.commitments import Slips
 from consortium.scenario.schema import ConflictsSpec
 
@@ -46,7 +47,6 @@ class Verdict:
 
 
 _ALONE = Verdict()
-_ABSENT = Verdict(fate="withdrawn")
 
 
 @dataclass(frozen=True)
@@ -55,24 +55,29 @@ class Settled:
 
     Attributes:
         verdicts: what was settled, by party and place.
-        absent: parties all of whose edits are withdrawn, refused in a lane (:mod:`consortium.features.screening`).
     """
 
     verdicts: Mapping[Place, Verdict]
-    absent: frozenset[int] = frozenset()
 
     def of(self, party: int, index: int) -> Verdict:
         """What was settled about a party's request."""
-        return _ABSENT if party in self.absent else self.verdicts.get((party, index), _ALONE)
+        return self.verdicts.get((party, index), _ALONE)
 
     @property
-    def key(self) -> tuple[tuple[tuple[Place, Verdict], ...], tuple[int, ...]]:
+    def key(self) -> tuple[tuple[Place, Verdict], ...]:
         """The verdicts as something to look up by."""
-        return tuple(sorted(self.verdicts.items(), key=lambda entry: entry[0])), tuple(sorted(self.absent))
+        return tuple(sorted(self.verdicts.items(), key=lambda entry: entry[0]))
 
 
 #: Where nothing was announced, every edit counts as it is.
 UNSETTLED = Settled({})
+
+
+def settled_of(batch: PartyBatch) -> Settled:
+    """What was settled about a party batch's edits."""
+    found = batch.decisions.get("conflicts", UNSETTLED)
+    assert isinstance(found, Settled), "what was decided under the feature's name"
+    return found
 
 
 @dataclass(frozen=True)

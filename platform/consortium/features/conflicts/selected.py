@@ -9,48 +9,33 @@ such an edit is asked again too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from consortium.data.augmentations import asked_again
 from consortium.data.edit import Edit
+from consortium.data.party_batch import PartyBatch, WeightedEdit
 from consortium.data.request import Request
-from consortium.features.conflicts.resolution import Settled, Verdict
+from consortium.features.conflicts.resolution import Verdict, settled_of
 from consortium.scenario.schema import OverlapSpec, Scenario
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """An edit that goes into a merge.
-
-    Attributes:
-        request: the request that it answers.
-        weight: how much it counts: its squared error is multiplied by this. 1 for an edit as it is.
-        copy: the edit in other words; None for the edit that was asked for.
-    """
-
-    request: Request
-    weight: float
-    copy: Edit | None = None
-
-
 def accepted(
-    scenario: Scenario, settled: Settled, requests: Sequence[Request], edit_of: Callable[[Request], Edit]
-) -> list[Accepted]:
+    scenario: Scenario, batch: PartyBatch, requests: Sequence[Request], edit_of: Callable[[Request], Edit]
+) -> list[WeightedEdit]:
     """What goes into the merge of some requests, in their order, each with its copies behind it.
 
     Args:
         scenario: the scenario.
-        settled: what was settled about the requests.
+        batch: says what was settled about the requests, and whose do not count.
         requests: what was asked for.
         edit_of: the edit of a request; only asked where copies of it are made.
     """
-    found = []
-    for request in requests:
+    found, settled = [], settled_of(batch)
+    for request in (each for each in requests if each.party not in batch.excluded):
         verdict = settled.of(request.party, request.index)
         weight = weight_of(scenario.overlap, verdict)
         if weight:
             copies = augmented(scenario, request, verdict, edit_of)
-            found += [Accepted(request, weight), *(Accepted(request, weight, copy) for copy in copies)]
+            found += [WeightedEdit(request, weight), *(WeightedEdit(request, weight, copy) for copy in copies)]
     return found
 
 

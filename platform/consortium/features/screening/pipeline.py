@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from consortium.data.attackers import attacks_of
+from consortium.data.party_batch import PartyBatch
 from consortium.data.stream import Stream
 from consortium.features.attacks.attack_messages import misbehave
-from consortium.features.conflicts.resolution import Settled
 from consortium.features.screening.checks import Door, Judged
 from consortium.merging.bucketing import groups_of
 from consortium.merging.method import Contribution, MergeMethod
@@ -39,18 +39,17 @@ class Entrance:
         self._methods = methods
 
     def judge(
-        self, basis: Basis, cohort: int, sent: Sequence[Contribution], solver: PriorSolver | None, settled: Settled
+        self, batch: PartyBatch, basis: Basis, sent: Sequence[Contribution], solver: PriorSolver | None
     ) -> Judged:
         """What is admitted of the messages of a cohort's parties, bounded where the method bounds, and who is refused.
 
         Args:
+            batch: the batch; nobody's message is spoilt who is excluded.
             basis: what the messages should be about.
-            cohort: the cohort.
             sent: one message of each of its parties, in their order, as they should be.
             solver: the parties' own, where they solve.
-            settled: says who is absent; nobody's message is spoilt who does not take part.
         """
-        parties, method = self._scenario.cohort(cohort), self._methods[basis.lane]
+        parties, method = self._scenario.cohort(batch.number), self._methods[basis.lane]
         most_asked = max(self._num_asked(basis.round, party) for party in parties)
         most_edits = most_asked * (1 + self._scenario.conflicts.augment)
         system_trace = None
@@ -62,7 +61,7 @@ class Entrance:
             [
                 (party, message)
                 for party, own in zip(parties, sent, strict=True)
-                for message in ([own] if party in settled.absent else self._made_of(own, basis.round, party))
+                for message in ([own] if party in batch.excluded else self._made_of(own, basis.round, party))
             ]
         )
         if isinstance(method, NormBound):

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from consortium.features.conflicts.resolution import Settled
 from consortium.scenario.schema import Scenario
 
 #: Round and party of a refusal.
@@ -47,12 +46,3 @@ def quarantine_of(scenario: Scenario, refused: Sequence[Refused]) -> Quarantine:
     """The quarantine of a lane with these refusals so far."""
     length = scenario.admission.quarantine
     return Quarantine(1 if length == "round" else length, tuple(refused))
-
-
-def settled_without(scenario: Scenario, settled: Sequence[Settled], absent: frozenset[int]) -> list[Settled]:
-    """What was settled for each cohort, but with all edits of absent parties withdrawn."""
-    return [_without(each, absent.intersection(scenario.cohort(cohort))) for cohort, each in enumerate(settled)]
-
-
-def _without(settled: Settled, absent: frozenset[int]) -> Settled:
-    return replace(settled, absent=absent) if absent else settled

@@ -2,20 +2,22 @@
 
 import pytest
 from consortium.data.edit import Edit
+from consortium.data.party_batch import PartyBatch
 from consortium.data.request import Request
-from consortium.features.conflicts.resolution import UNSETTLED, Settled, Verdict
+from consortium.features.conflicts.resolution import Settled, Verdict
 from consortium.features.conflicts.selected import accepted
 from support.scenarios import associative_scenario
 
 EDITS = [Edit(f"f{n}", "r", f"s{n}", "{} is", "x", augmentations=("{} says", "{} means", "{} wants")) for n in range(4)]
 KINDS = ["fresh", "overlap", "conflict-party", "conflict-round"]
 REQUESTS = [Request(2, 5, place, place, 0, kind) for place, kind in enumerate(KINDS)]
+BATCH = PartyBatch(2, 2)
 
 
 def taken(verdicts, weigh="each", policy="latest", augment=0):
     scenario = associative_scenario(overlap={"weigh": weigh}, conflicts={"policy": policy, "augment": augment})
     settled = Settled({(5, place): verdict for place, verdict in verdicts.items()})
-    found = accepted(scenario, settled, REQUESTS, edit_of)
+    found = accepted(scenario, BATCH.decided("conflicts", settled), REQUESTS, edit_of)
     edits = [each.copy or edit_of(each.request) for each in found]
     return [(edit.subject, edit.prompt, each.weight) for edit, each in zip(edits, found, strict=True)]
 
@@ -25,7 +27,7 @@ def edit_of(request):
 
 
 def test_where_nothing_was_settled_every_edit_counts_as_it_is():
-    found = accepted(associative_scenario(), UNSETTLED, REQUESTS, edit_of)
+    found = accepted(associative_scenario(), BATCH, REQUESTS, edit_of)
     assert [(each.request, each.weight, each.copy) for each in found] == [(each, 1.0, None) for each in REQUESTS]
 
 
@@ -33,7 +35,12 @@ def test_edits_are_made_only_where_they_are_asked_again():
     made = []
     scenario = associative_scenario(conflicts={"policy": "latest", "augment": 1})
     settled = Settled({(5, 1): Verdict(1, "won"), (5, 3): Verdict(1, "withdrawn")})
-    accepted(scenario, settled, REQUESTS, lambda request: made.append(request) or edit_of(request))
+    accepted(
+        scenario,
+        BATCH.decided("conflicts", settled),
+        REQUESTS,
+        lambda request: made.append(request) or edit_of(request),
+    )
     assert made == [REQUESTS[1]]
 
 
