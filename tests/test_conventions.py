@@ -66,6 +66,26 @@ def test_every_package_is_listed_for_installation():
     }
 
 
+def test_every_file_that_is_no_module_is_installed_too():
+    """Templates, style sheets and texts lie beside the modules that read them."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    named = {
+        path
+        for package, patterns in settings["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / "platform" / package.replace(".", "/")).glob(pattern)
+    }
+    files = {path for path in (ROOT / "platform").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in files if path.suffix not in (".py", ".pyc") and ".egg-info" not in str(path)} <= named
+
+
+def test_html_and_svg_are_in_templates_alone():
+    names = "table|t[rhd]|h[1-6]|p|b|div|span|ul|li|d[ltd]|svg|path|text|figure|figcaption|details|small|bdi|pre|style"
+    tag = re.compile(rf"</?({names})\b[^<>]*>")
+    found = {path.name: tag.findall(path.read_text(encoding="utf-8")) for path in SOURCES}
+    assert not {name: tags for name, tags in found.items() if tags}
+
+
 @pytest.mark.parametrize("name", scenario_names())
 def test_every_shipped_scenario_can_run(name):
     prepared = prepare(name)

@@ -16,9 +16,11 @@ from consortium.engine.prior import add_chunk
 from consortium.loading.prepare import open_facts, prepare
 from consortium.party.worker import CohortWorker
 from consortium.records.directory import RunDirectory
-from consortium.report.page import build_report
+from consortium.report.page import build_report, run_of
+from consortium.report.sections import unlearning
 from consortium.report.summary import result_table, summary
 from support.pico import pico_folder
+from support.report import texts
 from support.scenarios import associative_scenario, departing_scenario, difference, pico_scenario, run_serially
 
 BASE = {"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"}
@@ -295,27 +297,29 @@ class TestMeasures:
 
 class TestReport:
     def test_it_says_who_left_and_what_became_of_the_edits(self, departed):
-        page = departed.report_path.read_text(encoding="utf-8")
-        section = page.partition("<h2>What was taken back</h2>")[2].partition("<h2>")[0]
-        assert "party 2 left; parties 0 and 4 took some back" in section
-        assert "party 4 took some back" in section
-        assert section.count("<tr>") == 1 + 2 * 2
-        rows = departed.table("metrics").to_pylist()
-        for metric, number in (("retracted_before", 2), ("retracted", 3), ("retracted", 4)):
-            (value,) = (
-                row["success"]
-                for row in rows
-                if (row["round"], row["lane"], row["metric"], row["of_round"]) == (number, "collabedit", metric, 3)
-            )
-            assert f'<td class="n">{value:.1f}</td>' in section
-        assert "keys taken once per round from the unedited model" in page
-        assert "was not measured" not in section
+        said = unlearning.section(run_of(departed))
+        rows = texts(said.tables[0])
+        assert [row[:2] for row in rows] == [
+            ["3", "party 2 left; parties 0 and 4 took some back"],
+            ["", ""],
+            ["4", "party 4 took some back"],
+            ["", ""],
+        ]
+        measured = [
+            row["success"]
+            for row in departed.table("metrics").to_pylist()
+            for key in [(row["round"], row["lane"], row["metric"], row["of_round"])]
+            if key
+            in ((n, "collabedit", m, 3) for n, m in ((2, "retracted_before"), (3, "retracted"), (4, "retracted")))
+        ]
+        assert rows[1][3:7] == ["collabedit", *(f"{value:.1f}" for value in measured)]
+        assert "was not measured" not in said.text
+        assert "keys taken once per round from the unedited model" in departed.report_path.read_text(encoding="utf-8")
 
     def test_it_says_so_where_the_metric_is_not_asked_for(self, tmp_path):
         directory = run_serially(departing_scenario(evaluate={"metrics": ["efficacy"]}), tmp_path / "run")
-        page = build_report(directory).read_text(encoding="utf-8")
-        section = page.partition("<h2>What was taken back</h2>")[2].partition("<h2>")[0]
-        assert "was not measured: the metric retracted in evaluate.metrics does" in section
+        said = unlearning.section(run_of(directory))
+        assert "was not measured: the metric retracted in evaluate.metrics does" in said.text
 
     def test_what_was_taken_back_is_not_ranked_with_the_rest(self, departed):
         found = summary(departed)
@@ -324,7 +328,7 @@ class TestReport:
 
     def test_runs_that_take_nothing_back_have_no_such_section(self, tmp_path):
         directory = run_serially(associative_scenario(merge=BASE), tmp_path / "run")
-        assert "What was taken back" not in build_report(directory).read_text(encoding="utf-8")
+        assert unlearning.section(run_of(directory)) is None
 
 
 def test_the_shipped_scenario_runs_at_pico_size(llama, tmp_path):

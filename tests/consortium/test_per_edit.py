@@ -4,9 +4,12 @@ import pytest
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium.records.spool import Spool
+from consortium.report.page import run_of
 from consortium.report.sections.edits import MOST_LISTED, section
+from consortium.report.words import plain
 from support.pico import pico_folder
 from support.pools import LocalPool, run_on
+from support.report import texts
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
 
 METRICS = ["efficacy", "paraphrase", "neighborhood", "retention", "edit_success", "locality"]
@@ -74,20 +77,19 @@ def test_without_it_nothing_is_written_and_nothing_else_changes(tmp_path):
     assert len(untold.table("answers")) == 0 < len(told.table("answers"))
     assert difference(told.lane_states(), untold.lane_states()) == []
     assert told.table("metrics").equals(untold.table("metrics"))
-    assert section(untold) == ""
+    assert section(run_of(untold)) is None
 
 
 def test_the_report_lists_what_failed_lane_by_lane(tmp_path):
     metrics = ["efficacy", "neighborhood"]
     run = run_serially(associative_scenario(evaluate={"per_edit": True, "metrics": metrics}), tmp_path / "run")
-    page = section(run)
+    _, *folded = section(run_of(run)).parts
     rows = [row for row in run.table("answers").to_pylist() if row["round"] == 2]
-    for lane in ALL_METHODS:
+    for lane, part in zip(ALL_METHODS, folded, strict=True):
         mine = [row for row in rows if row["lane"] == lane]
         failed = [row for row in mine if row["success"] < 1]
-        assert f"{lane}</bdi>: {len(failed)} of {len(mine)} probes failed" in page
-        for row in failed[:MOST_LISTED]:
-            assert f"<bdi>{row['prompt']}</bdi>" in page
+        assert plain(part.summary) == f"{lane}: {len(failed)} of {len(mine)} probes failed"
+        assert [row[2] for row in texts(part.parts[0])] == [row["prompt"] for row in failed[:MOST_LISTED]]
 
 
 def test_a_spool_gives_its_rows_as_often_as_they_are_asked_for():

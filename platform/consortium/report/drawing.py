@@ -1,15 +1,18 @@
-"""Matplotlib without pyplot's global state: the style, figures of one size, and figures as HTML."""
+"""Matplotlib without pyplot's global state: the style, figures of one width, and what they become in a page."""
 
 from __future__ import annotations
 
 import base64
 import math
-import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any
+from xml.etree import ElementTree
 
-from matplotlib import rcParamsDefault
+import numpy as np
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -18,6 +21,7 @@ from consortium.common.terminal import printable
 from consortium.report.style import FAINT, GRID, INK
 
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 WIDTH_IN = 3.7
 #: Everything, so that a user's own settings change no picture.
 STYLE: Any = {
@@ -40,9 +44,43 @@ STYLE: Any = {
 }
 
 
-def new_figure(height_in: float) -> tuple[Figure, Axes]:
-    """A figure of the common width with one set of axes."""
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as an SVG element, or as a PNG, or why there is neither.
+
+    Attributes:
+        svg: the element, without namespaces, so that a page can hold it.
+        png: the bytes of a file.
+        failure: the reason that it could not be drawn.
+        size: width and height in points.
+    """
+
+    svg: str = ""
+    png: bytes = b""
+    failure: str = ""
+    size: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def png_base64(self) -> str:
+        """The PNG for an address that holds its data."""
+        return base64.b64encode(self.png).decode()
+
+
+def draw(make: Callable[[], Figure], is_heavy: bool = False) -> Drawing:
+    """Draw in the report's style; a page does without any of its pictures, so a failure is told and not raised."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"), rc_context(STYLE):
+            warnings.simplefilter("ignore")  # what is odd about a picture is nothing for the terminal
+            figure = make()
+            width, height = (72 * float(inches) for inches in figure.get_size_inches())
+            return Drawing(size=(width, height), **({"png": to_png(figure)} if is_heavy else {"svg": to_svg(figure)}))
+    except Exception as error:  # noqa: BLE001 (drawing libraries fail in their own ways on numbers of any size)
+        return Drawing(failure=f"{type(error).__name__}: {str(error).strip() or 'no reason was given'}")
+
+
+def new_figure(height_in: float, width_in: float = WIDTH_IN) -> tuple[Figure, Axes]:
+    """A figure with one set of axes."""
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
     return figure, figure.add_subplot()
 
 
@@ -58,20 +96,25 @@ def legend(figure: Figure, colours: Mapping[str, str]) -> None:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an SVG element without header, metadata or anything that names an address."""
+    """The figure as an SVG element without header, metadata or anything that names an address.
+
+    What names hold besides letters is no part of XML, or turns their direction: it is shown by its codes.
+    """
     text = StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    element = text.getvalue()
-    element = element[element.index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    element = re.sub(r' xmlns(:\w+)?="[^"]*"', "", element, count=2)
-    element = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*pt"', r"\1", element, count=2)
-    element = element.replace("'DejaVu Sans'", FONTS).replace("xlink:href", "href")
-    return printable(element.strip())  # what names hold besides letters is no part of XML, or turns their direction
+    figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    root = ElementTree.fromstring(printable(text.getvalue()))
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+        if "style" in element.attrib:
+            element.attrib["style"] = element.attrib["style"].replace("'DejaVu Sans'", FONTS)
+    for name in ("width", "height"):  # as wide as the page has room
+        del root.attrib[name]
+    return ElementTree.tostring(root, encoding="unicode").strip()
 
 
-def to_png(figure: Figure) -> str:
-    """The figure as an image that lies in the page itself."""
+def to_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG."""
     data = BytesIO()
     figure.savefig(data, format="png", dpi=130, metadata={"Software": None})
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}">'
+    return data.getvalue()

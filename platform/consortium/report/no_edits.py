@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from consortium.records.directory import RunDirectory
 
@@ -25,9 +24,3 @@ def lanes_without_edits(directory: RunDirectory) -> list[str]:
 def line(lanes: Sequence[str]) -> str:
     """One line for the terminal."""
     return f"No edit was merged in {', '.join(lanes)}. {_CAUSES}."
-
-
-def section(directory: RunDirectory) -> str:
-    """The page's paragraph; empty where every lane has edits."""
-    lanes = lanes_without_edits(directory)
-    return f"<p><strong>{escape(line(lanes))}</strong></p>" if lanes else ""

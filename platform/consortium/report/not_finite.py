@@ -9,7 +9,7 @@ from typing import get_args
 from consortium.data.edit import PortabilityKind
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import DERIVED
-from consortium.report import html, words
+from consortium.report import words
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class LeftOut:
     what: str
     number: int
     total: int
+
+    @property
+    def share(self) -> str:
+        """How many of how many."""
+        return f"{self.number:,} of {self.total:,}"
 
 
 def left_out(directory: RunDirectory) -> list[LeftOut]:
@@ -52,32 +57,6 @@ def _is_of_no_round(metric: str) -> bool:
     return metric in ("perplexity", "general")
 
 
-def section(directory: RunDirectory) -> str:
-    """The page's section; empty where all was finite."""
-    found = left_out(directory)
-    if not found:
-        return ""
-    lanes, cells = list(dict.fromkeys(each.lane for each in found)), {(each.lane, each.what): each for each in found}
-    header = '<th scope="col">what</th>' + "".join(
-        f'<th scope="col" class="n">{html.text(lane)}</th>' for lane in lanes
-    )
-    rows = "".join(
-        f'<tr><th scope="row">{html.text(words.metric_name(what))}</th>'
-        + "".join(f'<td class="n">{_cell(cells.get((lane, what)))}</td>' for lane in lanes)
-        + "</tr>"
-        for what in dict.fromkeys(each.what for each in found)
-    )
-    return (
-        "<h2>What was not finite</h2><p>NaN or infinity is no answer and no edit: it was left out of every figure and "
-        "every merge, over all rounds so often. Perplexity is counted in tokens.</p>"
-        f"{html.table(header, rows)}"
-    )
-
-
-def _cell(found: LeftOut | None) -> str:
-    return "–" if found is None else f"{found.number:,} of {found.total:,}"
-
-
 def lines(found: Sequence[LeftOut]) -> list[str]:
     """Lines for the terminal: one for all lanes of which the same was left out."""
     of_lane: dict[str, list[LeftOut]] = {}
@@ -98,4 +77,4 @@ _KINDS = tuple(f"portability_{kind}" for kind in get_args(PortabilityKind))
 
 
 def _in_words(each: LeftOut) -> str:
-    return f"{words.metric_name(each.what)} {_cell(each)}"
+    return f"{words.metric_name(each.what)} {each.share}"

@@ -2,36 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 from consortium.common.errors import RunDirectoryError
-from consortium.common.terminal import printable
 from consortium.merging.registry import METHODS
 from consortium.records import entries
 from consortium.records.directory import RunDirectory
-from consortium.report import html, no_edits, not_finite
+from consortium.report.content import Run, Section, Titles
+from consortium.report.head import Head, head_of
+from consortium.report.render import render
 from consortium.report.results import read_results
 from consortium.report.sections import (
     audit,
     cluster,
     conflicts,
     contradictions,
+    curves,
+    details,
     edits,
+    incidents,
     known_facts,
-    results_per_method,
+    no_edits,
+    not_finite,
+    outcome,
+    requests,
     retention,
     screening,
+    time_spent,
+    traffic,
     unlearning,
     virtual_time,
-    work,
 )
-from consortium.report.style import CSS, lane_styles
+from consortium.report.style import lane_styles
 from consortium.scenario.schema import Scenario
 
+_SECTIONS = (
+    *(outcome, no_edits, not_finite, curves, retention, requests, edits, conflicts, contradictions, known_facts),
+    *(unlearning, virtual_time, screening, time_spent, cluster, traffic, incidents, audit, details),
+)
+"""Modules in the order of their sections on the page; a section that has nothing to say of a run is None."""
 
-def build_report(directory: RunDirectory, titles: Mapping[str, tuple[str, str]] | None = None) -> Path:
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report says.
+
+    Attributes:
+        head: what was run, and what came out in short.
+        sections: those that have something to say.
+        version: the version that made the run.
+    """
+
+    head: Head
+    sections: tuple[Section, ...]
+    version: str
+
+
+def build_report(directory: RunDirectory, titles: Titles | None = None) -> Path:
     """Write report.html from what was committed, whatever the run's status; the run goes on meanwhile.
 
     Args:
@@ -47,7 +75,8 @@ def build_report(directory: RunDirectory, titles: Mapping[str, tuple[str, str]] 
     path = directory.report_path
     try:
         with directory.reporting():
-            page = render(directory, default_titles(directory.scenario) | dict(titles or {}))
+            report = read_report(directory, titles)
+            page = render("page.html", head=report.head, sections=report.sections, version=report.version)
             entries.write_text(directory.path, path.name, page)
     except OSError as error:
         raise RunDirectoryError(
@@ -58,49 +87,21 @@ def build_report(directory: RunDirectory, titles: Mapping[str, tuple[str, str]] 
     return path
 
 
-def render(directory: RunDirectory, titles: Mapping[str, tuple[str, str]]) -> str:
-    """The page as HTML."""
+def read_report(directory: RunDirectory, titles: Titles | None = None) -> Report:
+    """What the report says of a run, as values; figures are drawn when they are asked for."""
+    run = run_of(directory, titles)
+    sections = tuple(section for each in _SECTIONS if (section := each.section(run)) is not None)
+    return Report(head_of(run), sections, directory.manifest.versions.get("consortium", "unknown"))
+
+
+def run_of(directory: RunDirectory, titles: Titles | None = None) -> Run:
+    """What sections are made of."""
     results = read_results(directory)
     styles = lane_styles([(lane.lane, lane.method) for lane in results.lanes])
-    body = "\n".join(
-        [
-            results_per_method.head(directory, results),
-            results_per_method.table(results, titles, styles),
-            no_edits.section(directory),
-            not_finite.section(directory),
-            results_per_method.curves(results, styles),
-            retention.section(results),
-            results_per_method.requests(results),
-            edits.section(directory),
-            conflicts.settled(directory, results, styles),
-            contradictions.noticed(directory, results, styles),
-            known_facts.overlap(directory, results, styles),
-            unlearning.taken_back(directory, results, styles),
-            virtual_time.section(directory, results, styles),
-            screening.refused(directory, results, styles),
-            work.time_spent(results),
-            cluster.section(directory),
-            work.traffic(directory, results, styles),
-            work.incidents(directory, results),
-            audit.ledger(directory),
-            work.details(directory, results, titles),
-        ]
-    )
-    version = html.text(directory.manifest.versions.get("consortium", "unknown"))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(printable(directory.scenario.name))} – Consortium</title><style>{CSS}</style></head>\n"
-        f"<body><main>\n{body}\n<footer>Written by Consortium {version}. "
-        "This page is complete in itself and loads nothing.</footer></main></body></html>\n"
-    )
+    return Run(directory, results, styles, {**_titles(directory.scenario), **(titles or {})})
 
 
-def default_titles(scenario: Scenario) -> dict[str, tuple[str, str]]:
+def _titles(scenario: Scenario) -> dict[str, tuple[str, str]]:
     """Lane → (title, reference) of its method; a lane with a label of its own keeps it beside the title."""
-    found = {}
-    for method in scenario.merge.methods:
-        if method.name in METHODS:
-            kind = METHODS[method.name]
-            found[method.lane] = (kind.title, kind.reference)
-    return found
+    kinds = {method.lane: METHODS.get(method.name) for method in scenario.merge.methods}
+    return {lane: (kind.title, kind.reference) for lane, kind in kinds.items() if kind is not None}

@@ -11,10 +11,11 @@ from consortium.loading.prepare import open_facts
 from consortium.models.queries import Answer
 from consortium.party.data import PrivateEdits
 from consortium.records.directory import RunDirectory
-from consortium.report.page import build_report
-from consortium.report.sections.contradictions import counts_of
+from consortium.report.page import run_of
+from consortium.report.sections.contradictions import counts_of, section
 from consortium.scenario.schema import OverlapSpec, Scenario
 from support.pico import pico_folder
+from support.report import texts
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
 
 OVERLAP = OverlapSpec(threshold=0.1)
@@ -116,9 +117,9 @@ def test_copies_in_other_words_follow_their_edit(tmp_path: Path) -> None:
 
 
 def test_the_report_has_the_counts(run: RunDirectory) -> None:
-    text = build_report(run).read_text(encoding="utf-8")
-    assert "What parties found contradicted" in text
-    assert '<td class="n">28</td><td class="n">28</td><td class="n">28</td><td class="n">0</td>' in text
+    said = section(run_of(run))
+    assert said is not None
+    assert texts(said.tables[0]) == [["collabedit", "84", "28", "28", "28", "0", "0"]]
 
 
 def test_a_language_model_is_asked_too(tmp_path: Path) -> None:

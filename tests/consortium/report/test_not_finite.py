@@ -11,10 +11,13 @@ from consortium.cli.table import write_results
 from consortium.merging.lane_state import LaneState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow, PartyRow, Rows
-from consortium.report.not_finite import LeftOut, left_out, lines, section
-from consortium.report.page import build_report
+from consortium.report.not_finite import LeftOut, left_out, lines
+from consortium.report.page import run_of
+from consortium.report.sections import not_finite
 from consortium.report.summary import summary
+from consortium.report.words import plain
 from consortium.scenario.schema import UNEDITED, Scenario
+from support.report import texts
 
 LANES = ("global", "ties")
 
@@ -54,17 +57,16 @@ def test_the_terminal_tells_it_in_lines_that_fit(run: RunDirectory) -> None:
 
 
 def test_the_page_has_one_row_for_each_measure_and_one_column_for_each_lane(run: RunDirectory) -> None:
-    rows = re.findall(r"<tr>(.*?)</tr>", section(run))
-    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", re.sub("</?bdi>", "", row)) for row in rows]
-    assert sorted(cells[0]) == ["global", "ties", "unedited", "what"]
-    found = {row[0]: dict(zip(cells[0][1:], row[1:], strict=True)) for row in cells[1:]}
+    (table,) = not_finite.section(run_of(run)).tables
+    columns = [plain(each) for each in table.columns]
+    assert sorted(columns) == ["global", "ties", "unedited", "what"]
+    found = {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in texts(table)}
     assert found["paraphrase"] == {"ties": "2 of 8", "global": "2 of 8", "unedited": "2 of 8"}
     assert found["perplexity"] == {"ties": "4 of 8", "global": "–", "unedited": "–"}
     assert set(found) == {
         *("edits", "paraphrase", "efficacy greedy", "perplexity"),
         *("portability greedy", "portability reasoning greedy"),
     }
-    assert section(run) in build_report(run).read_text(encoding="utf-8")
 
 
 def test_the_json_has_it_too(run: RunDirectory) -> None:

@@ -1,14 +1,19 @@
-"""The report's section on contradictions that parties found by themselves, beside the truth of the simulation."""
+"""Contradictions that parties found by themselves, beside the truth of the simulation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pyarrow.compute as pc  # type: ignore[import-untyped]
+
 from consortium.records.directory import RunDirectory
-from consortium.report import html
-from consortium.report.results import Results
-from consortium.report.style import LaneStyle
+from consortium.report.content import Row, Run, Section, Table
+
+_SUMS = ("num_edits", "num_contradicting", "num_found", "num_right")
+_FOLLOWS = {
+    "count": "Such edits were sent all the same.",
+    "yield": "Such edits were left out, and the earlier answers stay; probes ask about them nevertheless.",
+}
 
 
 @dataclass(frozen=True)
@@ -33,44 +38,30 @@ class Counts:
 
 def counts_of(directory: RunDirectory) -> dict[str, Counts]:
     """Lane → its counts; empty where nobody looked."""
-    table = directory.table("residuals")
-    if "num_found" not in table.column_names:
-        return {}  # written before there was such a thing
-    names = ("num_edits", "num_contradicting", "num_found", "num_right")
-    found: dict[str, Counts] = {}
-    for row in table.to_pylist():
-        if row["num_found"] is not None:
-            before = found.get(row["lane"], Counts(0, 0, 0, 0))
-            found[row["lane"]] = Counts(*(getattr(before, name) + row[name] for name in names))
-    return found
+    table = directory.table("residuals", ["lane", *_SUMS])
+    sums = table.filter(pc.is_valid(table["num_found"])).group_by("lane").aggregate([(name, "sum") for name in _SUMS])
+    return {row["lane"]: Counts(*(row[f"{name}_sum"] for name in _SUMS)) for row in sums.to_pylist()}
 
 
-def noticed(directory: RunDirectory, results: Results, styles: Mapping[str, LaneStyle]) -> str:
-    """What parties found and what they missed in each lane; empty where nobody looked."""
-    counts = counts_of(directory)
+def section(run: Run) -> Section | None:
+    """None where nobody looked."""
+    counts = counts_of(run.directory)
     if not counts:
-        return ""
-    names = ("edits", "contradicting", "found", "of these truly", "missed", "false alarms")
-    header = '<th scope="col">lane</th>' + "".join(f'<th scope="col" class="n">{name}</th>' for name in names)
-    rows = "".join(
-        f'<tr><th scope="row">{html.swatch(styles[lane.lane])}{html.text(lane.lane)}</th>'
-        f"{_cells(counts[lane.lane])}</tr>"
-        for lane in results.lanes
-        if lane.lane in counts
-    )
-    follows = {
-        "count": "Such edits were sent all the same.",
-        "yield": "Such edits were left out, and the earlier answers stay; probes ask about them nevertheless.",
-    }[directory.scenario.conflicts.on_detect]
-    meaning = (
+        return None
+    intro = (
         "Before it sends an edit, a party asks the lane’s model for its answer: where the model is sure of something "
-        f"else, which the unedited model does not say, somebody taught it so in an earlier round. {follows} "
+        "else, which the unedited model does not say, somebody taught it so in an earlier round. "
+        f"{_FOLLOWS[run.directory.scenario.conflicts.on_detect]} "
         "Which edits are contradicting the simulation knows, and no party does. All rounds; copies in other words are "
         "in the first column only."
     )
-    return f"<h2>What parties found contradicted</h2><p>{meaning}</p>{html.table(header, rows)}"
+    rows: list[Row] = [
+        [run.lane(lane.lane), *_cells(counts[lane.lane])] for lane in run.results.lanes if lane.lane in counts
+    ]
+    columns = ("lane", "edits", "contradicting", "found", "of these truly", "missed", "false alarms")
+    return Section("What parties found contradicted", [intro, Table(columns, rows)])
 
 
-def _cells(each: Counts) -> str:
+def _cells(each: Counts) -> list[str]:
     values = (each.num_edits, each.num_contradicting, each.num_found, each.num_right, each.num_missed, each.num_false)
-    return "".join(f'<td class="n">{value:,}</td>' for value in values)
+    return [f"{value:,}" for value in values]

@@ -13,26 +13,26 @@ from consortium.merging import registry
 from consortium.merging.history import history_weight_of
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
-from consortium.report import html, words
+from consortium.report import words
+from consortium.report.content import Table
 from consortium.report.results import DETAILS, LaneResult, Results
 from consortium.scenario.schema import MethodSpec, Scenario
 
 _MINUS = "\N{MINUS SIGN}"
 
 
-def comparison(directory: RunDirectory, results: Results) -> str:
+def comparison(directory: RunDirectory, results: Results) -> list[str | Table]:
     """A table for each pair of lanes; where there is none, a sentence that says how to get one."""
     pairs = pairs_of(directory.scenario)
     if not pairs:
-        return f"<p>{html.text(_remedy(directory.scenario))}</p>"
-    lanes = {lane.lane: lane for lane in results.lanes}
-    asked = edits_of(directory)
+        return [_remedy(directory.scenario)]
+    lanes, asked = {lane.lane: lane for lane in results.lanes}, edits_of(directory)
     tables = [_table(lanes[spares.lane], lanes[sends.lane], asked, results.metrics) for spares, sends in pairs]
     meaning = (
         "The same method with and without: what was sent in all rounds, the metrics after the last measured round, and "
         "how they differed on average over the measured rounds. More is better where percent are."
     )
-    return f"<p>{meaning}</p>{''.join(tables)}"
+    return [meaning, *tables]
 
 
 def pairs_of(scenario: Scenario) -> list[tuple[MethodSpec, MethodSpec]]:
@@ -69,15 +69,13 @@ def _remedy(scenario: Scenario) -> str:
 
 def _table(
     spares: LaneResult, sends: LaneResult, asked: Mapping[str, tuple[int, int]], metrics: tuple[str, ...]
-) -> str:
-    names = (spares.lane, sends.lane, "difference", "mean over rounds")
-    header = '<th scope="col"></th>' + "".join(f'<th scope="col" class="n">{html.text(name)}</th>' for name in names)
+) -> Table:
     rows = [_counts_row(spares, sends, asked), _bytes_row(spares, sends)]
     for metric in metrics:
         ours, theirs = spares.final.get(metric), sends.final.get(metric)
         if metric not in DETAILS and ours is not None and theirs is not None:
             rows.append(_metric_row(metric, ours, theirs, mean_difference(spares, sends, metric)))
-    return html.table(header, "".join(rows))
+    return Table(("", words.own(spares.lane), words.own(sends.lane), "difference", "mean over rounds"), rows)
 
 
 def mean_difference(spares: LaneResult, sends: LaneResult, metric: str) -> float:
@@ -87,27 +85,21 @@ def mean_difference(spares: LaneResult, sends: LaneResult, metric: str) -> float
     return sum(differences) / len(differences)
 
 
-def _counts_row(spares: LaneResult, sends: LaneResult, asked: Mapping[str, tuple[int, int]]) -> str:
+def _counts_row(spares: LaneResult, sends: LaneResult, asked: Mapping[str, tuple[int, int]]) -> list[str]:
     ours, theirs = (total - left_out for total, left_out in (asked.get(each.lane, (0, 0)) for each in (spares, sends)))
-    return _row("edits sent", f"{ours:,}", f"{theirs:,}", f"{_signed(ours - theirs, ',')}{_share(ours, theirs)}")
+    return ["edits sent", f"{ours:,}", f"{theirs:,}", f"{_signed(ours - theirs, ',')}{_share(ours, theirs)}", "–"]
 
 
-def _bytes_row(spares: LaneResult, sends: LaneResult) -> str:
+def _bytes_row(spares: LaneResult, sends: LaneResult) -> list[str]:
     ours, theirs = (sum(row.bytes_sent for row in each.rounds) for each in (spares, sends))
     sign = _MINUS if ours < theirs else "+" if ours > theirs else ""
     difference = f"{sign}{words.size(abs(ours - theirs))}{_share(ours, theirs)}"
-    return _row("bytes sent", words.size(ours), words.size(theirs), difference)
+    return ["bytes sent", words.size(ours), words.size(theirs), difference, "–"]
 
 
-def _metric_row(metric: str, ours: MetricRow, theirs: MetricRow, mean: float) -> str:
+def _metric_row(metric: str, ours: MetricRow, theirs: MetricRow, mean: float) -> list[str]:
     values = (words.measured(row.value, row.unit) for row in (ours, theirs))
-    difference = _signed(ours.value - theirs.value, ".1f")
-    return _row(words.metric_name(metric), *values, difference, _signed(mean, ".1f"))
-
-
-def _row(name: str, *cells: str) -> str:
-    shown = "".join(f'<td class="n">{each}</td>' for each in [*cells, *["–"] * (4 - len(cells))])
-    return f'<tr><th scope="row">{html.text(name)}</th>{shown}</tr>'
+    return [words.metric_name(metric), *values, _signed(ours.value - theirs.value, ".1f"), _signed(mean, ".1f")]
 
 
 def _signed(number: float, form: str) -> str:

@@ -5,42 +5,41 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from consortium.records.rows import EventRow
-from consortium.report.drawing import STYLE, WIDTH_IN, legend, to_png, to_svg
+from consortium.report.drawing import WIDTH_IN, legend, new_figure
+from consortium.report.figures import form
 from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS
 
-_MOST_SVG_BARS = 1500
+MOST_SVG_BARS = 1500
+"""Bars beyond which an SVG would be heavy."""
+
 _MOST_NAMED_HOSTS = 24
 _BAR_HEIGHT = 0.72
 
 
-def timeline(events: Sequence[EventRow]) -> str:
+def timeline(events: Sequence[EventRow]) -> Figure:
     """One line a host, bars coloured by phase, crosses where a host was lost; some event must have taken time."""
     timed = [event for event in events if event.seconds]
     hosts = sorted({_worker(event) for event in timed}, key=lambda name: (name != "coordinator", _natural(name)))
     place = {host: index for index, host in enumerate(hosts)}
-    with rc_context(STYLE):
-        figure = Figure(figsize=(2.8 * WIDTH_IN, 0.9 + 0.27 * min(len(hosts), 40)), layout="constrained")
-        axes = figure.add_subplot()
-        _draw_bars(axes, timed, place)
-        for event in events:
-            if event.kind == "host-lost" and event.host in place:
-                axes.plot(event.time_s, place[event.host], marker="X", color="#D55E00", markersize=9, zorder=5)
-        _draw_round_ends(axes, events)
-        axes.set_xlim(min(0.0, *(_start(event) for event in timed)), 1.02 * max(event.time_s for event in events))
-        axes.set_ylim(len(hosts) - 0.4, -0.6)
-        axes.set_yticks(range(len(hosts)), hosts if len(hosts) <= _MOST_NAMED_HOSTS else [""] * len(hosts))
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g} s"))
-        legend(figure, _colours(timed))
-        return to_svg(figure) if len(timed) <= _MOST_SVG_BARS else to_png(figure)
+    figure, axes = new_figure(0.9 + 0.27 * min(len(hosts), 40), 2.8 * WIDTH_IN)
+    _draw_bars(axes, timed, place)
+    for event in events:
+        if event.kind == "host-lost" and event.host in place:
+            axes.plot(event.time_s, place[event.host], marker="X", color="#D55E00", markersize=9, zorder=5)
+    _draw_round_ends(axes, events)
+    axes.set_xlim(min(0.0, *(_start(event) for event in timed)), 1.02 * max(event.time_s for event in events))
+    axes.set_ylim(len(hosts) - 0.4, -0.6)
+    axes.set_yticks(range(len(hosts)), hosts if len(hosts) <= _MOST_NAMED_HOSTS else [""] * len(hosts))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    form(axes.xaxis, lambda value: f"{value:,.4g} s")
+    legend(figure, _colours(timed))
+    return figure
 
 
 def _draw_bars(axes: Axes, timed: Sequence[EventRow], place: Mapping[str, int]) -> None:

@@ -1,65 +1,42 @@
-"""The report's section on what was taken back: who left, how many edits went, and what the model says of them since."""
+"""What was taken back: who left, how many edits went, and what the model says of them since."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Sequence
 
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
-from consortium.report import html, words
-from consortium.report.results import Results
-from consortium.report.style import LaneStyle
+from consortium.report.content import Row, Run, Section, Table
+from consortium.report.words import listing
 from consortium.scenario.schema import UNEDITED, StreamSpec
 
+_INTRO = "The model was merged again without these edits, as if they had never been made. "
 _MEASURED = (
     "Percent of them whose new answer the model finds likelier than the old one, those left out whose fact is still "
     "asked for: what is taken back falls to about what the unedited model says, as far as others’ edits leave it there."
 )
 _NOT_MEASURED = "Whether they are gone was not measured: the metric retracted in evaluate.metrics does."
-_HEADINGS = ("who", "edits", "merge method", "before", "after", "at the end", "unedited model")
+_COLUMNS = ("round", "who", "edits", "merge method", "before", "after", "at the end", "unedited model")
 
 
-@dataclass(frozen=True)
-class _Measures:
-    """What a lane said of the edits of one round of taking back, in percent: before it, first after it, and last."""
-
-    before: float | None
-    after: float | None
-    last: float | None
-
-
-def taken_back(directory: RunDirectory, results: Results, styles: Mapping[str, LaneStyle]) -> str:
-    """Who took edits back in which round, and how often the new answers were still the likelier ones."""
-    numbers = _numbers(directory)
+def section(run: Run) -> Section | None:
+    """None where nothing was taken back."""
+    numbers = _numbers(run.directory)
     if not numbers:
-        return ""
-    metrics = [MetricRow(**row) for row in directory.table("metrics").to_pylist()]
-    rows = []
+        return None
+    scenario = run.directory.scenario
+    metrics = [MetricRow(**row) for row in run.directory.table("metrics").to_pylist() if row["success"] is not None]
+    rows: list[Row] = []
     for back_in, number in numbers.items():
-        unedited = _measures(metrics, UNEDITED, back_in).last
-        for place, lane in enumerate(results.lanes):
-            found = _measures(metrics, lane.lane, back_in)
-            percents = (found.before, found.after, found.last, unedited)
-            cells = [_who(directory.scenario.stream, back_in), f"{number:,}"] if place == 0 else ["", ""]
-            rows.append(
-                f'<tr><td class="n">{back_in if place == 0 else ""}</td><td>{escape(cells[0])}</td>'
-                f'<td class="n">{cells[1]}</td><th scope="row">{html.swatch(styles[lane.lane])}'
-                f"{html.text(lane.lane)}</th>"
-                + "".join(f'<td class="n">{_percent(each)}</td>' for each in percents)
-                + "</tr>"
-            )
-    header = '<th scope="col" class="n">round</th>' + "".join(
-        f'<th scope="col"{"" if name in ("who", "merge method") else " class=n"}>{name}</th>' for name in _HEADINGS
-    )
-    return (
-        "<h2>What was taken back</h2><p>The model was merged again without these edits, as if they had never been "
-        f"made. {_MEASURED if 'retracted' in directory.scenario.evaluate.metrics else _NOT_MEASURED}</p>"
-        f"{html.table(header, ''.join(rows))}"
-    )
+        *_, unedited = _percents(metrics, UNEDITED, back_in)
+        first = [str(back_in), _who(scenario.stream, back_in), f"{number:,}"]
+        for lane in run.results.lanes:
+            rows.append([*first, run.lane(lane.lane), *_percents(metrics, lane.lane, back_in), unedited])
+            first = ["", "", ""]
+    meaning = _MEASURED if "retracted" in scenario.evaluate.metrics else _NOT_MEASURED
+    return Section("What was taken back", [_INTRO + meaning, Table(_COLUMNS, rows, align="ntnh")])
 
 
 def _numbers(directory: RunDirectory) -> dict[int, int]:
@@ -77,19 +54,14 @@ def _who(stream: StreamSpec, back_in: int) -> str:
     )
 
 
-def _named(parties: list[int]) -> str:
-    return f"{'party' if len(parties) == 1 else 'parties'} {words.listing([str(party) for party in parties])}"
+def _named(parties: Sequence[int]) -> str:
+    return f"{'party' if len(parties) == 1 else 'parties'} {listing([str(party) for party in parties])}"
 
 
-def _measures(metrics: list[MetricRow], lane: str, back_in: int) -> _Measures:
-    mine = sorted(
-        (row for row in metrics if (row.lane, row.of_round) == (lane, back_in) and row.success is not None),
-        key=lambda row: row.round,
-    )
-    before = [row.value for row in mine if row.metric == "retracted_before"]
-    after = [row.value for row in mine if row.metric == "retracted"]
-    return _Measures(before[-1] if before else None, after[0] if after else None, after[-1] if after else None)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
+def _percents(metrics: Sequence[MetricRow], lane: str, back_in: int) -> list[str]:
+    """What a lane said of the edits that a round took back, in percent: before it, first after it, and last."""
+    rows = [row for row in metrics if (row.lane, row.of_round) == (lane, back_in)]
+    rows.sort(key=lambda row: row.round)
+    before = [row.value for row in rows if row.metric == "retracted_before"]
+    after = [row.value for row in rows if row.metric == "retracted"]
+    return [f"{values[0]:.1f}" if values else "–" for values in (before[-1:], after, after[-1:])]

@@ -1,19 +1,17 @@
-"""The report's section on virtual time: how long rounds were, who was late, what became of late edits, and when the
+"""Virtual time: how long rounds were, who was late, what became of late edits, and when the
 model knew what it was asked to know."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
-from consortium.records.directory import RunDirectory
 from consortium.records.rows import ScheduleRow
-from consortium.report import html, words
+from consortium.report import words
+from consortium.report.content import Figure, Figures, Run, Section, Table
+from consortium.report.figures import Curves
 from consortium.report.results import Results
 from consortium.report.sections import virtual_time_figures
-from consortium.report.style import LaneStyle
-
-Styles = Mapping[str, LaneStyle]
+from consortium.scenario.schema import Scenario
 
 _MOST_ROWS = 30
 _LATE_WORDS = {"carry": "come with a later answer", "wait": "are waited for", "drop": "are lost"}
@@ -32,41 +30,34 @@ _COLUMNS = {
 }
 
 
-def section(directory: RunDirectory, results: Results, styles: Styles) -> str:
-    """What happened in virtual time; empty for a run without it, and before its first round."""
-    if not directory.scenario.has_clock:
-        return ""
-    rows = [ScheduleRow(**row) for row in directory.table("schedule").to_pylist()]
+def section(run: Run) -> Section | None:
+    """None for a run without virtual time, and before its first round."""
+    if not run.directory.scenario.has_clock:
+        return None
+    rows = [ScheduleRow(**row) for row in run.directory.table("schedule").to_pylist()]
     if not rows:
-        return ""
-    charts = [
-        html.chart(
-            "answers",
-            "Parties asked in each round, from its begin to its end.",
-            lambda: virtual_time_figures.answers(rows),
-        ),
-        html.chart(
-            "edits",
-            "What became, by the end of each round, of all edits asked for.",
-            lambda: virtual_time_figures.edits(rows),
-        ),
-    ]
+        return None
+    drawn = {
+        "answers": ("Parties asked in each round, from its begin to its end.", virtual_time_figures.answers),
+        "edits": ("What became, by the end of each round, of all edits asked for.", virtual_time_figures.edits),
+    }
     if any(row.num_carried for row in rows):
         meaning = "Rounds from asking to merging of the edits that a round merged."
-        charts.append(html.chart("age of edits", meaning, lambda: virtual_time_figures.ages(rows)))
-    charts += _over_time(directory, results, rows, styles)
-    return (
-        f'<h2>Virtual time</h2><p>{_told(directory, rows)}</p><div class="charts">{"".join(charts)}</div>{_table(rows)}'
-    )
+        drawn["age of edits"] = meaning, virtual_time_figures.ages
+    charts = [Figure(title, meaning, draw, (rows,)) for title, (meaning, draw) in drawn.items()]
+    charts += _over_time(run, rows)
+    table = Table(tuple(_COLUMNS.values()), [[_cell(row, name) for name in _COLUMNS] for row in rows[:_MOST_ROWS]], "n")
+    rest = [f"And {words.count(len(rows) - _MOST_ROWS, 'round')} more."] * (len(rows) > _MOST_ROWS)
+    return Section("Virtual time", [_told(run.directory.scenario, rows), Figures(charts), table, *rest])
 
 
-def _told(directory: RunDirectory, rows: Sequence[ScheduleRow]) -> str:
+def _told(scenario: Scenario, rows: Sequence[ScheduleRow]) -> str:
     """The section in words."""
     num_asked, num_late = sum(row.num_asked for row in rows), sum(row.num_late for row in rows)
     num_merged, num_lost = sum(row.num_edits for row in rows), sum(row.num_lost for row in rows)
     num_later = sum(row.num_carried for row in rows)
     share = f", {100 * (1 - num_late / num_asked):.1f} % of them in time" if num_asked else ""
-    late = _LATE_WORDS[directory.scenario.schedule.late]
+    late = _LATE_WORDS[scenario.schedule.late]
     wanted = words.count(_num_asked_for(rows)[-1], "edit")
     return (
         f"{words.count(len(rows), 'round')} took {words.duration(rows[-1].end_s)} of virtual time. Parties were asked "
@@ -85,28 +76,25 @@ def _num_asked_for(rows: Sequence[ScheduleRow]) -> list[int]:
     return found
 
 
-def _over_time(directory: RunDirectory, results: Results, rows: Sequence[ScheduleRow], styles: Styles) -> list[str]:
+def _over_time(run: Run, rows: Sequence[ScheduleRow]) -> list[Figure]:
     """The main metric over virtual time and, where edits of all rounds are probed, what holds of all asked for."""
-    metric = words.main_metric(results)
+    results, metric = run.results, words.main_metric(run.results)
     ends = {row.round: row.end_s for row in rows}
     charts = []
     if metric is not None:
-        name = words.metric_name(metric)
         unit = next(lane.final[metric].unit for lane in results.lanes if metric in lane.final)
-        found = {lane.lane: [(ends[number], value) for number, value in lane.curve(metric)] for lane in results.lanes}
-        found = {lane: points for lane, points in found.items() if points}
-        meaning = "After each round, of the edits that were probed."
-        charts.append(
-            html.chart(
-                f"{name} over virtual time", meaning, partial(virtual_time_figures.curves, found, styles, unit is None)
-            )
-        )
-    if directory.scenario.evaluate.edits == "all":
-        held = {lane: points for lane, points in held_of_all(results, rows).items() if points}
+        curves = {lane.lane: [(ends[number], value) for number, value in lane.curve(metric)] for lane in results.lanes}
+        meaning, name = "After each round, of the edits that were probed.", words.metric_name(metric)
+        charts.append(_curves(run, f"{name} over virtual time", meaning, curves, unit is None))
+    if run.directory.scenario.evaluate.edits == "all":
         meaning = "Efficacy of the merged edits, times the share of all edits asked for so far that are merged."
-        if held:
-            charts.append(html.chart("asked for and held", meaning, partial(virtual_time_figures.curves, held, styles)))
-    return charts
+        charts.append(_curves(run, "asked for and held", meaning, held_of_all(results, rows), True))
+    return [chart for chart in charts if chart.data[0]]
+
+
+def _curves(run: Run, title: str, meaning: str, curves: Curves, in_percent: bool) -> Figure:
+    shown = {lane: curve for lane, curve in curves.items() if curve}
+    return Figure(title, meaning, virtual_time_figures.curves, (shown, run.styles, in_percent), legend=run.styles)
 
 
 def held_of_all(results: Results, rows: Sequence[ScheduleRow]) -> dict[str, list[tuple[float, float]]]:
@@ -119,16 +107,6 @@ def held_of_all(results: Results, rows: Sequence[ScheduleRow]) -> dict[str, list
         lane.lane: [(shares[number][0], shares[number][1] * percent) for number, percent in lane.curve("efficacy")]
         for lane in results.lanes
     }
-
-
-def _table(rows: Sequence[ScheduleRow]) -> str:
-    header = "".join(f'<th scope="col" class="n">{name}</th>' for name in _COLUMNS.values())
-    shown = rows[:_MOST_ROWS]
-    body = "".join(
-        "<tr>" + "".join(f'<td class="n">{_cell(row, name)}</td>' for name in _COLUMNS) + "</tr>" for row in shown
-    )
-    rest = f"<p>And {words.count(len(rows) - len(shown), 'round')} more.</p>" if len(rows) > len(shown) else ""
-    return html.table(header, body) + rest
 
 
 def _cell(row: ScheduleRow, name: str) -> str:

@@ -7,9 +7,11 @@ from consortium.engine.serial import _Run
 from consortium.features.screening.pipeline import Entrance
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium.report.page import build_report
+from consortium.report.page import run_of
+from consortium.report.sections.screening import section
 from consortium.scenario.schema import LeaveSpec
 from support.pico import pico_folder
+from support.report import texts
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
 
 ALONE = {"overlap": 0, "conflict": 0, "repeat": 0}
@@ -221,8 +223,9 @@ def test_the_report_names_who_was_refused(tmp_path):
     scenario = associative_scenario(
         stream={"rounds": 2, **ALONE}, merge={"methods": ["collabedit"]}, attacks=[{"kind": "nan", "parties": [2]}]
     )
-    page = build_report(run_serially(scenario, tmp_path / "run")).read_text(encoding="utf-8")
-    assert "<h2>Who was refused</h2>" in page
-    assert "not finite" in page
+    (table,) = section(run_of(run_serially(scenario, tmp_path / "run"))).tables
+    ((lane, why, _, parties),) = texts(table)
+    assert (lane, parties) == ("collabedit", "2")
+    assert "not finite" in why
     quiet = run_serially(associative_scenario(merge={"methods": ["collabedit"]}), tmp_path / "quiet")
-    assert "Who was refused" not in build_report(quiet).read_text(encoding="utf-8")
+    assert section(run_of(quiet)) is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 from consortium.records.directory import RunDirectory
-from consortium.report.sections.audit import ledger
+from consortium.report.page import run_of
+from consortium.report.sections.audit import section
+from consortium.report.words import plain
 from support.scenarios import associative_scenario, run_serially
 
 
@@ -15,7 +17,7 @@ def test_the_report_says_that_each_edit_is_in_one_merge_and_where_it_is_not(tmp_
     assert (
         "Each of the 28 accepted edits is in exactly one merge of every lane and layer, by 24 entries in the ledger of "
         "6 merges; 0 calls had to be asked again, and 0 answers that came twice or too late were dropped."
-    ) in ledger(run)
+    ) in section(run_of(run)).text
     whole = run.table("ledger")
     short = pa.Table.from_pylist(whole.to_pylist()[1:], schema=whole.schema)
     real = run.table
@@ -24,11 +26,11 @@ def test_the_report_says_that_each_edit_is_in_one_merge_and_where_it_is_not(tmp_
         return short if name == "ledger" else real(name, *columns, **checks)
 
     monkeypatch.setattr(run, "table", with_a_short_ledger)
-    text = ledger(run)
+    text = plain(section(run_of(run)).text)
     assert "The ledger does not add up in 2 places" in text
-    assert "<li><bdi>merge of round 1, lane global, layer 0: cohort 0 is in it 0 times</bdi></li>" in text
+    assert "merge of round 1, lane global, layer 0: cohort 0 is in it 0 times" in text
 
 
 def test_nothing_is_said_before_the_first_merge(tmp_path):
     with RunDirectory.create(tmp_path / "run", associative_scenario()) as run:
-        assert ledger(run) == ""
+        assert section(run_of(run)) is None

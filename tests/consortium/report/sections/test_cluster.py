@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 from consortium.records.directory import RunDirectory
-from consortium.report.page import build_report
+from consortium.report.page import run_of
 from consortium.report.sections.cluster import section
+from support.report import texts
 from support.scenarios import associative_scenario, run_serially
 
 from tests.consortium.report.sections.test_cluster_use import SERIES, row
@@ -19,7 +20,7 @@ def finished(tmp_path_factory):
 
 
 def test_a_run_without_a_cluster_says_nothing_of_one(finished):
-    assert section(RunDirectory.open(finished)) == ""
+    assert section(run_of(RunDirectory.open(finished))) is None
 
 
 def test_what_was_seen_after_the_last_commit_is_added_and_shown(finished):
@@ -31,10 +32,14 @@ def test_what_was_seen_after_the_last_commit_is_added_and_shown(finished):
     assert found.table("nodes").num_rows == len(SERIES)
     assert found.table("nodes").column("time_s").to_pylist() == [each.time_s for each in SERIES]
     assert found.table("events").equals(before)
-    page = build_report(found).read_text(encoding="utf-8")
-    for text in ("The cluster", "hosts wanted", "40.9 %", "18.2 %", "6 of 22", "by the scenario’s prices"):
-        assert text in page
-    assert ">44<" in section(found), "22 node-seconds of two CPUs"
+    said = section(run_of(found))
+    measures = dict(texts(said.tables[0]))
+    assert measures["of the nodes, reserved"] == "40.9 %"
+    assert measures["of the nodes, at work"] == "18.2 %"
+    assert measures["node-seconds without a host"] == "6 of 22"
+    assert measures["cost, by the scenario’s prices"] == "44", "22 node-seconds of two CPUs"
+    (figure,) = said.figures
+    assert "hosts wanted" in figure.drawing.svg
 
 
 def test_rows_of_another_round_are_not_added(finished):
@@ -49,4 +54,4 @@ def test_one_node_that_stays_is_not_worth_a_section(tmp_path):
     path = run_serially(associative_scenario(stream={"rounds": 1}), tmp_path / "run").path
     with RunDirectory.open(path) as directory:
         directory.add_nodes([row(0, wanted=1), row(1, wanted=1)])
-    assert section(RunDirectory.open(path)) == ""
+    assert section(run_of(RunDirectory.open(path))) is None

@@ -1,13 +1,12 @@
 """The report's comparison of a lane that leaves out what is held with one that sends everything."""
 
-import re
-from html import unescape
-
 import pytest
 from consortium.loading.prepare import prepare
-from consortium.report.page import build_report
+from consortium.report.page import run_of
 from consortium.report.results import read_results
+from consortium.report.sections import known_facts
 from consortium.report.sections.known_facts_cost import comparison, pairs_of
+from support.report import texts
 from support.scenarios import associative_scenario, run_serially
 
 SENDS_ALL = {"name": "collabedit", "label": "sends-all", "detect": "none"}
@@ -59,15 +58,10 @@ def run(tmp_path_factory):
     return run_serially(scenario, tmp_path_factory.mktemp("spared") / "run")
 
 
-def cells_of(text):
-    rows = (re.findall(r"<t[hd].*?</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", text))
-    found = [[unescape(re.sub(r"<[^>]*>", "", cell)) for cell in row] for row in rows]
-    return {row[0]: row[1:] for row in found}
-
-
 def test_the_numbers_are_those_of_the_tables(run):
     """112 edits were asked for, 42 of them held: 37.5 percent of the edits, and as much of the bytes of factors."""
-    shown = cells_of(comparison(run, read_results(run)))
+    _, table = comparison(run, read_results(run))
+    shown = {row[0]: row[1:] for row in texts(table)}
     assert shown["edits sent"] == ["70", "112", "−42 (−37.5 %)", "–"]
     assert shown["bytes sent"][2].endswith("(−37.5 %)")
     metrics = run.table("metrics").to_pylist()
@@ -82,16 +76,14 @@ def test_the_numbers_are_those_of_the_tables(run):
     assert {"score", "retention"} < shown.keys()
 
 
-def test_the_page_has_it_and_lanes_that_send_all_are_not_said_to_leave_out(run):
-    text = build_report(run).read_text(encoding="utf-8")
-    assert "edits sent" in text
-    left_out = text.split("Not sent: what these edits")[1].split("</table>")[0]
-    assert "sends-all" not in left_out
+def test_the_section_has_it_and_lanes_that_send_all_are_not_said_to_leave_out(run):
+    left_out, pair = known_facts.section(run_of(run)).tables
+    assert [row[0] for row in texts(left_out)] == ["collabedit"]
+    assert texts(pair)[0][0] == "edits sent"
 
 
 def test_without_a_pair_one_sentence_says_how_to_get_one(tmp_path):
     scenario = associative_scenario(merge={"methods": ["collabedit", "ties"]}, overlap=LOOKS)
     run = run_serially(scenario, tmp_path / "run")
-    text = comparison(run, read_results(run))
-    assert "<table" not in text
+    (text,) = comparison(run, read_results(run))
     assert "add {name: collabedit, label: sends-all, detect: none} to merge.methods" in text

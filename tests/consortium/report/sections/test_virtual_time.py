@@ -3,11 +3,11 @@
 import pytest
 from consortium.records.rows import RoundRow, Rows, ScheduleRow
 from consortium.records.scalars import scalars
-from consortium.report.page import render
+from consortium.report.page import run_of
 from consortium.report.results import read_results
 from consortium.report.sections import virtual_time
-from consortium.report.style import lane_styles
 from consortium.report.summary import summary
+from support.report import texts
 from support.scenarios import associative_scenario, run_serially
 
 
@@ -28,21 +28,24 @@ def rows_of(run):
 
 
 def section_of(run):
-    results = read_results(run)
-    styles = lane_styles([(lane.lane, lane.method) for lane in results.lanes])
-    return virtual_time.section(run, results, styles)
+    return virtual_time.section(run_of(run))
 
 
 def test_the_section_says_what_the_tables_say(run):
-    rows, text = rows_of(run), section_of(run)
+    rows, said = rows_of(run), section_of(run)
     later = sum(row.num_carried for row in rows)
     assert later > 0
-    assert "4 rounds took" in text
-    assert f"Of 112 edits asked for, {sum(row.num_edits for row in rows):,} were merged, {later:,} of them" in text
-    assert f"and {rows[-1].num_waiting:,} still wait." in text
-    assert text.count("<figure>") == 5
-    assert text.count("<tr>") == 1 + 4
-    assert text in render(run, {})
+    assert "4 rounds took" in said.text
+    assert f"Of 112 edits asked for, {sum(row.num_edits for row in rows):,} were merged, {later:,} of them" in said.text
+    assert f"and {rows[-1].num_waiting:,} still wait." in said.text
+    assert [each.title for each in said.figures] == [
+        *("answers", "edits", "age of edits", "efficacy over virtual time", "asked for and held"),
+    ]
+    assert not any(each.drawing.failure for each in said.figures)
+    assert [row[3:8] for row in texts(said.tables[0])] == [
+        [f"{n:,}" for n in (row.num_available, row.num_asked, row.num_in_time, row.num_late, row.num_edits)]
+        for row in rows
+    ]
 
 
 def test_what_holds_of_all_counts_what_was_not_merged(run):
@@ -65,12 +68,12 @@ def test_the_summary_has_the_virtual_seconds(run, finished):
 
 
 def test_a_run_without_virtual_time_says_nothing_of_it(finished):
-    assert section_of(finished) == ""
+    assert section_of(finished) is None
 
 
 def test_many_rounds_have_a_table_of_the_first(run, monkeypatch):
     monkeypatch.setattr(virtual_time, "_MOST_ROWS", 3)
-    assert "And 1 round more." in section_of(run)
+    assert "And 1 round more." in section_of(run).text
 
 
 def test_scalars_of_virtual_time_are_in_every_lane():

@@ -1,0 +1,25 @@
+"""Methods with their references, machine, versions, and the scenario."""
+
+from __future__ import annotations
+
+from consortium.editing.editors.registry import create
+from consortium.report.content import Folded, Meanings, Run, Section, Verbatim
+from consortium.report.words import count, listing, own, size
+
+
+def section(run: Run) -> Section:
+    """On what the run was made."""
+    manifest = run.directory.manifest
+    machine, editor = manifest.machine, create(run.directory.scenario.editor)
+    methods = {lane.lane: ". ".join(filter(None, run.titles.get(lane.lane, ()))) for lane in run.results.lanes}
+    gpus = listing(machine.gpus) if machine.gpus else "no GPU"
+    entries = {
+        **{own(lane): own(title) for lane, title in methods.items()},
+        "editor": f"{editor.title}. {editor.reference}",
+        "machine": f"{own(machine.cpu)}, {count(machine.num_cpus, 'CPU')}, {size(machine.memory_bytes)} of memory, "
+        f"{own(gpus)}; {own(machine.platform)}",
+        "versions": own(", ".join(f"{name} {version}" for name, version in manifest.versions.items())),
+        "tables": "Every number of this page is in the folder tables beside it, as Parquet.",
+    }
+    scenario = Folded("The scenario as it was run", [Verbatim(own(run.directory.scenario_text))])
+    return Section("Details", [Meanings(entries), scenario])
