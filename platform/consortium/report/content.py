@@ -6,13 +6,13 @@ into elements, and escape everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
 from consortium.records.directory import RunDirectory
-from consortium.report.drawing import Drawing, draw
+from consortium.report.drawing import Drawing, drawing_of
 from consortium.report.results import Results
 from consortium.report.style import LaneStyle
 from consortium.report.words import own
@@ -22,42 +22,31 @@ Titles = Mapping[str, tuple[str, str]]
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table.
-
-    Attributes:
-        text: what it says.
-        notes: further lines in small print.
-        is_best: the best of its column.
-        style: the lane's line and marker in front of the text.
-    """
+    """A cell of a table."""
 
     text: str
-    notes: Sequence[str] = ()
-    is_best: bool = False
-    style: LaneStyle | None = None
+    notes: Sequence[str] = ()  # further lines in small print
+    is_best: bool = False  # of its column
+    style: LaneStyle | None = None  # the lane's line and marker, in front of the text
 
 
-Row = list[str | Cell]
+Cells = list[str | Cell]
 NO_VALUE = Cell("–")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under headings.
+    """Rows under headings; where a column has a unit, its cells have it.
 
-    Attributes:
-        columns: the headings; units, where a column has one, stand in its cells.
-        rows: each as long as ``columns``.
-        align: a letter for each column: ``h`` the row's own heading, ``t`` text, ``n`` a number, to the right. Columns
-            without a letter hold numbers.
-        num_faint: so many rows at the end are there for comparison.
+    ``align`` has a letter for each column: ``h`` heads its row, ``t`` is text, ``n`` a number, to the right; columns
+    without a letter hold numbers.
     """
 
     kind: ClassVar = "table"
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
     align: str = "h"
-    num_faint: int = 0
+    num_faint: int = 0  # rows at the end, there for comparison
 
     @property
     def alignment(self) -> str:
@@ -72,31 +61,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture, drawn when it is first asked for; the page and ``--pictures`` both take it.
-
-    Attributes:
-        title: what is drawn.
-        caption: what it means, in a sentence.
-        draw: makes matplotlib's figure of ``data``.
-        data: the arguments of ``draw``.
-        legend: lane → style, where lanes are drawn and the picture does not name them.
-        is_wide: it scrolls sideways on a narrow screen.
-        is_heavy: it has too many elements for an SVG, and becomes a PNG.
-    """
+    """A picture, drawn when it is first asked for; the page and ``--pictures`` both take it."""
 
     kind: ClassVar = "figure"
     title: str
-    caption: str
-    draw: Callable[..., Any]
+    caption: str  # what it means, in a sentence
+    draw: Callable[..., Any]  # makes matplotlib's figure of ``data``
     data: Sequence[Any]
-    legend: Mapping[str, LaneStyle] = field(default_factory=dict)
-    is_wide: bool = False
-    is_heavy: bool = False
+    legend: Mapping[str, LaneStyle] = field(default_factory=dict)  # of lanes that the picture itself does not name
+    is_wide: bool = False  # scrolls sideways on a narrow screen
+    is_heavy: bool = False  # has too many elements for an SVG, and becomes a PNG
 
     @cached_property
     def drawing(self) -> Drawing:
         """What matplotlib makes of it."""
-        return draw(lambda: self.draw(*self.data), self.is_heavy)
+        return drawing_of(lambda: self.draw(*self.data), self.is_heavy)
 
 
 @dataclass(frozen=True)
@@ -109,18 +88,12 @@ class Meanings:
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures side by side.
-
-    Attributes:
-        figures: the figures.
-        beside: what explains them, to their right.
-        legend: what their lines are, above all of them.
-    """
+    """Figures side by side."""
 
     kind: ClassVar = "figures"
     figures: Sequence[Figure]
-    beside: Table | Meanings | None = None
-    legend: Mapping[str, LaneStyle] = field(default_factory=dict)
+    beside: Table | Meanings | None = None  # to their right
+    legend: Mapping[str, LaneStyle] = field(default_factory=dict)  # above all of them
 
 
 @dataclass(frozen=True)
@@ -145,10 +118,10 @@ class Folded:
 
     kind: ClassVar = "folded"
     summary: str
-    parts: Sequence[Part]
+    parts: Sequence[Block]
 
 
-Part = str | Table | Figure | Figures | Meanings | Notice | Verbatim | Folded
+Block = str | Table | Figure | Figures | Meanings | Notice | Verbatim | Folded
 """What a section may hold; a string is a paragraph."""
 
 
@@ -157,16 +130,13 @@ class Section:
     """A heading, and what is said under it; without a title, it goes on with the one before."""
 
     title: str
-    parts: Sequence[Part]
+    parts: Sequence[Block]
 
     @property
-    def figures(self) -> Iterator[Figure]:
+    def figures(self) -> list[Figure]:
         """All its figures, in order."""
-        for part in self.parts:
-            if isinstance(part, Figure):
-                yield part
-            elif isinstance(part, Figures):
-                yield from part.figures
+        groups = [part.figures if isinstance(part, Figures) else [part] for part in self.parts]
+        return [each for group in groups for each in group if isinstance(each, Figure)]
 
     @property
     def tables(self) -> list[Table]:
@@ -182,22 +152,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Run:
-    """What sections are made of.
-
-    Attributes:
-        directory: the run.
-        results: its tables' numbers.
-        styles: lane → how it is drawn.
-        titles: lane → (title, reference) of its merge method.
-    """
+    """What sections are made of."""
 
     directory: RunDirectory
     results: Results
-    styles: Mapping[str, LaneStyle]
-    titles: Titles
+    styles: Mapping[str, LaneStyle]  # of each lane
+    titles: Titles  # lane → (title, reference) of its merge method
 
     def lane(self, name: str, title: str = "") -> Cell:
         """A cell with a lane's line, marker and name: in small print where it has a title besides."""
-        if title and title != name:
-            return Cell(own(title), (own(name),), style=self.styles[name])
-        return Cell(own(name), style=self.styles[name])
+        notes = (own(name),) if title and title != name else ()
+        return Cell(own(title or name), notes, style=self.styles[name])

@@ -46,19 +46,12 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as an SVG element, or as a PNG, or why there is neither.
+    """A figure as an SVG element, or as a PNG, or why there is neither."""
 
-    Attributes:
-        svg: the element, without namespaces, so that a page can hold it.
-        png: the bytes of a file.
-        failure: the reason that it could not be drawn.
-        size: width and height in points.
-    """
-
-    svg: str = ""
+    svg: str = ""  # without namespaces, so that a page can hold it
     png: bytes = b""
     failure: str = ""
-    size: tuple[float, float] = (0.0, 0.0)
+    size: tuple[float, float] = (0.0, 0.0)  # width and height in points
 
     @property
     def png_base64(self) -> str:
@@ -66,7 +59,7 @@ class Drawing:
         return base64.b64encode(self.png).decode()
 
 
-def draw(make: Callable[[], Figure], is_heavy: bool = False) -> Drawing:
+def drawing_of(make: Callable[[], Figure], is_heavy: bool = False) -> Drawing:
     """Draw in the report's style; a page does without any of its pictures, so a failure is told and not raised."""
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"), rc_context(STYLE):

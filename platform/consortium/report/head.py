@@ -28,40 +28,30 @@ SAME_WITHIN_ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Head:
-    """What stands above the first section.
+    """What stands above the first section."""
 
-    Attributes:
-        name, description: the scenario's own.
-        status: the run's.
-        notice: what to say about a run that is not done.
-        what_was_run: one paragraph in plain language.
-        example: one edit in words.
-        findings: the result in a few sentences.
-        facts: the run in figures.
-    """
-
-    name: str
+    name: str  # the scenario's own, as is the description
     description: str
-    status: str
-    notice: str | None
-    what_was_run: str
-    example: str | None
-    findings: Sequence[str]
-    facts: Mapping[str, str]
+    status: str  # the run's
+    notice: str | None  # about a run that is not done
+    what_was_run: str  # one paragraph in plain language
+    example: str | None  # one edit in words
+    findings: Sequence[str]  # the result in a few sentences
+    facts: Mapping[str, str]  # the run in figures
 
 
 def head_of(run: Run) -> Head:
     """The head of a run's report."""
     directory, results, scenario = run.directory, run.results, run.directory.scenario
     return Head(
-        scenario.name,
-        scenario.description,
-        directory.status,
-        standing(directory),
-        what_was_run(scenario, results),
-        example(directory),
-        findings(results),
-        _facts(directory, results),
+        name=scenario.name,
+        description=scenario.description,
+        status=directory.status,
+        notice=standing(directory),
+        what_was_run=what_was_run(scenario, results),
+        example=example(directory),
+        findings=findings(results),
+        facts=_facts(directory, results),
     )
 
 

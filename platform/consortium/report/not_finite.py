@@ -14,19 +14,12 @@ from consortium.report import words
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Of one lane, over all committed rounds.
+    """Of one lane, over all committed rounds."""
 
-    Attributes:
-        lane: its name, or that of the unedited model.
-        what: a metric's name, or ``edits``.
-        number: answers or edits that were left out.
-        total: of how many.
-    """
-
-    lane: str
-    what: str
-    number: int
-    total: int
+    lane: str  # or the unedited model
+    what: str  # a metric's name, or ``edits``
+    number: int  # answers or edits that were left out
+    total: int  # of how many
 
     @property
     def share(self) -> str:

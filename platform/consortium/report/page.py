@@ -46,17 +46,11 @@ _SECTIONS = (
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says.
-
-    Attributes:
-        head: what was run, and what came out in short.
-        sections: those that have something to say.
-        version: the version that made the run.
-    """
+    """All that a report says."""
 
     head: Head
-    sections: tuple[Section, ...]
-    version: str
+    sections: tuple[Section, ...]  # those that have something to say
+    version: str  # of the program that made the run
 
 
 def build_report(directory: RunDirectory, titles: Titles | None = None) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from consortium.common.terminal import finite
 from consortium.report import figures, words
 from consortium.report.content import Cell, Figure, Figures, Folded, Meanings, Notice, Section, Table, Verbatim
-from consortium.report.drawing import draw
+from consortium.report.drawing import drawing_of
 from consortium.report.head import head_of
 from consortium.report.page import build_report, run_of
 from consortium.report.pictures import write_pictures
@@ -104,7 +104,7 @@ def test_a_value_of_zero_is_drawn_and_shortens_no_other(values: dict[str, float]
             figures.percent_curves({name: [(1, 0.0), (2, 0.0)] for name in values}, STYLES, 0.0),
             figures.distance_curves({name: [(1, 0.0), (2, value)] for name, value in values.items()}, STYLES),
         ]
-    pictures = [draw(lambda figure=figure: figure).svg for figure in drawn]
+    pictures = [drawing_of(lambda figure=figure: figure).svg for figure in drawn]
     for picture in pictures:
         assert all(style.colour.lower() in picture.lower() for style in STYLES.values())
     if values["two"]:

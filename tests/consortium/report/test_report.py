@@ -14,7 +14,7 @@ from consortium.merging.lane_state import LaneState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow, MetricRow, RoundRow, Rows
 from consortium.report import figures
-from consortium.report.drawing import draw
+from consortium.report.drawing import drawing_of
 from consortium.report.page import build_report, run_of
 from consortium.report.results import METRICS, ON_THEIR_OWN, read_results
 from consortium.report.sections import retention
@@ -404,5 +404,5 @@ def test_a_distance_of_zero_is_marked_zero_on_a_logarithmic_axis(others) -> None
 
 def _words(function, *data) -> str:
     """What is written in a picture."""
-    svg = ElementTree.fromstring(draw(lambda: function(*data)).svg)
+    svg = ElementTree.fromstring(drawing_of(lambda: function(*data)).svg)
     return " ".join("".join(each.itertext()) for each in svg.iter("text"))

@@ -28,7 +28,7 @@ def section(run: Run) -> Section | None:
     if use is None or is_plain:
         return None
     meaning = "Hosts that would find something to do, hosts that are ready or busy, and nodes with room for hosts."
-    figure = Figure("demand, hosts and nodes", meaning, draw_cluster, (series,), is_wide=True)
+    figure = Figure("demand, hosts and nodes", meaning, _draw_cluster, (series,), is_wide=True)
     rows = _measures(use) | ({"cost, by the scenario’s prices": f"{cost(series, prices):,.4g}"} if prices else {})
     return Section("The cluster", [figure, Table(("", ""), list(rows.items()))])
 
@@ -50,7 +50,7 @@ def _measures(use: ClusterUse) -> dict[str, str]:
     }
 
 
-def draw_cluster(series: Sequence[Moment]) -> Drawn:
+def _draw_cluster(series: Sequence[Moment]) -> Drawn:
     """Lines of steps over the run's time."""
     lines = {
         "hosts wanted": ([moment.num_wanted for moment in series], INK, (0, (3, 2))),

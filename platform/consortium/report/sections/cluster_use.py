@@ -20,21 +20,13 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class Moment:
-    """The cluster at one time.
-
-    Attributes:
-        time_s: the time.
-        rows: what was seen of each node that has room for hosts.
-        num_wanted: hosts that were wanted.
-        num_parked: hosts ended for want of work, so far.
-        all_rows: the same with nodes that have no room.
-    """
+    """The cluster at one time."""
 
     time_s: float
-    rows: tuple[NodeRow, ...]
-    num_wanted: int
-    num_parked: int
-    all_rows: tuple[NodeRow, ...]
+    rows: tuple[NodeRow, ...]  # what was seen of each node that has room for hosts
+    num_wanted: int  # hosts that were wanted
+    num_parked: int  # hosts ended for want of work, so far
+    all_rows: tuple[NodeRow, ...]  # with nodes that have no room
 
     @property
     def num_hosts(self) -> int:
@@ -49,31 +41,18 @@ class Moment:
 
 @dataclass(frozen=True)
 class ClusterUse:
-    """What the report says of the cluster; a time is None where it did not come to that.
+    """What the report says of the cluster; a time is None where it did not come to that."""
 
-    Attributes:
-        first_node_s: until there was a node with room.
-        satisfied_s: until as many hosts were ready as were wanted.
-        first_down_s: until there were fewer nodes than before.
-        minimum_s: until there were as few nodes as there ever were after the most.
-        reserved_share: of the CPU-seconds (or, without CPUs, GPU-seconds) of all nodes, those that were reserved.
-        used_share: those that hosts with a call held.
-        node_s: node-seconds.
-        idle_node_s: node-seconds without any reservation.
-        num_thrashed: nodes and hosts that ended within :data:`THRASH_S` of their start.
-        most_nodes: nodes at most.
-    """
-
-    first_node_s: float | None
-    satisfied_s: float | None
-    first_down_s: float | None
-    minimum_s: float | None
-    reserved_share: float
-    used_share: float
-    node_s: float
-    idle_node_s: float
-    num_thrashed: int
-    most_nodes: int
+    first_node_s: float | None  # until there was a node with room
+    satisfied_s: float | None  # until as many hosts were ready as were wanted
+    first_down_s: float | None  # until there were fewer nodes than before
+    minimum_s: float | None  # until there were as few nodes as there ever were after the most
+    reserved_share: float  # of the CPU-seconds (or, without CPUs, GPU-seconds) of all nodes, those that were reserved
+    used_share: float  # those that hosts with a call held
+    node_s: float  # node-seconds
+    idle_node_s: float  # node-seconds without any reservation
+    num_thrashed: int  # nodes and hosts that ended within THRASH_S of their start
+    most_nodes: int  # nodes at most
 
 
 def moments(rows: Sequence[NodeRow]) -> list[Moment]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawn
 
 from consortium.records.rows import MetricRow
 from consortium.report import figures
-from consortium.report.content import Figure, Figures, Meanings, Part, Row, Run, Section, Table
+from consortium.report.content import Block, Cells, Figure, Figures, Meanings, Run, Section, Table
 from consortium.report.drawing import legend
 from consortium.report.results import LaneResult
 from consortium.report.style import INK
@@ -41,7 +41,7 @@ def section(run: Run) -> Section | None:
     measured = [lane for lane in run.results.lanes if _rounds_of(lane)]
     if not len(edits) and not measured:
         return None
-    parts: list[Part] = [_policy(run.directory.scenario)]
+    parts: list[Block] = [_policy(run.directory.scenario)]
     if len(edits):
         counts = _counts(edits)
         figure = Figure("edits by fate", "Edits of each round.", figures.kinds_bars, (counts,))
@@ -110,7 +110,7 @@ def _scores_table(run: Run, lanes: Sequence[LaneResult]) -> Table:
     return Table(("lane", "round", *map(metric_name, _COLOURS), "cases"), rows)
 
 
-def _scores_row(run: Run, lane: LaneResult, number: int) -> Row:
+def _scores_row(run: Run, lane: LaneResult, number: int) -> Cells:
     measures = [lane.measures.get((number, metric)) for metric in _COLOURS]
     num_cases = max(row.num_edits for row in measures if row is not None)
     return [run.lane(lane.lane), str(number), *map(_percent, measures), f"{num_cases:,}"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.records.directory import RunDirectory
-from consortium.report.content import Row, Run, Section, Table
+from consortium.report.content import Cells, Run, Section, Table
 
 _SUMS = ("num_edits", "num_contradicting", "num_found", "num_right")
 _FOLLOWS = {
@@ -17,7 +17,7 @@ _FOLLOWS = {
 
 
 @dataclass(frozen=True)
-class Counts:
+class Detections:
     """Edits of a lane, over all rounds, of which parties looked whether somebody taught something else."""
 
     num_edits: int
@@ -36,11 +36,11 @@ class Counts:
         return self.num_found - self.num_right
 
 
-def counts_of(directory: RunDirectory) -> dict[str, Counts]:
+def counts_of(directory: RunDirectory) -> dict[str, Detections]:
     """Lane → its counts; empty where nobody looked."""
     table = directory.table("residuals", ["lane", *_SUMS])
     sums = table.filter(pc.is_valid(table["num_found"])).group_by("lane").aggregate([(name, "sum") for name in _SUMS])
-    return {row["lane"]: Counts(*(row[f"{name}_sum"] for name in _SUMS)) for row in sums.to_pylist()}
+    return {row["lane"]: Detections(*(row[f"{name}_sum"] for name in _SUMS)) for row in sums.to_pylist()}
 
 
 def section(run: Run) -> Section | None:
@@ -55,13 +55,13 @@ def section(run: Run) -> Section | None:
         "Which edits are contradicting the simulation knows, and no party does. All rounds; copies in other words are "
         "in the first column only."
     )
-    rows: list[Row] = [
+    rows: list[Cells] = [
         [run.lane(lane.lane), *_cells(counts[lane.lane])] for lane in run.results.lanes if lane.lane in counts
     ]
     columns = ("lane", "edits", "contradicting", "found", "of these truly", "missed", "false alarms")
     return Section("What parties found contradicted", [intro, Table(columns, rows)])
 
 
-def _cells(each: Counts) -> list[str]:
+def _cells(each: Detections) -> list[str]:
     values = (each.num_edits, each.num_contradicting, each.num_found, each.num_right, each.num_missed, each.num_false)
     return [f"{value:,}" for value in values]

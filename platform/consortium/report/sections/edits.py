@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from consortium.report.content import Folded, Part, Run, Section, Table
+from consortium.report.content import Block, Folded, Run, Section, Table
 from consortium.report.words import count, metric_name, own
 
 #: Probes that are listed of a lane at most; the table has all.
@@ -35,7 +35,7 @@ def failed(answers: pa.Table) -> pa.Table:
     return answers.filter(pc.less(pc.fill_null(answers["success"], 0.0), 1.0))
 
 
-def _of_lane(lane: str, answers: pa.Table) -> Part:
+def _of_lane(lane: str, answers: pa.Table) -> Block:
     failures = failed(answers)
     head = f"{own(lane)}: {len(failures):,} of {count(len(answers), 'probe')} failed"
     if not len(failures):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consortium.report.content import Part, Run, Section, Table
+from consortium.report.content import Block, Run, Section, Table
 from consortium.report.words import duration, listing, own
 
 _ORDINARY = {
@@ -29,6 +29,6 @@ def section(run: Run) -> Section:
         [duration(event.time_s), str(event.round), own(event.kind), own(event.host or ""), own(event.detail or "")]
         for event in incidents[:_MOST_INCIDENTS]
     ]
-    parts: list[Part] = [" ".join(remarks), Table(("time", "round", "what", "host", "more"), rows, align="ntttt")]
+    parts: list[Block] = [" ".join(remarks), Table(("time", "round", "what", "host", "more"), rows, align="ntttt")]
     hidden = len(incidents) - _MOST_INCIDENTS
     return Section("What broke", [*parts, *[f"And {hidden:,} more in the table of events."] * (hidden > 0)])

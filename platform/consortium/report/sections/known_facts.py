@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consortium.records.rows import ResidualRow
 from consortium.report import figures, words
-from consortium.report.content import Figure, Figures, Part, Row, Run, Section, Table
+from consortium.report.content import Block, Cells, Figure, Figures, Run, Section, Table
 from consortium.report.figures import Curves
 from consortium.report.sections import known_facts_cost
 
@@ -19,7 +19,7 @@ def section(run: Run) -> Section | None:
 
 
 def _residual_chart(run: Run) -> list[Figure]:
-    curves = residual_curves([ResidualRow(**row) for row in run.directory.table("residuals").to_pylist()])
+    curves = _mean_residuals([ResidualRow(**row) for row in run.directory.table("residuals").to_pylist()])
     if not any(len(curve) > 1 for curve in curves.values()):
         return []
     scenario = run.directory.scenario
@@ -33,7 +33,7 @@ def _residual_chart(run: Run) -> list[Figure]:
     return [Figure("what was still wanting", meaning + line, figures.residual_curves, data, legend=run.styles)]
 
 
-def residual_curves(rows: list[ResidualRow]) -> Curves:
+def _mean_residuals(rows: list[ResidualRow]) -> Curves:
     """Lane → (times asked before, mean residual) of fresh and repeated edits at the first layer with targets."""
     sums: dict[str, dict[int, tuple[int, float]]] = {}
     first = min((row.layer for row in rows), default=0)
@@ -63,14 +63,14 @@ def _meeting_chart(run: Run) -> list[Figure]:
     return [Figure("contradiction in the sums", meaning, figures.percent_curves, data, legend=run.styles)]
 
 
-def _left_out(run: Run) -> list[Part]:
+def _left_out(run: Run) -> list[Block]:
     looking = run.directory.scenario.lanes_that_look
     if not looking:
         return []
     shapes = run.directory.manifest.layer_shapes.values()
     edit_bytes = sum(_FLOAT64_BYTES * (key_width + value_width) for value_width, key_width in shapes)
     counts = known_facts_cost.edits_of(run.directory)
-    rows: list[Row] = []
+    rows: list[Cells] = []
     for lane in run.results.lanes:
         if lane.lane in looking & counts.keys():
             num_asked, num_left_out = counts[lane.lane]

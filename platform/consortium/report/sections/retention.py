@@ -14,7 +14,7 @@ from consortium.report.drawing import new_figure
 from consortium.report.style import INK
 from consortium.report.words import own
 
-Held = Mapping[tuple[int, int], float]
+_Held = Mapping[tuple[int, int], float]
 
 #: From nothing to all; light to dark, so that it is read without colour as well.
 _SHADES = LinearSegmentedColormap.from_list("held", ["#f3ede6", "#b9cfe2", "#4a7fb0", "#12355b"])
@@ -34,17 +34,17 @@ def section(run: Run) -> Section | None:
     return Section("What holds of each round", [_INTRO, maps]) if held else None
 
 
-def _figure(lane: str, held: Held) -> Figure:
+def _figure(lane: str, held: _Held) -> Figure:
     rows, columns = _axes_of(held)
     return Figure(own(lane), "", heat_map, (held,), is_heavy=len(rows) * len(columns) > _MOST_SVG_CELLS)
 
 
-def _axes_of(held: Held) -> tuple[list[int], range]:
+def _axes_of(held: _Held) -> tuple[list[int], range]:
     """Rounds after which was measured, and rounds of edits up to the last."""
     return sorted({after for after, _ in held}), range(1, max(of for _, of in held) + 1)
 
 
-def heat_map(held: Held) -> Drawn:
+def heat_map(held: _Held) -> Drawn:
     """Percent by (after which round, of which round's edits); cells carry their numbers where there is room.
 
     Rounds after which nothing was measured have no row.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from consortium.report.content import Row, Run, Section, Table
+from consortium.report.content import Cells, Run, Section, Table
 from consortium.report.words import count, listing, own
 from consortium.scenario.schema import Scenario
 
@@ -20,7 +20,7 @@ def section(run: Run) -> Section | None:
     refused = table.filter(pc.is_valid(table["refused"])).select(["lane", "party", "refused"]).to_pylist()
     if not refused:
         return None
-    rows: list[Row] = []
+    rows: list[Cells] = []
     for lane in run.results.lanes:
         own_rows = [row for row in refused if row["lane"] == lane.lane]
         for reason, number in Counter(row["refused"] for row in own_rows).items():

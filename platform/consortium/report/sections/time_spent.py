@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure as Drawn
+
+from consortium.records.rows import EventRow
 from consortium.report import figures, words
-from consortium.report.content import Figure, Figures, Meanings, Part, Run, Section, Table
+from consortium.report.content import Block, Figure, Figures, Meanings, Run, Section, Table
+from consortium.report.drawing import WIDTH_IN, legend, new_figure
 from consortium.report.overhead import OVERHEAD, SPENT_MEANINGS, RunTime
 from consortium.report.results import PHASES, Results
-from consortium.report.sections.timeline import MOST_SVG_BARS, timeline
-from consortium.report.style import PHASE_COLOURS, SPENT_COLOURS
+from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS, SPENT_COLOURS
 
 _MOST_HOSTS = 24
+_MOST_SVG_BARS = 1500
+_BAR_HEIGHT = 0.72
 
 
 def section(run: Run) -> Section | None:
@@ -22,7 +30,7 @@ def section(run: Run) -> Section | None:
     timed = [event for event in results.events if event.seconds]
     if not seconds and not timed:
         return None
-    parts: list[Part] = _from_disk(results)
+    parts: list[Block] = _from_disk(results)
     if results.time is not None:
         parts += _spent(results.time)
     if seconds:
@@ -33,19 +41,19 @@ def section(run: Run) -> Section | None:
     if timed:
         lost = ", crosses lost hosts" if any(event.kind == "host-lost" for event in results.events) else ""
         meaning = f"Since the run’s start; dashed lines are commits of rounds{lost}."
-        is_heavy = len(timed) > MOST_SVG_BARS
+        is_heavy = len(timed) > _MOST_SVG_BARS
         parts.append(Figure("who worked when", meaning, timeline, (results.events,), is_wide=True, is_heavy=is_heavy))
     return Section("Where time went", parts)
 
 
-def _from_disk(results: Results) -> list[Part]:
+def _from_disk(results: Results) -> list[Block]:
     """A remark where targets were read from disk; their times are not those of a first run."""
     targets = [event for event in results.events if event.kind == "targets"]
     num_read = sum(event.detail is not None for event in targets)
     return [f"{num_read:,} of {words.count(len(targets), 'call')} for targets found them on disk."] if num_read else []
 
 
-def _spent(time: RunTime) -> list[Part]:
+def _spent(time: RunTime) -> list[Block]:
     """Arithmetic, solving and overhead: in a sentence, and for each host as a bar."""
     spent = time.spent
     total = spent.total or 1.0  # nothing took any time
@@ -68,3 +76,64 @@ def _spent(time: RunTime) -> list[Part]:
 def _table(seconds: Mapping[str, Mapping[str, float]]) -> Table:
     rows = [[words.own(lane), *map(words.duration, phases.values())] for lane, phases in seconds.items()]
     return Table(("lane", *PHASES), rows)
+
+
+def timeline(events: Sequence[EventRow]) -> Drawn:
+    """One line a host, bars coloured by phase, crosses where a host was lost; some event must have taken time."""
+    timed = [event for event in events if event.seconds]
+    hosts = sorted({_worker(event) for event in timed}, key=lambda name: (name != "coordinator", _natural(name)))
+    place = {host: index for index, host in enumerate(hosts)}
+    figure, axes = new_figure(0.9 + 0.27 * min(len(hosts), 40), 2.8 * WIDTH_IN)
+    _draw_bars(axes, timed, place)
+    for event in events:
+        if event.kind == "host-lost" and event.host in place:
+            axes.plot(event.time_s, place[event.host], marker="X", color="#D55E00", markersize=9, zorder=5)
+    _draw_round_ends(axes, events)
+    axes.set_xlim(min(0.0, *(_start(event) for event in timed)), 1.02 * max(event.time_s for event in events))
+    axes.set_ylim(len(hosts) - 0.4, -0.6)
+    axes.set_yticks(range(len(hosts)), hosts if len(hosts) <= _MOST_HOSTS else [""] * len(hosts))
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    figures.form(axes.xaxis, lambda value: f"{value:,.4g} s")
+    legend(figure, _colours(timed))
+    return figure
+
+
+def _draw_bars(axes: Axes, timed: Sequence[EventRow], place: Mapping[str, int]) -> None:
+    """One collection a kind: tens of thousands of bars as patches of their own would take minutes."""
+    for kind in dict.fromkeys(event.kind for event in timed):
+        bars = [_bar(event, place[_worker(event)]) for event in timed if event.kind == kind]
+        colour = PHASE_COLOURS.get(kind, OTHER_COLOUR)
+        axes.add_collection(PolyCollection(bars, facecolors=colour, edgecolors="white", linewidths=0.3))
+
+
+def _bar(event: EventRow, row: int) -> list[tuple[float, float]]:
+    top, bottom = row - _BAR_HEIGHT / 2, row + _BAR_HEIGHT / 2
+    start, end = _start(event), event.time_s
+    return [(start, top), (end, top), (end, bottom), (start, bottom)]
+
+
+def _start(event: EventRow) -> float:
+    return event.time_s - (event.seconds or 0.0)
+
+
+def _draw_round_ends(axes: Axes, events: Sequence[EventRow]) -> None:
+    commits = [event.time_s for event in events if event.kind == "commit"]
+    if len(commits) <= 40:
+        for time_s in commits:
+            axes.axvline(time_s, color=INK, linewidth=0.7, linestyle=(0, (2, 2)), zorder=0)
+
+
+def _colours(timed: Sequence[EventRow]) -> dict[str, str]:
+    kinds = {event.kind for event in timed}
+    colours = {kind: colour for kind, colour in PHASE_COLOURS.items() if kind in kinds}
+    return colours if kinds <= colours.keys() else colours | {"opening, prior and other": OTHER_COLOUR}
+
+
+def _worker(event: EventRow) -> str:
+    return event.host or "coordinator"
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """host-2 before host-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

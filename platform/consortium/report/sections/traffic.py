@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consortium.report import figures, words
-from consortium.report.content import Figure, Figures, Row, Run, Section, Table
+from consortium.report.content import Cells, Figure, Figures, Run, Section, Table
 
 _FLOAT64_BYTES = 8
 
@@ -25,7 +25,7 @@ def section(run: Run) -> Section | None:
         )
     meaning = "From the least to the most; the dot is the median."
     figure = Figure("one party in one round", meaning, figures.traffic_ranges, (traffic, run.styles, dense))
-    rows: list[Row] = [
+    rows: list[Cells] = [
         [
             run.lane(lane),
             words.size(sent.median),

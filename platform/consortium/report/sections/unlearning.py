@@ -8,7 +8,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
-from consortium.report.content import Row, Run, Section, Table
+from consortium.report.content import Cells, Run, Section, Table
 from consortium.report.words import listing
 from consortium.scenario.schema import UNEDITED, StreamSpec
 
@@ -28,7 +28,7 @@ def section(run: Run) -> Section | None:
         return None
     scenario = run.directory.scenario
     metrics = [MetricRow(**row) for row in run.directory.table("metrics").to_pylist() if row["success"] is not None]
-    rows: list[Row] = []
+    rows: list[Cells] = []
     for back_in, number in numbers.items():
         *_, unedited = _percents(metrics, UNEDITED, back_in)
         first = [str(back_in), _who(scenario.stream, back_in), f"{number:,}"]

@@ -3,18 +3,26 @@ model knew what it was asked to know."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawn
+from matplotlib.ticker import MaxNLocator
 
 from consortium.records.rows import ScheduleRow
 from consortium.report import words
 from consortium.report.content import Figure, Figures, Run, Section, Table
-from consortium.report.figures import Curves
+from consortium.report.drawing import legend, new_figure
+from consortium.report.figures import Curve, Curves, form, percent_range
 from consortium.report.results import Results
-from consortium.report.sections import virtual_time_figures
+from consortium.report.style import LaneStyle
 from consortium.scenario.schema import Scenario
 
 _MOST_ROWS = 30
 _LATE_WORDS = {"carry": "come with a later answer", "wait": "are waited for", "drop": "are lost"}
+_ANSWER_COLOURS = {"in time": "#12355b", "late": "#e0a030"}
+_EDIT_COLOURS = {"merged": "#12355b", "merged later": "#4a7fb0", "waiting": "#d3dae0", "lost": "#c0562b"}
+_AGE_COLOURS = {"mean": "#12355b", "most": "#e0a030"}
 _COLUMNS = {
     "round": "round",
     "start_s": "from",
@@ -38,12 +46,12 @@ def section(run: Run) -> Section | None:
     if not rows:
         return None
     drawn = {
-        "answers": ("Parties asked in each round, from its begin to its end.", virtual_time_figures.answers),
-        "edits": ("What became, by the end of each round, of all edits asked for.", virtual_time_figures.edits),
+        "answers": ("Parties asked in each round, from its begin to its end.", _draw_answers),
+        "edits": ("What became, by the end of each round, of all edits asked for.", _draw_edits),
     }
     if any(row.num_carried for row in rows):
         meaning = "Rounds from asking to merging of the edits that a round merged."
-        drawn["age of edits"] = meaning, virtual_time_figures.ages
+        drawn["age of edits"] = meaning, _draw_ages
     charts = [Figure(title, meaning, draw, (rows,)) for title, (meaning, draw) in drawn.items()]
     charts += _over_time(run, rows)
     table = Table(tuple(_COLUMNS.values()), [[_cell(row, name) for name in _COLUMNS] for row in rows[:_MOST_ROWS]], "n")
@@ -94,7 +102,7 @@ def _over_time(run: Run, rows: Sequence[ScheduleRow]) -> list[Figure]:
 
 def _curves(run: Run, title: str, meaning: str, curves: Curves, in_percent: bool) -> Figure:
     shown = {lane: curve for lane, curve in curves.items() if curve}
-    return Figure(title, meaning, virtual_time_figures.curves, (shown, run.styles, in_percent), legend=run.styles)
+    return Figure(title, meaning, _draw_curves, (shown, run.styles, in_percent), legend=run.styles)
 
 
 def held_of_all(results: Results, rows: Sequence[ScheduleRow]) -> dict[str, list[tuple[float, float]]]:
@@ -112,3 +120,84 @@ def held_of_all(results: Results, rows: Sequence[ScheduleRow]) -> dict[str, list
 def _cell(row: ScheduleRow, name: str) -> str:
     value = getattr(row, name)
     return words.duration(value) if name.endswith("_s") else f"{value:,}"
+
+
+def _draw_answers(rows: Sequence[ScheduleRow]) -> Drawn:
+    """Each round as a bar from its beginning to its end, as high as parties were asked, those in time below."""
+    widths = [row.end_s - row.start_s for row in rows]
+    starts, in_time, late = zip(*((row.start_s, row.num_in_time, row.num_late) for row in rows), strict=True)
+    figure, axes = new_figure(2.5)
+    axes.bar(starts, in_time, widths, align="edge", color=_ANSWER_COLOURS["in time"])
+    axes.bar(starts, late, widths, in_time, align="edge", color=_ANSWER_COLOURS["late"])
+    axes.vlines(starts, 0, [sum(pair) for pair in zip(in_time, late, strict=True)], color="white", linewidth=0.6)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    _time_axis(axes, rows[-1].end_s)
+    legend(figure, _ANSWER_COLOURS)
+    return figure
+
+
+def _draw_edits(rows: Sequence[ScheduleRow]) -> Drawn:
+    """What became, by the end of each round, of the edits that were asked for, stacked over the round's time."""
+    ends = [rows[0].start_s, *(row.end_s for row in rows)]
+    later, lost = _summed([row.num_carried for row in rows]), _summed([row.num_lost for row in rows])
+    at_once = _summed([row.num_edits - row.num_carried for row in rows])
+    waiting = [0, *(row.num_waiting for row in rows)]
+    figure, axes = new_figure(2.5)
+    axes.stackplot(ends, at_once, later, waiting, lost, colors=list(_EDIT_COLOURS.values()), step="pre")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    form(axes.yaxis, lambda value: f"{value:,.0f}")
+    _time_axis(axes, ends[-1])
+    legend(figure, _EDIT_COLOURS)
+    return figure
+
+
+def _draw_ages(rows: Sequence[ScheduleRow]) -> Drawn:
+    """Rounds from asking to merging of the edits that each round merged: their mean, and the most."""
+    shown = [row for row in rows if row.age_rounds is not None and row.most_age_rounds is not None]
+    ends = [row.end_s for row in shown]
+    figure, axes = new_figure(2.5)
+    axes.plot(ends, [row.most_age_rounds or 0 for row in shown], color=_AGE_COLOURS["most"], marker="s")
+    axes.plot(ends, [row.age_rounds or 0.0 for row in shown], color=_AGE_COLOURS["mean"], marker="o")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    _time_axis(axes, rows[-1].end_s)
+    legend(figure, _AGE_COLOURS)
+    return figure
+
+
+def _draw_curves(found: Mapping[str, Curve], styles: Mapping[str, LaneStyle], in_percent: bool = True) -> Drawn:
+    """A measure over virtual time, one line a lane: lane → (seconds, value)."""
+    figure, axes = new_figure(2.5)
+    for lane, points in found.items():
+        style = styles[lane]
+        axes.plot(
+            [time_s for time_s, _ in points],
+            [value for _, value in points],
+            color=style.colour,
+            linestyle=style.line,
+            linewidth=style.width,
+            marker=style.marker if len(points) <= 12 else None,
+            zorder=3 - style.width / 10,
+        )
+    if in_percent:
+        form(axes.yaxis, lambda value: f"{value:g} %")
+        axes.set_ylim(*percent_range([value for points in found.values() for _, value in points]))
+    _time_axis(axes, max(time_s for points in found.values() for time_s, _ in points))
+    return figure
+
+
+def _summed(counts: Sequence[int]) -> list[int]:
+    """Sums up to each round, from none."""
+    return [sum(counts[:end]) for end in range(len(counts) + 1)]
+
+
+def _time_axis(axes: Axes, longest_s: float) -> None:
+    units = (("s", 1.0, 300.0), ("min", 60.0, 3 * 3600.0), ("h", 3600.0, 3 * 86400.0), ("d", 86400.0, float("inf")))
+    name, seconds = next((name, seconds) for name, seconds, most in units if longest_s <= most)
+    axes.set_xlim(0, longest_s or 1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    form(axes.xaxis, lambda value: f"{value / seconds:g}")
+    if seconds > 1:
+        ticks = MaxNLocator(5, steps=[1, 2, 3, 6, 10]).tick_values(0, longest_s / seconds)
+        axes.set_xticks([tick * seconds for tick in ticks if tick * seconds <= longest_s])
+    axes.set_xlabel(f"virtual time, {name}")
