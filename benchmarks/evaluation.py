@@ -5,10 +5,12 @@ The probes are those of a run: efficacy, paraphrases and neighbours of each edit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from consortium.evaluation.metrics import HARMONIC, Question, probes_of
+from consortium.data.edit import Edit
+from consortium.evaluation.metrics import neighborhood, paraphrase
+from consortium.evaluation.rewrite_scores import own_probe
 from consortium.models.queries import Probe, Score
 from consortium.models.scoring import score_probes
 from consortium.models.tokens import encode
@@ -20,6 +22,12 @@ from benchmarks.harness.workbench import Workbench
 from benchmarks.naive.scoring import score_probes_naively
 
 SIZES = (16, 200)
+PROBES: Mapping[str, Callable[[Edit], Sequence[Probe]]] = {
+    "efficacy": own_probe,
+    "paraphrase": paraphrase.probes,
+    "neighborhood": neighborhood.probes,
+}
+"""Metric → what it asks about an edit."""
 
 
 def records(bench: Workbench) -> Iterator[Record]:
@@ -31,8 +39,7 @@ def records(bench: Workbench) -> Iterator[Record]:
 def case(bench: Workbench, size: int) -> Case:
     """The probes of so many edits."""
     model = bench.model
-    questions = [Question(metric, 1, edit) for edit in bench.edits(size) for metric in HARMONIC]
-    probes = [probe for question in questions for probe in probes_of(question)]
+    probes = [probe for edit in bench.edits(size) for probes_of in PROBES.values() for probe in probes_of(edit)]
     return Case(
         label=f"{size} edits, {len(probes)} probes",
         unit="probe",

@@ -25,15 +25,20 @@ from consortium.editing.language import LanguageBackend
 from consortium.editing.layer_schedule import Part, plan_round
 from consortium.engine.lanes import Lane, batches_of, open_lanes
 from consortium.engine.prior import Prior
-from consortium.evaluation.metrics import ProbeSums, Question, add_sums, ask
+from consortium.evaluation import registry as metrics
+from consortium.evaluation.asking import ask, reduced
+from consortium.evaluation.item import AskedEdit
+from consortium.evaluation.rewrite_scores import items_of
+from consortium.evaluation.sums import ProbeSums, add_sums
 from consortium.merging.method import sum_in_order
 from consortium.merging.solver import PriorSolver
 from consortium.merging.solvers import prior_matrix
 from consortium.party.worker import CohortWorker
 from consortium.scenario.editor import ContextsSpec, EditorSpec
-from consortium.scenario.schema import ClusterSpec, EvaluateSpec, MergeSpec, MethodSpec, Metric, PartiesSpec, Scenario
+from consortium.scenario.schema import ClusterSpec, EvaluateSpec, MergeSpec, MethodSpec, PartiesSpec, Scenario
 from numpy.typing import NDArray
 
+from benchmarks.evaluation import PROBES
 from benchmarks.harness.case import Case, Moved, relative_difference
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
@@ -44,7 +49,6 @@ from benchmarks.targets import prompts_of
 
 SIZES = (24,)
 PARTIES = 4
-_METRICS: tuple[Metric, ...] = ("efficacy", "paraphrase", "neighborhood")
 
 Weights = dict[int, NDArray[np.float32]]
 
@@ -124,7 +128,7 @@ class Rounds:
                 contexts=ContextsSpec(count=self.bench.options.contexts),
             ),
             merge=MergeSpec(methods=(MethodSpec(name="collabedit"),)),
-            evaluate=EvaluateSpec(sample=None, metrics=_METRICS),
+            evaluate=EvaluateSpec(sample=None, metrics=tuple(PROBES)),
             cluster=ClusterSpec(cohort_size=PARTIES, target_cache=False),
         )
 
@@ -180,8 +184,13 @@ class Rounds:
             for layer, delta_VK in merged.items():
                 weights[layer] = (weights[layer] + delta_VK.numpy()).astype(np.float32)
             worker.backend.load_weights(weights)
-        questions = [Question(metric, 1, edit) for edit in edits for metric in _METRICS]
-        sums = ask(worker.backend, questions)
+        items = [
+            (metrics.get(name), item)
+            for name, probes in PROBES.items()
+            for edit in edits
+            for item in items_of(name, AskedEdit(edit, 1), probes(edit))
+        ]
+        sums = reduced(ask(worker.backend, items))
         worker.backend.load_weights(base)
         return Done(_updates(base, weights), sums, 0)
 

@@ -26,7 +26,7 @@ from consortium.common.errors import ConsortiumError, InputError
 from consortium.editing.open import open_backend
 from consortium.engine import serial
 from consortium.engine.prior import Prior, add_chunk, keep_prior
-from consortium.evaluation.metrics import HARMONIC
+from consortium.evaluation.metrics import harmonic_mean
 from consortium.loading.prepare import Prepared, prepare
 from consortium.models.open import describe
 from consortium.records.directory import RunDirectory
@@ -35,7 +35,8 @@ from consortium.scenario.schema import UNEDITED
 from benchmarks.harness.record import origin
 
 METHOD = "collabedit"
-METRICS = (*HARMONIC, "harmonic_mean")
+ASKED = harmonic_mean.METRIC.parts
+METRICS = (*ASKED, "harmonic_mean")
 _HEADINGS = ("text", "tokens", "tokens / K", *(metric.replace("_", " ") for metric in METRICS), "prior, s")
 
 
@@ -214,7 +215,7 @@ def scenario_overrides(args: argparse.Namespace) -> list[str]:
         f"parties.edits_per_round={args.edits // 4}",
         "editor.contexts.count=6",
         f"merge.methods=[{METHOD}]",
-        f"evaluate.metrics=[{', '.join(HARMONIC)}]",
+        f"evaluate.metrics=[{', '.join(ASKED)}]",
         "evaluate.sample=null",
         "cluster.cohort_size=4",
         f"cluster.threads={args.threads}",

@@ -16,9 +16,9 @@ from consortium.engine.lanes import Lane, batches_of, without
 from consortium.engine.metric_rows import metric_rows
 from consortium.engine.prior import Prior
 from consortium.engine.round_log import Journal
-from consortium.evaluation.metrics import ProbeSums, add_sums
+from consortium.evaluation import registry
+from consortium.evaluation.sums import ProbeSums, add_sums
 from consortium.features.conflicts.commitments import Slips
-from consortium.features.conflicts.metrics import MAGNITUDE
 from consortium.features.conflicts.resolver import Standing
 from consortium.features.screening.checks import Refusal
 from consortium.merging.statistics import Basis
@@ -190,7 +190,8 @@ class RoundWork:
     def evaluate(self, lane: Lane, is_edited: bool) -> Work:
         """A lane's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
         weights = self._weights(lane)
-        before = self._started.get(lane.name) if MAGNITUDE in self.scenario.evaluate.metrics else None
+        needs_start = any(metric.reference == "start" for metric in registry.asked(self.scenario.evaluate))
+        before = self._started.get(lane.name) if needs_start else None
         calls = [
             Call(
                 ("evaluate", lane.name, self.round, batch.number),

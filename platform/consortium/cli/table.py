@@ -18,12 +18,11 @@ from consortium.records.runs import RunSummary
 from consortium.report import no_edits
 from consortium.report.not_finite import LeftOut, lines
 from consortium.report.summary import QUESTIONS, WITHIN, result_table, summary
-from consortium.report.words import METRIC_MEANINGS, count, metric_name
+from consortium.report.words import count
 
 PLAIN_WIDTH = 120
 _PADDING = 3  # a blank on either side of a column, and a line beside it
 _INTERVALS = "What a column was measured on (tokens for perplexity), and the farthest end of its 95 % intervals."
-DISTANCE_MEANING = "How far the weights are from those of global edit, relative to their length; 0 is the same model."
 
 
 def write_results(directory: RunDirectory, stream: TextIO) -> None:
@@ -37,8 +36,7 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
     for places, widths in _side_by_side(text.columns, text.rows, _width(stream)):
         rows = [[row[place] for place in places] for row in text.rows]
         _write_table(stream, [text.columns[place] for place in places], rows, widths)
-    for column in text.columns[1:]:
-        meaning = _MEANINGS.get(column, DISTANCE_MEANING if column.startswith("distance") else "")
+    for column, meaning in zip(text.columns[1:], text.meanings, strict=True):
         _write_meaning(f"{column}: {meaning}", stream)
     if text.rows:
         _write_meaning(f"{QUESTIONS}, {WITHIN}: {_INTERVALS}", stream)
@@ -73,7 +71,6 @@ def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
 
 _WRONG = {"failed": "failed", "damaged": "is damaged"}
 _REASON = 400  # characters of a reason
-_MEANINGS = {metric_name(metric): meaning for metric, meaning in METRIC_MEANINGS.items()}
 
 
 def _width(stream: TextIO) -> int:

@@ -7,9 +7,12 @@ generators are never used.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, purpose: str, *parts: int | str) -> int:
@@ -28,4 +31,6 @@ def numpy_generator(seed: int, purpose: str, *parts: int | str) -> np.random.Gen
 
 def torch_generator(seed: int, purpose: str, *parts: int | str) -> torch.Generator:
     """A torch generator on the CPU for one purpose; draw on the CPU and move, so that devices agree."""
+    import torch  # slow, and NumPy's generators do without it
+
     return torch.Generator().manual_seed(derive(seed, purpose, *parts))

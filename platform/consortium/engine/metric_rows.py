@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 
+from consortium.common.counting import count
 from consortium.common.errors import NotFiniteError
-from consortium.evaluation.measure import Sums, measure_of
-from consortium.evaluation.metrics import HARMONIC, ProbeSums, harmonic_mean, over_rounds
+from consortium.evaluation import registry
+from consortium.evaluation.metric import Metric
+from consortium.evaluation.sums import ProbeSum, ProbeSums
 from consortium.records.rows import MetricRow
 from consortium.scenario.schema import Scenario
 
 
 def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> list[MetricRow]:
-    """Metrics from sums: of each round whose edits were probed, of several together, and their harmonic means.
+    """Metrics from sums: of each round whose edits were probed, of several together, and what is made of both.
 
     Raises:
         NotFiniteError: more answers are not finite than the scenario puts up with.
@@ -20,28 +22,33 @@ def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSum
     _check_finite(scenario, round_number, lane, sums)
     rows = [_metric_row(round_number, lane, *key, value) for key, value in sorted(sums.items())]
     if scenario.evaluate.edits == "all" and round_number > 1:
-        rows += [_metric_row(round_number, lane, metric, 0, value) for metric, value in over_rounds(sums).items()]
-    harmonic = [row for row in rows if row.metric in HARMONIC]
-    means = (_harmonic_row(each, harmonic) for each in dict.fromkeys(row.of_round for row in harmonic))
-    return [*rows, *(row for row in means if row is not None)]
+        rows += [_metric_row(round_number, lane, column, 0, value) for column, value in over_rounds(sums).items()]
+    return [*rows, *(row for metric in registry.combined() for row in _combined_rows(metric, rows))]
+
+
+def over_rounds(sums: ProbeSums) -> dict[str, ProbeSum]:
+    """Column → sums over the edits of all rounds that were probed; of metrics that are of several rounds' edits."""
+    total: dict[str, ProbeSum] = {}
+    for (column, _), value in sorted(sums.items()):
+        metric = registry.of_column(column)
+        if metric.is_of_edits and metric.adds_rounds:
+            total[column] = total[column] + value if column in total else value
+    return total
 
 
 def _check_finite(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> None:
     counts: dict[str, tuple[int, int]] = {}
-    for (metric, _), value in sorted(sums.items()):
-        found, (bad, total) = measure_of(value), counts.get(metric, (0, 0))
-        counts[metric] = bad + found.num_not_finite, total + found.num_not_finite + found.num_probes
+    for (column, _), value in sorted(sums.items()):
+        bad, total = counts.get(column, (0, 0))
+        counts[column] = bad + value.num_not_finite, total + value.num_not_finite + value.num_probes
     most = scenario.evaluate.max_not_finite
-    wrong = {metric: (bad, total) for metric, (bad, total) in counts.items() if bad > most * total}
+    wrong = {column: (bad, total) for column, (bad, total) in counts.items() if bad > most * total}
     if wrong:
         said = ", ".join(
-            f"{bad} of {total} {_UNITS.get(metric, 'answers')} ({metric})" for metric, (bad, total) in wrong.items()
+            f"{bad} of {count(total, registry.of_column(column).counted_in)} ({column})"
+            for column, (bad, total) in wrong.items()
         )
         raise not_finite(f"what the model says is not finite: {said} in lane {lane}, round {round_number}", most)
-
-
-#: Metric → what it is counted in, where that is not answers.
-_UNITS = {"perplexity": "tokens", "fluency": "texts", "fluency_greedy": "texts"}
 
 
 def not_finite(found: str, most: float) -> NotFiniteError:
@@ -56,33 +63,48 @@ def not_finite(found: str, most: float) -> NotFiniteError:
     )
 
 
-def _harmonic_row(of_round: int | None, rows: Iterable[MetricRow]) -> MetricRow | None:
-    """The harmonic mean of the three metrics of some round's edits, as far as all three are there."""
-    parts = [row for row in rows if row.of_round == of_round]
-    success = harmonic_mean({row.metric: row.success for row in parts if row.success is not None})
-    if success is None:
-        return None
-    strict = harmonic_mean({row.metric: row.strict for row in parts if row.strict is not None})
-    num_edits, num_probes = min(row.num_edits for row in parts), sum(row.num_probes for row in parts)
-    missing = sum(row.num_not_finite or 0 for row in parts)
-    first = parts[0]
-    return MetricRow(
-        first.round, first.lane, "harmonic_mean", of_round, success, strict, num_edits, num_probes, None, missing
-    )
+def _combined_rows(metric: Metric, rows: Sequence[MetricRow]) -> Iterator[MetricRow]:
+    """A metric that is made of others, for each round's edits of which all its parts are there."""
+    by_round: dict[int | None, dict[str, MetricRow]] = {}
+    for row in rows:
+        if row.metric in metric.parts:
+            by_round.setdefault(row.of_round, {})[row.metric] = row
+    for of_round, found in by_round.items():
+        if len(found) == len(metric.parts):
+            parts = [found[name] for name in metric.parts]
+            values, strict = [row.success for row in parts], [row.strict for row in parts]
+            if None not in values:
+                yield MetricRow(
+                    parts[0].round,
+                    parts[0].lane,
+                    metric.name,
+                    of_round,
+                    _combined(metric, values),
+                    _combined(metric, strict),
+                    min(row.num_edits for row in parts),
+                    sum(row.num_probes for row in parts),
+                    metric.unit,
+                    sum(row.num_not_finite or 0 for row in parts),
+                )
 
 
-def _metric_row(round_number: int, lane: str, metric: str, of_round: int, value: Sums) -> MetricRow:
+def _combined(metric: Metric, values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return metric.combine(known) if len(known) == len(values) else None
+
+
+def _metric_row(round_number: int, lane: str, column: str, of_round: int, total: ProbeSum) -> MetricRow:
     """A row of the table; round 0 stands for no round in particular."""
-    found = measure_of(value)
+    metric = registry.of_column(column)
     return MetricRow(
         round_number,
         lane,
-        metric,
+        column,
         of_round or None,
-        found.value,
-        found.strict,
-        found.num_edits,
-        found.num_probes,
-        found.unit,
-        found.num_not_finite,
+        metric.value(total),
+        metric.strict(total),
+        total.num_edits,
+        total.num_probes,
+        metric.unit,
+        total.num_not_finite,
     )

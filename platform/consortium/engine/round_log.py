@@ -21,6 +21,7 @@ from consortium.data.stream import Stream
 from consortium.editing.known_facts import Asked, Residuals
 from consortium.editing.layer_schedule import plan_round
 from consortium.engine.metric_rows import not_finite
+from consortium.evaluation.registry import of_column
 from consortium.evaluation.telling import Told
 from consortium.features.conflicts.resolution import Place, Settled, Verdict
 from consortium.features.conflicts.selected import augmented, weight_of
@@ -32,7 +33,6 @@ from consortium.merging.layer_update import Distances
 from consortium.party.audit_digest import Receipt
 from consortium.records.manifest import Note
 from consortium.records.rows import (
-    DERIVED,
     AnswerRow,
     AttendanceRow,
     EditRow,
@@ -233,7 +233,7 @@ class Journal:
     def measured(self, rows: Sequence[MetricRow]) -> None:
         """Record metrics, and as an event what of a lane's answers was not finite."""
         self._metrics.extend(rows)
-        bad = [row for row in rows if row.num_not_finite and row.metric not in DERIVED]
+        bad = [row for row in rows if row.num_not_finite and not of_column(row.metric).parts]
         if bad:
             parts = (
                 f"{row.metric}{'' if row.of_round is None else f' of round {row.of_round}'}: {row.num_not_finite} of "

@@ -44,8 +44,8 @@ from consortium.engine.prior import (
     unmeasured,
 )
 from consortium.engine.round_log import NOT_FINITE, Journal
-from consortium.evaluation.metrics import add_sums
 from consortium.evaluation.schedule import is_evaluated, num_probed
+from consortium.evaluation.sums import add_sums
 from consortium.features.conflicts.resolver import Standing
 from consortium.features.screening.checks import Refusal
 from consortium.features.unlearning.requests import cohorts_taking_back

@@ -1,191 +1,150 @@
-"""KnowEdit's metrics (arXiv 2401.01286, section 5.2) as EasyEdit, its code, computes them.
+"""KnowEdit's family of metrics (arXiv 2401.01286, section 5.2), as EasyEdit, its code, computes them.
 
-* ``edit_success``: the edit's own prompt. ``portability``: questions whose answers should change with the edit's, by
-  kind (another name of the subject, reasoning, what follows logically). ``locality``: questions whose answers must
-  stay; right is what the unedited model says, true or not. ``fluency``: :mod:`consortium.evaluation.fluency`.
 * A question's success is the share of the answer's tokens that are right: the arg-max after the answer's own tokens
-  before them (teacher forcing), or the token that the model writes by itself (greedy decoding, whose metrics end in
-  ``_greedy``). For locality, the share of tokens in which the edited and the unedited model agree, over as many
-  tokens as the true answer has.
+  before them (teacher forcing), or the token that the model writes by itself (greedy decoding, whose columns end in
+  ``_greedy``).
 * Questions of a kind are averaged first, then kinds, then edits.
 
 An answer with several names is asked for by the first, as there. The strict count takes any: it is the share of
-questions that are answered with the whole of an accepted answer (for locality, with all tokens of the unedited
-model's). An edit whose source has no locality questions is asked for its neighbours instead, as EasyEdit does.
+questions that are answered with the whole of an accepted answer.
+
+A metric of this family says which probes it asks about an edit, and how each question's answers are judged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from dataclasses import dataclass, replace
+from typing import Any
 
-import torch
-
-from consortium.data.edit import Edit, LocalityProbe
-from consortium.editing.backend import Backend
-from consortium.evaluation.fluency import TOP_K, FluencySum, entropy
-from consortium.evaluation.metrics import WITH_START, ProbeSum, ProbeSums
-from consortium.models.queries import Answer, Probe, Writing
-from consortium.scenario.schema import Decoding, EvaluateSpec
-
-METRICS = ("edit_success", "portability", "locality", "fluency")
-"""The names under which these metrics are asked for."""
+from consortium.data.edit import Edit
+from consortium.evaluation.item import Answered, Item
+from consortium.evaluation.metric import EvaluatedBatch, Metric, Outcome, probed
+from consortium.evaluation.rewrite_scores import WITH_START, WITH_START_MEANING
+from consortium.evaluation.sums import ProbeSum
+from consortium.models.queries import Answer, Probe
+from consortium.scenario.schema import Decoding
 
 SUFFIXES: dict[Decoding, str] = {"teacher_forcing": "", "greedy": "_greedy"}
-"""Decoding → what is put after a metric's name."""
-
-#: The unedited model's answers to the questions of :func:`locality_probes`.
-OwnAnswers = Mapping[Decoding, Sequence[Answer]]
+"""Decoding → what is put after a column's name."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A question's outcome: its kind, the share of right tokens, whether the whole answer is right, or none at all.
+class Judged:
+    """A question's outcome.
 
-    Beside it stand what was asked, what is right, and what the model said.
+    Attributes:
+        kind: kind of the question.
+        share: share of the answer's tokens that are right.
+        is_whole: whether the whole answer is right.
+        is_finite: whether there is an answer.
+        prompt, target, answer: what was asked, what is right, and what the model said.
     """
 
     kind: str
     share: float
     is_whole: bool
-    is_finite: bool = True
-    prompt: str = ""
-    target: str = ""
-    answer: str = ""
+    is_finite: bool
+    prompt: str
+    target: str
+    answer: str
 
 
-#: Told of a metric, how it was read, and each edit's questions.
-Tell = Callable[[str, Decoding, Sequence[Sequence[Scored]]], None]
+#: (edit, the answers to its probes, the same of the reference model) → its questions.
+Judge = Callable[[Edit, Sequence[Answer], Sequence[Answer]], Sequence[Judged]]
 
 
-def num_tokens(own: OwnAnswers) -> int:
-    """Tokens of all answers, by which their size in memory is bounded."""
-    return sum(len(answer.said) for answers in own.values() for answer in answers)
-
-
-def locality_probes(edits: Sequence[Edit]) -> list[Probe]:
-    """The questions whose answers must stay, of some edits in their order."""
-    return [Probe(each.prompt, each.target, join=each.join) for edit in edits for each in _locality(edit)]
-
-
-def brings(edit: Edit, metric: str) -> bool:
-    """Whether an edit has questions for one of :data:`METRICS`."""
-    if metric == "portability":
-        return bool(edit.portability)
-    return metric != "locality" or bool(_locality(edit))
-
-
-def measure(
-    backend: Backend,
-    edits: Sequence[Edit],
-    of_round: int,
-    spec: EvaluateSpec,
-    own: OwnAnswers,
-    generator: torch.Generator,
-    tell: Tell = lambda metric, decoding, scored: None,
-) -> ProbeSums:
-    """Sums of those of these metrics that ``spec`` asks for; the model is not changed.
+def decoded_metric(
+    name: str,
+    meaning: str,
+    probes: Callable[[Edit], Sequence[Probe]],
+    judge: Judge,
+    kinds: Mapping[str, str] | None = None,
+    document_start: Sequence[str] = (),
+    **others: Any,
+) -> Metric:
+    """A metric of this family.
 
     Args:
-        backend: the model under the weights that are measured.
-        edits: edits of one round.
-        of_round: the round.
-        spec: metrics, decodings and length of texts.
-        own: the unedited model's answers to these edits' :func:`locality_probes`; for locality.
-        generator: of the draws of fluency's texts.
-        tell: told of each metric's questions, edit by edit.
+        name: its name.
+        meaning: what it says.
+        probes: an edit → its probes; none where its source has none.
+        judge: what the answers to an edit's probes come to.
+        kinds: kind of question → what its own column means; None for no such columns.
+        document_start: values of ``evaluate.document_start`` with which the probes are asked a second time.
+        others: further fields of the metric.
     """
-    sums: dict[str, ProbeSum | FluencySum] = {}
-    for decoding in spec.decoding:
-        found: dict[str, ProbeSum | FluencySum] = {}
-        if "edit_success" in spec.metrics:
-            scored = _edit_success(backend, edits, decoding)
-            tell("edit_success", decoding, scored)
-            found |= _summed("edit_success", scored)
-            if spec.document_start != "none" and backend.has_document_start:
-                scored = _edit_success(backend, edits, decoding, with_start=True)
-                tell(f"edit_success{WITH_START}", decoding, scored)
-                found |= _summed(f"edit_success{WITH_START}", scored)
-        if "portability" in spec.metrics:
-            scored = _portability(backend, edits, decoding)
-            tell("portability", decoding, scored)
-            found |= _summed("portability", scored, by_kind=True)
-        if "locality" in spec.metrics:
-            scored = _locality_scores(backend, edits, decoding, own[decoding])
-            tell("locality", decoding, scored)
-            found |= _summed("locality", scored)
-        if "fluency" in spec.metrics:
-            writing = Writing(spec.generation_tokens, TOP_K if decoding == "teacher_forcing" else 1, generator)
-            found |= _fluency(backend, edits, writing)
-        sums |= {name + SUFFIXES[decoding]: value for name, value in found.items()}
-    return {(name, of_round): value for name, value in sums.items()}
+
+    def items(batch: EvaluatedBatch) -> Iterator[Item]:
+        evaluate = batch.scenario.evaluate
+        asks_twice = batch.has_document_start and evaluate.document_start in document_start
+        for decoding in evaluate.decoding:
+            for with_start in (False, True) if asks_twice else (False,):
+                column = name + WITH_START * with_start + SUFFIXES[decoding]
+                for each in probed(batch):
+                    way = Answered(decoding, (name, with_start, each.of_round))
+                    asked = tuple(replace(probe, with_start=with_start) for probe in probes(each.edit))
+                    if asked:
+                        yield Item(column, each.of_round, asked, way, each)
+
+    def reduce(item: Item, answers: Sequence[Answer], reference: Sequence[Answer]) -> dict[str, ProbeSum]:
+        of_kinds = _by_kind(judge(item.asked.edit, answers, reference))
+        sums = {item.column: _mean_of_kinds(list(of_kinds.values()))}
+        if kinds is not None:
+            assert isinstance(item.way, Answered)
+            sums |= {f"{name}_{kind}{SUFFIXES[item.way.decoding]}": value for kind, value in of_kinds.items()}
+        return sums
+
+    def tell(item: Item, answers: Sequence[Answer], reference: Sequence[Answer]) -> list[Outcome]:
+        return [_outcome(each) for each in judge(item.asked.edit, answers, reference)]
+
+    columns = {name: meaning}
+    if document_start:
+        columns[name + WITH_START] = WITH_START_MEANING.format(name.replace("_", " "))
+    columns |= {f"{name}_{kind}": what for kind, what in (kinds or {}).items()}
+    return Metric(
+        name,
+        meaning,
+        items,
+        reduce,
+        columns=in_both_ways(columns),
+        details=frozenset(f"{name}_{kind}{suffix}" for kind in kinds or () for suffix in SUFFIXES.values()),
+        tell=tell,
+        is_decoded=True,
+        **others,
+    )
 
 
-def _locality(edit: Edit) -> Sequence[LocalityProbe]:
-    return edit.locality or [
-        LocalityProbe("neighborhood", each.prompt, each.target, each.join) for each in edit.neighbors
-    ]
+def in_both_ways(columns: Mapping[str, str]) -> dict[str, str]:
+    """Columns and what they mean, each by teacher forcing and then by greedy decoding."""
+    found = {}
+    for column, meaning in columns.items():
+        found[column] = meaning
+        found[column + SUFFIXES["greedy"]] = f"{meaning} Here it writes the likeliest tokens by itself."
+    return found
 
 
-def _edit_success(
-    backend: Backend, edits: Sequence[Edit], decoding: Decoding, with_start: bool = False
-) -> list[list[Scored]]:
-    probes = [Probe(edit.text, edit.target_new, join=edit.join, with_start=with_start) for edit in edits]
-    pairs = zip(edits, backend.answer(probes, decoding), strict=True)
-    return [[_by_names("edit", [answer], edit.text, edit.target_new)] for edit, answer in pairs]
-
-
-def _portability(backend: Backend, edits: Sequence[Edit], decoding: Decoding) -> list[list[Scored]]:
-    asked = [(each, name) for edit in edits for each in edit.portability for name in each.answers]
-    answers = iter(backend.answer([Probe(each.prompt, name, join=each.join) for each, name in asked], decoding))
-    return [
-        [
-            _by_names(each.kind, [next(answers) for _ in each.answers], each.prompt, each.answers[0])
-            for each in edit.portability
-        ]
-        for edit in edits
-    ]
-
-
-def _by_names(kind: str, answers: Sequence[Answer], prompt: str, target: str) -> Scored:
+def by_names(kind: str, answers: Sequence[Answer], prompt: str, target: str) -> Judged:
     """A question with several accepted answers."""
-    share = _share(answers[0].said, answers[0].wanted)
+    first = answers[0]
     is_whole = any(answer.is_target and answer.is_finite for answer in answers)
-    return Scored(kind, share, is_whole, answers[0].is_finite, prompt, target, answers[0].text)
+    return Judged(kind, share(first.said, first.wanted), is_whole, first.is_finite, prompt, target, first.text)
 
 
-def _locality_scores(
-    backend: Backend, edits: Sequence[Edit], decoding: Decoding, own: Sequence[Answer]
-) -> list[list[Scored]]:
-    pairs = zip(backend.answer(locality_probes(edits), decoding), own, strict=True)
-    return [[_agreement(each, *next(pairs)) for each in _locality(edit)] for edit in edits]
-
-
-def _agreement(probe: LocalityProbe, now: Answer, before: Answer) -> Scored:
-    share, is_finite = _share(now.said, before.said), now.is_finite and before.is_finite
-    return Scored(probe.kind, share, share == 1.0, is_finite, probe.prompt, before.text, now.text)
-
-
-def _share(said: Sequence[int], wanted: Sequence[int]) -> float:
+def share(said: Sequence[int], wanted: Sequence[int]) -> float:
+    """Share of the tokens that are the same."""
     return sum(one == other for one, other in zip(said, wanted, strict=True)) / len(wanted)
 
 
-def _summed(metric: str, scored: Sequence[Sequence[Scored]], by_kind: bool = False) -> dict[str, ProbeSum]:
-    """Sums over edits of the mean over kinds, and with ``by_kind`` of each kind by itself."""
-    sums: dict[str, ProbeSum] = {}
-    for questions in filter(None, scored):
-        kinds = {kind: _mean([each for each in questions if each.kind == kind]) for kind in _kinds(questions)}
-        found = {metric: _mean_of_kinds(list(kinds.values()))}
-        if by_kind:
-            found |= {f"{metric}_{kind}": one for kind, one in kinds.items()}
-        for name, value in found.items():
-            sums[name] = sums.get(name, ProbeSum()) + value
-    return sums
+def _outcome(each: Judged) -> Outcome:
+    if not each.is_finite:
+        return Outcome(each.prompt, each.target, False)
+    return Outcome(each.prompt, each.target, True, each.share, each.is_whole, answer=each.answer)
 
 
-def _kinds(questions: Sequence[Scored]) -> Iterator[str]:
-    return iter(dict.fromkeys(each.kind for each in questions))
+def _by_kind(questions: Sequence[Judged]) -> dict[str, ProbeSum]:
+    kinds = dict.fromkeys(each.kind for each in questions)
+    return {kind: _mean([each for each in questions if each.kind == kind]) for kind in kinds}
 
 
 def _mean_of_kinds(kinds: Sequence[ProbeSum]) -> ProbeSum:
@@ -194,26 +153,14 @@ def _mean_of_kinds(kinds: Sequence[ProbeSum]) -> ProbeSum:
     missing = sum(each.num_not_finite for each in kinds)
     if not found:
         return ProbeSum(num_not_finite=missing)
-    success, strict = (sum(getattr(each, name) for each in found) / len(found) for name in ("success", "strict"))
-    return ProbeSum(success, strict, 1, sum(each.num_probes for each in found), missing)
+    value, strict = sum(each.value for each in found), sum(each.strict or 0.0 for each in found)
+    return ProbeSum(value / len(found), strict / len(found), 1, sum(each.num_probes for each in found), missing)
 
 
-def _mean(questions: Sequence[Scored]) -> ProbeSum:
+def _mean(questions: Sequence[Judged]) -> ProbeSum:
     """One edit's questions of one kind."""
     found = [each for each in questions if each.is_finite]
     count, missing = len(found), len(questions) - len(found)
     if not found:
         return ProbeSum(num_not_finite=missing)
-    success, strict = sum(q.share for q in found) / count, sum(q.is_whole for q in found) / count
-    return ProbeSum(success, strict, 1, count, missing)
-
-
-def _fluency(backend: Backend, edits: Sequence[Edit], writing: Writing) -> dict[str, FluencySum]:
-    prompts = [edit.generation_prompts or (edit.text,) for edit in edits]
-    texts = iter(backend.write(list(chain.from_iterable(prompts)), writing))
-    total = FluencySum()
-    for group in prompts:
-        bits = [entropy(text) for text in islice(texts, len(group)) if text is not None]
-        missing = len(group) - len(bits)
-        total += FluencySum(sum(bits) / len(bits), 1, len(bits), missing) if bits else FluencySum(0.0, 0, 0, missing)
-    return {"fluency": total} if prompts else {}
+    return ProbeSum(sum(q.share for q in found) / count, sum(q.is_whole for q in found) / count, 1, count, missing)

@@ -19,6 +19,11 @@ def is_first_evaluation(scenario: Scenario, round_number: int) -> bool:
     return round_number == min(scenario.evaluate.every, scenario.stream.rounds, *scenario.stream.prolonged)
 
 
+def measures_the_model(scenario: Scenario, round_number: int, is_edited: bool) -> bool:
+    """Whether what does not depend on edits is measured; of the unedited model that is once."""
+    return is_edited or is_first_evaluation(scenario, round_number)
+
+
 def is_evaluated(scenario: Scenario, round_number: int) -> bool:
     """Evaluation is due after every ``every`` rounds, and always after the last; it may have been prolonged."""
     stream = scenario.stream

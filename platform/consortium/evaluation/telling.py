@@ -1,20 +1,23 @@
 """What each probe was answered with, edit by edit: the one measure that takes answers out of their party.
 
-Only with ``evaluate.per_edit``, which is off by default. Texts, perplexity, general questions and the fall of losing
-answers are left out: they are no questions about one edit with an answer to them.
+Only with ``evaluate.per_edit``, which is off by default. Metrics that ask no questions about one edit with an answer to
+them have no rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from consortium.data.request import Request
-from consortium.editing.backend import Backend
-from consortium.evaluation.knowedit import SUFFIXES, Scored
-from consortium.evaluation.metrics import ProbeSums, Question
-from consortium.models.queries import Probe, Score, Writing
-from consortium.scenario.schema import Decoding
+from consortium.evaluation.asking import AnsweredItem
+from consortium.evaluation.item import Item
+from consortium.evaluation.metric import Outcome
+from consortium.evaluation.sums import ProbeSums
+from consortium.models.queries import Writing
+
+if TYPE_CHECKING:
+    from consortium.editing.backend import Backend
 
 #: Tokens of the short answer that the model writes by itself.
 ANSWER_TOKENS = 8
@@ -26,8 +29,8 @@ class Told:
 
     Attributes:
         party, edit_round, index: the edit's place: who asked for it, in which round, as which of its requests there.
-        metric: what the probe is for.
-        probe: its number among the edit's probes for the metric, from 0.
+        metric: column of the results that the probe is for.
+        probe: its number among the edit's probes for the column, from 0.
         prompt: what the model was given.
         target: the answer that counts as right.
         success: 1 or 0, or the share of right tokens; None where the answer is not finite.
@@ -60,41 +63,37 @@ class Evaluated:
     told: tuple[Told, ...]
 
 
-def tell_scores(backend: Backend, asked: Sequence[tuple[Question, Sequence[Probe], Sequence[Score]]]) -> list[Told]:
-    """What was asked and scored, question after question, with the short answers that the model writes."""
-    # Texts are written as a user's tokenizer begins them, so there is none behind a document's start of ours.
-    prompts = [probe.prompt for _, probes, _ in asked for probe in probes if not probe.with_start]
+def tell(backend: Backend, answered: Sequence[AnsweredItem]) -> list[Told]:
+    """Items' questions and what they were answered with, edit after edit.
+
+    Beside an answer that says nothing by itself, as a score does, stands what the model writes after the prompt.
+    """
+    telling = [(each, each.metric.tell) for each in answered]
+    found = [(each.item, tell(each.item, each.answers, each.reference)) for each, tell in telling if tell is not None]
+    prompts = [outcome.prompt for _, outcomes in found for outcome in outcomes if outcome.needs_text]
     texts = iter(backend.write(prompts, Writing(ANSWER_TOKENS)) if prompts else [])
-    told = []
-    for question, probes, scores in asked:
-        assert question.request is not None, "whose edit is probed"
-        for number, (probe, score) in enumerate(zip(probes, scores, strict=True)):
-            outcome = (float(score.success), score.strict) if score.is_finite else (None, None)
-            likelihoods = (score.nll_target, score.nll_rival) if score.is_finite else (None, None)
-            found = *outcome, *likelihoods, None if probe.with_start else next(texts), score.is_finite
-            told.append(Told(*_place(question.request), question.metric, number, probe.prompt, probe.target, *found))
-    return told
-
-
-def tell_knowedit(metric: str, decoding: Decoding, request: Request, scored: Sequence[Scored]) -> list[Told]:
-    """One edit's questions of one of KnowEdit's metrics."""
     return [
-        Told(
-            *_place(request),
-            metric + SUFFIXES[decoding],
-            number,
-            each.prompt,
-            each.target,
-            each.share if each.is_finite else None,
-            each.is_whole if each.is_finite else None,
-            None,
-            None,
-            each.answer if each.is_finite else None,
-            each.is_finite,
-        )
-        for number, each in enumerate(scored)
+        _told(item, number, outcome, next(texts) if outcome.needs_text else outcome.answer)
+        for item, outcomes in found
+        for number, outcome in enumerate(outcomes)
     ]
 
 
-def _place(request: Request) -> tuple[int, int, int]:
-    return request.party, request.round, request.index
+def _told(item: Item, number: int, outcome: Outcome, answer: str | None) -> Told:
+    request = item.asked.request
+    assert request is not None, "whose edit is probed"
+    return Told(
+        request.party,
+        request.round,
+        request.index,
+        item.column,
+        number,
+        outcome.prompt,
+        outcome.target,
+        outcome.success,
+        outcome.strict,
+        outcome.nll_target,
+        outcome.nll_rival,
+        answer,
+        outcome.is_finite,
+    )

@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 from consortium.common.counting import count
+from consortium.evaluation.registry import by_name
 from consortium.loading.yaml_text import KeyPath
 from consortium.scenario.schema import Scenario
 
@@ -14,8 +15,10 @@ Node = dict[str, Any]
 
 @cache
 def json_schema() -> Node:
-    """The JSON Schema of :class:`Scenario`, as pydantic writes it."""
-    return Scenario.model_json_schema()
+    """The JSON Schema of :class:`Scenario`, as pydantic writes it, with the names of metrics."""
+    schema = Scenario.model_json_schema()
+    schema["$defs"]["EvaluateSpec"]["properties"]["metrics"]["items"]["enum"] = by_name()
+    return schema
 
 
 def is_tag(part: str | int) -> bool:

@@ -52,7 +52,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     scenario = resolve(loaded.scenario)
     refuse(list(size_mistakes(scenario, model)), loaded.places)  # first, since other rules go through rounds and facts
     mistakes = [*stream_mistakes(scenario), *evaluation_mistakes(scenario)]
-    for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes, _evaluation):
+    for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes):
         mistakes += rule(scenario)
     mistakes += [*cluster_mistakes(scenario), *fault_mistakes(scenario), *attack_mistakes(scenario)]
     mistakes += [*_sources(scenario, loaded.base_dir), *facts_mistakes(scenario, loaded.base_dir)]
@@ -127,12 +127,6 @@ def _methods(scenario: Scenario) -> Iterator[Mistake]:
         except ScenarioError as error:
             hint = closest(method.name, known()) if method.name not in known() else ""
             yield Mistake(("merge", "methods", index), error.found, error.expected, hint or error.remedy)
-
-
-def _evaluation(scenario: Scenario) -> Iterator[Mistake]:
-    metrics = scenario.evaluate.metrics
-    if len(set(metrics)) < len(metrics):
-        yield Mistake(("evaluate", "metrics"), f"found {shown(metrics)}", "each metric once")
 
 
 def _sources(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:

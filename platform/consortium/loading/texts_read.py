@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from consortium.data.edit import Edit
@@ -11,8 +11,9 @@ from consortium.data.plan import plan
 from consortium.data.table import FactTable
 from consortium.editing.editors.registry import EDITORS
 from consortium.editing.targets import ESSENCE
+from consortium.evaluation.registry import asked
 from consortium.models.tokens import SLOT
-from consortium.scenario.schema import EvaluateSpec, Scenario
+from consortium.scenario.schema import Scenario
 
 
 @dataclass(frozen=True)
@@ -60,36 +61,33 @@ def texts_read(scenario: Scenario, edit: Edit, rivals: Sequence[str]) -> Iterato
         yield ReadText("subject", ESSENCE.replace(SLOT, edit.subject))
     if edit.target_old is not None:
         targets["target_old"] = edit.target_old
-    yield from _success(scenario.evaluate, edit, targets)
-    yield from _other_questions(scenario.evaluate, edit)
-    if "fluency" in scenario.evaluate.metrics:
+    read = {field for metric in asked(scenario.evaluate) for field in metric.reads(edit)}
+    yield from _success(read, edit, targets)
+    yield from _other_questions(read, edit)
+    if "generation_prompts" in read:
         prompts = {f"generation_prompts[{place}]": text for place, text in enumerate(edit.generation_prompts)}
         for field, prompt in (prompts or {"prompt": edit.text}).items():
             yield ReadText(field, prompt, num_written=scenario.evaluate.generation_tokens)
 
 
-def _success(evaluate: EvaluateSpec, edit: Edit, targets: Mapping[str, str]) -> Iterator[ReadText]:
-    """Probes in which targets are compared."""
+def _success(read: Set[str], edit: Edit, targets: Mapping[str, str]) -> Iterator[ReadText]:
+    """Probes in which targets are compared; ``read`` names the fields of which metrics ask."""
     for answer_field, answer in targets.items():
         yield ReadText("prompt", edit.text, answer, answer_field, join=edit.join)
-        if "paraphrase" in evaluate.metrics:
-            for place, prompt in enumerate(edit.paraphrases):
-                yield ReadText(f"paraphrases[{place}]", prompt, answer, answer_field, join=edit.join)
-    if "neighborhood" in evaluate.metrics or ("locality" in evaluate.metrics and not edit.locality):
-        for place, neighbor in enumerate(edit.neighbors):
-            for answer in dict.fromkeys((neighbor.target, *targets.values())):
-                yield ReadText(f"neighbors[{place}]", neighbor.prompt, answer, join=neighbor.join)
+        for place, prompt in enumerate(edit.paraphrases if "paraphrases" in read else ()):
+            yield ReadText(f"paraphrases[{place}]", prompt, answer, answer_field, join=edit.join)
+    for place, neighbor in enumerate(edit.neighbors if "neighbors" in read else ()):
+        for answer in dict.fromkeys((neighbor.target, *targets.values())):
+            yield ReadText(f"neighbors[{place}]", neighbor.prompt, answer, join=neighbor.join)
 
 
-def _other_questions(evaluate: EvaluateSpec, edit: Edit) -> Iterator[ReadText]:
+def _other_questions(read: Set[str], edit: Edit) -> Iterator[ReadText]:
     """Questions with answers of their own."""
-    if "portability" in evaluate.metrics:
-        for place, question in enumerate(edit.portability):
-            for answer in question.answers:
-                yield ReadText(f"portability[{place}]", question.prompt, answer, join=question.join)
-    if "locality" in evaluate.metrics:
-        for place, probe in enumerate(edit.locality):
-            yield ReadText(f"locality[{place}]", probe.prompt, probe.target, join=probe.join)
+    for place, question in enumerate(edit.portability if "portability" in read else ()):
+        for answer in question.answers:
+            yield ReadText(f"portability[{place}]", question.prompt, answer, join=question.join)
+    for place, probe in enumerate(edit.locality if "locality" in read else ()):
+        yield ReadText(f"locality[{place}]", probe.prompt, probe.target, join=probe.join)
 
 
 def longest_rivals(scenario: Scenario, facts: FactTable) -> Callable[[int], list[str]]:

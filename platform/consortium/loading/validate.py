@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from consortium.common.errors import closest, shown
 from consortium.loading import allowed
+from consortium.loading.checks.metrics import unknown_metrics
 from consortium.loading.mistakes import Mistake
 from consortium.loading.yaml_text import KeyPath
 from consortium.scenario.schema import Scenario
@@ -23,7 +24,7 @@ LARGEST_SEED = (1 << 64) - 1
 
 def validate(data: Mapping[str, Any]) -> tuple[Scenario | None, list[Mistake]]:
     """The scenario that ``data`` says, or None and every mistake that its types and the sizes of its numbers show."""
-    absurd = list(_absurd_numbers(data, ()))
+    absurd = [*_absurd_numbers(data, ()), *unknown_metrics(data)]
     try:
         scenario = Scenario.model_validate_json(json.dumps(data))
     except ValidationError as error:

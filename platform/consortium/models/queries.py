@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # slow to import, and many ask who never draw
+    import torch
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,34 @@
-"""Probing: what a host asks a model about its parties' edits; counts and sums leave it."""
+"""Evaluation: what a host asks a model about its parties' edits; counts and sums leave it."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from consortium.common.cache import Kept
-from consortium.common.seeds import torch_generator
-from consortium.data.edit import Edit
+from consortium.data.edit import Edit, FactSet
 from consortium.data.party_batch import PartyBatch
 from consortium.data.request import Request
-from consortium.evaluation import knowedit
-from consortium.evaluation.harm import open_harm
-from consortium.evaluation.metrics import ProbeSums, Question, also_with_start, scored, summed
-from consortium.evaluation.schedule import is_first_evaluation, probed_rounds, sampled_requests
-from consortium.evaluation.telling import Evaluated, Told, tell_knowedit, tell_scores
-from consortium.features.conflicts.metrics import MAGNITUDE, Case, case_of, losing_nlls, magnitude
-from consortium.features.conflicts.resolution import UNSETTLED, Verdict, settled_of
-from consortium.features.unlearning.requests import retracted_requests
-from consortium.models.queries import Answer
+from consortium.data.stream import Stream
+from consortium.evaluation import registry
+from consortium.evaluation.asking import AnsweredItem, answers_to, reduced
+from consortium.evaluation.item import AskedEdit, Item, Way
+from consortium.evaluation.metric import Metric
+from consortium.evaluation.schedule import probed_rounds, sampled_requests
+from consortium.evaluation.telling import Evaluated, tell
+from consortium.features.conflicts.resolution import settled_of
 from consortium.party.data import PrivateEdits
 from consortium.party.shard import Shard, Weights
-from consortium.scenario.schema import Decoding
+from consortium.scenario.schema import Scenario
 
 #: Tokens kept at most of the unedited model's own answers, by which those of later models are measured.
 _ANSWER_TOKENS = 1 << 20
 
-#: Metrics whose probes are not those of an edit of the round.
-_QUESTIONS_OF_THEIR_OWN = {"retention", "conflict", MAGNITUDE, "retracted", *knowedit.METRICS}
-
 
 class Prober:
-    """Asks the model in a shard about cohorts' edits; every method is idempotent.
+    """Asks the model in a shard about party batches' edits; every method is idempotent.
 
     Args:
         private: the parties' edits.
@@ -40,155 +38,125 @@ class Prober:
     def __init__(self, private: PrivateEdits, shard: Shard) -> None:
         self._private = private
         self._shard = shard
-        self._scenario = private.scenario
-        self._answers: Kept[knowedit.OwnAnswers] = Kept(_ANSWER_TOKENS, knowedit.num_tokens)
-        self._harm = open_harm(self._scenario.evaluate, self._scenario.seed)
+        evaluate, seed = private.scenario.evaluate, private.scenario.seed
+        self._metrics = [metric.opened(evaluate, seed) for metric in registry.asked(evaluate)]
+        self._of_unedited: Kept[Sequence[Any]] = Kept(_ANSWER_TOKENS, _num_tokens)
 
     def evaluate(
         self, batch: PartyBatch, weights: Weights, retention: bool, before: Weights | None = None
     ) -> Evaluated:
-        """Counts and sums of the batch's own probes: this round's edits, and with ``retention`` earlier ones.
+        """Counts and sums of what the scenario's metrics ask about the batch's edits.
 
-        With them come those of its part of the text and the general probe. Without ``retention`` the weights are the
-        unedited ones, of which these are measured once. With ``evaluate.per_edit`` they come with what each probe was
-        answered with; answers stay with their parties unless the scenario asks for them.
+        With ``evaluate.per_edit`` they come with what each probe was answered with; answers stay with their parties
+        unless the scenario asks for them.
 
         Args:
             batch: the batch; its edits that were withdrawn are not probed.
             weights: weights to evaluate.
-            retention: whether earlier rounds' edits are probed.
-            before: the round's first weights, against which the fall of losing answers is measured; None not to.
+            retention: whether earlier rounds' edits are probed; False for the unedited weights.
+            before: the round's first weights, for metrics that compare with them; None not to.
         """
-        told: list[Told] | None = [] if self._scenario.evaluate.per_edit else None
-        requests = self._sampled(batch)
-        probed = self._probed_for_knowedit(batch)
-        cases = self._cases(requests) if MAGNITUDE in self._scenario.evaluate.metrics and before is not None else []
-        was = self._losing_before(cases, before)
-        own = {of: self._own_answers((batch.key, of), self._edits(each)) for of, each in probed.items()}
+        answered = self._ask(self.items(batch, retention, before is not None), weights, before)
+        told = tell(self._shard.backend, answered) if self._private.scenario.evaluate.per_edit else ()
+        return Evaluated(reduced(answered), tuple(told))
+
+    def items(self, batch: PartyBatch, retention: bool, has_start: bool = False) -> list[tuple[Metric, Item]]:
+        """What is asked about a batch's edits after a round: every metric's items."""
+        evaluated = _Batch(self._private, batch, retention, has_start, self._shard.backend.has_document_start)
+        found = [(metric, item) for metric in self._metrics for item in metric.items(evaluated)]
+        # Whatever asks about an edit of the round stands side by side, as its answers do in the table of them.
+        places = {id(each): place for place, each in enumerate(evaluated.sampled())}
+        return sorted(found, key=lambda pair: places.get(id(pair[1].about), len(places)))
+
+    def _ask(
+        self, asked: Sequence[tuple[Metric, Item]], weights: Weights, before: Weights | None
+    ) -> list[AnsweredItem]:
+        """Answers of the model, and of the models that metrics compare with; the weights are loaded afterwards."""
+        reference: dict[int, Sequence[Any]] = {}
+        for name in ("start", "unedited"):
+            numbers = [number for number, (metric, _) in enumerate(asked) if metric.reference == name]
+            items = [asked[number][1] for number in numbers]
+            if name == "start" and items:
+                assert before is not None, "metrics ask nothing of weights that are not there"
+                self._shard.load(before)
+            put = self._put if name == "start" else self._put_unedited
+            reference |= dict(zip(numbers, answers_to(items, put), strict=True))
         self._shard.load(weights)
-        asked = scored(self._shard.backend, self.questions(batch, retention))
-        sums = summed(asked)
-        if told is not None:
-            told += tell_scores(self._shard.backend, asked)
-        for of_round, each in probed.items():
-            sums |= self._knowedit(of_round, batch.number, each, own[of_round], told)
-        if cases:
-            sums |= magnitude(batch.round, was, losing_nlls(self._shard.backend, cases))
-        if retention or is_first_evaluation(self._scenario, batch.round):
-            sums |= self._harm.measure(self._shard.backend, batch.number, self._scenario.num_cohorts)
-        return Evaluated(sums, tuple(told or ()))
+        answers = answers_to([item for _, item in asked], self._put)
+        return [AnsweredItem(*asked[number], found, reference.get(number, ())) for number, found in enumerate(answers)]
 
-    def _sampled(self, batch: PartyBatch) -> list[tuple[Request, Verdict]]:
-        """The round's requests that are probed, and what was settled about each."""
-        parties, settled = self._scenario.cohort(batch.number), settled_of(batch)
-        requests = sampled_requests(self._scenario, self._private.stream, batch.round, parties)
-        return [(each, settled.of(each.party, each.index)) for each in requests]
+    def _put(self, way: Way, texts: Sequence[Any]) -> Sequence[Any]:
+        return way.put(self._shard.backend, texts)
 
-    def _cases(self, requests: Sequence[tuple[Request, Verdict]]) -> list[Case]:
-        found = [self._case(request, verdict) for request, verdict in requests]
-        return [case for case in found if case is not None]
+    def _put_unedited(self, way: Way, texts: Sequence[Any]) -> Sequence[Any]:
+        """The unedited model's answers, which lanes and rounds share: the model is put back to be asked."""
 
-    def _case(self, request: Request, verdict: Verdict) -> Case | None:
-        """The conflict that a request brought up; withdrawn, it may have lost against its party's earlier answer."""
-        may_stand = self._scenario.conflicts.span == "run" and verdict.fate == "withdrawn"
-        rival_stands = False
-        if may_stand and request.rival_variant is not None:
-            rival = self._private.facts.edit(request.fact, request.rival_variant)
-            rival_stands = self._private.stands(rival, request.round)
-        return case_of(self._private.facts, request, verdict, rival_stands)
+        def answer() -> Sequence[Any]:
+            self._shard.load_base()
+            return self._put(way, texts)
 
-    def _losing_before(self, cases: Sequence[Case], before: Weights | None) -> list[float]:
-        """Negative log likelihoods of the losing answers under the round's first weights."""
-        if not cases or before is None:
-            return []
-        self._shard.load(before)
-        return losing_nlls(self._shard.backend, cases)
+        return self._of_unedited.get((way, texts), answer)
 
-    def _edits(self, requests: Sequence[Request]) -> list[Edit]:
-        return [self._private.edit(request) for request in requests]
 
-    def _probed_for_knowedit(self, batch: PartyBatch) -> dict[int, list[Request]]:
-        """Round → requests for its edits that are probed for KnowEdit's metrics."""
-        if not set(knowedit.METRICS) & set(self._scenario.evaluate.metrics):
-            return {}
-        found: dict[int, list[Request]] = {}
-        for of_round, request in self._probed_requests(batch.round, self._scenario.cohort(batch.number)):
-            if self._verdict(batch, of_round, request).fate != "withdrawn":
-                found.setdefault(of_round, []).append(request)
+def _num_tokens(answers: Sequence[Any]) -> int:
+    """Tokens of some answers, by which their size in memory is bounded; one for an answer without tokens."""
+    return sum(len(getattr(answer, "said", "x")) for answer in answers)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A party batch after a round, as metrics see it (:class:`consortium.evaluation.metric.EvaluatedBatch`)."""
+
+    private: PrivateEdits
+    batch: PartyBatch
+    is_edited: bool
+    has_start: bool
+    has_document_start: bool
+
+    @property
+    def round_number(self) -> int:
+        return self.batch.round
+
+    @property
+    def number(self) -> int:
+        return self.batch.number
+
+    @property
+    def scenario(self) -> Scenario:
+        return self.private.scenario
+
+    @property
+    def stream(self) -> Stream:
+        return self.private.stream
+
+    @property
+    def facts(self) -> FactSet:
+        return self.private.facts
+
+    @property
+    def parties(self) -> range:
+        return self.scenario.cohort(self.number)
+
+    def sampled(self) -> Sequence[AskedEdit]:
+        return self._sampled
+
+    @cached_property
+    def _sampled(self) -> list[AskedEdit]:
+        earlier = probed_rounds(self.scenario, self.round_number)[:-1]
+        standing = self.private.standing(earlier, self.round_number, self.parties) if earlier else []
+        found = [self.asked(request, of_round) for of_round, request in standing]
+        settled = settled_of(self.batch)
+        for request in sampled_requests(self.scenario, self.stream, self.round_number, self.parties):
+            is_withdrawn = settled.of(request.party, request.index).fate == "withdrawn"
+            found.append(self.asked(request, self.round_number, is_withdrawn))
         return found
 
-    @staticmethod
-    def _verdict(batch: PartyBatch, of_round: int, request: Request) -> Verdict:
-        """What was settled about a request of this round; of earlier ones, those withdrawn are left out before."""
-        return (settled_of(batch) if of_round == batch.round else UNSETTLED).of(request.party, request.index)
+    def earlier(self) -> Sequence[AskedEdit]:
+        standing = self.private.standing(range(1, self.round_number), self.round_number, self.parties)
+        return [self.asked(request, of_round) for of_round, request in standing]
 
-    def _knowedit(
-        self,
-        of_round: int,
-        cohort: int,
-        requests: Sequence[Request],
-        own: knowedit.OwnAnswers,
-        told: list[Told] | None,
-    ) -> ProbeSums:
-        generator, spec = torch_generator(self._scenario.seed, "fluency", of_round, cohort), self._scenario.evaluate
+    def asked(self, request: Request, of_round: int, is_withdrawn: bool = False) -> AskedEdit:
+        return AskedEdit(self.private.edit(request), of_round, request, is_withdrawn)
 
-        def tell(metric: str, decoding: Decoding, edits: Sequence[Sequence[knowedit.Scored]]) -> None:
-            for request, each in zip(requests, edits, strict=True):
-                if told is not None:
-                    told.extend(tell_knowedit(metric, decoding, request, each))
-
-        edits = self._edits(requests)
-        return knowedit.measure(self._shard.backend, edits, of_round, spec, own, generator, tell)
-
-    def _own_answers(self, name: Hashable, edits: Sequence[Edit]) -> knowedit.OwnAnswers:
-        """What the unedited model says to the questions of ``locality``: the model is put back to be asked."""
-
-        def answer(decoding: Decoding) -> tuple[Answer, ...]:
-            self._shard.load_base()
-            return tuple(self._shard.backend.answer(knowedit.locality_probes(edits), decoding))
-
-        if "locality" not in self._scenario.evaluate.metrics:
-            return {}
-        decodings = self._scenario.evaluate.decoding
-        return self._answers.get(name, lambda: {each: answer(each) for each in decodings})
-
-    def questions(self, batch: PartyBatch, retention: bool) -> list[Question]:
-        """What is asked about a batch's edits after a round, besides what needs questions of its own kind."""
-        round_number, parties = batch.round, self._scenario.cohort(batch.number)
-        metrics = self._scenario.evaluate.metrics
-        shown = [metric for metric in metrics if metric not in _QUESTIONS_OF_THEIR_OWN]
-        questions = []
-        for of_round, request in self._probed_requests(round_number, parties):
-            verdict = self._verdict(batch, of_round, request)
-            if verdict.fate != "withdrawn":
-                edit = self._private.edit(request)
-                questions += [Question(metric, of_round, edit, request=request) for metric in shown]
-            case = self._case(request, verdict) if "conflict" in metrics else None
-            if case is not None:
-                questions.append(Question("conflict", of_round, case.chosen, case.losing, request))
-        if retention and "retention" in metrics:
-            questions += self._retention_questions(round_number, parties)
-        if "retracted" in metrics:
-            found = retracted_requests(self._scenario, self._private.stream, round_number, parties)
-            questions += [
-                Question(metric, back_in, self._private.edit(request), request=request)
-                for metric, back_in, request in found
-            ]
-        if self._shard.backend.has_document_start:
-            return also_with_start(questions, self._scenario.evaluate)
-        return questions
-
-    def _retention_questions(self, round_number: int, parties: range) -> list[Question]:
-        """Earlier rounds' edits, but for those that a later request contradicted or that were taken back."""
-        earlier = self._private.standing(range(1, round_number), round_number, parties)
-        return [
-            Question("retention", of_round, self._private.edit(request), request=request)
-            for of_round, request in earlier
-        ]
-
-    def _probed_requests(self, round_number: int, parties: range) -> list[tuple[int, Request]]:
-        """Round and request of all edits that are probed: all of this round's, and those that stand of others."""
-        earlier = probed_rounds(self._scenario, round_number)[:-1]
-        now = sampled_requests(self._scenario, self._private.stream, round_number, parties)
-        standing = self._private.standing(earlier, round_number, parties) if earlier else []
-        return [*standing, *((round_number, request) for request in now)]
+    def stands(self, edit: Edit, round_number: int) -> bool:
+        return self.private.stands(edit, round_number)

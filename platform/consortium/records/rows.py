@@ -17,8 +17,6 @@ import pyarrow as pa  # type: ignore[import-untyped]
 #: Rows that are turned into columns at once.
 _BATCH_ROWS = 8192
 
-DERIVED = ("harmonic_mean",)
-"""Metrics that are made of others."""
 """Lane of the unedited model's metrics, at round 0."""
 
 
@@ -150,7 +148,7 @@ class MetricRow:
     lane: str = field(metadata=_column("lane; `unedited` for what the unedited model says of the same edits"))
     metric: str = field(
         metadata=_column(
-            "efficacy, paraphrase, neighborhood, harmonic_mean, retention, conflict, retracted, perplexity …"
+            "metric, followed by what it was asked of or how, such as `_with_start`, if it has several columns"
         )
     )
     of_round: int | None = field(
@@ -477,9 +475,8 @@ def in_batches(table: str, rows: Iterable[Row], size: int = _BATCH_ROWS) -> Iter
 def headline(rows: Iterable[MetricRow]) -> dict[tuple[int, str, str], MetricRow]:
     """The one row that stands for each (round, lane, metric).
 
-    It is the row over several rounds together where there is one, else the row about the round's own edits, else (for
-    example retention with one row for each earlier round) the mean over the rows, weighted by their edits. For
-    ``retracted`` it is the mean, whenever its edits were taken back.
+    It is the row over several rounds together if there is one, else the only one, else (for example retention with one
+    row for each earlier round) the mean over the rows, weighted by their edits.
     """
     groups: dict[tuple[int, str, str], list[MetricRow]] = {}
     for row in rows:
@@ -488,12 +485,9 @@ def headline(rows: Iterable[MetricRow]) -> dict[tuple[int, str, str], MetricRow]
 
 
 def _stand_in(group: list[MetricRow]) -> MetricRow:
-    for of_round in (None, *([group[0].round] if group[0].metric != "retracted" else [])):
-        for row in group:
-            if row.of_round == of_round:
-                return row
-    if len(group) == 1:
-        return group[0]
+    for row in group:
+        if row.of_round is None or len(group) == 1:
+            return row
     num_edits = sum(row.num_edits for row in group)
     return MetricRow(
         round=group[0].round,
@@ -504,6 +498,7 @@ def _stand_in(group: list[MetricRow]) -> MetricRow:
         strict=_weighted([row.strict for row in group], group),
         num_edits=num_edits,
         num_probes=sum(row.num_probes for row in group),
+        unit=group[0].unit,
         num_not_finite=sum(row.num_not_finite or 0 for row in group),
     )
 

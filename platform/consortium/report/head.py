@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from consortium.editing.editors.registry import create
+from consortium.evaluation.registry import of_column
 from consortium.records.directory import RunDirectory
 from consortium.report.content import Run
 from consortium.report.results import Results
 from consortium.report.words import (
-    LESS_IS_BETTER,
     count,
     distance,
     duration,
@@ -152,15 +152,15 @@ def _best(results: Results) -> str | None:
     metric = main_metric(results)
     if metric is None:
         return None
-    sign = 1 if metric in LESS_IS_BETTER else -1
+    known = of_column(metric)
+    sign = -1 if known.higher_is_better else 1
     ranked = sorted(
         (lane for lane in results.lanes if metric in lane.final), key=lambda lane: sign * lane.final[metric].value
     )
     name = metric_name(metric)
     scores = [f"{lane.lane} {lane.final[metric].value:.1f}" for lane in ranked]
     before = f" (unedited model {results.unedited[metric].value:.1f})" if metric in results.unedited else ""
-    unit = ranked[0].final[metric].unit
-    asked = count(max(lane.final[metric].num_probes for lane in ranked), "question" if unit is None else "token")
+    asked = count(max(lane.final[metric].num_probes for lane in ranked), known.counted_in)
     if len(ranked) == 1:
         return f"{ranked[0].lane} reached a {name} of {ranked[0].final[metric].value:.1f}{before}, on {asked}."
     return f"By {name}, best first: {', '.join(scores)}{before}; on {asked}."

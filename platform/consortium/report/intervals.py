@@ -6,9 +6,9 @@ well (Brown, Cai & DasGupta 2001, Statistical Science 16:101):
     (p + z²/2n ± z·√(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
 
 n is the number of edits, since an edit's questions are not independent of each other, or of questions where there are
-no edits. Shares of an edit's questions vary less than answers of yes or no, so the interval is on the wide side. The
-harmonic mean rises with each of its three parts, and lies between those of their lower and of their upper ends; each
-of these has a third of the 5 %, so that all three hold together in 95 % (Bonferroni).
+no edits. Shares of an edit's questions vary less than answers of yes or no, so the interval is on the wide side. A
+metric that is made of others, as the harmonic mean, rises with each of its parts, and lies between those of their
+lower and of their upper ends; each of n parts has an nth of the 5 %, so that all hold together in 95 % (Bonferroni).
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ import math
 from collections.abc import Mapping
 from statistics import NormalDist
 
-from consortium.evaluation.metrics import HARMONIC, harmonic_mean
+from consortium.evaluation import registry
 from consortium.records.rows import MetricRow
 
 Interval = tuple[float, float]
 
 _MISSED = 0.05
-#: Metrics in percent from −100 to 100, as averages of such numbers.
-_SIGNED = {"conflict_magnitude"}
 
 
 def wilson(share: float, count: int, missed: float = _MISSED) -> Interval:
@@ -38,28 +36,24 @@ def wilson(share: float, count: int, missed: float = _MISSED) -> Interval:
 def intervals(measures: Mapping[str, MetricRow]) -> dict[str, Interval]:
     """Metric → its interval in percent, of one lane's measures; those with a unit of their own have none."""
     found = {metric: interval for metric, row in measures.items() if (interval := _of_row(row, _MISSED)) is not None}
-    score = measures.get("harmonic_mean")
-    parts = [measures[each] for each in HARMONIC if each in measures]
-    ends = [_of_row(each, _MISSED / len(HARMONIC)) for each in parts]
-    if score is not None and len(ends) == len(HARMONIC) and {each.round for each in parts} == {score.round}:
-        low, high = (harmonic_mean({name: end[side] for name, end in _named(ends).items()}) for side in (0, 1))
-        if low is not None and high is not None:
-            found["harmonic_mean"] = low, high
+    for metric in registry.combined():
+        parts = [measures[each] for each in metric.parts if each in measures]
+        ends = [end for each in parts if (end := _of_row(each, _MISSED / len(metric.parts))) is not None]
+        row = measures.get(metric.name)
+        if row is not None and len(ends) == len(metric.parts) and {each.round for each in parts} == {row.round}:
+            low, high = (metric.combine([end[side] for end in ends]) for side in (0, 1))
+            found[metric.name] = low, high
     return found
 
 
-def _named(ends: list[Interval | None]) -> dict[str, Interval]:
-    return {name: end for name, end in zip(HARMONIC, ends, strict=True) if end is not None}
-
-
 def _of_row(row: MetricRow, missed: float) -> Interval | None:
-    count = row.num_edits or row.num_probes
-    if row.unit is not None or row.success is None or not count or row.metric == "harmonic_mean":
+    count, metric = row.num_edits or row.num_probes, registry.of_column(row.metric)
+    if row.unit is not None or row.success is None or not count or metric.parts:
         return None
-    lowest, span = (-100.0, 200.0) if row.metric in _SIGNED else (0.0, 100.0)
-    share = min(1.0, max(0.0, (row.success - lowest) / span))
+    span = 100.0 - metric.lowest
+    share = min(1.0, max(0.0, (row.success - metric.lowest) / span))
     low, high = wilson(share, count, missed)
-    return lowest + span * low, lowest + span * high
+    return metric.lowest + span * low, metric.lowest + span * high
 
 
 def half_width(value: float, interval: Interval) -> float:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from consortium.data.edit import PortabilityKind
+from consortium.evaluation import registry
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import DERIVED
 from consortium.report import words
 
 
@@ -41,13 +39,10 @@ def left_out(directory: RunDirectory) -> list[LeftOut]:
     for row in directory.table("metrics", columns).to_pylist():
         # Rows of several rounds together repeat those of each; what is of no round's edits has no others.
         number = row.get("num_not_finite") or 0
-        if row["metric"] not in DERIVED and (row["of_round"] is not None or _is_of_no_round(row["metric"])):
+        metric = registry.of_column(row["metric"])
+        if not metric.parts and (row["of_round"] is not None or not metric.is_of_edits):
             add(row["lane"], row["metric"], number, number + row["num_probes"])
     return [LeftOut(*key, *value) for key, value in counts.items() if value[0]]
-
-
-def _is_of_no_round(metric: str) -> bool:
-    return metric in ("perplexity", "general")
 
 
 def lines(found: Sequence[LeftOut]) -> list[str]:
@@ -62,11 +57,8 @@ def lines(found: Sequence[LeftOut]) -> list[str]:
 
 
 def _without_kinds(parts: Sequence[LeftOut]) -> list[LeftOut]:
-    """Without the kinds of portability's questions, which portability itself counts as well."""
-    return [each for each in parts if not each.what.startswith(_KINDS)]
-
-
-_KINDS = tuple(f"portability_{kind}" for kind in get_args(PortabilityKind))
+    """Without kinds of a metric's questions, which the metric itself counts as well."""
+    return [each for each in parts if each.what not in registry.of_column(each.what).details]
 
 
 def _in_words(each: LeftOut) -> str:

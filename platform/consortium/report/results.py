@@ -9,28 +9,13 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from consortium.evaluation.knowedit import SUFFIXES
-from consortium.evaluation.metrics import WITH_START
+from consortium.evaluation import registry
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow, MetricRow, RoundRow, headline
 from consortium.report.overhead import RunTime, run_time
 from consortium.scenario.schema import UNEDITED
 
 PHASES = ("targets", "collect", "merge", "evaluate")
-_KINDS = ("portability_alias", "portability_reasoning", "portability_generalisation")
-_KNOWEDIT = ("edit_success", f"edit_success{WITH_START}", "portability", *_KINDS, "locality", "fluency")
-METRICS = (
-    "harmonic_mean",
-    *(name + way for name in ("efficacy", "paraphrase", "neighborhood", "retention") for way in ("", WITH_START)),
-    *("conflict", "conflict_magnitude"),
-    *(name + suffix for name in _KNOWEDIT for suffix in SUFFIXES.values()),
-    *("perplexity", "general"),
-)
-"""Metrics in the order in which they are shown; others follow by name."""
-ON_THEIR_OWN = frozenset({"retracted", "retracted_before"})
-"""Metrics of which less is better, which have a section of their own."""
-DETAILS = frozenset(name + suffix for name in _KINDS for suffix in SUFFIXES.values())
-"""Parts of other metrics, for which a terminal has no room."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +72,8 @@ class Results:
     Attributes:
         lanes: in the scenario's order.
         unedited: metric → measure of the unedited model.
-        metrics: names of all metrics that were measured, in the order to show them.
+        metrics: names of all metrics that were measured, in the order to show them; those with a section of their own
+            are left out.
         earlier: lane → metric → (round of the edits, percent) after the last round, for earlier rounds' edits.
         held: lane → (after which round, of which round's edits) → percent of them that hold.
         events: all events, in the order of time.
@@ -111,6 +97,12 @@ class Results:
         return next((lane for lane in self.lanes if lane.method == method), None)
 
 
+def is_in_tables(column: str) -> bool:
+    """Whether a metric's column has a place in a table of a terminal's width."""
+    metric = registry.of_column(column)
+    return not metric.has_section and column not in metric.details
+
+
 def read_results(directory: RunDirectory) -> Results:
     """Read the committed tables of a run."""
     rounds = [RoundRow(**row) for row in directory.table("rounds").to_pylist()]
@@ -130,11 +122,11 @@ def read_results(directory: RunDirectory) -> Results:
         for method in directory.scenario.merge.methods
     )
     kinds = _edit_kinds(directory.table("edits", ["kind"]))
-    found = {row.metric for row in metrics} - ON_THEIR_OWN
+    found = [name for name in {row.metric for row in metrics} if not registry.of_column(name).has_section]
     return Results(
         lanes=lanes,
         unedited={metric: row for (_, lane, metric), row in chosen.items() if lane == UNEDITED},
-        metrics=(*(each for each in METRICS if each in found), *sorted(found.difference(METRICS))),
+        metrics=tuple(registry.in_order(found)),
         earlier={lane.lane: _earlier(metrics, lane.lane) for lane in lanes},
         held={lane.lane: _held(metrics, lane.lane) for lane in lanes},
         events=tuple(sorted(events, key=lambda event: event.time_s)),

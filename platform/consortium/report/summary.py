@@ -6,26 +6,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from consortium.evaluation import registry
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
 from consortium.report.intervals import Interval, half_width, intervals
 from consortium.report.no_edits import lanes_without_edits
 from consortium.report.not_finite import left_out
 from consortium.report.overhead import RunTime
-from consortium.report.results import DETAILS, METRICS, ON_THEIR_OWN, PHASES, LaneResult, read_results
-from consortium.report.words import distance, measured, metric_name
+from consortium.report.results import PHASES, LaneResult, is_in_tables, read_results
+from consortium.report.words import distance, measured, metric_meaning, metric_name
 from consortium.scenario.schema import UNEDITED
 
 QUESTIONS, WITHIN = "questions", "+/- at most"
 """Names of a table's last two rows."""
+_DISTANCE_MEANING = "How far the weights are from those of global edit, relative to their length; 0 is the same model."
 
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Text of a table: headings, and one row for each lane and for the unedited model."""
+    """Text of a table: headings, one row for each lane and for the unedited model, and what the columns mean.
+
+    The first column, which names the row, has no meaning.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    meanings: tuple[str, ...]
 
 
 def summary(directory: RunDirectory) -> dict[str, Any]:
@@ -69,12 +75,11 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
 def result_table(found: dict[str, Any]) -> ResultTable:
     """A summary as the papers' table: a method a row, score first; metrics in percent but for those with a unit.
 
-    Left out are :data:`DETAILS` and :data:`ON_THEIR_OWN`.
+    Left out are parts of other metrics, and metrics with a section of their own in the report.
     """
     lanes: dict[str, dict[str, Any]] = found["lanes"]
     measured = [set(found[UNEDITED]), *(set(lane["metrics"]) for lane in lanes.values())]
-    names = set().union(*measured) - ON_THEIR_OWN - DETAILS
-    metrics = [*(each for each in METRICS if each in names), *sorted(names.difference(METRICS))]
+    metrics = registry.in_order(name for name in set().union(*measured) if is_in_tables(name))
     has_distance = any(lane["weights_distance"] is not None for lane in lanes.values())
     rows = [
         (name, *(_shown(lane["metrics"].get(each)) for each in metrics), *_distances(lane, has_distance))
@@ -90,7 +95,8 @@ def result_table(found: dict[str, Any]) -> ResultTable:
         for metric in metrics
     ]
     rows += [(QUESTIONS, *map(_num_questions, asked), *blank), (WITHIN, *map(_within, asked), *blank)] if rows else []
-    return ResultTable(columns, tuple(rows))
+    meanings = *map(metric_meaning, metrics), *((_DISTANCE_MEANING,) * has_distance)
+    return ResultTable(columns, tuple(rows), meanings)
 
 
 def _num_questions(measures: Sequence[dict[str, Any]]) -> str:

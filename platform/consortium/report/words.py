@@ -8,46 +8,8 @@ from collections.abc import Sequence
 
 from consortium.common.counting import count as count
 from consortium.common.terminal import printable
-from consortium.evaluation.metrics import WITH_START
+from consortium.evaluation.registry import of_column
 from consortium.report.results import Results
-
-_KNOWEDIT_MEANINGS = {
-    "edit_success": "Share of the new answers' tokens that the model says to the edits' own prompts.",
-    "portability": "Edit success at questions that the edits should change too: the mean over the kinds of questions.",
-    "portability_alias": "The part of portability in which the subject goes by another name.",
-    "portability_reasoning": "The part of portability in which the answer takes one more step.",
-    "portability_generalisation": "The part of portability in which another fact follows from the edit.",
-    "locality": "Share of tokens that stayed what the unedited model says, in answers to what was not to change.",
-    "fluency": "Entropy of words in what the model writes about the subjects, in hundredths of a bit, no percentage: "
-    "a model that repeats itself has little.",
-}
-_TWICE = ("efficacy", "paraphrase", "neighborhood", "retention", "edit_success")
-_WITH_START_MEANING = "The prompts of {} behind the token that begins documents, which else no prompt has."
-METRIC_MEANINGS = {
-    "efficacy": "Share of edits that took: the model finds the new answer likelier than the old one.",
-    "paraphrase": "Efficacy, asked in other words than the edits were made with.",
-    "neighborhood": "Share of questions about similar things whose answers stayed right: what was not to change.",
-    "harmonic_mean": "Harmonic mean of efficacy, paraphrase and neighborhood: high only when all three are.",
-    "perplexity": "Between how many tokens the model wavers in a fixed text; less is better.",
-    "general": "Share of questions of a general test set that are answered rightly: the harm that edits do.",
-    "retention": "Share of edits of earlier rounds that still hold: what later rounds did not overwrite.",
-    "conflict": "Share of contradictions in which the answer settled on, or else the later one, is the likelier.",
-    "conflict_magnitude": "How far the losing answer’s probability fell in a round: 100 to nothing, −100 from nothing.",
-    "recall": "Share of keys for which the memory answers with the edit's object.",
-    **_KNOWEDIT_MEANINGS,
-    **{metric + WITH_START: _WITH_START_MEANING.format(metric.replace("_", " ")) for metric in _TWICE},
-    **{
-        f"{metric}_greedy": f"{meaning} Here it writes the likeliest tokens by itself."
-        for metric, meaning in {
-            **_KNOWEDIT_MEANINGS,
-            f"edit_success{WITH_START}": _WITH_START_MEANING.format("edit success"),
-        }.items()
-    },
-}
-"""Metric → what it means, in one line."""
-
-LESS_IS_BETTER = {"perplexity"}
-"""Metrics of which less is better; of all others it is more."""
 
 KIND_MEANINGS = {
     "fresh": "Nobody had this fact before.",
@@ -111,8 +73,13 @@ def distance(value: float | None) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """A metric's name without underscores; the harmonic mean is the papers' score."""
-    return "score" if metric == "harmonic_mean" else metric.replace("_", " ")
+    """The name of a metric's column of the results in tables."""
+    return of_column(metric).title_of(metric)
+
+
+def metric_meaning(metric: str) -> str:
+    """What a metric's column of the results means, in one line; empty if that is not known here."""
+    return of_column(metric).meaning_of(metric)
 
 
 def measured(value: float, unit: str | None) -> str:
@@ -148,8 +115,5 @@ def listing(names: Sequence[str]) -> str:
 
 
 def main_metric(results: Results) -> str | None:
-    """The metric by which lanes are ranked: the harmonic mean where there is one."""
-    for metric in ("harmonic_mean", "recall", "efficacy", *results.metrics):
-        if any(metric in lane.final for lane in results.lanes):
-            return metric
-    return None
+    """The metric by which lanes are ranked: the first that is shown."""
+    return next((metric for metric in results.metrics if any(metric in lane.final for lane in results.lanes)), None)

@@ -30,21 +30,20 @@ def num_taken_back(
     return sum(party not in out.get(earlier, ()) for party, earlier in places)
 
 
-def retracted_requests(scenario: Scenario, stream: Stream, now: int, parties: range) -> list[tuple[str, int, Request]]:
-    """What is probed of edits that some parties take back: (metric, round in which they are taken back, request).
+def retracted_requests(scenario: Scenario, stream: Stream, now: int, parties: range) -> list[tuple[bool, int, Request]]:
+    """What is probed of edits that some parties take back: (whether they are, round in which they are, request).
 
-    The metric is ``retracted`` from that round on, and ``retracted_before`` in the last evaluation before it, so that
-    there is something to compare with. Of each round's, ``evaluate.sample`` are drawn from all parties'. Edits of
-    facts that are still asked for, by whomever, are left out: the model is to know of those.
+    They are probed from that round on, and in the last evaluation before it. Of each round's, ``evaluate.sample`` are
+    drawn from all parties'. Edits of facts that are still asked for, by whomever, are left out: the model is to know of
+    those.
     """
     found = []
     for back_in in stream.departures.rounds():
         if back_in > now and now != _last_measure_before(scenario, back_in):
             continue
-        metric = "retracted" if back_in <= now else "retracted_before"
         for party, requests in _sampled(scenario, stream, back_in, parties).items():
             wanted = _facts_asked_for(stream, party, max(now, back_in))
-            found += [(metric, back_in, request) for request in requests if request.fact not in wanted]
+            found += [(back_in <= now, back_in, request) for request in requests if request.fact not in wanted]
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from consortium.common.errors import closest
-from consortium.evaluation.general import INSTALL, PACKAGE, is_set, package_folder
+from consortium.evaluation.choice_questions import INSTALL, PACKAGE, is_set, package_folder
 from consortium.evaluation.harm import BUILTIN
 from consortium.loading.builtin_scenarios import find_file
 from consortium.loading.mistakes import Mistake

@@ -28,7 +28,7 @@ def _metric_chart(run: Run, metric: str) -> Figure | None:
     curves = {lane.lane: curve for lane in results.lanes if (curve := lane.curve(metric))}
     if not curves:
         return None
-    title, meaning = words.metric_name(metric), words.METRIC_MEANINGS.get(metric, "")
+    title, meaning = words.metric_name(metric), words.metric_meaning(metric)
     unit = next((lane.final[metric].unit for lane in results.lanes if metric in lane.final), None)
     if max(map(len, curves.values())) > 1:
         draw = figures.value_curves if unit else figures.percent_curves

@@ -15,7 +15,7 @@ from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
 from consortium.report import words
 from consortium.report.content import Table
-from consortium.report.results import DETAILS, LaneResult, Results
+from consortium.report.results import LaneResult, Results, is_in_tables
 from consortium.scenario.schema import MethodSpec, Scenario
 
 _MINUS = "\N{MINUS SIGN}"
@@ -73,7 +73,7 @@ def _table(
     rows = [_counts_row(spares, sends, asked), _bytes_row(spares, sends)]
     for metric in metrics:
         ours, theirs = spares.final.get(metric), sends.final.get(metric)
-        if metric not in DETAILS and ours is not None and theirs is not None:
+        if is_in_tables(metric) and ours is not None and theirs is not None:
             rows.append(_metric_row(metric, ours, theirs, mean_difference(spares, sends, metric)))
     return Table(("", words.own(spares.lane), words.own(sends.lane), "difference", "mean over rounds"), rows)
 

