@@ -19,10 +19,8 @@ from consortium.data.request import Kind
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.editors.registry import EDITORS
 from consortium.editing.known_facts import Residuals
-from consortium.evaluation.fluency import FluencySum
-from consortium.evaluation.harm import ChoiceSum, TextSum
 from consortium.evaluation.knowedit import SUFFIXES
-from consortium.evaluation.metrics import MagnitudeSum, ProbeSum
+from consortium.evaluation.sums import ProbeSum
 from consortium.evaluation.telling import Evaluated, Told
 from consortium.features.conflicts.commitments import DIGEST_BYTES, Slips, shared_key, slips_of
 from consortium.features.conflicts.resolution import settled_of
@@ -60,11 +58,7 @@ DOCUMENTED = {
     FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
     GroupSums: {"groups"},
-    ProbeSum: {"success", "strict", "num_edits", "num_probes", "num_not_finite"},
-    MagnitudeSum: {"fall", "num_edits", "num_not_finite"},
-    FluencySum: {"bits", "num_edits", "num_probes", "num_not_finite"},
-    TextSum: {"nll", "num_tokens", "num_not_finite"},
-    ChoiceSum: {"num_right", "num_questions", "num_not_finite"},
+    ProbeSum: {"value", "strict", "num_edits", "num_probes", "num_not_finite"},
     ModelFacts: {"base_weights", "prior_fingerprint", "prior_chunks", "prior_length"},
 }
 PLAIN = (int, float, str, bytes, bool, NoneType, np.ndarray)

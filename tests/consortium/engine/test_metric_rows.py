@@ -6,8 +6,6 @@ from consortium.common.errors import RunError, StatisticsError
 from consortium.data.stream import Stream
 from consortium.editing.layer_schedule import Part, Step, plan_round
 from consortium.engine.metric_rows import metric_rows
-from consortium.evaluation.harm import ChoiceSum, TextSum
-from consortium.evaluation.metrics import ProbeSum
 from consortium.evaluation.schedule import (
     is_evaluated,
     is_first_evaluation,
@@ -16,6 +14,7 @@ from consortium.evaluation.schedule import (
     sampled_requests,
     superseded,
 )
+from consortium.evaluation.sums import ProbeSum
 from consortium.merging import registry
 from consortium.merging.history import GramHistory
 from consortium.merging.lane_state import LaneState
@@ -231,7 +230,7 @@ class TestMetrics:
 
     def test_what_is_of_no_edits_is_of_no_round(self):
         """exp(4/2); 3 of 4."""
-        rows = self.rows({("perplexity", 0): TextSum(4.0, 2), ("general", 0): ChoiceSum(3, 4)})
+        rows = self.rows({("perplexity", 0): ProbeSum(4.0, num_probes=2), ("general", 0): ProbeSum(3.0, num_probes=4)})
         found = rows["perplexity", None]
         assert (found.success, found.strict, found.unit) == (pytest.approx(np.e**2), None, "1")
         assert (found.num_edits, found.num_probes) == (0, 2)

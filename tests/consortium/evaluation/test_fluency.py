@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import pytest
-from consortium.evaluation.fluency import FluencySum, entropy
-from consortium.evaluation.measure import Measure, measure_of
+from consortium.evaluation.metrics.fluency import METRIC, entropy
+from consortium.evaluation.sums import ProbeSum
 
 
 def test_by_hand_on_five_words() -> None:
@@ -32,5 +32,6 @@ def test_signs_are_words_and_apostrophes_belong_to_theirs() -> None:
 
 
 def test_sums_come_to_hundredths_of_a_bit() -> None:
-    total = FluencySum(4.5, 1, 2) + FluencySum(6.5, 1, 1)
-    assert measure_of(total) == Measure(550.0, None, 2, 3, unit="0.01 bit")
+    total = ProbeSum(4.5, None, 1, 2) + ProbeSum(6.5, None, 1, 1)
+    assert total == ProbeSum(11.0, None, 2, 3)
+    assert (METRIC.value(total), METRIC.strict(total), METRIC.unit) == (550.0, None, "0.01 bit")

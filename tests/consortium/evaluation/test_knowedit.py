@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from consortium.common.seeds import torch_generator
 from consortium.data.edit import Edit, LocalityProbe, Neighbor, PortabilityProbe
 from consortium.editing.language import LanguageBackend
-from consortium.evaluation.fluency import FluencySum, entropy
-from consortium.evaluation.knowedit import brings, locality_probes, measure, num_tokens
-from consortium.evaluation.metrics import ProbeSum
+from consortium.evaluation import registry
+from consortium.evaluation.metrics.fluency import entropy
+from consortium.evaluation.metrics.locality import probes as locality_probes
+from consortium.evaluation.sums import ProbeSum
 from consortium.models.queries import Answer, Probe, Writing
 from consortium.scenario.editor import EditorSpec
-from consortium.scenario.schema import EvaluateSpec
+from support.evaluation import measured
 from support.pico import pico_model
 
 from benchmarks.naive.answering import answer_probes_naively, write_naively
@@ -62,11 +62,6 @@ class SetAnswers:
         return [self.texts[prompt] for prompt in prompts]
 
 
-def measured(backend, edits, *metrics, own=None, decoding=("teacher_forcing",)):
-    spec = EvaluateSpec(metrics=metrics, decoding=decoding)
-    return measure(backend, edits, 3, spec, own or {}, torch_generator(0, "test"))
-
-
 def test_edit_success_is_the_share_of_right_tokens() -> None:
     """Two of three right, and all of them: 5/3 of two edits, one of them whole."""
     backend = SetAnswers({("The Eiffel Tower is in", "Rome"): (1, 0, 3), ("Big Ben is in", "Oslo"): (1, 2, 3)}, {})
@@ -111,11 +106,13 @@ def test_locality_is_agreement_with_the_unedited_model_whether_it_was_right_or_n
         {("The tower is made of", "iron"): (7, 2, 9), ("The Louvre is in", "Paris and"): (4, 5, 6)}, {}
     )
     own = [Answer(said, (1, 2, 3), is_target=False) for said in ((7, 8, 8), (4, 5, 6), (9, 9, 9), (0, 0, 0))]
-    assert [probe.prompt for probe in locality_probes([TOWER, BARE])][2:] == ["Not in Rome, but in", "The Thames is in"]
-    assert measured(backend, [TOWER, BARE], "locality", own={"teacher_forcing": own}) == {
+    assert [probe.prompt for edit in (TOWER, BARE) for probe in locality_probes(edit)][2:] == [
+        "Not in Rome, but in",
+        "The Thames is in",
+    ]
+    assert measured(backend, [TOWER, BARE], "locality", reference=own) == {
         ("locality", 3): ProbeSum(pytest.approx((1 / 3 + 1) / 2 / 2 + 1), 1 / 4 + 1, 2, 4)
     }
-    assert num_tokens({"teacher_forcing": own, "greedy": own}) == 24
 
 
 def test_fluency_is_written_after_the_edits_generation_prompts_or_its_own() -> None:
@@ -123,14 +120,14 @@ def test_fluency_is_written_after_the_edits_generation_prompts_or_its_own() -> N
     backend = SetAnswers({}, texts)
     sums = measured(backend, [TOWER, BARE], "fluency", decoding=("teacher_forcing", "greedy"))
     wanted = entropy("a b a b c") / 2 + entropy("a b c d e")
-    assert sums == {(name, 3): FluencySum(pytest.approx(wanted), 2, 3) for name in ("fluency", "fluency_greedy")}
+    assert sums == {(name, 3): ProbeSum(pytest.approx(wanted), None, 2, 3) for name in ("fluency", "fluency_greedy")}
     assert [(each.top_k, each.num_tokens) for each in backend.writings] == [(5, 100), (1, 100)]
 
 
 def test_each_decoding_has_rows_of_its_own() -> None:
     backend = SetAnswers({}, {})
-    own = {"greedy": [Answer((0, 0, 0), (1, 2, 3), is_target=False)]}
-    sums = measured(backend, [BARE], "edit_success", "locality", own=own, decoding=("greedy",))
+    own = [Answer((0, 0, 0), (1, 2, 3), is_target=False)]
+    sums = measured(backend, [BARE], "edit_success", "locality", reference=own, decoding=("greedy",))
     assert sorted(sums) == [("edit_success_greedy", 3), ("locality_greedy", 3)]
     assert set(backend.decodings) == {"greedy"}
     both = measured(backend, [BARE], "edit_success", decoding=("teacher_forcing", "greedy"))
@@ -140,13 +137,12 @@ def test_each_decoding_has_rows_of_its_own() -> None:
 def test_no_edits_and_other_metrics_give_no_sums() -> None:
     assert measured(SetAnswers({}, {}), [], "portability", "fluency") == {}
     assert measured(SetAnswers({}, {}), [BARE], "portability") == {}
-    assert measured(SetAnswers({}, {}), [TOWER], "efficacy") == {}
 
 
-def test_what_an_edit_brings() -> None:
-    assert [brings(TOWER, metric) for metric in ("edit_success", "portability", "locality")] == [True] * 3
-    assert [brings(BARE, metric) for metric in ("portability", "locality", "fluency")] == [False, True, True]
-    assert not brings(replace(BARE, neighbors=()), "locality")
+def test_the_fields_of_an_edit_in_which_questions_stand() -> None:
+    portability, locality = registry.get("portability"), registry.get("locality")
+    assert (portability.reads(TOWER), portability.is_rare, locality.is_rare) == (("portability",), True, True)
+    assert (locality.reads(TOWER), locality.reads(BARE)) == (("locality",), ("neighbors",))
 
 
 @pytest.mark.parametrize("decoding", ["teacher_forcing", "greedy"])
@@ -155,20 +151,18 @@ def test_on_a_model_it_is_easyedits_loop(decoding) -> None:
     backend = LanguageBackend(pico_model("gpt2"), EditorSpec(layers=(0, 1)), seed=1)
     # Answers that the model is inclined to give, so that shares are neither all nor nothing.
     edits = [_inclined(backend.model, TOWER), _inclined(backend.model, BARE)]
-    probes = locality_probes(edits)
+    probes = [probe for edit in edits for probe in locality_probes(edit)]
     own, naive_own = backend.answer(probes, decoding), answer_probes_naively(backend.model, probes, decoding)
     noise = np.random.default_rng(1)
     backend.load_weights(
         {n: w + 0.1 * noise.standard_normal(w.shape).astype("f4") for n, w in backend.base_weights().items()}
     )
-    found = measured(
-        backend, edits, "edit_success", "portability", "locality", own={decoding: own}, decoding=(decoding,)
-    )
+    found = measured(backend, edits, "edit_success", "portability", "locality", reference=own, decoding=(decoding,))
     suffix = "_greedy" if decoding == "greedy" else ""
     expected = _naively(backend.model, edits, naive_own, decoding)
     assert {name for name, _ in found} == {name + suffix for name in expected}
     for name, shares in expected.items():
-        assert found[name + suffix, 3].success == pytest.approx(sum(shares)), name
+        assert found[name + suffix, 3].value == pytest.approx(sum(shares)), name
         assert found[name + suffix, 3].num_edits == len(shares)
     assert any(0 < share < 1 for shares in expected.values() for share in shares)
 
@@ -200,7 +194,7 @@ def _naively(model, edits, own, decoding):
     alias, *reasoning = [right(each.prompt, each.answers[0]) for each in tower.portability]
     shares["portability_alias"], shares["portability_reasoning"] = [alias], [np.mean(reasoning)]
     shares["portability"] = [np.mean([alias, np.mean(reasoning)])]
-    now = answer_probes_naively(model, locality_probes(edits), decoding)
+    now = answer_probes_naively(model, [probe for edit in edits for probe in locality_probes(edit)], decoding)
     kept = [share(one.said, other.said) for one, other in zip(now, own, strict=True)]
     shares["locality"] = [np.mean([np.mean(kept[:2]), kept[2]]), kept[3]]
     return shares

@@ -267,11 +267,11 @@ def test_cohorts_ask_every_sampled_question_once(scenario):
     stream = {"rounds": 3, "overlap": 0, "repeat": 0}
     one = opened(associative_scenario(stream=stream, cluster={"cohort_size": 99}))
     many = opened(associative_scenario(stream=stream))
-    parts = [question for cohort in range(4) for question in many.prober.questions(PartyBatch(3, cohort), True)]
-    whole = one.prober.questions(PartyBatch(3, 0), True)
+    parts = [item for cohort in range(4) for _, item in many.prober.items(PartyBatch(3, cohort), True)]
+    whole = [item for _, item in one.prober.items(PartyBatch(3, 0), True)]
     assert sorted(map(repr, parts)) == sorted(map(repr, whole))
-    assert len({repr(question) for question in whole}) == len(whole)
-    assert {question.metric for question in whole} >= {"efficacy", "retention", "conflict"}
+    assert len({repr(item) for item in whole}) == len(whole)
+    assert {item.column for item in whole} >= {"efficacy", "retention", "conflict"}
 
 
 def test_retention_leaves_out_what_was_contradicted():
@@ -279,7 +279,7 @@ def test_retention_leaves_out_what_was_contradicted():
         stream={"rounds": 3, "conflict": {"round": 0.25}}, evaluate={"sample": None, "metrics": ["retention"]}
     )
     worker = opened(scenario)
-    asked = [question for cohort in range(4) for question in worker.prober.questions(PartyBatch(3, cohort), True)]
+    asked = [item for cohort in range(4) for _, item in worker.prober.items(PartyBatch(3, cohort), True)]
     last = superseded(worker.stream, range(1, 4))
     assert last  # the scenario does contradict
     kept = [
@@ -289,7 +289,7 @@ def test_retention_leaves_out_what_was_contradicted():
         for request in worker.stream.requests(round_number, party)
         if last.get(request.fact, 0) <= round_number
     ]
-    assert sorted((each.of_round, int(each.edit.fact_id[1:])) for each in asked) == sorted(kept)
+    assert sorted((each.of_round, int(each.asked.edit.fact_id[1:])) for each in asked) == sorted(kept)
     assert len(kept) < 2 * 7 * 4
 
 

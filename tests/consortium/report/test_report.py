@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -16,12 +15,12 @@ from consortium.records.rows import EventRow, MetricRow, RoundRow, Rows
 from consortium.report import figures
 from consortium.report.drawing import drawing_of
 from consortium.report.page import build_report, run_of
-from consortium.report.results import METRICS, ON_THEIR_OWN, read_results
+from consortium.report.results import read_results
 from consortium.report.sections import retention
 from consortium.report.style import lane_styles
 from consortium.report.summary import result_table, summary
-from consortium.report.words import METRIC_MEANINGS, count, distance, duration, size
-from consortium.scenario.schema import UNEDITED, Metric
+from consortium.report.words import count, distance, duration, size
+from consortium.scenario.schema import UNEDITED
 
 VOID = {"meta", "img", "br"}
 
@@ -372,14 +371,6 @@ def test_titles_can_be_given(invent):
 )
 def test_numbers_read_well(found, expected):
     assert found == expected
-
-
-def test_every_metric_has_a_place_and_words() -> None:
-    for metric in get_args(Metric):
-        assert metric in {*METRICS, *ON_THEIR_OWN}, metric
-    for metric in METRICS:
-        assert METRIC_MEANINGS[metric], metric
-        assert metric.removesuffix("_greedy") in METRICS
 
 
 def test_a_metric_that_is_no_percentage_is_not_drawn_as_one() -> None:

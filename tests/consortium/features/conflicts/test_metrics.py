@@ -1,17 +1,20 @@
 """Which answer was chosen over which, and how far the losing one fell: by hand."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import pytest
 from consortium.data.edit import Edit
 from consortium.data.request import Request
-from consortium.evaluation.measure import measure_of
-from consortium.evaluation.metrics import add_sums
-from consortium.features.conflicts.metrics import Case, case_of, fall, losing_nlls, magnitude
-from consortium.features.conflicts.resolution import Verdict
+from consortium.evaluation.asking import AnsweredItem, reduced
+from consortium.evaluation.item import AskedEdit, Item, Scored
+from consortium.evaluation.sums import ProbeSum
+from consortium.features.conflicts.cases import Case, case_of
+from consortium.features.conflicts.metrics import conflict, conflict_magnitude
+from consortium.features.conflicts.metrics.conflict_magnitude import METRIC, fall
 from consortium.models.queries import Probe, Score
+from support.scenarios import associative_scenario
 
 
 class Facts:
@@ -22,7 +25,7 @@ class Facts:
 
 
 def case(kind, fate, rival=0):
-    return case_of(Facts(), Request(2, 1, 0, 9, 1, kind, rival), Verdict(1, fate))
+    return case_of(Facts(), Request(2, 1, 0, 9, 1, kind, rival), fate == "withdrawn")
 
 
 @pytest.mark.parametrize("kind", ["conflict-party", "conflict-round"])
@@ -57,21 +60,54 @@ def test_tiny_changes_keep_their_digits():
     assert fall(1.0 + 1e-12, 1.0) == pytest.approx(-1e-12, rel=1e-3)
 
 
+def falls(before, after):
+    """The sum over cases, from the losing answers' negative log likelihoods."""
+    item = Item("conflict_magnitude", 3, (Probe("p", "t"),), Scored())
+    pairs = [([Score(now, None, False)], [Score(was, None, False)]) for was, now in zip(before, after, strict=True)]
+    return reduced([AnsweredItem(METRIC, item, *pair) for pair in pairs])["conflict_magnitude", 3]
+
+
 def test_falls_are_summed_with_their_number():
-    first = magnitude(3, [0.0, 0.0], [math.log(2), math.log(4)])
-    second = magnitude(3, [math.log(2)], [0.0])
-    total = add_sums([first, second])[("conflict_magnitude", 3)]
-    assert total.fall == pytest.approx(float(Fraction(1, 2) + Fraction(3, 4) - Fraction(1, 2)))
-    assert total.num_edits == 3
-    assert measure_of(total).value == pytest.approx(25.0)
-    assert magnitude(3, [], []) == {}
+    total = falls([0.0, 0.0], [math.log(2), math.log(4)]) + falls([math.log(2)], [0.0])
+    assert total.value == pytest.approx(float(Fraction(1, 2) + Fraction(3, 4) - Fraction(1, 2)))
+    assert total.num_edits == total.num_probes == 3
+    assert (METRIC.value(total), METRIC.strict(total)) == (pytest.approx(25.0), None)
 
 
-def test_the_losing_answer_is_asked_for_with_the_chosen_edits_prompt():
-    @dataclass
-    class Backend:
-        def score(self, probes):
-            assert probes == [Probe("Big Ben is in", "v1", None)]
-            return [Score(2.5, None, strict=False)]
+@pytest.mark.parametrize("pair", [(math.nan, 1.0), (1.0, math.inf)])
+def test_a_likelihood_that_is_not_finite_is_no_fall(pair):
+    assert falls([0.0, pair[0]], [math.log(2), pair[1]]) == ProbeSum(0.5, None, 1, 1, 1)
 
-    assert losing_nlls(Backend(), [Case(Facts().edit(9, 0), "v1")]) == [2.5]
+
+@dataclass
+class Batch:
+    """Round 2 of a run: a conflict of the round, one that was withdrawn, one of round 1, and a fresh request."""
+
+    has_start: bool = True
+    round_number: int = 2
+    facts: Facts = field(default_factory=Facts)
+    scenario: object = field(default_factory=associative_scenario)
+
+    def sampled(self):
+        kinds = [(2, "conflict-party", False), (2, "conflict-party", True), (1, "conflict-round", False)]
+        asked = [(Request(number, 1, 0, 9, 1, kind, 0), is_withdrawn) for number, kind, is_withdrawn in kinds]
+        asked.append((Request(2, 1, 0, 9, 1, "fresh", None), False))
+        edit = self.facts.edit(9, 1)
+        return [AskedEdit(edit, request.round, request, is_withdrawn) for request, is_withdrawn in asked]
+
+
+def test_the_chosen_answer_is_asked_against_the_losing_one():
+    found = [(item.of_round, *item.texts) for item in conflict.items(Batch())]
+    ours, theirs = Probe("Big Ben is in", "v1", "v0"), Probe("Big Ben is in", "v0", "v1")
+    assert found == [(2, ours), (2, theirs), (1, ours)]
+
+
+def test_the_losing_answer_of_the_round_is_asked_for_with_the_chosen_edits_prompt():
+    found = list(conflict_magnitude.items(Batch()))
+    assert [(item.of_round, *item.texts) for item in found] == [
+        (2, Probe("Big Ben is in", "v0")),
+        (2, Probe("Big Ben is in", "v1")),
+    ]
+    assert len({item.way for item in found}) == 1
+    assert found[0].way != Scored()
+    assert list(conflict_magnitude.items(Batch(has_start=False))) == []
