@@ -21,10 +21,10 @@ from statistics import fmean
 
 from consortium.common.errors import ConsortiumError
 from consortium.engine import serial
+from consortium.evaluation.registry import in_order
 from consortium.loading.prepare import Prepared, prepare
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow, headline
-from consortium.report.results import METRICS
 from consortium.scenario.schema import UNEDITED
 
 #: (setting, lane, round) → metric → one value for each seed.
@@ -71,7 +71,8 @@ def _run(prepared: Prepared) -> Iterator[tuple[str, int, str, float]]:
 
 def table(found: Measures) -> str:
     """The means as Markdown; a dash where nothing was measured."""
-    names = [each for each in (*METRICS, "update_norm") if any(each in values for values in found.values())]
+    there: set[str] = set().union(*found.values())
+    names = [*in_order(there - {"update_norm"}), *(there & {"update_norm"})]
     titles = ["setting", "lane", "round", *(each.replace("_", " ") for each in names)]
     lines = ["| " + " | ".join(titles) + " |", "|---|---|--:|" + "--:|" * len(names)]
     for (setting, lane, round_number), values in found.items():

@@ -21,10 +21,10 @@ from statistics import fmean
 
 from consortium.common.errors import ConsortiumError
 from consortium.engine import serial
+from consortium.evaluation.registry import in_order
 from consortium.loading.prepare import Prepared, prepare
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow, headline
-from consortium.report.results import METRICS
 from consortium.scenario.schema import UNEDITED
 
 #: (setting, lane) → measure → one value for each seed.
@@ -84,7 +84,9 @@ def _run(prepared: Prepared) -> dict[str, dict[str, float]]:
 
 def table(found: Measures) -> str:
     """The means as Markdown; a dash where nothing was measured."""
-    names = [each for each in (*METRICS, _STRICT, *_COSTS) if any(each in values for values in found.values())]
+    there: set[str] = set().union(*found.values())
+    others = (_STRICT, *_COSTS)
+    names = [*in_order(there.difference(others)), *(each for each in others if each in there)]
     titles = ["setting", "lane", *(each.replace("_", " ") for each in names)]
     lines = ["| " + " | ".join(titles) + " |", "|---|---|" + "--:|" * len(names)]
     for (setting, lane), values in found.items():

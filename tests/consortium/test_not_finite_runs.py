@@ -110,7 +110,7 @@ def test_an_event_tells_it(runs):
 
 def test_with_more_than_its_share_a_run_stops_and_says_what_and_where(model, tmp_path):
     scenario = scenario_of(model, facts_in(tmp_path), evaluate={"max_not_finite": 0.1, "metrics": ["neighborhood"]})
-    with pytest.raises(RunError, match=r"1 of 6 answers \(neighborhood\).* in lane unedited, round 1") as caught:
+    with pytest.raises(RunError, match=r"1 of 6 questions \(neighborhood\).* in lane unedited, round 1") as caught:
         run_serially(scenario, tmp_path / "run")
     assert caught.value.exit_code == 1
 

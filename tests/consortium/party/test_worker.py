@@ -12,8 +12,8 @@ from consortium.data.party_batch import PartyBatch
 from consortium.editing.layer_schedule import Part
 from consortium.editing.open import open_backend
 from consortium.engine.prior import add_chunk
-from consortium.evaluation.metrics import add_sums
 from consortium.evaluation.schedule import superseded
+from consortium.evaluation.sums import add_sums
 from consortium.loading.prepare import open_facts
 from consortium.merging.history import GramHistory
 from consortium.party import worker as worker_module
@@ -94,8 +94,8 @@ def test_locality_is_measured_by_the_unedited_model_whatever_is_loaded(monkeypat
     assert second.evaluate(PartyBatch(1, 1), others(second), True).sums == edited, "the model is put back to be asked"
     for name in ("locality", "locality_greedy"):
         before, after = unedited[name, 1], edited[name, 1]
-        assert before.success == before.num_edits == after.num_edits > 0
-        assert after.success < after.num_edits
+        assert before.value == before.num_edits == after.num_edits > 0
+        assert after.value < after.num_edits
     monkeypatch.setattr("consortium.party.evaluator._ANSWER_TOKENS", 0)
     forgetful = opened(scenario)
     for cohort in (0, 1, 0, 1):
@@ -337,8 +337,8 @@ def test_text_and_questions_are_dealt_to_cohorts_and_asked_of_the_unedited_model
     worker = opened(pico.model_copy(update={"evaluate": evaluate}))
     harm = {("perplexity", 0), ("general", 0)}
     parts = [worker.evaluate(PartyBatch(1, cohort), others(worker), True).sums for cohort in (0, 1)]
-    assert [part["perplexity", 0].num_tokens for part in parts] == [127 + 127 + 87, 2 * 127]
-    assert [part["general", 0].num_questions for part in parts] == [2, 1]
+    assert [part["perplexity", 0].num_probes for part in parts] == [127 + 127 + 87, 2 * 127]
+    assert [part["general", 0].num_probes for part in parts] == [2, 1]
     assert harm <= set(worker.evaluate(PartyBatch(1, 0), base_of(worker), False).sums)
     assert not harm & set(worker.evaluate(PartyBatch(2, 0), base_of(worker), False).sums)
     assert harm <= set(worker.evaluate(PartyBatch(2, 0), others(worker), True).sums)
