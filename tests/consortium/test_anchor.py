@@ -338,7 +338,7 @@ def test_the_shipped_scenario_runs_at_pico_size(llama, tmp_path):
     scenario = prepare("departure", [f"{key}={value}" for key, value in changes.items()]).scenario
     directory = run_serially(scenario, tmp_path / "run")
     assert [row["num_retracted"] for row in directory.table("rounds").to_pylist()] == [0, 0, 0, 0, 6, 6, 2, 2]
-    assert "party 1 left" in build_report(directory).read_text(encoding="utf-8")
+    assert "party 1 left" in build_report(directory).path.read_text(encoding="utf-8")
     last = [row for row in directory.table("rounds").to_pylist() if row["lane"] == "collabedit"][-1]
     assert last["weights_distance"] <= 1e-6
 

@@ -296,5 +296,5 @@ def test_the_shipped_scenarios_run_end_to_end_on_a_small_memory(name, tmp_path):
     directory = run_serially(prepared.scenario, tmp_path / "run")
     fates = {row["fate"] for row in directory.table("edits").to_pylist()}
     assert fates == ({"alone", "shared"} if name == "overlap" else {"alone", "won", "withdrawn"})
-    text = build_report(directory).read_text(encoding="utf-8")
+    text = build_report(directory).path.read_text(encoding="utf-8")
     assert "What was settled" in text

@@ -190,4 +190,4 @@ def test_a_host_can_be_asked_about_rounds_in_any_order(run: RunDirectory) -> Non
 
 
 def test_the_report_says_how_far_the_policy_reaches(run: RunDirectory) -> None:
-    assert "over the requests of all rounds so far" in build_report(run).read_text(encoding="utf-8")
+    assert "over the requests of all rounds so far" in build_report(run).path.read_text(encoding="utf-8")

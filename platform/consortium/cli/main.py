@@ -364,10 +364,10 @@ def _report(args: argparse.Namespace) -> int:
     from consortium.report.pictures import write_pictures
 
     directory = RunDirectory.open(args.directory)
-    build_report(directory)
-    say(f"Report: {directory.report_path}")
+    report = build_report(directory)
+    say(f"Report: {report.path}")
     if args.pictures is not None:
-        for path in write_pictures(directory, own_path(args.pictures)):
+        for path in write_pictures(report, own_path(args.pictures)):
             say(f"Picture: {path}")
     return 0
 

@@ -46,22 +46,20 @@ _SECTIONS = (
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says."""
+    """All that a report says; its figures are drawn once, when they are first asked for."""
 
+    path: Path  # of the page
     head: Head
     sections: tuple[Section, ...]  # those that have something to say
     version: str  # of the program that made the run
 
 
-def build_report(directory: RunDirectory, titles: Titles | None = None) -> Path:
+def build_report(directory: RunDirectory, titles: Titles | None = None) -> Report:
     """Write report.html from what was committed, whatever the run's status; the run goes on meanwhile.
 
     Args:
         directory: the run.
         titles: lane → (title, reference) of its method; taken from the registry of merge methods where left out.
-
-    Returns:
-        The page's path.
 
     Raises:
         RunDirectoryError: it cannot be written.
@@ -78,14 +76,15 @@ def build_report(directory: RunDirectory, titles: Titles | None = None) -> Path:
             "a run directory that can be written, on a disk with room.",
             f"see to that, then: consortium report {directory.path}",
         ) from error
-    return path
+    return report
 
 
 def read_report(directory: RunDirectory, titles: Titles | None = None) -> Report:
-    """What the report says of a run, as values; figures are drawn when they are asked for."""
+    """What the report says of a run, as values."""
     run = run_of(directory, titles)
     sections = tuple(section for each in _SECTIONS if (section := each.section(run)) is not None)
-    return Report(head_of(run), sections, directory.manifest.versions.get("consortium", "unknown"))
+    version = directory.manifest.versions.get("consortium", "unknown")
+    return Report(directory.report_path, head_of(run), sections, version)
 
 
 def run_of(directory: RunDirectory, titles: Titles | None = None) -> Run:

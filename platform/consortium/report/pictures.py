@@ -8,10 +8,9 @@ from pathlib import Path
 
 from consortium.common.errors import RunDirectoryError
 from consortium.common.files import make_folders, write_bytes, write_text
-from consortium.records.directory import RunDirectory
 from consortium.report.content import Figure
 from consortium.report.drawing import FONTS
-from consortium.report.page import Report, read_report
+from consortium.report.page import Report
 from consortium.report.render import render
 from consortium.report.style import FAINT, INK, LaneStyle
 from consortium.report.words import plain
@@ -22,8 +21,8 @@ _TOP = _LINE + 6
 _Entry = tuple[str, LaneStyle, float, float]
 
 
-def write_pictures(directory: RunDirectory, folder: Path) -> list[Path]:
-    """Write every picture of a run's report into a folder, made if need be; files of the same names are replaced.
+def write_pictures(report: Report, folder: Path) -> list[Path]:
+    """Write every picture of a report into a folder, made if need be; files of the same names are replaced.
 
     Returns:
         The files: SVG with title (and legend), or PNG as it is in the page where an SVG would be heavy.
@@ -31,7 +30,6 @@ def write_pictures(directory: RunDirectory, folder: Path) -> list[Path]:
     Raises:
         RunDirectoryError: the folder cannot be written.
     """
-    report = read_report(directory)
     try:
         make_folders(folder)
         return [_write(folder / name, figure) for name, figure in named_figures(report).items()]

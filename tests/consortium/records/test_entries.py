@@ -206,7 +206,7 @@ def test_a_manifest_without_versions_is_read(run):
     content = json.loads((run / "manifest.json").read_text())
     del content["versions"]
     put(run, content)
-    assert "Written by Consortium <bdi>unknown</bdi>" in build_report(RunDirectory.open(run)).read_text()
+    assert "Written by Consortium <bdi>unknown</bdi>" in build_report(RunDirectory.open(run)).path.read_text()
 
 
 CHECKPOINT = "checkpoints/round-0001/global.safetensors"

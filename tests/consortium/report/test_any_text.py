@@ -52,10 +52,11 @@ def test_marked_texts_in_a_sentence_are_taken_apart() -> None:
 def test_a_page_holds_no_control_character_whatever_users_wrote(invent, tmp_path) -> None:
     run = invent(rounds=1, description=NASTY)
     run.mark_failed(RuntimeError(NASTY))
-    page = build_report(run).read_text(encoding="utf-8")
+    report = build_report(run)
+    page = report.path.read_text(encoding="utf-8")
     assert not [each for each in FORBIDDEN if each in page]
     assert "<bdi>a\\x1b[31m" in page
-    for path in write_pictures(run, tmp_path / "pictures"):
+    for path in write_pictures(report, tmp_path / "pictures"):
         if path.suffix == ".svg":
             assert "bdi" not in path.read_text(encoding="utf-8")
 
@@ -70,11 +71,12 @@ def test_a_picture_that_cannot_be_drawn_is_left_out_with_its_reason(invent, monk
     monkeypatch.setattr("consortium.report.sections.retention.heat_map", fail)
     monkeypatch.setattr("consortium.report.sections.time_spent.timeline", fail)
     run = invent(rounds=2)
-    page = build_report(run).read_text(encoding="utf-8")
+    report = build_report(run)
+    page = report.path.read_text(encoding="utf-8")
     assert page.count("This picture could not be drawn") >= 4
     assert type(failure).__name__ in page
     assert "Results" in page
-    assert [path.name for path in write_pictures(run, tmp_path / "pictures")] == [
+    assert [path.name for path in write_pictures(report, tmp_path / "pictures")] == [
         "what-was-asked-for-edits-by-kind.svg"
     ]
 

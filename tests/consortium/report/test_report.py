@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import patch
 from xml.etree import ElementTree
 
 import pytest
@@ -13,7 +15,7 @@ from consortium.merging.lane_state import LaneState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow, MetricRow, RoundRow, Rows
 from consortium.report import figures
-from consortium.report.drawing import drawing_of
+from consortium.report.drawing import Drawing, drawing_of
 from consortium.report.page import build_report, run_of
 from consortium.report.results import read_results
 from consortium.report.sections import retention
@@ -96,8 +98,10 @@ class Outline(HTMLParser):
             self.lines[-1] += f" {' '.join(data.split())}"
 
 
-def page_of(run: RunDirectory) -> tuple[Page, str]:
-    text = build_report(run).read_text(encoding="utf-8")
+def page_of(run: RunDirectory, *, is_drawn: bool = False) -> tuple[Page, str]:
+    """The page's elements and its text; without its pictures, which take most of the time, where not asked for."""
+    with nullcontext() if is_drawn else patch("consortium.report.content.drawing_of", return_value=Drawing()):
+        text = build_report(run).path.read_text(encoding="utf-8")
     return Page(text), text
 
 
@@ -223,7 +227,7 @@ def test_what_is_not_exact_is_not_called_exact(invent):
     ids=lambda options: "-".join(options) + str(options["rounds"]),
 )
 def test_unusual_runs_have_a_page_too(invent, options):
-    page, text = page_of(invent(**options))
+    page, text = page_of(invent(**options), is_drawn=True)
     assert "<h1><bdi>invented" in text
     assert "http" not in text
     assert not re.search(r"\b(nan|None|inf)\b", re.sub(r"<pre>.*</pre>|<style>.*?</style>", "", text, flags=re.DOTALL))
@@ -337,14 +341,14 @@ def test_many_events_become_a_picture_of_bounded_size(invent):
         EventRow(n * 0.1, "collect", 1, "collabedit", 5, n, f"host-{n % 60}", 0.09, None, None) for n in range(20_000)
     ]
     run.commit(1, [], Rows(events=events))
-    _, text = page_of(run)
+    _, text = page_of(run, is_drawn=True)
     assert 'src="data:image/png;base64,' in text
     assert len(text) < 500_000
 
 
 def test_titles_can_be_given(invent):
     run = invent(rounds=1, methods=["collabedit"])
-    text = build_report(run, {"collabedit": ("My method", "Me, 2031")}).read_text(encoding="utf-8")
+    text = build_report(run, {"collabedit": ("My method", "Me, 2031")}).path.read_text(encoding="utf-8")
     assert "My method" in text
     assert "Me, 2031" in text
 
