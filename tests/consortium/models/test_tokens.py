@@ -88,6 +88,11 @@ KINDS: dict[str, Callable[[], PreTrainedTokenizerBase]] = {
 }
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def built(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
+    return KINDS[request.param]()
+
+
 @pytest.fixture(scope="module", params=[*KINDS, "smollm2"])
 def tokenizer(request: pytest.FixtureRequest) -> PreTrainedTokenizerBase:
     if request.param == "smollm2":
@@ -106,10 +111,7 @@ TEMPLATES = ("{} is in the city of", "The mother tongue of {} is", "Everybody kn
 CONTEXTS = ("{}", "The river runs. {}", "Paris is in Paris. Tower 東京タワー is {{here}. {}".replace("{{", "{ "))
 
 
-@pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("template", TEMPLATES)
-@pytest.mark.parametrize("subject", SUBJECTS)
-def test_subject_ends_at_the_index(
+def assert_subject_ends_at_the_index(
     tokenizer: PreTrainedTokenizerBase, subject: str, template: str, context: str
 ) -> None:
     """Tokens up to the index hold the whole text up to the subject's end, and one token fewer does not."""
@@ -123,6 +125,21 @@ def test_subject_ends_at_the_index(
 
     assert said(index + 1).startswith(until_subject.lstrip())
     assert not said(index).startswith(until_subject.lstrip())
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_subject_ends_at_the_index(smollm2: LanguageModel, subject: str, template: str, context: str) -> None:
+    assert_subject_ends_at_the_index(smollm2.tokenizer, subject, template, context)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_subject_ends_at_the_index_with_every_tokenizer(built: PreTrainedTokenizerBase, subject: str) -> None:
+    """Every pair of subject, template and context with each tokenizer."""
+    for place, template in enumerate(TEMPLATES):
+        context = CONTEXTS[(SUBJECTS.index(subject) + place) % len(CONTEXTS)]
+        assert_subject_ends_at_the_index(built, subject, template, context)
 
 
 def test_subject_is_found_by_its_slot_not_by_its_text(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -157,15 +174,13 @@ def test_other_braces_stay_as_they_are() -> None:
     assert tokenizer.decode(ids) == "x{ {a} of {b} {0} }"
 
 
-@pytest.mark.parametrize("target", ["Paris", "the city of London", "東京", " Rome", "Zoë", "1984"])
 @pytest.mark.parametrize("prompt", ["The tower is in", "東京タワー is in the city of", "He said:", "(so) it is"])
-def test_a_target_continues_its_prompt_after_one_space(
-    tokenizer: PreTrainedTokenizerBase, prompt: str, target: str
-) -> None:
+def test_a_target_continues_its_prompt_after_one_space(tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
     prompt_ids = encode(tokenizer, prompt)
-    ids = target_ids(tokenizer, prompt, target)
-    assert plain(tokenizer, prompt_ids + ids) == f"{prompt} {target.strip()}"
-    assert 0 not in ids, "BOS inside a text"
+    for target in ("Paris", "the city of London", "東京", " Rome", "Zoë", "1984"):
+        ids = target_ids(tokenizer, prompt, target)
+        assert plain(tokenizer, prompt_ids + ids) == f"{prompt} {target.strip()}"
+        assert 0 not in ids, "BOS inside a text"
 
 
 @pytest.mark.parametrize(

@@ -72,15 +72,15 @@ def test_honest_messages_pass_in_their_order(name, form):
 
 @pytest.mark.parametrize("form", ["dense", "factored"])
 @pytest.mark.parametrize("name", known())
-@pytest.mark.parametrize("kind", REASONS)
-def test_bad_messages_are_refused_and_others_pass(kind, name, form):
-    if name == "global" and kind in ("asymmetric", "indefinite"):
-        pytest.skip("the owner of all edits sends no Gram matrix")
+def test_bad_messages_are_refused_and_others_pass(name, form):
     honest, bad = messages(name, [2, 3], form, parties=[4, 7])
-    sent = [(4, honest), *((7, each) for each in misbehave([AttackSpec(kind=kind, parties=(7,))], bad))]
-    judged = door(name).judge(sent)
-    assert [(each.party, each.reason) for each in judged.refusals] == [(7, REASONS[kind])]
-    assert judged.admitted == [honest]
+    for kind, reason in REASONS.items():
+        if name == "global" and kind in ("asymmetric", "indefinite"):
+            continue  # the owner of all edits sends no Gram matrix
+        sent = [(4, honest), *((7, each) for each in misbehave([AttackSpec(kind=kind, parties=(7,))], bad))]
+        judged = door(name).judge(sent)
+        assert [(each.party, each.reason) for each in judged.refusals] == [(7, reason)], kind
+        assert judged.admitted == [honest], kind
 
 
 @pytest.mark.parametrize("kind", ["scale", "flip"])
