@@ -14,7 +14,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
 from support.leaks import assert_nothing_left, left_behind
-from support.scenarios import associative_scenario, departing_scenario, difference, run_serially
+from support.scenarios import associative_scenario, departing_scenario, difference
 
 ROUNDS = 3
 BASE = {
@@ -86,14 +86,14 @@ def assert_same(left, right):
 
 
 @pytest.fixture(scope="module")
-def clean(ray_here, tmp_path_factory):
+def clean(ray_here, finished_run, tmp_path_factory):
     """The warm-up and the clean pass of both scenarios, and what they left behind."""
     found = {}
     for kind in PHASES:
         warm_up, _ = run(scenario_of(kind), tmp_path_factory.mktemp("warm-up") / kind)
         found[kind], _ = run(scenario_of(kind), tmp_path_factory.mktemp("clean") / kind)
         assert_same(warm_up, found[kind])
-        assert_same(run_serially(scenario_of(kind), tmp_path_factory.mktemp("serial") / kind), found[kind])
+        assert_same(finished_run(scenario_of(kind)), found[kind])
     now = left_behind()
     assert_nothing_left(type(now)((), (), now.shared_memory, now.reserved, now.files))
     return found, left_behind()

@@ -101,21 +101,21 @@ def merge_centrally(scenario, contexts):
 @pytest.mark.parametrize("sharing", ["memit", "boundary"])
 @pytest.mark.parametrize("model", ["associative", "llama"])
 class TestExact:
-    def test_it_is_one_solve_over_all_edits_that_stand(self, model, sharing, llama, tmp_path):
+    def test_it_is_one_solve_over_all_edits_that_stand(self, model, sharing, llama, finished_run):
         """Of collabedit and of global, by a party that left and single edits that were taken back."""
         gone = {"leave": [{"round": 3, "parties": [2]}], "retract": [{"round": 2, "parties": [0], "share": 0.5}]}
         stream = {"rounds": 3, **gone}
         scenario = make_scenario(model, llama, stream=stream, merge=BASE, editor={"sharing": sharing})
-        directory = run_serially(scenario, tmp_path / "run")
+        directory = finished_run(scenario)
         states, base = directory.lane_states(), base_of(scenario)
         central = merge_centrally(scenario, directory.recall("contexts"))
         assert apart(central, base) > 1e-3, "an update too small to be seen in float32 would prove nothing"
         for lane, state in states.items():
             assert apart(state.weights, central, base) <= 1e-6, lane
 
-    def test_the_order_of_rounds_does_not_matter(self, model, sharing, llama, tmp_path, monkeypatch):
+    def test_the_order_of_rounds_does_not_matter(self, model, sharing, llama, finished_run, tmp_path, monkeypatch):
         scenario = make_scenario(model, llama, stream={"rounds": 3, **FRESH}, merge=BASE, editor={"sharing": sharing})
-        whole = run_serially(scenario, tmp_path / "123")
+        whole = finished_run(scenario)
         asked = Stream.requests
 
         def permuted(stream, number, party):
@@ -127,28 +127,24 @@ class TestExact:
         assert other.table("edits")["subject"] != whole.table("edits")["subject"]
         assert compare(other, whole) <= 1e-6
 
-    def test_after_it_left_a_party_was_never_there(self, model, sharing, llama, tmp_path):
+    def test_after_it_left_a_party_was_never_there(self, model, sharing, llama, finished_run):
         """Against a run in which it never takes part; all others ask for the same."""
         changes = {"merge": BASE, "editor": {"sharing": sharing}}
         left, never, stayed = (
-            run_serially(
-                make_scenario(model, llama, stream={"rounds": 3, **FRESH, "leave": leave}, **changes),
-                tmp_path / f"run-{place}",
-            )
-            for place, leave in enumerate(([{"round": 3, "parties": [1]}], [{"round": 1, "parties": [1]}], []))
+            finished_run(make_scenario(model, llama, stream={"rounds": 3, **FRESH, "leave": leave}, **changes))
+            for leave in ([{"round": 3, "parties": [1]}], [{"round": 1, "parties": [1]}], [])
         )
         assert compare(left, never) <= 1e-6
         assert compare(stayed, never) > 1e-2
         assert left.table("edits").num_rows > never.table("edits").num_rows
 
 
-def test_the_first_round_is_that_of_the_default(tmp_path):
+def test_the_first_round_is_that_of_the_default(finished_run):
     """Nothing was merged before it, so it makes no difference; later rounds do differ."""
     methods = ["collabedit", {"name": "collabedit", "label": "anchored", "anchor": "base"}]
     merge = {"methods": methods, "exchange": "round"}
     one, three = (
-        run_serially(associative_scenario(stream={"rounds": rounds}, merge=merge), tmp_path / str(rounds)).lane_states()
-        for rounds in (1, 3)
+        finished_run(associative_scenario(stream={"rounds": rounds}, merge=merge)).lane_states() for rounds in (1, 3)
     )
     assert apart(one["anchored"].weights, one["collabedit"].weights) <= 1e-7
     assert apart(three["anchored"].weights, three["collabedit"].weights) > 1e-3
@@ -156,7 +152,7 @@ def test_the_first_round_is_that_of_the_default(tmp_path):
 
 
 @pytest.mark.parametrize("key_width", [24, 96])
-def test_of_one_linear_layer_both_anchors_make_the_same_model(key_width, tmp_path):
+def test_of_one_linear_layer_both_anchors_make_the_same_model(key_width, finished_run):
     """Recursive least squares: from Wᵣ = Wᵣ₋₁ + (Z − Wᵣ₋₁·K)·Kᵀ·Aᵣ⁻¹ with Aᵣ = Aᵣ₋₁ + K·Kᵀ, K and Z of round r,
 
     (Wᵣ − W₀)·Aᵣ = (Wᵣ₋₁ − W₀)·Aᵣ₋₁ + (Z − W₀·K)·Kᵀ: residuals against W₀ add up. Keys and targets of one layer of an
@@ -169,7 +165,7 @@ def test_of_one_linear_layer_both_anchors_make_the_same_model(key_width, tmp_pat
         editor={"layers": [1]},
         merge={"methods": methods, "exchange": "round"},
     )
-    states = run_serially(scenario, tmp_path / "run").lane_states()
+    states = finished_run(scenario).lane_states()
     assert apart(states["anchored"].weights, states["collabedit"].weights, base_of(scenario)) <= 1e-6
 
 
@@ -237,7 +233,7 @@ class TestRecords:
 
 
 class TestMeasures:
-    def test_what_was_taken_back_falls_to_the_unedited_model(self, tmp_path):
+    def test_what_was_taken_back_falls_to_the_unedited_model(self, finished_run):
         """Every edit of round 1 is taken back in round 2, in which nobody's keys come near."""
         retract = [{"round": 2, "parties": list(range(7)), "of_round": 1}]
         scenario = departing_scenario(
@@ -245,7 +241,7 @@ class TestMeasures:
             stream={"rounds": 2, "leave": [], "retract": retract, **FRESH},
             evaluate={"sample": None},
         )
-        rows = run_serially(scenario, tmp_path / "run").table("metrics").to_pylist()
+        rows = finished_run(scenario).table("metrics").to_pylist()
         found = {(row["round"], row["lane"], row["metric"]): row for row in rows}
         before, unedited = found[1, "collabedit", "retracted_before"], found[2, "unedited", "retracted"]
         assert before["success"] == 100
@@ -254,16 +250,16 @@ class TestMeasures:
         assert before["num_edits"] == unedited["num_edits"] == 28
         assert (2, "collabedit", "retention") not in found, "what was taken back is not to be retained"
 
-    def test_facts_that_are_still_asked_for_are_left_out(self, tmp_path):
+    def test_facts_that_are_still_asked_for_are_left_out(self, finished_run):
         """The follower asks for half of its leader's facts: when the leader leaves, the model is to know those."""
         stream = {"rounds": 2, **FRESH, "overlap": 0.5, "leave": [{"round": 2, "parties": [0]}], "retract": []}
-        rows = run_serially(departing_scenario(stream=stream), tmp_path / "run").table("metrics").to_pylist()
+        rows = finished_run(departing_scenario(stream=stream)).table("metrics").to_pylist()
         found = {row["lane"]: row["num_edits"] for row in rows if row["metric"] == "retracted"}
         assert found == {"unedited": 2, "global": 2, "collabedit": 2}
 
-    def test_a_sample_is_probed(self, tmp_path):
+    def test_a_sample_is_probed(self, finished_run):
         scenario = departing_scenario(stream=FRESH, evaluate={"sample": 5})
-        directory = run_serially(scenario, tmp_path / "run")
+        directory = finished_run(scenario)
         rows = [row for row in directory.table("metrics").to_pylist() if row["metric"].startswith("retracted")]
         assert {row["num_edits"] for row in rows} == {5, 3}, "three are taken back in round 4"
         assert {(row["round"], row["metric"], row["of_round"]) for row in rows if row["lane"] == "global"} == {
@@ -274,15 +270,15 @@ class TestMeasures:
             (4, "retracted", 4),
         }
 
-    def test_a_contradiction_that_was_taken_back_is_none(self, tmp_path):
+    def test_a_contradiction_that_was_taken_back_is_none(self, finished_run):
         """Party 0 contradicts itself in round 2 and thinks better of it: what it had asked for first holds again."""
         conflict = {"rounds": 3, **FRESH, "conflict": {"round": 0.5}}
         probed = []
-        for place, retract in enumerate(([], [{"round": 3, "parties": list(range(7)), "of_round": 2}])):
+        for retract in ([], [{"round": 3, "parties": list(range(7)), "of_round": 2}]):
             scenario = departing_scenario(
                 stream={**conflict, "leave": [], "retract": retract}, evaluate={"sample": None}
             )
-            rows = run_serially(scenario, tmp_path / f"run-{place}").table("metrics").to_pylist()
+            rows = finished_run(scenario).table("metrics").to_pylist()
             probed.append(
                 {
                     row["num_edits"]

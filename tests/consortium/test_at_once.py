@@ -15,7 +15,7 @@ from consortium.cli import main
 from consortium.engine import serial
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from support.scenarios import associative_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference
 
 RUN = ["run", "small.yaml", "--serial", "--out", "run"]
 RESUME, REPORT, LS = ["resume", "run"], ["report", "run"], ["ls", "."]
@@ -23,9 +23,9 @@ STAGGERS_S = (0.0, 0.15, 0.6)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(finished_run):
     scenario = associative_scenario(stream={"rounds": 2}, merge={"methods": ["collabedit"]})
-    return run_serially(scenario, tmp_path_factory.mktemp("whole") / "run")
+    return finished_run(scenario)
 
 
 @pytest.fixture(scope="module")

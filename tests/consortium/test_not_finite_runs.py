@@ -115,7 +115,7 @@ def test_with_more_than_its_share_a_run_stops_and_says_what_and_where(model, tmp
     assert caught.value.exit_code == 1
 
 
-def test_such_a_run_goes_on_with_a_higher_share_and_says_so(model, tmp_path, capsys):
+def test_such_a_run_goes_on_with_a_higher_share_and_says_so(model, finished_run, tmp_path, capsys):
     """Resumed as it is, it would meet the same numbers again, so that is not offered."""
     metrics = {"metrics": ["efficacy", "neighborhood"], "decoding": ["teacher_forcing"], "text": None}
     scenario = scenario_of(model, facts_in(tmp_path), evaluate={"max_not_finite": 0.1, **metrics})
@@ -127,19 +127,21 @@ def test_such_a_run_goes_on_with_a_higher_share_and_says_so(model, tmp_path, cap
     assert "To go on" not in said
     assert main(["resume", run]) == 1
     assert main(["resume", run, "--set", "evaluate.max_not_finite=1"]) == 0
-    whole = run_serially(scenario_of(model, facts_in(tmp_path), evaluate=metrics), tmp_path / "whole")
+    whole = finished_run(scenario_of(model, facts_in(tmp_path), evaluate=metrics))
     assert difference(RunDirectory.open(run).lane_states(), whole.lane_states()) == []
 
 
 @pytest.mark.parametrize("editor", [{}, {"method": "ft"}, {"method": "rome", "layers": [1]}])
-def test_an_edit_that_is_not_finite_is_left_out_and_the_others_are_made_without_it(model, tmp_path, editor):
+def test_an_edit_that_is_not_finite_is_left_out_and_the_others_are_made_without_it(
+    model, finished_run, tmp_path, editor
+):
     """Of two parties that are computed together, and of one party's own."""
     changes = {"editor": editor, "evaluate": {"metrics": ["efficacy"], "max_not_finite": 0.5, "text": None}}
     if editor:
         changes["merge"] = {"methods": ["simple_average"], "exchange": "round"}
     path = tmp_path / "spoilt"
     path.mkdir()
-    run = run_serially(scenario_of(model, facts_in(path, "Palace D"), **changes), tmp_path / "run")
+    run = finished_run(scenario_of(model, facts_in(path, "Palace D"), **changes))
     lanes = {row["lane"] for row in run.table("parties").to_pylist()}
     rows = [row for row in run.table("parties").to_pylist() if row["num_not_finite"]]
     assert [row["num_not_finite"] for row in rows] == [1] * len(lanes)
@@ -158,10 +160,10 @@ def test_with_too_many_such_edits_a_run_stops_before_their_merge(model, tmp_path
         run_serially(scenario, tmp_path / "run")
 
 
-def test_hosts_leave_out_the_same(model, tmp_path):
+def test_hosts_leave_out_the_same(model, finished_run, tmp_path):
     settings = {"metrics": ["efficacy", "paraphrase"], "max_not_finite": 0.5}
     scenario = scenario_of(model, facts_in(tmp_path, "Palace D"), evaluate=settings)
-    serial = run_serially(scenario, tmp_path / "serial")
+    serial = finished_run(scenario)
     with RunDirectory.create(tmp_path / "ray", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), 2), directory)
     hosted = RunDirectory.open(tmp_path / "ray")
@@ -170,12 +172,12 @@ def test_hosts_leave_out_the_same(model, tmp_path):
         assert hosted.table(table).equals(serial.table(table))
 
 
-def test_texts_of_the_prior_that_are_not_finite_are_left_out_and_told(model, tmp_path):
+def test_texts_of_the_prior_that_are_not_finite_are_left_out_and_told(model, finished_run, tmp_path):
     """The model itself writes a Q in one of four texts."""
     scenario = scenario_of(model, facts_in(tmp_path), editor={"prior": {"source": "model"}}, evaluate={"text": None})
     with pytest.raises(RunError, match=r"the keys of 64 of 256 tokens of the prior's text are not finite"):
         run_serially(_with_share(scenario, 0.2), tmp_path / "stopped")
-    run = run_serially(_with_share(scenario, 0.3), tmp_path / "run")
+    run = finished_run(_with_share(scenario, 0.3))
     told = [row["detail"] for row in run.table("events").to_pylist() if row["kind"] == "not-finite"]
     assert told[0] == "tokens of the prior's text left out: 64 of 256"
     assert all(np.isfinite(weight).all() for state in run.lane_states().values() for weight in state.weights.values())

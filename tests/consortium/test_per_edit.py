@@ -23,8 +23,8 @@ def scenario(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def serial(scenario, tmp_path_factory):
-    return run_serially(scenario, tmp_path_factory.mktemp("serial") / "run")
+def serial(scenario, finished_run):
+    return finished_run(scenario)
 
 
 def test_its_rows_come_to_the_metrics(serial):

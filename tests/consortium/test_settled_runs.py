@@ -64,7 +64,7 @@ def _places(group):
 class TestWeighing:
     @pytest.fixture(scope="class")
     @staticmethod
-    def runs(tmp_path_factory):
+    def runs(finished_run, tmp_path_factory):
         """The same requests, weighed m times, once, and asked for by one party only."""
         path = tmp_path_factory.mktemp("weighing")
         each, once = (
@@ -74,7 +74,7 @@ class TestWeighing:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(resolver, "settle", leave_to_the_first)
             alone = run_serially(once, path / "alone")
-        return {"each": run_serially(each, path / "each"), "once": run_serially(once, path / "once"), "alone": alone}
+        return {"each": finished_run(each), "once": finished_run(once), "alone": alone}
 
     @pytest.mark.parametrize("lane", ["global", "collabedit"])
     def test_weighed_once_a_merge_is_that_of_one_party_asking(self, runs, lane):
@@ -133,8 +133,7 @@ class TestWeighing:
 class TestPolicies:
     @pytest.fixture(scope="class")
     @staticmethod
-    def runs(tmp_path_factory):
-        path = tmp_path_factory.mktemp("policies")
+    def runs(finished_run):
         metrics = ["efficacy", "conflict", "conflict_magnitude", "retention"]
         common = {
             "parties": {"count": 6},
@@ -144,7 +143,7 @@ class TestPolicies:
         }
         policies = ("none", "latest", "priority")
         made = {each: associative_scenario(**common, conflicts={"policy": each}) for each in policies}
-        return {policy: run_serially(scenario, path / policy) for policy, scenario in made.items()}
+        return {policy: finished_run(scenario) for policy, scenario in made.items()}
 
     def measures(self, directory, metric, round_number=1):
         rows = directory.table("metrics").to_pylist()
@@ -227,9 +226,9 @@ class _EnoughError(Exception):
 
 class TestSameBits:
     @pytest.mark.parametrize(("phase", "round_number"), [("targets", 1), ("targets", 2), ("evaluate", 3)])
-    def test_killed_and_resumed(self, phase, round_number, tmp_path):
+    def test_killed_and_resumed(self, phase, round_number, finished_run, tmp_path):
         scenario = associative_scenario(**ALL_OF_IT)
-        whole = run_serially(scenario, tmp_path / "whole")
+        whole = finished_run(scenario)
 
         def watch(progress):
             if (progress.phase, progress.round) == (phase, round_number) and progress.done:
@@ -244,7 +243,7 @@ class TestSameBits:
         for table in ("edits", "parties", "metrics"):
             assert again.table(table).equals(whole.table(table)), table
 
-    def test_cohorts_do_not_matter(self, tmp_path):
+    def test_cohorts_do_not_matter(self, finished_run):
         """Nor does a cohort whose edits were all withdrawn: with cohorts of one, each leader's are."""
         changes = {
             **ALL_OF_IT,
@@ -252,8 +251,7 @@ class TestSameBits:
             "conflicts": {"policy": "latest"},
         }
         together, apart_ = (
-            run_serially(associative_scenario(**changes, cluster={"cohort_size": size}), tmp_path / str(size))
-            for size in (7, 1)
+            finished_run(associative_scenario(**changes, cluster={"cohort_size": size})) for size in (7, 1)
         )
         assert {row["num_edits"] for row in apart_.table("parties").to_pylist()} == {0, 4}
         for lane in ALL_METHODS:
@@ -269,7 +267,7 @@ class TestSameBits:
 
 
 @pytest.mark.parametrize("cohort_size", [1, 3])
-def test_a_language_model_leaves_out_what_was_withdrawn(cohort_size, pico, tmp_path):
+def test_a_language_model_leaves_out_what_was_withdrawn(cohort_size, pico, finished_run):
     """All of both partners' edits contradict each other, and the third party has nobody to contradict."""
     scenario = pico_scenario(
         pico,
@@ -279,7 +277,7 @@ def test_a_language_model_leaves_out_what_was_withdrawn(cohort_size, pico, tmp_p
         evaluate={"metrics": ["efficacy", "conflict", "conflict_magnitude"]},
         cluster={"cohort_size": cohort_size},
     )
-    directory = run_serially(scenario, tmp_path / "run")
+    directory = finished_run(scenario)
     parties = [(row["party"], row["num_edits"]) for row in directory.table("parties").to_pylist()]
     assert set(parties) == {(0, 0), (1, 2), (2, 2)}
     assert {row["num_augmented"] for row in directory.table("edits").to_pylist() if row["party"] == 1} == {2}

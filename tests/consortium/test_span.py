@@ -14,7 +14,8 @@ from consortium.party.data import PrivateEdits
 from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report
 from consortium.scenario.schema import ConflictsSpec, Scenario
-from support.scenarios import associative_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference
+from support.shared_runs import SharedRuns
 
 METRICS = ["efficacy", "retention", "conflict", "conflict_magnitude"]
 #: Groups of three contradict each other in all they ask for in round 1, and come back to it in other rounds.
@@ -41,8 +42,8 @@ def contradicting(span: str, policy: str = "majority", **changes: Any) -> Scenar
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return run_serially(contradicting("run"), tmp_path_factory.mktemp("span") / "run")
+def run(finished_run: SharedRuns) -> RunDirectory:
+    return finished_run(contradicting("run"))
 
 
 def test_the_ledger_knows_what_stands_over_rounds(run: RunDirectory) -> None:
@@ -131,14 +132,16 @@ def test_scores_take_the_side_that_was_settled(run: RunDirectory) -> None:
         assert score["success"] > 80
 
 
-def test_without_reach_the_later_request_overrules(tmp_path: Path) -> None:
-    apart = run_serially(contradicting("round"), tmp_path / "run")
+def test_without_reach_the_later_request_overrules(finished_run: SharedRuns) -> None:
+    apart = finished_run(contradicting("round"))
     assert edits(apart, fate="withdrawn")
     assert not lost_to_earlier_rounds(apart)
 
 
 @pytest.mark.parametrize(("priorities", "fate"), [([], "withdrawn"), ([1], "won")])
-def test_with_priorities_the_higher_rank_holds_over_rounds(priorities: list[int], fate: str, tmp_path: Path) -> None:
+def test_with_priorities_the_higher_rank_holds_over_rounds(
+    priorities: list[int], fate: str, finished_run: SharedRuns
+) -> None:
     """Party 1 contradicts in round 2 what the group had in round 1, in which its leader ranks first, or it does."""
     conflicts = {"policy": "priority", "span": "run", "priorities": priorities}
     stream = {"rounds": 2, "overlap": 0, "repeat": 0, "partners": 3, "conflict": 0}
@@ -146,12 +149,12 @@ def test_with_priorities_the_higher_rank_holds_over_rounds(priorities: list[int]
         {"rounds": [1, 1], "conflict": {"party": 1.0, "round": 0}},
         {"rounds": [2, 2], "conflict": {"party": 0, "round": 1.0}},
     ]
-    directory = run_serially(contradicting("run", conflicts=conflicts, stream=stream), tmp_path / "run")
+    directory = finished_run(contradicting("run", conflicts=conflicts, stream=stream))
     assert {row["fate"] for row in edits(directory, party=1, round=2)} == {fate}
 
 
-def test_the_latest_is_the_same_with_reach_but_told_that_it_won(tmp_path: Path) -> None:
-    near, far = (run_serially(contradicting(span, "latest"), tmp_path / span) for span in ("round", "run"))
+def test_the_latest_is_the_same_with_reach_but_told_that_it_won(finished_run: SharedRuns) -> None:
+    near, far = (finished_run(contradicting(span, "latest")) for span in ("round", "run"))
     assert difference(near.lane_states(), far.lane_states()) == []
     told = Counter((a["fate"], b["fate"]) for a, b in zip(edits(near), edits(far), strict=True) if a != b)
     assert set(told) == {("alone", "won"), ("shared", "won")} or set(told) == {("alone", "won")}

@@ -25,9 +25,9 @@ LAST = "checkpoints/round-0002/collabedit.safetensors"
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(finished_run):
     scenario = associative_scenario(merge={"methods": ["global", "collabedit"]})
-    return run_serially(scenario, tmp_path_factory.mktemp("whole") / "run")
+    return finished_run(scenario)
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +309,7 @@ class TestInputs:
 
 
 @pytest.mark.parametrize("changes", [{}, {"parties": {"partition": {"kind": "dirichlet"}}}], ids=["iid", "dirichlet"])
-def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, tmp_path, changes):
+def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, finished_run, tmp_path, changes):
     """All rounds that it had stay; the scenario says how the others were dealt."""
     if changes:
         scenario = associative_scenario(merge={"methods": ["collabedit"]}, evaluate={"every": 3}, **changes)
@@ -324,7 +324,7 @@ def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, tmp_path, 
     run = RunDirectory.open(copy)
     assert (run.status, run.committed_round, run.scenario.stream.prolonged) == ("done", 4, (2, 3))
     assert run.table("edits").to_pylist()[: len(before)] == before
-    again = run_serially(run.scenario, tmp_path / "again")
+    again = finished_run(run.scenario)
     assert difference(run.lane_states(), again.lane_states()) == []
     for name in TABLES[:-1]:
         assert run.table(name).equals(again.table(name)), name

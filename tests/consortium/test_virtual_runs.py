@@ -11,7 +11,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 from support.pico import pico_folder
-from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
+from support.scenarios import associative_scenario, difference, pico_scenario
 
 SPREAD = {"speed": {"lognormal": {"median": 1, "sigma": 1}}, "upload": 1e4, "download": 1e5, "jitter": 1.0}
 CARRY = {"deadline_s": 8, "select": 0.8, "over_select": 1.2}
@@ -25,8 +25,8 @@ def llama(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return run_serially(associative_scenario(stream=ROUNDS, merge=TWO), tmp_path_factory.mktemp("plain") / "run")
+def plain(finished_run):
+    return finished_run(associative_scenario(stream=ROUNDS, merge=TWO))
 
 
 @pytest.mark.parametrize(
@@ -37,10 +37,8 @@ def plain(tmp_path_factory):
         ({}, {"late": "wait"}),
     ],
 )
-def test_who_waits_for_all_gets_the_weights_of_a_run_without_virtual_time(plain, tmp_path, devices, schedule):
-    timed = run_serially(
-        associative_scenario(stream=ROUNDS, devices=devices, schedule=schedule, merge=TWO), tmp_path / "run"
-    )
+def test_who_waits_for_all_gets_the_weights_of_a_run_without_virtual_time(plain, finished_run, devices, schedule):
+    timed = finished_run(associative_scenario(stream=ROUNDS, devices=devices, schedule=schedule, merge=TWO))
     assert difference(plain.lane_states(), timed.lane_states()) == []
     for table in ("parties", "metrics", "residuals"):
         assert timed.table(table).equals(plain.table(table)), table
@@ -54,7 +52,7 @@ def test_a_run_without_virtual_time_has_none_in_its_tables(plain):
 
 
 @pytest.fixture(scope="module")
-def carried(tmp_path_factory):
+def carried(finished_run):
     """Four rounds in which some are late, some are not asked, and everything else happens that can happen."""
     scenario = associative_scenario(
         stream=ROUNDS,
@@ -64,7 +62,7 @@ def carried(tmp_path_factory):
         conflicts={"policy": "majority"},
         evaluate={"edits": "all", "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict"]},
     )
-    return run_serially(scenario, tmp_path_factory.mktemp("carried") / "run")
+    return finished_run(scenario)
 
 
 def test_the_ledger_of_edits_has_each_once(carried):
@@ -112,27 +110,27 @@ def _array(number):
 
 
 @pytest.mark.parametrize("statistics", ["dense", "factored"])
-def test_messages_of_other_forms_weigh_the_same_too(tmp_path, statistics):
+def test_messages_of_other_forms_weigh_the_same_too(finished_run, statistics):
     scenario = associative_scenario(
         parties={"count": 2, "edits_per_round": 30},
         devices=SPREAD,
         merge={"statistics": statistics},
         stream={"rounds": 1},
     )
-    rows = run_serially(scenario, tmp_path / "run").table("parties").to_pylist()
+    rows = finished_run(scenario).table("parties").to_pylist()
     expected = message_sizes(scenario).upload_bytes(_array(30))[0]
     assert {row["bytes_sent"] for row in rows if row["lane"] == "collabedit"} == {expected}
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_tuned_weights_weigh_what_they_weigh(tmp_path, llama):
+def test_tuned_weights_weigh_what_they_weigh(finished_run, llama):
     scenario = pico_scenario(
         llama,
         editor={"method": "ft", "layers": [1, 2], "ft": {"steps": 1}},
         merge={"methods": ["simple_average"], "exchange": "round"},
         devices=SPREAD,
     )
-    rows = run_serially(scenario, tmp_path / "run").table("parties").to_pylist()
+    rows = finished_run(scenario).table("parties").to_pylist()
     assert {row["bytes_sent"] for row in rows} == {int(message_sizes(scenario).upload_bytes(_array(2))[0])}
 
 
@@ -156,12 +154,12 @@ def test_a_run_that_is_resumed_goes_on_in_the_same_virtual_time(carried, tmp_pat
         assert again.table(table).equals(carried.table(table)), table
 
 
-def test_rounds_without_edits_leave_the_weights_alone(tmp_path):
+def test_rounds_without_edits_leave_the_weights_alone(finished_run):
     """Nobody is there: nothing is merged, nothing is probed, and the run goes on to its end."""
     scenario = associative_scenario(
         devices={"speed": 1, "availability": 0}, schedule={"deadline_s": 5}, evaluate={"edits": "all"}
     )
-    run = run_serially(scenario, tmp_path / "run")
+    run = finished_run(scenario)
     assert len(run.table("edits")) == len(run.table("metrics")) == 0
     assert all(row["update_norm"] == 0 for row in run.table("rounds").to_pylist())
 

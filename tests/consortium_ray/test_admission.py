@@ -4,7 +4,7 @@ import pytest
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from support.pools import LocalPool, run_on
-from support.scenarios import ALL_METHODS, associative_scenario, difference, run_serially
+from support.scenarios import ALL_METHODS, associative_scenario, difference
 
 ATTACKS = [
     {"kind": "nan", "parties": [1], "rounds": [1, 1]},
@@ -15,11 +15,11 @@ ATTACKS = [
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("quarantine", ["round", 2])
-def test_as_the_serial_twin_in_any_order_of_answers(seed, quarantine, tmp_path):
+def test_as_the_serial_twin_in_any_order_of_answers(seed, quarantine, finished_run, tmp_path):
     scenario = associative_scenario(
         stream={"rounds": 3}, merge={"methods": ALL_METHODS}, attacks=ATTACKS, admission={"quarantine": quarantine}
     )
-    serial = run_serially(scenario, tmp_path / "serial")
+    serial = finished_run(scenario)
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         losses = {"targets": 0.1, "collect": 0.1}
         run_on(LocalPool(scenario, open_facts(scenario), 3, seed, losses=losses, duplicates=0.3, late=0.5), directory)
@@ -38,13 +38,13 @@ def test_as_the_serial_twin_in_any_order_of_answers(seed, quarantine, tmp_path):
     assert len(refused[0]) == (3 if quarantine == "round" else 2) * len(ALL_METHODS)
 
 
-def test_what_is_taken_back_after_a_refusal(tmp_path):
+def test_what_is_taken_back_after_a_refusal(finished_run, tmp_path):
     scenario = associative_scenario(
         stream={"rounds": 3, "leave": [{"round": 3, "parties": [2]}]},
         merge={"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
         attacks=[{"kind": "nan", "parties": [2], "rounds": [1, 1]}],
     )
-    serial = run_serially(scenario, tmp_path / "serial")
+    serial = finished_run(scenario)
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), 2), directory)
     assert difference(serial.lane_states(), RunDirectory.open(tmp_path / "run").lane_states()) == []

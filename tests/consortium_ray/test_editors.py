@@ -7,7 +7,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
 from support.pools import LocalPool, run_on
-from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
+from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario
 
 TROUBLE = {"losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}, "duplicates": 0.3, "late": 0.5}
 
@@ -27,9 +27,9 @@ def assert_same(found, whole):
 
 @pytest.mark.parametrize("model", ["associative", "llama"])
 @pytest.mark.parametrize("name", known())
-def test_hosts_that_are_lost_leave_no_trace(name, model, pico, tmp_path):
+def test_hosts_that_are_lost_leave_no_trace(name, model, pico, finished_run, tmp_path):
     scenario = make_scenario(model, pico, name, stream={"rounds": 2})
-    whole = run_serially(scenario, tmp_path / "serial")
+    whole = finished_run(scenario)
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), size=3, seed=1, **TROUBLE), directory)
     assert_same(RunDirectory.open(tmp_path / "run"), whole)
@@ -40,7 +40,7 @@ class _EnoughError(Exception):
 
 
 @pytest.mark.parametrize("name", known())
-def test_a_run_that_was_killed_ends_with_the_same_bits(name, tmp_path):
+def test_a_run_that_was_killed_ends_with_the_same_bits(name, finished_run, tmp_path):
     """Killed in round 2, whose updates are solved against round 1's history."""
     scenario = make_scenario("associative", None, name, stream={"rounds": 3})
 
@@ -54,13 +54,13 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(name, tmp_path):
     directory.close()
     with RunDirectory.open(tmp_path / "run") as again:
         serial.run(again.scenario, again, open_facts(again.scenario), lambda progress: None)
-    assert_same(RunDirectory.open(tmp_path / "run"), run_serially(scenario, tmp_path / "whole"))
+    assert_same(RunDirectory.open(tmp_path / "run"), finished_run(scenario))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize(("name", "methods"), [("alphaedit", ["collabedit"]), ("ft", ["ties"])])
-def test_on_ray_as_serially(name, methods, tmp_path):
+def test_on_ray_as_serially(name, methods, finished_run, tmp_path):
     """The two editors whose hosts need other things than MEMIT's: the prior, to project by, though no party solves;
     and no prior at all.
     """
@@ -68,4 +68,4 @@ def test_on_ray_as_serially(name, methods, tmp_path):
     scenario = make_scenario("associative", None, name, methods, stream={"rounds": 2}, cluster=cluster)
     with RunDirectory.create(tmp_path / "ray", scenario) as directory:
         runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
-    assert_same(RunDirectory.open(tmp_path / "ray"), run_serially(scenario, tmp_path / "serial"))
+    assert_same(RunDirectory.open(tmp_path / "ray"), finished_run(scenario))

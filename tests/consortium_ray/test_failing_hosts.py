@@ -8,7 +8,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium.scenario.faults import OnFailureSpec
 from support.pools import LocalPool, run_on
-from support.scenarios import associative_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference
 
 SCENARIO = associative_scenario(merge={"methods": ["global", "collabedit"]}, cluster={"cohort_size": 1})
 
@@ -18,8 +18,8 @@ class CudaError(RuntimeError):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return run_serially(SCENARIO, tmp_path_factory.mktemp("whole") / "run")
+def whole(finished_run):
+    return finished_run(SCENARIO)
 
 
 def run_where(breaks, path, **settings):

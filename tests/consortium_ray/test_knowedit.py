@@ -7,7 +7,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
 from support.pools import LocalPool, run_on
-from support.scenarios import pico_scenario, run_serially
+from support.scenarios import pico_scenario
 
 CITIES = ("Paris", "Rome", "Lyon", "Tokyo", "Lima", "London")
 TABLES = ("metrics", "edits", "parties")
@@ -49,8 +49,8 @@ def scenario(pico, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def serial_run(scenario, tmp_path_factory):
-    return run_serially(scenario, tmp_path_factory.mktemp("serial") / "run")
+def serial_run(scenario, finished_run):
+    return finished_run(scenario)
 
 
 @pytest.mark.parametrize(("size", "seed"), [(1, 0), (3, 1), (3, 2)])
@@ -109,10 +109,10 @@ def test_every_metric_has_its_rows(serial_run):
             assert 0 <= row["success"] <= (400 if row["metric"].startswith("fluency") else 100)
 
 
-def test_edits_of_all_rounds_are_asked_and_summed(scenario, serial_run, tmp_path):
+def test_edits_of_all_rounds_are_asked_and_summed(scenario, serial_run, finished_run):
     """Six edits a round, of which none of round 2 contradicts one of round 1."""
     every = scenario.model_copy(update={"evaluate": scenario.evaluate.model_copy(update={"edits": "all"})})
-    rows = run_serially(every, tmp_path / "run").table("metrics").to_pylist()
+    rows = finished_run(every).table("metrics").to_pylist()
     after = {(row["metric"], row["of_round"]): row for row in rows if (row["round"], row["lane"]) == (2, "collabedit")}
     alone = [row for row in serial_run.table("metrics").to_pylist() if (row["round"], row["lane"]) == (2, "collabedit")]
     for metric in ("edit_success", "portability", "locality", "fluency", "fluency_greedy"):

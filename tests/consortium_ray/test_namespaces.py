@@ -12,7 +12,7 @@ from consortium.records.directory import RunDirectory
 from support.machines import left_of
 from support.namespaced_run import WHATS, scenario
 from support.namespaces import contained, marked, new_mark, on, seen_outside, why_not
-from support.scenarios import difference, run_serially
+from support.scenarios import difference
 
 PATIENCE_S = 500
 #: Joins hosts, has one of them sleep, and says so.
@@ -53,7 +53,7 @@ def folder():
 
 
 @pytest.mark.parametrize("what", WHATS)
-def test_whatever_befalls_a_host_the_run_goes_on(folder, mark, tmp_path, what):
+def test_whatever_befalls_a_host_the_run_goes_on(folder, mark, finished_run, what):
     command = [sys.executable, "-m", "support.namespaced_run", str(folder), what]
     with contained(command, mark, stderr=subprocess.PIPE) as process:
         _, err = process.communicate(timeout=PATIENCE_S)
@@ -62,7 +62,7 @@ def test_whatever_befalls_a_host_the_run_goes_on(folder, mark, tmp_path, what):
     # It happened while the run went on, and the host's node did not come back with its link.
     assert found == {"code": 0, "is_early": True, "left": [], "num_alive": 2}
     directory = RunDirectory.open(folder / "run")
-    whole = run_serially(scenario(), tmp_path / "serial")
+    whole = finished_run(scenario())
     assert difference(whole.lane_states(), directory.lane_states()) == []
     assert directory.table("metrics").equals(whole.table("metrics"))
     assert audit.verify(directory) == ()

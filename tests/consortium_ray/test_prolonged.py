@@ -6,13 +6,13 @@ from consortium.loading.changing import changed
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from support.pools import LocalPool, run_on
-from support.scenarios import associative_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference
 
 TABLES = ("edits", "parties", "metrics", "residuals")  # the ledger names hosts
 
 
 @pytest.mark.parametrize("partition", ["iid", "dirichlet"])
-def test_a_prolonged_run_over_hosts_has_the_bits_of_the_serial_twin(tmp_path, partition):
+def test_a_prolonged_run_over_hosts_has_the_bits_of_the_serial_twin(finished_run, tmp_path, partition):
     scenario = associative_scenario(parties={"partition": {"kind": partition}}, stream={"rounds": 1})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), 2), directory)
@@ -25,7 +25,7 @@ def test_a_prolonged_run_over_hosts_has_the_bits_of_the_serial_twin(tmp_path, pa
             run_on(LocalPool(grown, open_facts(grown), 3, seed=rounds, losses={"collect": 0.2}), directory)
     run = RunDirectory.open(tmp_path / "run")
     assert (run.committed_round, run.scenario.stream.prolonged) == (4, (1, 2))
-    whole = run_serially(run.scenario, tmp_path / "whole")
+    whole = finished_run(run.scenario)
     assert difference(run.lane_states(), whole.lane_states()) == []
     for name in TABLES:
         assert run.table(name).equals(whole.table(name)), name

@@ -11,7 +11,7 @@ from consortium.engine import audit
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
-from support.scenarios import associative_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference
 
 HOSTS = {"min": 1, "cpus": 0.1}
 METHODS = ["global", "collabedit"]
@@ -30,8 +30,8 @@ def run_on_ray(scenario, path, report_progress=lambda progress: None):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return run_serially(small(), tmp_path_factory.mktemp("whole") / "run")
+def whole(finished_run):
+    return finished_run(small())
 
 
 def assert_same(whole, directory):

@@ -9,7 +9,7 @@ from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
 from consortium_ray.coordinator.coordinator import Coordinator
 from support.pools import LocalPool, run_on
-from support.scenarios import departing_scenario, difference, pico_scenario, run_serially
+from support.scenarios import departing_scenario, difference, pico_scenario
 
 TROUBLE = {
     "losses": {"targets": 0.1, "collect": 0.1, "take_back": 0.3, "evaluate": 0.1},
@@ -19,8 +19,8 @@ TROUBLE = {
 
 
 @pytest.fixture(scope="module")
-def serial_run(tmp_path_factory):
-    return run_serially(departing_scenario(), tmp_path_factory.mktemp("serial") / "run")
+def serial_run(finished_run):
+    return finished_run(departing_scenario())
 
 
 def run_locally(scenario, path, size=3, **settings):
@@ -93,7 +93,7 @@ def test_only_cohorts_that_take_something_back_are_asked(serial_run, tmp_path):
     assert asked == {(3, 0), (3, 1), (3, 2), (4, 2)}
 
 
-def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pico, tmp_path):
+def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pico, finished_run, tmp_path):
     """With hosts that are lost all the time, nobody has the targets of round 1 any more when they are taken back."""
     scenario = pico_scenario(
         pico["llama"],
@@ -102,7 +102,7 @@ def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pic
         merge={"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
         evaluate={"metrics": ["efficacy", "retention", "retracted"]},
     )
-    expected = run_serially(scenario, tmp_path / "serial")
+    expected = finished_run(scenario)
     directory, pool = run_locally(scenario, tmp_path / "run", 2, seed=3, losses={"take_back": 0.6}, late=0.5)
     assert_same(directory, expected)
     assert max(Counter(call.key for _, call in pool.started if call.method == "take_back").values()) > 1

@@ -23,7 +23,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
 from support.machines import listening
-from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
+from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario
 
 HOSTS = {"min": 1, "cpus": 0.1}
 
@@ -57,7 +57,7 @@ def _num_workers():
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 class TestRuns:
-    def test_three_hosts_that_are_killed_in_every_phase_give_the_serial_bits(self, pico, tmp_path):
+    def test_three_hosts_that_are_killed_in_every_phase_give_the_serial_bits(self, pico, finished_run, tmp_path):
         faults = [{"round": 2, "during": phase} for phase in ("targets", "collect", "evaluate")]
         scenario = pico_scenario(
             pico["llama"],
@@ -69,7 +69,7 @@ class TestRuns:
         )
         with no_actor_left():
             directory = run_on_ray(scenario, tmp_path / "ray")
-        whole = run_serially(scenario, tmp_path / "serial")
+        whole = finished_run(scenario)
         assert difference(whole.lane_states(), directory.lane_states()) == []
         assert directory.table("metrics").equals(whole.table("metrics"))
         events = directory.table("events").to_pylist()
@@ -78,7 +78,7 @@ class TestRuns:
         assert all(row["detail"].startswith("ActorDiedError") for row in lost)
         assert len({row["host"] for row in events if row["host"]}) >= 4, "three were lost, and another one finished"
 
-    def test_hosts_that_are_killed_while_parties_announce_give_the_serial_bits(self, tmp_path):
+    def test_hosts_that_are_killed_while_parties_announce_give_the_serial_bits(self, finished_run, tmp_path):
         scenario = associative_scenario(
             stream={"rounds": 2, "partners": 3},
             overlap={"weigh": "once"},
@@ -89,7 +89,7 @@ class TestRuns:
         )
         with no_actor_left():
             directory = run_on_ray(scenario, tmp_path / "ray")
-        whole = run_serially(scenario, tmp_path / "serial")
+        whole = finished_run(scenario)
         assert difference(whole.lane_states(), directory.lane_states()) == []
         for table in ("edits", "parties", "metrics"):
             assert directory.table(table).equals(whole.table(table)), table
@@ -121,7 +121,7 @@ class TestRuns:
                 watcher.join()
         assert seen - {"done"} == {"held", "running"}
 
-    def test_a_coordinator_that_dies_is_told_and_the_run_goes_on_from_there(self, tmp_path):
+    def test_a_coordinator_that_dies_is_told_and_the_run_goes_on_from_there(self, finished_run, tmp_path):
         on_failure = {"coordinator": "stop"}
         cluster = {"hosts": {**HOSTS, "max": 1}, "on_failure": on_failure}
         scenario = associative_scenario(stream={"rounds": 3}, cluster=cluster)
@@ -142,7 +142,7 @@ class TestRuns:
         with RunDirectory.open(path) as directory:
             assert directory.committed_round >= 1
             serial.run(scenario, directory, open_facts(scenario), quiet)  # either can go on where the other stopped
-        whole = run_serially(scenario, tmp_path / "serial")
+        whole = finished_run(scenario)
         again = RunDirectory.open(path)
         assert difference(whole.lane_states(), again.lane_states()) == []
         assert again.table("metrics").equals(whole.table("metrics"))

@@ -43,14 +43,14 @@ def details_of(directory):
 
 
 @pytest.mark.parametrize("sharing", ["memit", "boundary"])
-def test_a_repeated_run_optimises_nothing_and_ends_with_the_same_bits(pico, optimised, sharing, tmp_path):
+def test_a_repeated_run_optimises_nothing_and_ends_with_the_same_bits(pico, optimised, sharing, finished_run, tmp_path):
     scenario = pico_scenario(pico["llama"], editor={"sharing": sharing}, **CACHED)
     cold, _ = run_locally(scenario, tmp_path / "cold")
     assert optimised
     assert set(details_of(cold)) == {None}
     optimised.clear()
     warm, told = run_locally(scenario, tmp_path / "warm", seed=3)
-    serial = run_serially(scenario, tmp_path / "serial")
+    serial = finished_run(scenario)
     assert optimised == []
     assert set(details_of(warm)) == {"4 of 4 targets from the disk cache", "2 of 2 targets from the disk cache"}
     assert set(details_of(serial)) == set(details_of(warm))
@@ -99,7 +99,7 @@ def test_lanes_of_the_same_weights_share_targets(pico, optimised, tmp_path):
     assert len(optimised) == 4
 
 
-def test_without_the_option_and_for_other_models_nothing_is_kept(pico, optimised, tmp_path):
-    run_serially(pico_scenario(pico["llama"]), tmp_path / "off")
-    run_serially(associative_scenario(), tmp_path / "associative")
+def test_without_the_option_and_for_other_models_nothing_is_kept(pico, optimised, finished_run, tmp_path):
+    finished_run(pico_scenario(pico["llama"]))
+    finished_run(associative_scenario())
     assert not (tmp_path / "cache/targets").exists()

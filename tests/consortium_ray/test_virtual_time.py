@@ -5,7 +5,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
 from support.pools import LocalPool, run_on
-from support.scenarios import associative_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference
 
 TROUBLE = {
     "losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1},
@@ -26,8 +26,8 @@ def late_scenario(**changes):
 
 
 @pytest.fixture(scope="module")
-def serial_run(tmp_path_factory):
-    run = run_serially(late_scenario(), tmp_path_factory.mktemp("serial") / "run")
+def serial_run(finished_run):
+    run = finished_run(late_scenario())
     assert sum(run.table("schedule")["num_carried"].to_pylist()) > 0, "nobody is late, which shows nothing"
     return run
 

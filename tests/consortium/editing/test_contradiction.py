@@ -16,7 +16,8 @@ from consortium.report.sections.contradictions import counts_of, section
 from consortium.scenario.schema import OverlapSpec, Scenario
 from support.pico import pico_folder
 from support.report import texts
-from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
+from support.scenarios import associative_scenario, difference, pico_scenario
+from support.shared_runs import SharedRuns
 
 OVERLAP = OverlapSpec(threshold=0.1)
 WANTED = (1, 2, 3)
@@ -60,8 +61,8 @@ def contradicting(**changes: Any) -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return run_serially(contradicting(), tmp_path_factory.mktemp("found") / "run")
+def run(finished_run: SharedRuns) -> RunDirectory:
+    return finished_run(contradicting())
 
 
 def test_in_a_roomy_memory_all_are_found_and_nothing_else(run: RunDirectory) -> None:
@@ -73,17 +74,17 @@ def test_in_a_roomy_memory_all_are_found_and_nothing_else(run: RunDirectory) -> 
     assert by_kind == {"fresh": 0, "repeat": 0, "conflict-round": 14}
 
 
-def test_counting_changes_no_bit(run: RunDirectory, tmp_path: Path) -> None:
-    plain = run_serially(contradicting(conflicts={}), tmp_path / "run")
+def test_counting_changes_no_bit(run: RunDirectory, finished_run: SharedRuns) -> None:
+    plain = finished_run(contradicting(conflicts={}))
     assert difference(run.lane_states(), plain.lane_states()) == []
     assert plain.table("residuals")["num_found"].to_pylist() == [None] * len(plain.table("residuals"))
     assert counts_of(plain) == {}
 
 
-def test_who_yields_leaves_the_earlier_answer(run: RunDirectory, tmp_path: Path) -> None:
+def test_who_yields_leaves_the_earlier_answer(run: RunDirectory, finished_run: SharedRuns) -> None:
     stream = {"rounds": 2, "overlap": 0, "conflict": {"round": 0.5}, "repeat": 0.25}
     yielding = contradicting(conflicts={"detect": "answer", "on_detect": "yield"}, stream=stream)
-    kept = run_serially(yielding, tmp_path / "run")
+    kept = finished_run(yielding)
     assert [row["num_left_out"] for row in kept.table("parties").to_pylist()] == [0] * 7 + [2] * 7
     assert _score(run) > 90
     assert _score(kept) < 10
@@ -107,9 +108,9 @@ def test_the_truth_is_what_others_had_merged_before() -> None:
         assert private.contradicts_earlier(request) == bool(answers - {private.edit(request).target_new})
 
 
-def test_copies_in_other_words_follow_their_edit(tmp_path: Path) -> None:
+def test_copies_in_other_words_follow_their_edit(finished_run: SharedRuns) -> None:
     conflicts = {"detect": "answer", "on_detect": "yield", "policy": "latest", "augment": 2}
-    directory = run_serially(contradicting(conflicts=conflicts), tmp_path / "run")
+    directory = finished_run(contradicting(conflicts=conflicts))
     rows = [row for row in directory.table("parties").to_pylist() if row["round"] == 2]
     assert {row["num_left_out"] for row in rows} == {2 * 3}
     found = [row for row in directory.table("residuals").to_pylist() if row["round"] == 2]
@@ -122,7 +123,7 @@ def test_the_report_has_the_counts(run: RunDirectory) -> None:
     assert texts(said.tables[0]) == [["collabedit", "84", "28", "28", "28", "0", "0"]]
 
 
-def test_a_language_model_is_asked_too(tmp_path: Path) -> None:
+def test_a_language_model_is_asked_too(finished_run: SharedRuns, tmp_path: Path) -> None:
     """A pico model is sure of nothing; it is asked all the same, and cohorts make no difference to what is counted."""
     folder = pico_folder(tmp_path / "pico", "llama", num_layers=4)
     found = []
@@ -134,6 +135,6 @@ def test_a_language_model_is_asked_too(tmp_path: Path) -> None:
             evaluate={"metrics": ["efficacy"]},
             cluster={"cohort_size": size},
         )
-        found.append(counts_of(run_serially(scenario, tmp_path / str(size))))
+        found.append(counts_of(finished_run(scenario)))
     assert found[0] == found[1]
     assert found[0]["collabedit"].num_contradicting == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ import pytest
 from consortium.editing.known_facts import Residuals, add_residuals, is_held, residual_sums
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import OverlapSpec, Scenario
-from support.scenarios import associative_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference
+from support.shared_runs import SharedRuns
 
 LOOKS = {"detect": "residual", "threshold": 0.2}
 METHODS = ["global", "collabedit", "simple_average"]
@@ -46,8 +46,8 @@ def test_sums_are_kept_by_how_an_edit_was_asked_for() -> None:
     assert add_residuals([sums, {("fresh", 0): Residuals(1, 1.0, 0)}])["fresh", 0] == Residuals(3, 1.6, 1)
 
 
-def test_the_residual_falls_as_a_fact_is_held(tmp_path: Path) -> None:
-    run = run_serially(repeating(), tmp_path / "run")
+def test_the_residual_falls_as_a_fact_is_held(finished_run: SharedRuns) -> None:
+    run = finished_run(repeating())
     for row in rows(run, "residuals", lane="collabedit", kind="repeat"):
         fresh = rows(run, "residuals", lane="collabedit", kind="fresh", round=row["round"])[0]
         assert row["residual"] < 0.25 * fresh["residual"]
@@ -55,9 +55,9 @@ def test_the_residual_falls_as_a_fact_is_held(tmp_path: Path) -> None:
     assert all(row["num_left_out"] is None for row in rows(run, "parties"))
 
 
-def test_what_is_held_is_left_out_and_nothing_else(tmp_path: Path) -> None:
+def test_what_is_held_is_left_out_and_nothing_else(finished_run: SharedRuns) -> None:
     """Seven parties ask for 2 repeated edits of 4 in rounds 2 to 4; a merge by averages leaves most to be desired."""
-    run = run_serially(repeating(overlap=LOOKS), tmp_path / "run")
+    run = finished_run(repeating(overlap=LOOKS))
     for lane in METHODS:
         for number in range(1, 5):
             left_out = [row["num_left_out"] for row in rows(run, "parties", lane=lane, round=number)]
@@ -68,9 +68,9 @@ def test_what_is_held_is_left_out_and_nothing_else(tmp_path: Path) -> None:
     assert counts["simple_average"] < 21
 
 
-def test_bytes_are_saved_and_the_model_hardly_differs(tmp_path: Path) -> None:
-    plain = run_serially(repeating(), tmp_path / "plain")
-    spared = run_serially(repeating(overlap=LOOKS), tmp_path / "spared")
+def test_bytes_are_saved_and_the_model_hardly_differs(finished_run: SharedRuns) -> None:
+    plain = finished_run(repeating())
+    spared = finished_run(repeating(overlap=LOOKS))
     sent = [sum(row["bytes_sent"] for row in rows(run, "rounds", lane="collabedit")) for run in (plain, spared)]
     assert sent[1] == pytest.approx(sent[0] * (112 - 42) / 112)
     for metric in ("efficacy", "retention"):
@@ -78,29 +78,29 @@ def test_bytes_are_saved_and_the_model_hardly_differs(tmp_path: Path) -> None:
         assert np.mean([row["success"] for row in last[1]]) >= np.mean([row["success"] for row in last[0]]) - 3
 
 
-def test_it_is_decided_before_anything_of_the_round_is_merged(tmp_path: Path) -> None:
+def test_it_is_decided_before_anything_of_the_round_is_merged(finished_run: SharedRuns) -> None:
     """Layer by layer the residual of a fresh edit shrinks; yet it is sent to every layer, or to none."""
-    run = run_serially(repeating(overlap=LOOKS, editor={"sharing": "memit", "prior_weight": 0.01}), tmp_path / "run")
+    run = finished_run(repeating(overlap=LOOKS, editor={"sharing": "memit", "prior_weight": 0.01}))
     fresh = rows(run, "parties", lane="collabedit", round=1)
     assert all(row["num_left_out"] == 0 for row in fresh)
     widths = 256 + 32
     assert {row["bytes_sent"] for row in fresh} == {3 * 8 * 4 * widths}
 
 
-def test_where_nobody_looks_nothing_changes(tmp_path: Path) -> None:
+def test_where_nobody_looks_nothing_changes(finished_run: SharedRuns) -> None:
     """A threshold under which no residual lies gives the bits of a run in which nobody looks."""
-    plain = run_serially(repeating(), tmp_path / "plain")
-    looked = run_serially(repeating(overlap={"detect": "residual", "threshold": 1e-12}), tmp_path / "looked")
+    plain = finished_run(repeating())
+    looked = finished_run(repeating(overlap={"detect": "residual", "threshold": 1e-12}))
     assert difference(plain.lane_states(), looked.lane_states()) == []
 
 
-def test_lanes_of_one_run_look_or_do_not(tmp_path: Path) -> None:
+def test_lanes_of_one_run_look_or_do_not(finished_run: SharedRuns) -> None:
     """Each lane ends with the bits that it has in a run in which all lanes do as it does."""
     methods = ["collabedit", {"name": "collabedit", "label": "sends-all", "detect": "none"}]
     common = [{key: each[key] for key in ("name", "label")} if isinstance(each, dict) else each for each in methods]
-    mixed = run_serially(repeating(overlap=LOOKS, merge={"methods": methods}), tmp_path / "mixed")
-    looking = run_serially(repeating(overlap=LOOKS, merge={"methods": common}), tmp_path / "looking")
-    plain = run_serially(repeating(merge={"methods": common}), tmp_path / "plain")
+    mixed = finished_run(repeating(overlap=LOOKS, merge={"methods": methods}))
+    looking = finished_run(repeating(overlap=LOOKS, merge={"methods": common}))
+    plain = finished_run(repeating(merge={"methods": common}))
     for lane, other in (("collabedit", looking), ("sends-all", plain)):
         assert difference({lane: mixed.lane_states()[lane]}, {lane: other.lane_states()[lane]}) == []
         for table in ("parties", "residuals", "metrics"):

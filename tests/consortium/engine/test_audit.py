@@ -15,7 +15,7 @@ from consortium.engine import audit
 from consortium.party.audit_digest import receipt_of
 from consortium.records import tables
 from consortium.records.directory import RunDirectory
-from support.scenarios import associative_scenario, departing_scenario, run_serially
+from support.scenarios import associative_scenario, departing_scenario
 
 SETTLING = {
     "stream": {"rounds": 2, "partners": 3, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25},
@@ -42,13 +42,13 @@ KINDS = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def run(request, tmp_path_factory):
-    return run_serially(KINDS[request.param](), tmp_path_factory.mktemp(request.param) / "run")
+def run(request, finished_run):
+    return finished_run(KINDS[request.param]())
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory):
-    return run_serially(KINDS["plain"](), tmp_path_factory.mktemp("plain") / "run")
+def plain(finished_run):
+    return finished_run(KINDS["plain"]())
 
 
 def test_every_accepted_edit_is_in_exactly_one_merge(run):
@@ -64,8 +64,8 @@ def test_the_numbers_are_those_of_the_scenario(plain):
     assert {(row["num_attempts"], row["num_dropped"], row["host"]) for row in rows} == {(1, 0, None)}
 
 
-def test_what_is_withdrawn_left_out_copied_or_taken_back_is_counted(tmp_path):
-    settled = run_serially(KINDS["settled"](), tmp_path / "settled")
+def test_what_is_withdrawn_left_out_copied_or_taken_back_is_counted(finished_run):
+    settled = finished_run(KINDS["settled"]())
     summed = Counter()
     for row in settled.table("edits").to_pylist():
         summed["edits"] += row["fate"] != "withdrawn"
@@ -74,12 +74,12 @@ def test_what_is_withdrawn_left_out_copied_or_taken_back_is_counted(tmp_path):
     assert sum(row["num_edits"] for row in rows) == summed["edits"] < 56
     assert sum(row["num_summed"] for row in rows) == summed["edits"] + summed["copies"] > summed["edits"]
 
-    held = run_serially(KINDS["held"](), tmp_path / "held")
+    held = finished_run(KINDS["held"]())
     rows = [row for row in held.table("ledger").to_pylist() if row["layer"] == 0]
     left_out = sum(row["num_left_out"] for row in held.table("parties").to_pylist())
     assert sum(row["num_edits"] - row["num_summed"] for row in rows) == left_out > 0
 
-    departing = run_serially(KINDS["departing"](), tmp_path / "departing")
+    departing = finished_run(KINDS["departing"]())
     back = [row for row in departing.table("ledger").to_pylist() if row["kind"] == "retract"]
     assert {row["round"] for row in back} == {3, 4}
 

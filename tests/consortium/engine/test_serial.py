@@ -89,22 +89,22 @@ class TestExactness:
         _, forgetful, _ = states_of(associative_scenario(**changes), tmp_path / "without")
         assert relative(forgetful["collabedit"].weights, exact, base) > 1e-3
 
-    def test_a_lanes_own_history_weight_is_as_that_of_a_run_of_its_own(self, tmp_path):
+    def test_a_lanes_own_history_weight_is_as_that_of_a_run_of_its_own(self, finished_run):
         weights = {"static": 0.0, "once": 1.0, "prior": "prior"}
         lanes = [{"name": "collabedit", "label": label, "history_weight": h} for label, h in weights.items()]
-        states = run_serially(few_edits_scenario(merge={"methods": lanes}), tmp_path / "all").lane_states()
+        states = finished_run(few_edits_scenario(merge={"methods": lanes})).lane_states()
         for label, weight in weights.items():
             merge = {"methods": [{"name": "collabedit", "label": label}], "history_weight": weight}
-            alone = run_serially(few_edits_scenario(merge=merge), tmp_path / label).lane_states()
+            alone = finished_run(few_edits_scenario(merge=merge)).lane_states()
             assert difference({label: states[label]}, alone) == []
         assert states["static"].history == {}
 
     @pytest.mark.parametrize("cohort_size", [1, 3, 7])
-    def test_cohorts_do_not_matter(self, cohort_size, tmp_path):
+    def test_cohorts_do_not_matter(self, cohort_size, finished_run):
         merge = {"methods": ["collabedit", "simple_average", "ties"]}
-        by_two = run_serially(associative_scenario(merge=merge), tmp_path / "two").lane_states()
+        by_two = finished_run(associative_scenario(merge=merge)).lane_states()
         other = associative_scenario(merge=merge, cluster={"cohort_size": cohort_size})
-        states = run_serially(other, tmp_path / "other").lane_states()
+        states = finished_run(other).lane_states()
         for lane, state in states.items():
             assert relative(state.weights, by_two[lane].weights) <= 1e-6, lane
 
@@ -209,15 +209,15 @@ MOMENTS = {
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(finished_run):
     """An undisturbed run of three rounds."""
-    return run_serially(associative_scenario(stream={"rounds": 3}), tmp_path_factory.mktemp("whole") / "run")
+    return finished_run(associative_scenario(stream={"rounds": 3}))
 
 
 @pytest.fixture(scope="module")
-def few_edits(tmp_path_factory):
+def few_edits(finished_run):
     """Five rounds of seven edits at K = 96: columns after rounds 1 to 3, at most 24; a base at round 4."""
-    directory = run_serially(few_edits_scenario(), tmp_path_factory.mktemp("few") / "run")
+    directory = finished_run(few_edits_scenario())
     histories = [each for state in directory.lane_states().values() for each in state.history.values()]
     assert {(each.base_round, tuple(each.columns)) for each in histories} == {(4, (5,))}
     return directory
@@ -259,10 +259,10 @@ class TestResume:
         interrupted(few_edits.scenario, tmp_path / "run", moment)
         assert difference(few_edits.lane_states(), resumed(tmp_path / "run").lane_states()) == []
 
-    def test_a_language_model_ends_with_the_same_bits(self, pico, tmp_path):
+    def test_a_language_model_ends_with_the_same_bits(self, pico, finished_run, tmp_path):
         """Contexts and the prior are kept, targets are optimised anew."""
         scenario = pico_scenario(pico["llama"], stream={"rounds": 2})
-        whole = run_serially(scenario, tmp_path / "whole")
+        whole = finished_run(scenario)
         interrupted(scenario, tmp_path / "run", lambda progress: (progress.phase, progress.round) == ("evaluate", 2))
         assert difference(whole.lane_states(), resumed(tmp_path / "run").lane_states()) == []
 

@@ -17,7 +17,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from safetensors.numpy import load_file, save_file
 from support.pico import pico_folder
-from support.scenarios import difference, pico_scenario, run_serially
+from support.scenarios import difference, pico_scenario
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory, own_cache):
 
 
 @pytest.fixture(scope="module")
-def whole(folder, tmp_path_factory):
+def whole(folder, finished_run):
     scenario = pico_scenario(
         folder / "pico",
         facts={"source": str(folder / "facts.jsonl"), "limit": None},
@@ -43,7 +43,7 @@ def whole(folder, tmp_path_factory):
         merge={"methods": ["collabedit"]},
         evaluate={"text": str(folder / "text.txt"), "metrics": ["efficacy"]},
     )
-    return run_serially(scenario, tmp_path_factory.mktemp("whole") / "run")
+    return finished_run(scenario)
 
 
 @pytest.fixture

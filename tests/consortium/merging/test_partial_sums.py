@@ -7,7 +7,7 @@ from consortium.loading.prepare import open_facts
 from consortium.merging.method import sum_in_order
 from consortium.merging.partial_sums import GroupedSum
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics, statistics_of
-from support.scenarios import associative_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference
 
 BASIS = Basis("collabedit", 1, 4)
 
@@ -72,12 +72,12 @@ def test_cohorts_come_in_ascending_order():
         total.add(3, contribution(3))
 
 
-def test_bits_of_a_run_depend_on_groups_only_where_there_are_several(tmp_path):
+def test_bits_of_a_run_depend_on_groups_only_where_there_are_several(finished_run):
     """Four cohorts: groups of 4 and of 16 are one group, groups of 1 are four that are added as before."""
 
     def states(size):
         scenario = associative_scenario(merge={"methods": ["collabedit"]}, cluster={"group_size": size})
         assert len(open_facts(scenario)) > 0
-        return run_serially(scenario, tmp_path / str(size)).lane_states()
+        return finished_run(scenario).lane_states()
 
     assert difference(states(4), states(16)) == []

@@ -44,9 +44,9 @@ def small(**changes):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(finished_run):
     """An undisturbed run of three rounds."""
-    return run_serially(small(stream={"rounds": 3}), tmp_path_factory.mktemp("whole") / "run")
+    return finished_run(small(stream={"rounds": 3}))
 
 
 @pytest.fixture

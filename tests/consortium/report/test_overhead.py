@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from consortium.records.rows import EventRow
 from consortium.report.overhead import SERIAL_HOST, Spent, run_time
-from support.scenarios import associative_scenario, run_serially
+from support.scenarios import associative_scenario
 
 
 def event(time_s: float, kind: str, host: str | None = None, **more: Any) -> EventRow:
@@ -126,8 +126,8 @@ def test_the_serial_twin_is_one_host():
     assert of(events, SERIAL_HOST, ended_s=13.0) == spent(arithmetic=8, solving=2, waiting=1, records=1)
 
 
-def test_a_run_of_the_serial_twin_tells_its_time(tmp_path):
-    run = run_serially(associative_scenario(), tmp_path / "run")
+def test_a_run_of_the_serial_twin_tells_its_time(finished_run):
+    run = finished_run(associative_scenario())
     events = [EventRow(**row) for row in run.table("events").to_pylist()]
     found = run_time(events, run.worked_s)
     assert set(found.hosts) == {SERIAL_HOST}

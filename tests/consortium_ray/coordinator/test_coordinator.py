@@ -23,7 +23,6 @@ from support.scenarios import (
     difference,
     few_edits_scenario,
     pico_scenario,
-    run_serially,
 )
 
 EVERYWHERE = {"describe": 0.2, "contexts": 0.2, "prior_sum": 0.1, "targets": 0.1, "collect": 0.1, "evaluate": 0.1}
@@ -31,8 +30,8 @@ TROUBLE = {"losses": EVERYWHERE, "duplicates": 0.3, "late": 0.5}
 
 
 @pytest.fixture(scope="module")
-def serial_run(tmp_path_factory):
-    return run_serially(associative_scenario(stream={"rounds": 3}), tmp_path_factory.mktemp("serial") / "run")
+def serial_run(finished_run):
+    return finished_run(associative_scenario(stream={"rounds": 3}))
 
 
 def run_locally(scenario, path, **settings):
@@ -75,14 +74,14 @@ class TestSameBits:
         worked_afterwards = [row for row in events if row["host"] in parked and row["time_s"] > parked[row["host"]]]
         assert worked_afterwards == []
 
-    def test_when_parties_leave_out_what_the_model_holds(self, tmp_path):
+    def test_when_parties_leave_out_what_the_model_holds(self, finished_run, tmp_path):
         scenario = associative_scenario(
             model={"key_width": 96},
             stream={"rounds": 3, "repeat": 0.5},
             overlap={"detect": "residual", "threshold": 0.5},
             merge={"methods": [*ALL_METHODS, {"name": "collabedit", "label": "sends-all", "detect": "none"}]},
         )
-        whole = run_serially(scenario, tmp_path / "serial")
+        whole = finished_run(scenario)
         directory, _ = run_locally(scenario, tmp_path / "run", **TROUBLE)
         assert difference(whole.lane_states(), directory.lane_states()) == []
         for table in ("parties", "residuals", "metrics"):
@@ -94,7 +93,7 @@ class TestSameBits:
         ("model", "exchange", "sharing"),
         [("llama", "layer", "memit"), ("llama", "round", "memit"), ("gpt2", "layer", "boundary")],
     )
-    def test_with_a_language_model(self, model, exchange, sharing, pico, tmp_path):
+    def test_with_a_language_model(self, model, exchange, sharing, pico, finished_run, tmp_path):
         scenario = pico_scenario(
             pico[model],
             stream={"rounds": 2, "overlap": 0.5},
@@ -102,13 +101,13 @@ class TestSameBits:
             merge={"methods": ALL_METHODS, "exchange": exchange},
             evaluate={"text": "builtin", "text_tokens": 400, "edits": "all"},
         )
-        serial = run_serially(scenario, tmp_path / "serial")
+        serial = finished_run(scenario)
         losses = {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}
         directory, _ = run_locally(scenario, tmp_path / "run", seed=1, losses=losses, late=0.5, duplicates=0.2)
         assert difference(serial.lane_states(), directory.lane_states()) == []
         assert directory.table("metrics").equals(serial.table("metrics"))
 
-    def test_with_methods_that_draw_or_weigh(self, tmp_path):
+    def test_with_methods_that_draw_or_weigh(self, finished_run, tmp_path):
         """And a history weight for each lane: masks and weights follow from the scenario alone."""
         names = [*(name for name in known() if name not in ALL_METHODS), "collabedit"]
         methods = [
@@ -116,18 +115,18 @@ class TestSameBits:
             for name, weight in zip(names, [0, 1, 2, "prior", 0.5, 1, 0, 1, 2], strict=True)
         ]
         scenario = associative_scenario(stream={"rounds": 3}, merge={"methods": methods})
-        serial = run_serially(scenario, tmp_path / "serial")
+        serial = finished_run(scenario)
         directory, _ = run_locally(scenario, tmp_path / "run", losses={"collect": 0.1}, duplicates=0.2)
         assert difference(serial.lane_states(), directory.lane_states()) == []
 
-    def test_when_parties_yield_to_what_others_taught(self, tmp_path):
+    def test_when_parties_yield_to_what_others_taught(self, finished_run, tmp_path):
         scenario = associative_scenario(
             model={"key_width": 96},
             stream={"rounds": 3, "repeat": 0, "conflict": {"party": 0, "round": 0.5}},
             conflicts={"detect": "answer", "on_detect": "yield"},
             editor={"sharing": "boundary"},
         )
-        whole = run_serially(scenario, tmp_path / "serial")
+        whole = finished_run(scenario)
         directory, _ = run_locally(scenario, tmp_path / "run", **TROUBLE)
         assert difference(whole.lane_states(), directory.lane_states()) == []
         for table in ("parties", "residuals", "metrics"):
@@ -138,7 +137,7 @@ class TestSameBits:
             "looked at before the first merge only"
         )
 
-    def test_when_policies_reach_over_rounds(self, tmp_path):
+    def test_when_policies_reach_over_rounds(self, finished_run, tmp_path):
         """Hosts are lost, and the run is stopped in round 3 and resumed: earlier rounds are settled again."""
         scenario, alone = (
             associative_scenario(
@@ -148,8 +147,8 @@ class TestSameBits:
             )
             for span in ("run", "round")
         )
-        serial = run_serially(scenario, tmp_path / "serial")
-        apart = run_serially(alone, tmp_path / "alone").table("edits")["fate"]
+        serial = finished_run(scenario)
+        apart = finished_run(alone).table("edits")["fate"]
         assert apart[-28:] != serial.table("edits")["fate"][-28:], "in the last round, to which earlier ones reach"
         losses = {**EVERYWHERE, "slips": 0.2}
         with RunDirectory.create(tmp_path / "run", scenario) as directory:
@@ -166,14 +165,14 @@ class TestSameBits:
             assert again.table(table).equals(serial.table(table)), table
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_when_edits_are_settled_and_hosts_are_lost(self, seed, tmp_path):
+    def test_when_edits_are_settled_and_hosts_are_lost(self, seed, finished_run, tmp_path):
         scenario = associative_scenario(
             stream={"rounds": 3, "partners": 3},
             overlap={"weigh": "once"},
             conflicts={"policy": "majority", "augment": 2},
             evaluate={"metrics": ["efficacy", "retention", "conflict", "conflict_magnitude"]},
         )
-        serial = run_serially(scenario, tmp_path / "serial")
+        serial = finished_run(scenario)
         losses = {**EVERYWHERE, "slips": 0.3}
         directory, pool = run_locally(scenario, tmp_path / "run", seed=seed, losses=losses, late=0.5, duplicates=0.3)
         assert difference(serial.lane_states(), directory.lane_states()) == []
@@ -183,7 +182,7 @@ class TestSameBits:
         fates = set(directory.table("edits")["fate"].to_pylist())
         assert fates == {"alone", "shared", "won", "withdrawn"}
 
-    def test_when_a_language_models_edits_are_settled(self, pico, tmp_path):
+    def test_when_a_language_models_edits_are_settled(self, pico, finished_run, tmp_path):
         scenario = pico_scenario(
             pico["llama"],
             stream={"rounds": 2, "overlap": 0.5, "conflict": {"party": 0.5}},
@@ -192,17 +191,17 @@ class TestSameBits:
             evaluate={"metrics": ["efficacy", "conflict", "conflict_magnitude"]},
             cluster={"cohort_size": 1},
         )
-        serial = run_serially(scenario, tmp_path / "serial")
+        serial = finished_run(scenario)
         losses = {"slips": 0.2, "targets": 0.1, "collect": 0.1, "evaluate": 0.1}
         directory, _ = run_locally(scenario, tmp_path / "run", seed=1, losses=losses, late=0.5, duplicates=0.2)
         assert difference(serial.lane_states(), directory.lane_states()) == []
         assert directory.table("metrics").equals(serial.table("metrics"))
 
     @pytest.mark.parametrize("size", [1, 3])
-    def test_with_histories_of_few_edits(self, size, tmp_path):
+    def test_with_histories_of_few_edits(self, size, finished_run, tmp_path):
         """Hosts extend what they solved in earlier rounds, or make it anew when they are new themselves."""
         scenario = few_edits_scenario()
-        serial = run_serially(scenario, tmp_path / "serial")
+        serial = finished_run(scenario)
         directory, _ = run_locally(scenario, tmp_path / "run", size=size, losses={"collect": 0.1})
         assert difference(serial.lane_states(), directory.lane_states()) == []
 

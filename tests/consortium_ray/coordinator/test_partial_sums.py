@@ -24,8 +24,8 @@ TROUBLE = {"losses": {"targets": 0.1, "keep": 0.15, "add_up": 0.2, "evaluate": 0
 
 
 @pytest.fixture(scope="module")
-def serial_run(tmp_path_factory):
-    return run_serially(associative_scenario(**GROUPS), tmp_path_factory.mktemp("serial") / "run")
+def serial_run(finished_run):
+    return finished_run(associative_scenario(**GROUPS))
 
 
 def run_on_machines(scenario, path, num_machines=2, size=4, **settings):
@@ -81,14 +81,14 @@ def test_one_machine_and_few_groups_leave_the_adding_to_the_coordinator(serial_r
         assert difference(serial_run.lane_states(), directory.lane_states()) == []
 
 
-def test_what_is_taken_back_is_added_by_machines_too(tmp_path):
+def test_what_is_taken_back_is_added_by_machines_too(finished_run, tmp_path):
     """Parties of all four groups take something back in round 3."""
     scenario = departing_scenario(
         cluster=GROUPS["cluster"],
         merge={"methods": ["collabedit"]},
         stream={"rounds": 3, "retract": [{"round": 3, "parties": [0, 2, 4, 6], "share": 0.5}]},
     )
-    whole = run_serially(scenario, tmp_path / "serial")
+    whole = finished_run(scenario)
     directory, answers, _ = run_on_machines(scenario, tmp_path / "run", losses={"keep": 0.1})
     assert difference(whole.lane_states(), directory.lane_states()) == []
     assert [call for call, _ in answers if call.method == "keep" and call.arguments[0] == "take_back"]

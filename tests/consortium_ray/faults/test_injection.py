@@ -35,8 +35,8 @@ def whole_by_ones(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return run_serially(small(), tmp_path_factory.mktemp("whole") / "run")
+def whole(finished_run):
+    return finished_run(small())
 
 
 def run_with_restarts(scenario, path, most=10):
@@ -146,11 +146,11 @@ class TestSameBits:
         else:
             assert [row["kind"] for row in events].count("host-lost") == (phase != "commit")  # idle, and the run ends
 
-    def test_when_hosts_are_killed_while_edits_are_taken_back(self, tmp_path):
+    def test_when_hosts_are_killed_while_edits_are_taken_back(self, finished_run, tmp_path):
         fault = {"round": 3, "during": "retract", "kill": "coordinator"}
         scenario = departing_scenario(faults=[fault, {**fault, "kill": "host"}])
         directory, events, restarts = run_with_restarts(scenario, tmp_path / "run")
-        assert_same(run_serially(scenario, tmp_path / "whole"), directory)
+        assert_same(finished_run(scenario), directory)
         assert restarts == 1
         assert "host-lost" in [row["kind"] for row in events]
 

@@ -9,14 +9,14 @@ import pytest
 from consortium.engine import audit
 from consortium.records.directory import RunDirectory
 from support.node_loss import FAULTS, scenario_of
-from support.scenarios import difference, run_serially
+from support.scenarios import difference
 
 PATIENCE_S = 500
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return run_serially(scenario_of("nothing"), tmp_path_factory.mktemp("whole") / "run")
+def whole(finished_run):
+    return finished_run(scenario_of("nothing"))
 
 
 def run_where(what, path):

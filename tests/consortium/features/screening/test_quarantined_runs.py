@@ -28,14 +28,14 @@ def without(scenario, parties):
 
 @pytest.mark.parametrize("kind", ["nan", "indefinite", "stale", "replay", "huge"])
 @pytest.mark.parametrize("exchange", ["layer", "round"])
-def test_a_refused_party_leaves_no_trace(kind, exchange, tmp_path):
+def test_a_refused_party_leaves_no_trace(kind, exchange, finished_run):
     scenario = associative_scenario(
         stream={"rounds": 2, **ALONE},
         merge={"methods": PRIVATE, "exchange": exchange},
         attacks=[{"kind": kind, "parties": [2, 5]}],
     )
-    bad = run_serially(scenario, tmp_path / "bad")
-    good = run_serially(without(scenario, [2, 5]), tmp_path / "good")
+    bad = finished_run(scenario)
+    good = finished_run(without(scenario, [2, 5]))
     assert difference(bad.lane_states(), good.lane_states()) == []
     rows = [row for row in bad.table("parties").to_pylist() if row["refused"]]
     assert {(row["party"], row["round"], row["num_edits"]) for row in rows} == {
@@ -49,12 +49,12 @@ def test_a_refused_party_leaves_no_trace(kind, exchange, tmp_path):
     assert all(row["largest_norm"] > 0 for row in rounds)
 
 
-def test_when_the_first_refusal_comes_at_a_later_layer(tmp_path, monkeypatch):
+def test_when_the_first_refusal_comes_at_a_later_layer(finished_run, tmp_path, monkeypatch):
     """What was merged at earlier layers together with the party is undone; it is refused at every layer on its own."""
     scenario = associative_scenario(
         stream={"rounds": 2, **ALONE}, merge={"methods": ALL_METHODS}, attacks=[{"kind": "nan", "parties": [3]}]
     )
-    good = run_serially(without(scenario, [3]), tmp_path / "good")
+    good = finished_run(without(scenario, [3]))
     made_of = Entrance._made_of
     last = max(scenario.editor.edited_layers)
 
@@ -81,27 +81,27 @@ def noting(method, calls):
 
 
 @pytest.mark.parametrize(("quarantine", "out"), [("round", [1]), (2, [1, 2]), ("run", [1, 2, 3, 4])])
-def test_quarantine_lasts_as_long_as_it_says(quarantine, out, tmp_path):
+def test_quarantine_lasts_as_long_as_it_says(quarantine, out, finished_run):
     scenario = associative_scenario(
         stream={"rounds": 4, **ALONE},
         merge={"methods": ["collabedit"]},
         admission={"quarantine": quarantine},
         attacks=[{"kind": "inf", "parties": [1], "rounds": [1, 1]}],
     )
-    rows = run_serially(scenario, tmp_path / "run").table("parties").to_pylist()
+    rows = finished_run(scenario).table("parties").to_pylist()
     found = {row["round"]: row["refused"] for row in rows if row["refused"]}
     assert found == {number: "not finite" if number == 1 else "quarantined" for number in out}
     assert {row["party"] for row in rows if row["refused"]} == {1}
 
 
-def test_quarantine_outlives_an_interruption(tmp_path, monkeypatch):
+def test_quarantine_outlives_an_interruption(finished_run, tmp_path, monkeypatch):
     scenario = associative_scenario(
         stream={"rounds": 3, **ALONE},
         merge={"methods": ["collabedit", "ties"]},
         admission={"quarantine": 2},
         attacks=[{"kind": "shape", "parties": [6], "rounds": [1, 1]}],
     )
-    whole = run_serially(scenario, tmp_path / "whole")
+    whole = finished_run(scenario)
     facts = open_facts(scenario)
     commit = _Run._commit
 
@@ -123,33 +123,33 @@ def test_quarantine_outlives_an_interruption(tmp_path, monkeypatch):
     assert resumed.table("parties").equals(whole.table("parties"))
 
 
-def test_each_lane_has_a_door_of_its_own(tmp_path):
+def test_each_lane_has_a_door_of_its_own(finished_run):
     """With a bound between their sizes, one lane refuses what another admits."""
     scenario = associative_scenario(
         stream={"rounds": 1, **ALONE}, merge={"methods": ["collabedit", "task_arithmetic"]}, admission={"max_norm": 1e3}
     )
-    rows = run_serially(scenario, tmp_path / "free").table("rounds").to_pylist()
+    rows = finished_run(scenario).table("rounds").to_pylist()
     norms = {row["lane"]: row["largest_norm"] for row in rows}
     assert norms["collabedit"] != norms["task_arithmetic"]
     least, most = sorted(norms, key=norms.get)
     between = scenario.model_copy(
         update={"admission": scenario.admission.model_copy(update={"max_norm": sum(norms.values()) / 2})}
     )
-    bound = run_serially(between, tmp_path / "bound")
+    bound = finished_run(between)
     refused = {row["lane"]: row["num_refused"] for row in bound.table("rounds").to_pylist()}
     assert refused[least] == 0 < refused[most]
 
 
-def test_a_round_of_which_all_are_refused_changes_nothing(tmp_path):
+def test_a_round_of_which_all_are_refused_changes_nothing(finished_run):
     scenario = associative_scenario(
         stream={"rounds": 1, **ALONE}, merge={"methods": ALL_METHODS}, admission={"max_norm": 1e-9}
     )
-    run = run_serially(scenario, tmp_path / "run")
+    run = finished_run(scenario)
     assert {row["update_norm"] for row in run.table("rounds").to_pylist()} == {0.0}
 
 
 @pytest.mark.parametrize("method", ["memit", "ft", "alphaedit"])
-def test_with_other_editors(method, tmp_path):
+def test_with_other_editors(method, finished_run):
     merge = {"methods": ["task_arithmetic", "ties"], "exchange": "round"}
     scenario = associative_scenario(
         stream={"rounds": 2, **ALONE},
@@ -157,25 +157,25 @@ def test_with_other_editors(method, tmp_path):
         merge=merge,
         attacks=[{"kind": "nan", "parties": [0]}],
     )
-    bad = run_serially(scenario, tmp_path / "bad")
-    good = run_serially(without(scenario, [0]), tmp_path / "good") if method != "ft" else None
+    bad = finished_run(scenario)
+    good = finished_run(without(scenario, [0])) if method != "ft" else None
     assert {row["num_refused"] for row in bad.table("rounds").to_pylist()} == {1}
     if good is not None:
         assert difference(bad.lane_states(), good.lane_states()) == []
 
 
-def test_with_a_language_model_whose_targets_are_optimised_side_by_side(tmp_path):
+def test_with_a_language_model_whose_targets_are_optimised_side_by_side(finished_run, tmp_path):
     """Cohorts of two: without the party its neighbour's targets are optimised alone, and in other bits."""
     folder = pico_folder(tmp_path / "pico", "llama", num_layers=4)
     scenario = pico_scenario(
         folder, merge={"methods": ["collabedit", "simple_average"]}, attacks=[{"kind": "huge", "parties": [1]}]
     )
-    bad = run_serially(scenario, tmp_path / "bad")
-    good = run_serially(without(scenario, [1]), tmp_path / "good")
+    bad = finished_run(scenario)
+    good = finished_run(without(scenario, [1]))
     assert difference(bad.lane_states(), good.lane_states()) == []
 
 
-def test_a_refused_party_that_leaves_takes_back_what_was_merged_alone(tmp_path):
+def test_a_refused_party_that_leaves_takes_back_what_was_merged_alone(finished_run):
     """Refused in round 1 and merged in round 2, it leaves in round 3: then all is as if it had never been there."""
     changes = {
         "merge": {"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
@@ -187,7 +187,7 @@ def test_a_refused_party_that_leaves_takes_back_what_was_merged_alone(tmp_path):
         **changes,
     )
     never = associative_scenario(stream={"rounds": 3, "leave": [{"round": 1, "parties": [2]}], **ALONE}, **changes)
-    left, absent = (run_serially(each, tmp_path / str(place)) for place, each in enumerate((leaving, never)))
+    left, absent = (finished_run(each) for each in (leaving, never))
     for lane, state in left.lane_states().items():
         other = absent.lane_states()[lane]
         for layer, weight in state.weights.items():
@@ -203,15 +203,15 @@ def test_a_refused_party_that_leaves_takes_back_what_was_merged_alone(tmp_path):
         assert set(counts) - {0} == {per_round}, table
 
 
-def test_honest_runs_are_not_judged_by_who_attacks_elsewhere(tmp_path):
+def test_honest_runs_are_not_judged_by_who_attacks_elsewhere(finished_run):
     """An attack of a round that has not come changes no bit of those before."""
     quiet = associative_scenario(stream={"rounds": 2, **ALONE})
     attacked = associative_scenario(
         stream={"rounds": 2, **ALONE}, attacks=[{"kind": "flip", "parties": [0], "rounds": [2, 2]}]
     )
     assert attackers.attackers(attacked) == {0}
-    first = run_serially(quiet, tmp_path / "quiet").table("rounds").to_pylist()
-    both = run_serially(attacked, tmp_path / "attacked").table("rounds").to_pylist()
+    first = finished_run(quiet).table("rounds").to_pylist()
+    both = finished_run(attacked).table("rounds").to_pylist()
     norms = [
         [row["update_norm"] for row in rows if row["round"] == number] for rows in (first, both) for number in (1, 2)
     ]

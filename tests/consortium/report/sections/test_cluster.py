@@ -13,10 +13,10 @@ from tests.consortium.report.sections.test_cluster_use import SERIES, row
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(finished_run):
     prices = [{"of": "cpu", "per_hour": 3600.0}]
     scenario = associative_scenario(stream={"rounds": 1}, cluster={"prices": prices})
-    return run_serially(scenario, tmp_path_factory.mktemp("run") / "run").path
+    return finished_run(scenario).path
 
 
 def test_a_run_without_a_cluster_says_nothing_of_one(finished):

@@ -10,7 +10,7 @@ CONFLICTS = ["efficacy", "conflict", "conflict_magnitude"]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(finished_run):
     scenario = associative_scenario(
         stream={"rounds": 2, "partners": 3},
         overlap={"weigh": "once"},
@@ -18,7 +18,7 @@ def run(tmp_path_factory):
         merge={"methods": ["collabedit", "ties"]},
         evaluate={"metrics": CONFLICTS},
     )
-    return run_serially(scenario, tmp_path_factory.mktemp("settled") / "run")
+    return finished_run(scenario)
 
 
 def test_every_round_says_what_became_of_its_edits(run):

@@ -7,7 +7,7 @@ from consortium.report.results import read_results
 from consortium.report.sections import known_facts
 from consortium.report.sections.known_facts_cost import comparison, pairs_of
 from support.report import texts
-from support.scenarios import associative_scenario, run_serially
+from support.scenarios import associative_scenario
 
 SENDS_ALL = {"name": "collabedit", "label": "sends-all", "detect": "none"}
 LOOKS = {"detect": "residual", "threshold": 0.2}
@@ -47,7 +47,7 @@ def test_the_shipped_scenario_has_a_pair():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(finished_run):
     scenario = associative_scenario(
         model={"key_width": 256, "value_width": 32},
         stream={"rounds": 4, "overlap": 0, "conflict": 0, "repeat": 0.5},
@@ -55,7 +55,7 @@ def run(tmp_path_factory):
         editor={"prior_weight": 0.01},
         overlap=LOOKS,
     )
-    return run_serially(scenario, tmp_path_factory.mktemp("spared") / "run")
+    return finished_run(scenario)
 
 
 def test_the_numbers_are_those_of_the_tables(run):
@@ -82,8 +82,8 @@ def test_the_section_has_it_and_lanes_that_send_all_are_not_said_to_leave_out(ru
     assert texts(pair)[0][0] == "edits sent"
 
 
-def test_without_a_pair_one_sentence_says_how_to_get_one(tmp_path):
+def test_without_a_pair_one_sentence_says_how_to_get_one(finished_run):
     scenario = associative_scenario(merge={"methods": ["collabedit", "ties"]}, overlap=LOOKS)
-    run = run_serially(scenario, tmp_path / "run")
+    run = finished_run(scenario)
     (text,) = comparison(run, read_results(run))
     assert "add {name: collabedit, label: sends-all, detect: none} to merge.methods" in text

@@ -8,11 +8,11 @@ from consortium.report.results import read_results
 from consortium.report.sections import virtual_time
 from consortium.report.summary import summary
 from support.report import texts
-from support.scenarios import associative_scenario, run_serially
+from support.scenarios import associative_scenario
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(finished_run):
     scenario = associative_scenario(
         stream={"rounds": 4, "overlap": 0, "conflict": 0, "repeat": 0},
         devices={"speed": {"lognormal": {"median": 1, "sigma": 1}}, "jitter": 1.0},
@@ -20,7 +20,7 @@ def run(tmp_path_factory):
         merge={"methods": ["collabedit", "ties"]},
         evaluate={"edits": "all", "metrics": ["efficacy"]},
     )
-    return run_serially(scenario, tmp_path_factory.mktemp("late") / "run")
+    return finished_run(scenario)
 
 
 def rows_of(run):
