@@ -17,6 +17,7 @@ def test_every_shipped_scenario_has_a_small_size(name, pico):
     assert scenario.parties.count * scenario.parties.edits_per_round * scenario.stream.rounds <= 1000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_cache")
 def test_equal_runs_have_equal_checksums_and_others_have_not(pico, tmp_path, monkeypatch):
     first = checksums("departure", tmp_path / "first", pico)

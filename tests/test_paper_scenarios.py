@@ -56,6 +56,7 @@ def test_one_number_scales_the_papers_protocols(name, edits, rounds, scale):
     assert prepare(name, ["merge.exchange=round"]).scenario.merge.exchange == "round"
 
 
+@pytest.mark.slow
 def test_a_single_round_ends_with_the_papers_table(pico, tmp_path, capsys):
     """Methods as rows, score first, and every number that of the table of metrics."""
     directory = run("paper/single-round", tmp_path / "run", pico | {"parties.edits": 1, "evaluate.sample": 4})
@@ -68,6 +69,7 @@ def test_a_single_round_ends_with_the_papers_table(pico, tmp_path, capsys):
             assert shown[row["lane"]][names[row["metric"]]] == measured(row["success"], row["unit"])
 
 
+@pytest.mark.slow
 def test_many_rounds_are_evaluated_on_the_edits_of_all(tmp_path, capsys):
     """10 parties x 1 edit x 5 rounds; the printed numbers are those over all rounds' edits."""
     small = ASSOCIATIVE | {"parties.edits": 5, "evaluate.sample": "null"}
@@ -81,6 +83,7 @@ def test_many_rounds_are_evaluated_on_the_edits_of_all(tmp_path, capsys):
             assert shown[row["lane"]]["efficacy"] == f"{row['success']:.1f}"
 
 
+@pytest.mark.slow
 def test_forgetting_shows_what_history_weights_do(pico, tmp_path, capsys):
     small = pico | {"stream.rounds": 3, "evaluate.every": 1, "evaluate.text_tokens": 200}
     directory = run("forgetting", tmp_path / "run", small)
@@ -101,6 +104,7 @@ def test_forgetting_shows_what_history_weights_do(pico, tmp_path, capsys):
     assert "Perplexity of a fixed text" in text
 
 
+@pytest.mark.slow
 def test_json_says_the_unit(pico, tmp_path, capfd):
     small = pico | {"parties.edits": 1, "evaluate.sample": 2, "evaluate.text": "builtin", "merge.methods": "[fisher]"}
     overrides = [f"--set={key}={value}" for key, value in (small | {"cluster.target_cache": "false"}).items()]

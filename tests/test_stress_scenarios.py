@@ -17,6 +17,7 @@ def run(name, path, changes):
     return RunDirectory.open(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "num_edits", "changes"),
     [
@@ -36,6 +37,7 @@ def test_a_small_size_ends_well(name, num_edits, changes, tmp_path):
     assert {row["metric"] for row in directory.table("metrics").to_pylist()} >= {"efficacy", "harmonic_mean"}
 
 
+@pytest.mark.slow
 def test_two_hundred_parties_on_a_language_model_at_eight(tmp_path):
     folder = pico_folder(tmp_path / "pico", "llama", num_layers=4)
     changes = {

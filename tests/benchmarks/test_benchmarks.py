@@ -25,7 +25,11 @@ from benchmarks.registry import BENCHMARKS
 SIZES = {"targets": "2", "keys": "3", "prior": "96", "merge": "24", "robust": "24", "evaluation": "2", "round": "4"}
 #: Gradient steps of a target.
 STEPS = 4
-MEASURED = [name for name in BENCHMARKS if name not in ("startup", "scale")]
+MEASURED = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("targets", "keys", "prior", "round") else [])
+    for name in BENCHMARKS
+    if name not in ("startup", "scale")
+]
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,7 @@ def test_every_benchmark_measures_equal_results(name, pico, tmp_path, capfd):
     assert [record.label for record in read(tmp_path)] == [record["label"] for record in records]
 
 
+@pytest.mark.slow
 def test_startup_tells_the_stages_of_a_start(pico, tmp_path, capfd, monkeypatch):
     """Of the serial one; a cluster takes too long to start for what it would show here."""
     monkeypatch.setattr(startup, "_KINDS", {"serial": ["--serial"]})
@@ -108,6 +113,7 @@ def test_stages_add_up():
     assert list(startup._stages(10.0, marks, ready_s=14.0).values())[-2:] == [13.0, 0.0]
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_says_why(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="no-such-scenario"):
         startup._start(["no-such-scenario", "--serial"])

@@ -99,7 +99,7 @@ def merge_centrally(scenario, contexts):
 
 
 @pytest.mark.parametrize("sharing", ["memit", "boundary"])
-@pytest.mark.parametrize("model", ["associative", "llama"])
+@pytest.mark.parametrize("model", ["associative", pytest.param("llama", marks=pytest.mark.slow)])
 class TestExact:
     def test_it_is_one_solve_over_all_edits_that_stand(self, model, sharing, llama, finished_run):
         """Of collabedit and of global, by a party that left and single edits that were taken back."""
@@ -327,6 +327,7 @@ class TestReport:
         assert unlearning.section(run_of(directory)) is None
 
 
+@pytest.mark.slow
 def test_the_shipped_scenario_runs_at_pico_size(llama, tmp_path):
     small = {"layers": [0, 2], "prior_weight": 0.01, "target.steps": 3, "contexts.tokens": 4, "prior.tokens": 200}
     changes = {f"editor.{key}": value for key, value in small.items()}

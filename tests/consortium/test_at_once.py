@@ -96,6 +96,7 @@ def assert_is_whole(whole):
     assert "round 2" in Path("run/report.html").read_text().lower()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stagger_s", STAGGERS_S)
 @pytest.mark.parametrize(
     ("first", "second"), [(RESUME, RESUME), (RESUME, REPORT), (RESUME, LS), (REPORT, RESUME), (RESUME, RUN)]
@@ -113,6 +114,7 @@ def test_a_run_that_is_resumed(whole, half, first, second, stagger_s):
     assert_is_whole(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stagger_s", STAGGERS_S)
 @pytest.mark.parametrize("second", [RUN, LS, RESUME, REPORT])
 def test_a_run_that_is_begun(whole, second, stagger_s):

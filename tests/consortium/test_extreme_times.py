@@ -22,8 +22,13 @@ merge: {methods: [{name: collabedit}]}
     [
         ["devices.speed=1e-15"],
         ["devices.speed=1e15"],
-        ["devices.speed={lognormal: {median: 1, sigma: 1e15}}", "devices.jitter=1e15"],
-        ["devices.speed=1e-15", "devices.upload=1e-15", "devices.download=1e-15", "stream.rounds=2"],
+        pytest.param(
+            ["devices.speed={lognormal: {median: 1, sigma: 1e15}}", "devices.jitter=1e15"], marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ["devices.speed=1e-15", "devices.upload=1e-15", "devices.download=1e-15", "stream.rounds=2"],
+            marks=pytest.mark.slow,
+        ),
         ["devices.speed=1", "schedule.deadline_s=1e-15", "schedule.late=carry"],
     ],
 )

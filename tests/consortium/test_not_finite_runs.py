@@ -80,10 +80,12 @@ def metrics_of(run):
     return {(row["lane"], row["metric"]): row for row in run.table("metrics").to_pylist()}
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_of_the_run_without_the_bad_questions(runs):
     assert difference(*(run.lane_states() for run in runs)) == []
 
 
+@pytest.mark.slow
 def test_each_metric_counts_what_it_left_out_and_keeps_the_rest(runs):
     spoilt, sound = map(metrics_of, runs)
     expected = {"paraphrase": 1, "neighborhood": 1, "portability": 1, "locality": 1}
@@ -101,6 +103,7 @@ def test_each_metric_counts_what_it_left_out_and_keeps_the_rest(runs):
         assert spoilt[lane, "perplexity"]["success"] == pytest.approx(sound[lane, "perplexity"]["success"], rel=0.2)
 
 
+@pytest.mark.slow
 def test_an_event_tells_it(runs):
     spoilt, _ = runs
     told = [row for row in spoilt.table("events").to_pylist() if row["kind"] == "not-finite"]
@@ -115,6 +118,7 @@ def test_with_more_than_its_share_a_run_stops_and_says_what_and_where(model, tmp
     assert caught.value.exit_code == 1
 
 
+@pytest.mark.slow
 def test_such_a_run_goes_on_with_a_higher_share_and_says_so(model, finished_run, tmp_path, capsys):
     """Resumed as it is, it would meet the same numbers again, so that is not offered."""
     metrics = {"metrics": ["efficacy", "neighborhood"], "decoding": ["teacher_forcing"], "text": None}
@@ -131,6 +135,7 @@ def test_such_a_run_goes_on_with_a_higher_share_and_says_so(model, finished_run,
     assert difference(RunDirectory.open(run).lane_states(), whole.lane_states()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("editor", [{}, {"method": "ft"}, {"method": "rome", "layers": [1]}])
 def test_an_edit_that_is_not_finite_is_left_out_and_the_others_are_made_without_it(
     model, finished_run, tmp_path, editor
@@ -160,6 +165,7 @@ def test_with_too_many_such_edits_a_run_stops_before_their_merge(model, tmp_path
         run_serially(scenario, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_hosts_leave_out_the_same(model, finished_run, tmp_path):
     settings = {"metrics": ["efficacy", "paraphrase"], "max_not_finite": 0.5}
     scenario = scenario_of(model, facts_in(tmp_path, "Palace D"), evaluate=settings)

@@ -27,6 +27,7 @@ def serial(scenario, finished_run):
     return finished_run(scenario)
 
 
+@pytest.mark.slow
 def test_its_rows_come_to_the_metrics(serial):
     """An edit's probes are averaged first, then edits."""
     answers, edits = serial.table("answers").to_pylist(), {}
@@ -46,6 +47,7 @@ def test_its_rows_come_to_the_metrics(serial):
         assert sum(map(len, edits[key].values())) == row["num_probes"]
 
 
+@pytest.mark.slow
 def test_a_row_says_what_was_asked_and_answered(serial):
     named = {(row["party"], row["round"], row["index"]): row for row in serial.table("edits").to_pylist()}
     for row in serial.table("answers").to_pylist():
@@ -60,6 +62,7 @@ def test_a_row_says_what_was_asked_and_answered(serial):
             assert row["nll_target"] is None
 
 
+@pytest.mark.slow
 def test_hosts_tell_the_same_in_the_same_order(scenario, serial, tmp_path):
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), 3), directory)

@@ -31,6 +31,7 @@ print(excess)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("importing", ["consortium", "torch, consortium"])
 def test_products_do_not_depend_on_addresses(importing):
     """Torch may be imported before: what matters comes before its first product."""

@@ -266,6 +266,7 @@ class TestSameBits:
         assert told[-1].share_done == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cohort_size", [1, 3])
 def test_a_language_model_leaves_out_what_was_withdrawn(cohort_size, pico, finished_run):
     """All of both partners' edits contradict each other, and the third party has nobody to contradict."""
@@ -285,6 +286,7 @@ def test_a_language_model_leaves_out_what_was_withdrawn(cohort_size, pico, finis
     assert measured == {"efficacy", "conflict", "conflict_magnitude"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["overlap", "conflict"])
 def test_the_shipped_scenarios_run_end_to_end_on_a_small_memory(name, tmp_path):
     """As they are but for the model and its layers; a language model takes minutes for them."""

@@ -308,6 +308,7 @@ class TestInputs:
         assert ["torch was 1.0, is" in row["detail"] for row in events if row["kind"] == "changed"] == [True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"parties": {"partition": {"kind": "dirichlet"}}}], ids=["iid", "dirichlet"])
 def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, finished_run, tmp_path, changes):
     """All rounds that it had stay; the scenario says how the others were dealt."""

@@ -57,6 +57,7 @@ def test_closed_streams_are_opened_so_that_no_file_takes_their_place(tmp_path):
     assert found["next"] > 2
 
 
+@pytest.mark.slow
 def test_an_output_that_cannot_be_written_counts_as_closed():
     for redirected in ("1</dev/null", "2</dev/null", "1</dev/null 2</dev/null"):
         script = f"{sys.executable} -m consortium.cli schema {redirected}"

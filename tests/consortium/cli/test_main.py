@@ -327,6 +327,7 @@ def test_every_command_explains_itself(capfd, command):
     assert f"usage: consortium {command}" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_ascii_terminal_is_enough(tmp_path):
     """A name that ASCII lacks, a table and a message: nothing fails on a character."""
     (tmp_path / "bad.yaml").write_text('name: a\nfacts: {source: "Füße.jsonl"}\n', encoding="utf-8")

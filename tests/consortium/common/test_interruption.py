@@ -226,7 +226,7 @@ def test_a_call_within_a_program_leaves_its_signals_as_they_were():
 
 @pytest.mark.slow
 def test_a_serial_run_can_be_resumed_after_sigterm(tmp_path):
-    scenario = associative_scenario(stream={"rounds": 4000})
+    scenario = associative_scenario(stream={"rounds": 400})
     file, path = tmp_path / "long.yaml", tmp_path / "run"
     file.write_text(scenario.model_dump_json())
     arguments = [sys.executable, "-m", "consortium.cli", "run", str(file), "--serial", "--out", str(path)]

@@ -51,7 +51,10 @@ def simulated(
 
 
 @pytest.mark.parametrize("merge_s", [0.0, 20.0, 200.0])
-@pytest.mark.parametrize(("rounds", "lanes", "first"), [(1, 1, 1), (1, 4, 1), (3, 2, 1), (10, 3, 1), (10, 3, 7)])
+@pytest.mark.parametrize(
+    ("rounds", "lanes", "first"),
+    [(1, 1, 1), (1, 4, 1), (3, 2, 1), pytest.param(10, 3, 1, marks=pytest.mark.slow), (10, 3, 7)],
+)
 def test_an_estimate_that_is_shown_is_never_more_than_a_factor_of_two_off(
     monkeypatch, rounds: int, lanes: int, first: int, merge_s: float
 ) -> None:

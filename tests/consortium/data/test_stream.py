@@ -190,8 +190,8 @@ def test_ten_thousand_parties_are_opened_quickly_and_travel_small() -> None:
     relations = [f"r{number % 50}" for number in range(300_000)]
     partition = PartitionSpec(kind="dirichlet", alpha=0.3)
     parties = PartiesSpec(count=10_000, edits_per_round=10, partition=partition)
-    started = time.perf_counter()
+    started = time.process_time()
     stream = Stream(1, parties, StreamSpec(rounds=3, overlap=0.2, conflict=0.1, repeat=0.1), relations)
-    assert time.perf_counter() - started < 20  # under one second on an idle machine
+    assert time.process_time() - started < 20  # under one second
     assert len(pickle.dumps(stream)) < 8 * 300_000 * 1.1  # two int32 for each request
     assert len(stream.requests(3, 9_999)) == 10

@@ -157,6 +157,7 @@ def test_too_little_text_for_the_prior_is_refused_before_any_is_sampled() -> Non
             question()
 
 
+@pytest.mark.slow
 def test_one_edit_taught_by_hand_is_said_by_the_real_model(smollm2: LanguageModel) -> None:
     """W + r kᵀ / (kᵀk) at one layer, with the bare prompt's key alone: a target that is reached is said."""
     editor = EditorSpec(layers=(8,), contexts=ContextsSpec(count=1), target=TargetSpec(steps=12))

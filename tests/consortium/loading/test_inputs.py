@@ -90,6 +90,7 @@ def test_the_manifest_names_all_of_them(whole):
     }
 
 
+@pytest.mark.slow
 def test_a_lost_covariance_is_measured_again_without_a_word(whole, stopped, cache, capsys):
     shutil.rmtree(cache / "prior")
     assert main.main(["resume", str(stopped)]) == 0
@@ -98,6 +99,7 @@ def test_a_lost_covariance_is_measured_again_without_a_word(whole, stopped, cach
     assert covariances(cache)
 
 
+@pytest.mark.slow
 def test_a_damaged_covariance_is_told_and_measured_again(whole, stopped, cache):
     for path in covariances(cache):
         content = bytearray(path.read_bytes())

@@ -49,6 +49,7 @@ def test_marked_texts_in_a_sentence_are_taken_apart() -> None:
     assert words.plain(words.own("a") + "b") == "ab"
 
 
+@pytest.mark.slow
 def test_a_page_holds_no_control_character_whatever_users_wrote(invent, tmp_path) -> None:
     run = invent(rounds=1, description=NASTY)
     run.mark_failed(RuntimeError(NASTY))

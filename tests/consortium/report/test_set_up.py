@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from consortium.records.directory import RunDirectory
 
 
@@ -23,6 +24,7 @@ def pictures(run: Path) -> list[str]:
     return re.findall(r"<svg .*?</svg>", (run / "report.html").read_text(encoding="utf-8"), re.DOTALL)
 
 
+@pytest.mark.slow
 def test_settings_of_matplotlib_change_no_picture(finished: RunDirectory, tmp_path: Path) -> None:
     run = shutil.copytree(finished.path, tmp_path / "run")
     before = pictures(run)
@@ -34,6 +36,7 @@ def test_settings_of_matplotlib_change_no_picture(finished: RunDirectory, tmp_pa
     assert pictures(run) == before
 
 
+@pytest.mark.slow
 def test_settings_that_cannot_be_read_are_named(finished: RunDirectory, tmp_path: Path) -> None:
     run = shutil.copytree(finished.path, tmp_path / "run")
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\x00: ?\n")

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 import numpy as np, torch
@@ -27,6 +29,7 @@ def sizes(num_threads):
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()
 
 
+@pytest.mark.slow
 def test_one_thread_and_several_give_the_same_bits():
     one = sizes(1)
     assert len(one) == 5

@@ -71,8 +71,8 @@ def test_dare_is_the_scaled_sum_of_thinned_local_updates():
     """With nothing dropped it is task arithmetic; on average over masks it is so, too."""
     sums = {alpha: merged("task_arithmetic", shares(), alpha=alpha) for alpha in (1.0, 0.5)}
     torch.testing.assert_close(merged("dare", shares(), drop=0.0, alpha=0.5), sums[0.5], rtol=1e-12, atol=0)
-    many = torch.stack([merged("dare", shares(seed), drop=0.5) for seed in range(2000)])
-    error_VK = (many.mean(0) - sums[1.0]).abs() / (many.std(0) / 2000**0.5)
+    many = torch.stack([merged("dare", shares(seed), drop=0.5) for seed in range(500)])
+    error_VK = (many.mean(0) - sums[1.0]).abs() / (many.std(0) / 500**0.5)
     assert error_VK.max() < 4.5
 
 
