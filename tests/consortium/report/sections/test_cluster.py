@@ -8,15 +8,16 @@ from consortium.report.page import run_of
 from consortium.report.sections.cluster import section
 from support.report import texts
 from support.scenarios import associative_scenario, run_serially
+from support.shared_runs import copy_of
 
 from tests.consortium.report.sections.test_cluster_use import SERIES, row
 
 
 @pytest.fixture(scope="module")
-def finished(finished_run):
+def finished(finished_run, tmp_path_factory):
     prices = [{"of": "cpu", "per_hour": 3600.0}]
     scenario = associative_scenario(stream={"rounds": 1}, cluster={"prices": prices})
-    return finished_run(scenario).path
+    return copy_of(finished_run(scenario), tmp_path_factory.mktemp("run") / "run").path
 
 
 def test_a_run_without_a_cluster_says_nothing_of_one(finished):
