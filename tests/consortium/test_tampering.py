@@ -32,13 +32,11 @@ def whole(finished_run):
 
 @pytest.fixture(scope="module")
 def stopped(whole, tmp_path_factory):
-    """The same run after round 1, serial, to be resumed."""
+    """The same run after round 1, to be resumed."""
     path = shutil.copytree(whole.path, tmp_path_factory.mktemp("stopped") / "run")
     (path / LAST).unlink()
     with RunDirectory.open(path) as directory:
         directory.repair()
-        directory.lock()
-        directory._write_manifest(extras={"serial": True})
     return RunDirectory.open(path)
 
 
@@ -316,9 +314,6 @@ def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, finished_r
         scenario = associative_scenario(merge={"methods": ["collabedit"]}, evaluate={"every": 3}, **changes)
         copy = tmp_path / "other"
         run_serially(scenario, copy)
-        with RunDirectory.open(copy) as directory:
-            directory.lock()
-            directory._write_manifest(extras={"serial": True})
     before = RunDirectory.open(copy).table("edits").to_pylist()
     assert main.main(["resume", str(copy), "--set", "stream.rounds=3", "--set", "cluster.timeout_s=99"]) == 0
     assert main.main(["resume", str(copy), "--set", "stream.rounds=4"]) == 0
