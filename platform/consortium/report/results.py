@@ -30,21 +30,13 @@ class Traffic:
 
 @dataclass(frozen=True)
 class LaneResult:
-    """One lane of a run.
-
-    Attributes:
-        lane: its name.
-        method: name of its merge method.
-        rounds: its committed rounds, in order.
-        measures: (round, metric) → the row that stands for it.
-        traffic: bytes per party and round; None before the first round.
-    """
+    """One lane of a run."""
 
     lane: str
-    method: str
-    rounds: tuple[RoundRow, ...]
-    measures: Mapping[tuple[int, str], MetricRow]
-    traffic: Traffic | None
+    method: str  # name of its merge method
+    rounds: tuple[RoundRow, ...]  # committed, in order
+    measures: Mapping[tuple[int, str], MetricRow]  # (round, metric) → the row that stands for it
+    traffic: Traffic | None  # bytes per party and round; None before the first round
 
     @property
     def last(self) -> RoundRow | None:
@@ -67,29 +59,17 @@ class LaneResult:
 
 @dataclass(frozen=True)
 class Results:
-    """A whole run.
+    """A whole run."""
 
-    Attributes:
-        lanes: in the scenario's order.
-        unedited: metric → measure of the unedited model.
-        metrics: names of all metrics that were measured, in the order to show them; those with a section of their own
-            are left out.
-        earlier: lane → metric → (round of the edits, percent) after the last round, for earlier rounds' edits.
-        held: lane → (after which round, of which round's edits) → percent of them that hold.
-        events: all events, in the order of time.
-        time: what the hosts' time went into; None before a round was committed.
-        edit_kinds: round → kind of request → number of requests.
-        num_edits: requests in all.
-    """
-
-    lanes: tuple[LaneResult, ...]
-    unedited: Mapping[str, MetricRow]
-    metrics: tuple[str, ...]
+    lanes: tuple[LaneResult, ...]  # in the scenario's order
+    unedited: Mapping[str, MetricRow]  # metric → measure of the unedited model
+    metrics: tuple[str, ...]  # those measured, in the order to show them; without those with a section of their own
+    #: Lane → metric → (round of the edits, percent) after the last round, for earlier rounds' edits.
     earlier: Mapping[str, Mapping[str, list[tuple[int, float]]]]
-    held: Mapping[str, Mapping[tuple[int, int], float]]
-    events: tuple[EventRow, ...]
-    time: RunTime | None
-    edit_kinds: Mapping[int, Mapping[str, int]]
+    held: Mapping[str, Mapping[tuple[int, int], float]]  # lane → (after which round, of which) → percent that holds
+    events: tuple[EventRow, ...]  # in the order of time
+    time: RunTime | None  # what the hosts' time went into; None before a round was committed
+    edit_kinds: Mapping[int, Mapping[str, int]]  # round → kind of request → number of requests
     num_edits: int
 
     def lane_of(self, method: str) -> LaneResult | None:

@@ -78,25 +78,19 @@ def result_table(found: dict[str, Any]) -> ResultTable:
     Left out are parts of other metrics, and metrics with a section of their own in the report.
     """
     lanes: dict[str, dict[str, Any]] = found["lanes"]
-    measured = [set(found[UNEDITED]), *(set(lane["metrics"]) for lane in lanes.values())]
-    metrics = registry.in_order(name for name in set().union(*measured) if is_in_tables(name))
+    measures = [*(lane["metrics"] for lane in lanes.values()), found[UNEDITED]]
+    metrics = registry.in_order({name for each in measures for name in each if is_in_tables(name)})
+    shown = [(name, lane["metrics"], _distance(lane)) for name, lane in lanes.items()]
+    shown += [(UNEDITED, found[UNEDITED], "–")] if found[UNEDITED] else []
+    rows = [(name, *(_shown(of_row.get(each)) for each in metrics), away) for name, of_row, away in shown]
+    if rows:
+        by_metric = [[each[metric] for each in measures if metric in each] for metric in metrics]
+        rows += [(QUESTIONS, *map(_num_questions, by_metric), "–"), (WITHIN, *map(_within, by_metric), "–")]
+    columns = ("method", *map(metric_name, metrics), "distance from global")
+    meanings = (*map(metric_meaning, metrics), _DISTANCE_MEANING)
     has_distance = any(lane["weights_distance"] is not None for lane in lanes.values())
-    rows = [
-        (name, *(_shown(lane["metrics"].get(each)) for each in metrics), *_distances(lane, has_distance))
-        for name, lane in lanes.items()
-    ]
-    if found[UNEDITED]:
-        blank = ("–",) * has_distance
-        rows.append((UNEDITED, *(_shown(found[UNEDITED].get(each)) for each in metrics), *blank))
-    columns = ("method", *map(metric_name, metrics), *(("distance from global",) * has_distance))
-    blank = ("–",) * has_distance
-    asked = [
-        [each[metric] for each in (*(lane["metrics"] for lane in lanes.values()), found[UNEDITED]) if metric in each]
-        for metric in metrics
-    ]
-    rows += [(QUESTIONS, *map(_num_questions, asked), *blank), (WITHIN, *map(_within, asked), *blank)] if rows else []
-    meanings = *map(metric_meaning, metrics), *((_DISTANCE_MEANING,) * has_distance)
-    return ResultTable(columns, tuple(rows), meanings)
+    end = None if has_distance else -1
+    return ResultTable(columns[:end], tuple(row[:end] for row in rows), meanings[:end])
 
 
 def _num_questions(measures: Sequence[dict[str, Any]]) -> str:
@@ -158,7 +152,5 @@ def _shown(measure: dict[str, Any] | None) -> str:
     return "–" if measure is None else measured(measure["success"], measure["unit"])
 
 
-def _distances(lane: dict[str, Any], has_distance: bool) -> tuple[str, ...]:
-    if not has_distance:
-        return ()
-    return ("reference" if lane["method"] == "global" else distance(lane["weights_distance"]),)
+def _distance(lane: dict[str, Any]) -> str:
+    return "reference" if lane["method"] == "global" else distance(lane["weights_distance"])

@@ -22,7 +22,6 @@ KIND_MEANINGS = {
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-
 _OWN = re.compile("\u2068([^\u2069]*)\u2069")
 
 _MOST_S = 3600 * 1e6
