@@ -63,7 +63,7 @@ def test_a_single_round_ends_with_the_papers_table(pico, tmp_path, capsys):
     shown = table_of(capsys.readouterr().out)
     assert list(shown) == ["method", *METHODS, "unedited", "questions", "+/- at most"]
     assert list(shown["method"])[:5] == ["method", "score", "efficacy", "paraphrase", "neighborhood"]
-    names = {"harmonic_mean": "score", "efficacy": "efficacy", "paraphrase": "paraphrase"}
+    names = {"score": "score", "efficacy": "efficacy", "paraphrase": "paraphrase"}
     for row in directory.table("metrics").to_pylist():
         if row["metric"] in names:
             assert shown[row["lane"]][names[row["metric"]]] == measured(row["success"], row["unit"])

@@ -26,7 +26,7 @@ from consortium.common.errors import ConsortiumError, InputError
 from consortium.editing.open import open_backend
 from consortium.engine import serial
 from consortium.engine.prior import Prior, add_chunk, keep_prior
-from consortium.evaluation.metrics import harmonic_mean
+from consortium.evaluation.metrics import score
 from consortium.loading.prepare import Prepared, prepare
 from consortium.models.open import describe
 from consortium.records.directory import RunDirectory
@@ -35,8 +35,8 @@ from consortium.scenario.schema import UNEDITED
 from benchmarks.harness.record import origin
 
 METHOD = "collabedit"
-ASKED = harmonic_mean.METRIC.parts
-METRICS = (*ASKED, "harmonic_mean")
+ASKED = score.METRIC.parts
+METRICS = (*ASKED, "score")
 _HEADINGS = ("text", "tokens", "tokens / K", *(metric.replace("_", " ") for metric in METRICS), "prior, s")
 
 

@@ -28,7 +28,7 @@ def test_every_setting_is_measured_with_every_seed():
 
 
 def test_the_table_has_means_and_dashes():
-    found = {("a", "lane", 1): {"conflict": [50.0, 100.0]}, ("b", "lane", 1): {"update_norm": [2.0]}}
+    found = {("a", "lane", 1): {"conflict_score": [50.0, 100.0]}, ("b", "lane", 1): {"update_norm": [2.0]}}
     assert table(found).splitlines() == [
         "| setting | lane | round | conflict | update norm |",
         "|---|---|--:|--:|--:|",

@@ -50,7 +50,7 @@ def test_every_setting_meets_every_draw(
 
 def test_the_table_has_means_and_their_errors() -> None:
     """Efficacies 40, 50, 60: mean 50, standard deviation 10, standard error 10 / √3 = 5.8."""
-    before = {"efficacy": 10.0, "paraphrase": 20.0, "neighborhood": 30.0, "harmonic_mean": 16.4}
+    before = {"efficacy": 10.0, "paraphrase": 20.0, "neighborhood": 30.0, "score": 16.4}
     found = [
         Outcome("model", 96, seed, 24, {**before, "efficacy": efficacy}, before, 1.25, 9.0)
         for seed, efficacy in enumerate((40.0, 50.0, 60.0))

@@ -243,10 +243,10 @@ class TestMeasures:
         )
         rows = finished_run(scenario).table("metrics").to_pylist()
         found = {(row["round"], row["lane"], row["metric"]): row for row in rows}
-        before, unedited = found[1, "collabedit", "retracted_before"], found[2, "unedited", "retracted"]
+        before, unedited = found[1, "collabedit", "removed_efficacy_before"], found[2, "unedited", "removed_efficacy"]
         assert before["success"] == 100
-        assert found[2, "collabedit", "retracted"]["success"] == unedited["success"] < 50
-        assert {row["of_round"] for row in rows if row["metric"].startswith("retracted")} == {2}
+        assert found[2, "collabedit", "removed_efficacy"]["success"] == unedited["success"] < 50
+        assert {row["of_round"] for row in rows if row["metric"].startswith("removed_efficacy")} == {2}
         assert before["num_edits"] == unedited["num_edits"] == 28
         assert (2, "collabedit", "retention") not in found, "what was taken back is not to be retained"
 
@@ -254,20 +254,20 @@ class TestMeasures:
         """The follower asks for half of its leader's facts: when the leader leaves, the model is to know those."""
         stream = {"rounds": 2, **FRESH, "overlap": 0.5, "leave": [{"round": 2, "parties": [0]}], "retract": []}
         rows = finished_run(departing_scenario(stream=stream)).table("metrics").to_pylist()
-        found = {row["lane"]: row["num_edits"] for row in rows if row["metric"] == "retracted"}
+        found = {row["lane"]: row["num_edits"] for row in rows if row["metric"] == "removed_efficacy"}
         assert found == {"unedited": 2, "global": 2, "collabedit": 2}
 
     def test_a_sample_is_probed(self, finished_run):
         scenario = departing_scenario(stream=FRESH, evaluate={"sample": 5})
         directory = finished_run(scenario)
-        rows = [row for row in directory.table("metrics").to_pylist() if row["metric"].startswith("retracted")]
+        rows = [row for row in directory.table("metrics").to_pylist() if row["metric"].startswith("removed_efficacy")]
         assert {row["num_edits"] for row in rows} == {5, 3}, "three are taken back in round 4"
         assert {(row["round"], row["metric"], row["of_round"]) for row in rows if row["lane"] == "global"} == {
-            (2, "retracted_before", 3),
-            (3, "retracted", 3),
-            (3, "retracted_before", 4),
-            (4, "retracted", 3),
-            (4, "retracted", 4),
+            (2, "removed_efficacy_before", 3),
+            (3, "removed_efficacy", 3),
+            (3, "removed_efficacy_before", 4),
+            (4, "removed_efficacy", 3),
+            (4, "removed_efficacy", 4),
         }
 
     def test_a_contradiction_that_was_taken_back_is_none(self, finished_run):
@@ -306,7 +306,10 @@ class TestReport:
             for row in departed.table("metrics").to_pylist()
             for key in [(row["round"], row["lane"], row["metric"], row["of_round"])]
             if key
-            in ((n, "collabedit", m, 3) for n, m in ((2, "retracted_before"), (3, "retracted"), (4, "retracted")))
+            in (
+                (n, "collabedit", m, 3)
+                for n, m in ((2, "removed_efficacy_before"), (3, "removed_efficacy"), (4, "removed_efficacy"))
+            )
         ]
         assert rows[1][3:7] == ["collabedit", *(f"{value:.1f}" for value in measured)]
         assert "was not measured" not in said.text
@@ -319,7 +322,7 @@ class TestReport:
 
     def test_what_was_taken_back_is_not_ranked_with_the_rest(self, departed):
         found = summary(departed)
-        assert "retracted" in found["lanes"]["collabedit"]["metrics"]
+        assert "removed_efficacy" in found["lanes"]["collabedit"]["metrics"]
         assert result_table(found).columns == ("method", "efficacy", "retention", "distance from global")
 
     def test_runs_that_take_nothing_back_have_no_such_section(self, tmp_path):

@@ -20,7 +20,7 @@ ALL_OF_IT = {
     "stream": {"rounds": 3, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25, "partners": 3},
     "overlap": {"weigh": "once"},
     "conflicts": {"policy": "majority", "augment": 2},
-    "evaluate": {"metrics": ["efficacy", "retention", "conflict", "conflict_magnitude"]},
+    "evaluate": {"metrics": ["efficacy", "retention", "conflict_score", "conflict_magnitude"]},
 }
 SHARED = {"rounds": 2, "overlap": 0.5, "conflict": 0, "repeat": 0, "partners": 4}
 CONTRADICTED = {"rounds": 2, "overlap": 0, "conflict": {"party": 0.5}, "repeat": 0}
@@ -134,7 +134,7 @@ class TestPolicies:
     @pytest.fixture(scope="class")
     @staticmethod
     def runs(finished_run):
-        metrics = ["efficacy", "conflict", "conflict_magnitude", "retention"]
+        metrics = ["efficacy", "conflict_score", "conflict_magnitude", "retention"]
         common = {
             "parties": {"count": 6},
             "stream": CONTRADICTED,
@@ -162,9 +162,9 @@ class TestPolicies:
 
     def test_the_side_that_was_settled_on_holds_and_without_a_policy_nobody_does(self, runs):
         for policy in ("latest", "priority"):
-            (score,) = self.measures(runs[policy], "conflict")
+            (score,) = self.measures(runs[policy], "conflict_score")
             assert (score["success"], score["strict"], score["num_edits"]) == (100.0, 100.0, 6)
-        (undecided,) = self.measures(runs["none"], "conflict")
+        (undecided,) = self.measures(runs["none"], "conflict_score")
         assert undecided["strict"] < 100.0
 
     def test_the_losing_answer_rises_where_nothing_is_settled_and_not_where_it_is(self, runs):
@@ -182,7 +182,7 @@ class TestPolicies:
 
     def test_the_unedited_model_has_no_magnitude(self, runs):
         rows = runs["latest"].table("metrics").to_pylist()
-        assert {row["metric"] for row in rows if row["lane"] == "unedited"} == {"efficacy", "conflict"}
+        assert {row["metric"] for row in rows if row["lane"] == "unedited"} == {"efficacy", "conflict_score"}
 
 
 def overruling(path, augment, **changes):
@@ -191,7 +191,7 @@ def overruling(path, augment, **changes):
         stream={"rounds": 2, "overlap": 0, "conflict": {"round": 0.5}, "repeat": 0},
         conflicts={"policy": "latest", "augment": augment},
         merge={"methods": ["collabedit"]},
-        evaluate={"sample": None, "metrics": ["conflict", "conflict_magnitude"]},
+        evaluate={"sample": None, "metrics": ["conflict_score", "conflict_magnitude"]},
         **changes,
     )
     directory = run_serially(scenario, path)
@@ -203,7 +203,7 @@ def overruling(path, augment, **changes):
 def test_an_answer_of_an_earlier_round_falls_when_it_is_overruled(tmp_path):
     """Round 1 taught it, so nearly all of its probability is there to be lost: the magnitude of Li et al."""
     _, found = overruling(tmp_path / "run", 0, model={"key_width": 96})
-    assert found["conflict"] == 100.0
+    assert found["conflict_score"] == 100.0
     assert 90 < found["conflict_magnitude"] < 100
 
 
@@ -211,7 +211,7 @@ def test_asked_again_in_other_words_an_edit_overrules_what_the_history_holds(tmp
     """28 edits a round are more than a memory with keys of width 24 has room for, and the history defends the first."""
     plain, once = overruling(tmp_path / "plain", 0)
     augmented, again = overruling(tmp_path / "augmented", 3)
-    assert once["conflict"] < 75 < again["conflict"]
+    assert once["conflict_score"] < 75 < again["conflict_score"]
     assert once["conflict_magnitude"] < 75 < again["conflict_magnitude"]
     kinds = {(row["kind"], row["fate"], row["num_augmented"]) for row in augmented.table("edits").to_pylist()}
     assert kinds == {("fresh", "alone", 0), ("conflict-round", "alone", 3)}
@@ -275,7 +275,7 @@ def test_a_language_model_leaves_out_what_was_withdrawn(cohort_size, pico, finis
         stream={"rounds": 2, "conflict": {"party": 1.0}},
         conflicts={"policy": "priority", "priorities": [1], "augment": 2},
         merge={"methods": ALL_METHODS},
-        evaluate={"metrics": ["efficacy", "conflict", "conflict_magnitude"]},
+        evaluate={"metrics": ["efficacy", "conflict_score", "conflict_magnitude"]},
         cluster={"cohort_size": cohort_size},
     )
     directory = finished_run(scenario)
@@ -283,7 +283,7 @@ def test_a_language_model_leaves_out_what_was_withdrawn(cohort_size, pico, finis
     assert set(parties) == {(0, 0), (1, 2), (2, 2)}
     assert {row["num_augmented"] for row in directory.table("edits").to_pylist() if row["party"] == 1} == {2}
     measured = {row["metric"] for row in directory.table("metrics").to_pylist() if row["lane"] == "ties"}
-    assert measured == {"efficacy", "conflict", "conflict_magnitude"}
+    assert measured == {"efficacy", "conflict_score", "conflict_magnitude"}
 
 
 @pytest.mark.slow

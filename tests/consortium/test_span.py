@@ -17,7 +17,7 @@ from consortium.scenario.schema import ConflictsSpec, Scenario
 from support.scenarios import associative_scenario, difference
 from support.shared_runs import SharedRuns, copy_of
 
-METRICS = ["efficacy", "retention", "conflict", "conflict_magnitude"]
+METRICS = ["efficacy", "retention", "conflict_score", "conflict_magnitude"]
 #: Groups of three contradict each other in all they ask for in round 1, and come back to it in other rounds.
 STREAM = {
     "rounds": 4,
@@ -127,7 +127,7 @@ def test_scores_take_the_side_that_was_settled(run: RunDirectory) -> None:
                 cases += 1
             elif row["kind"] == "conflict-round":
                 cases += row["fate"] != "withdrawn" or lost_to_its_own
-        score = measured(run, "conflict")[number, number]
+        score = measured(run, "conflict_score")[number, number]
         assert score["num_edits"] == cases == measured(run, "conflict_magnitude")[number, number]["num_edits"]
         assert score["success"] > 80
 

@@ -60,7 +60,7 @@ def carried(finished_run):
         schedule=CARRY,
         merge=TWO,
         conflicts={"policy": "majority"},
-        evaluate={"edits": "all", "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict"]},
+        evaluate={"edits": "all", "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict_score"]},
     )
     return finished_run(scenario)
 

@@ -62,9 +62,9 @@ DOCUMENTED = {
     ModelFacts: {"base_weights", "prior_fingerprint", "prior_chunks", "prior_length"},
 }
 PLAIN = (int, float, str, bytes, bool, NoneType, np.ndarray)
-METRICS = ("efficacy", "paraphrase", "neighborhood", "retention", "conflict", "conflict_magnitude")
+METRICS = ("efficacy", "paraphrase", "neighborhood", "retention", "conflict_score", "conflict_magnitude")
 KNOWEDIT = ("edit_success", "locality", "fluency")
-HARM = ("perplexity", "general")
+HARM = ("perplexity", "downstream_accuracy")
 PRIVATE_METHODS = [name for name in registry.known() if name != "global"]
 
 
@@ -191,7 +191,7 @@ def settled_scenario():
         overlap={"weigh": "once"},
         conflicts={"policy": "majority", "augment": 2},
         merge={"methods": PRIVATE_METHODS},
-        evaluate={"metrics": ["efficacy", "conflict", "conflict_magnitude"]},
+        evaluate={"metrics": ["efficacy", "conflict_score", "conflict_magnitude"]},
         cluster={"cohort_size": 1},
     )
 
@@ -202,7 +202,7 @@ def recording(request, pico, tmp_path_factory):
     if request.param.endswith("departing"):
         # Half of four edits, and all eight: the factor of a single edit would be its key.
         changes["merge"] = {"methods": ["collabedit"], "anchor": "base", "exchange": "round"}
-        changes["evaluate"] = {"metrics": ["efficacy", "retention", "retracted"]}
+        changes["evaluate"] = {"metrics": ["efficacy", "retention", "removed_efficacy"]}
         changes["stream"] = {
             "rounds": 3,
             "overlap": 0,
@@ -260,7 +260,7 @@ def test_texts_in_messages_are_names_of_the_documentation(recording):
     And digests of receipts, which are made of places alone.
     """
     measured = {*METRICS, *HARM, *(name + suffix for name in KNOWEDIT for suffix in SUFFIXES.values())}
-    names = {*PRIVATE_METHODS, *get_args(Kind), *measured, "retracted", "retracted_before"}
+    names = {*PRIVATE_METHODS, *get_args(Kind), *measured, "removed_efficacy", "removed_efficacy_before"}
     for method, message in recording.messages:
         if method not in ("contexts", "describe"):
             said = {part for part in parts_of(pickle.loads(message)) if isinstance(part, str)}

@@ -100,7 +100,7 @@ def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pic
         parties={"count": 4},
         stream={"rounds": 2, "retract": [{"round": 2, "parties": [0, 3], "share": 0.5}]},
         merge={"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
-        evaluate={"metrics": ["efficacy", "retention", "retracted"]},
+        evaluate={"metrics": ["efficacy", "retention", "removed_efficacy"]},
     )
     expected = finished_run(scenario)
     directory, pool = run_locally(scenario, tmp_path / "run", 2, seed=3, losses={"take_back": 0.6}, late=0.5)

@@ -83,7 +83,7 @@ class TestRuns:
             stream={"rounds": 2, "partners": 3},
             overlap={"weigh": "once"},
             conflicts={"policy": "priority", "augment": 1},
-            evaluate={"metrics": ["efficacy", "retention", "conflict", "conflict_magnitude"]},
+            evaluate={"metrics": ["efficacy", "retention", "conflict_score", "conflict_magnitude"]},
             cluster={"cohort_size": 1, "hosts": {**HOSTS, "max": 2}},
             faults=[{"round": number, "during": "announce"} for number in (1, 2)],
         )

@@ -1,8 +1,8 @@
 """What is read and asked beside the edits, to see what editing does to the rest of the model.
 
 Perplexity of a fixed text (:mod:`consortium.evaluation.metrics.perplexity`), and questions of choice
-(:mod:`consortium.evaluation.metrics.general`). The text's windows and the questions are dealt to cohorts in turn, so
-that the work is spread like that of every other phase; which are whose follows from the scenario.
+(:mod:`consortium.evaluation.metrics.downstream_accuracy`). The text's windows and the questions are dealt to cohorts in
+turn, so that the work is spread like that of every other phase; which are whose follows from the scenario.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@
 An answer with several names is asked for by the first, as there. The strict count takes any: it is the share of
 questions that are answered with the whole of an accepted answer.
 
-A metric of this family says which probes it asks about an edit, and how each question's answers are judged.
+A metric of this family says which probes it asks about an edit, and how each question's answers are assessed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUFFIXES: dict[Decoding, str] = {"teacher_forcing": "", "greedy": "_greedy"}
 
 
 @dataclass(frozen=True)
-class Judged:
+class Assessed:
     """A question's outcome.
 
     Attributes:
@@ -51,14 +51,14 @@ class Judged:
 
 
 #: (edit, the answers to its probes, the same of the reference model) → its questions.
-Judge = Callable[[Edit, Sequence[Answer], Sequence[Answer]], Sequence[Judged]]
+Assess = Callable[[Edit, Sequence[Answer], Sequence[Answer]], Sequence[Assessed]]
 
 
 def decoded_metric(
     name: str,
     meaning: str,
     probes: Callable[[Edit], Sequence[Probe]],
-    judge: Judge,
+    assess: Assess,
     kinds: Mapping[str, str] | None = None,
     document_start: Sequence[str] = (),
     **others: Any,
@@ -69,7 +69,7 @@ def decoded_metric(
         name: its name.
         meaning: what it says.
         probes: an edit → its probes; none where its source has none.
-        judge: what the answers to an edit's probes come to.
+        assess: what the answers to an edit's probes come to.
         kinds: kind of question → what its own column means; None for no such columns.
         document_start: values of ``evaluate.document_start`` with which the probes are asked a second time.
         others: further fields of the metric.
@@ -88,7 +88,7 @@ def decoded_metric(
                         yield Item(column, each.of_round, asked, way, each)
 
     def reduce(item: Item, answers: Sequence[Answer], reference: Sequence[Answer]) -> dict[str, ProbeSum]:
-        of_kinds = _by_kind(judge(item.asked.edit, answers, reference))
+        of_kinds = _by_kind(assess(item.asked.edit, answers, reference))
         sums = {item.column: _mean_of_kinds(list(of_kinds.values()))}
         if kinds is not None:
             assert isinstance(item.way, Answered)
@@ -96,7 +96,7 @@ def decoded_metric(
         return sums
 
     def tell(item: Item, answers: Sequence[Answer], reference: Sequence[Answer]) -> list[Outcome]:
-        return [_outcome(each) for each in judge(item.asked.edit, answers, reference)]
+        return [_outcome(each) for each in assess(item.asked.edit, answers, reference)]
 
     columns = {name: meaning}
     if document_start:
@@ -124,11 +124,11 @@ def in_both_ways(columns: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def by_names(kind: str, answers: Sequence[Answer], prompt: str, target: str) -> Judged:
+def by_names(kind: str, answers: Sequence[Answer], prompt: str, target: str) -> Assessed:
     """A question with several accepted answers."""
     first = answers[0]
     is_whole = any(answer.is_target and answer.is_finite for answer in answers)
-    return Judged(kind, share(first.said, first.wanted), is_whole, first.is_finite, prompt, target, first.text)
+    return Assessed(kind, share(first.said, first.wanted), is_whole, first.is_finite, prompt, target, first.text)
 
 
 def share(said: Sequence[int], wanted: Sequence[int]) -> float:
@@ -136,13 +136,13 @@ def share(said: Sequence[int], wanted: Sequence[int]) -> float:
     return sum(one == other for one, other in zip(said, wanted, strict=True)) / len(wanted)
 
 
-def _outcome(each: Judged) -> Outcome:
+def _outcome(each: Assessed) -> Outcome:
     if not each.is_finite:
         return Outcome(each.prompt, each.target, False)
     return Outcome(each.prompt, each.target, True, each.share, each.is_whole, answer=each.answer)
 
 
-def _by_kind(questions: Sequence[Judged]) -> dict[str, ProbeSum]:
+def _by_kind(questions: Sequence[Assessed]) -> dict[str, ProbeSum]:
     kinds = dict.fromkeys(each.kind for each in questions)
     return {kind: _mean([each for each in questions if each.kind == kind]) for kind in kinds}
 
@@ -157,7 +157,7 @@ def _mean_of_kinds(kinds: Sequence[ProbeSum]) -> ProbeSum:
     return ProbeSum(value / len(found), strict / len(found), 1, sum(each.num_probes for each in found), missing)
 
 
-def _mean(questions: Sequence[Judged]) -> ProbeSum:
+def _mean(questions: Sequence[Assessed]) -> ProbeSum:
     """One edit's questions of one kind."""
     found = [each for each in questions if each.is_finite]
     count, missing = len(found), len(questions) - len(found)

@@ -13,7 +13,7 @@ from consortium.report.summary import result_table, summary
 from consortium.scenario.schema import UNEDITED, Scenario
 
 MANY = (
-    *("harmonic_mean", "efficacy", "paraphrase", "neighborhood", "retention", "conflict", "edit_success"),
+    *("score", "efficacy", "paraphrase", "neighborhood", "retention", "conflict_score", "edit_success"),
     *("edit_success_greedy", "portability", "portability_greedy", "locality", "locality_greedy", "fluency"),
 )
 

@@ -55,7 +55,7 @@ def contradicting(**changes: Any) -> Scenario:
         "stream": {"rounds": 3, "overlap": 0, "conflict": {"round": 0.5}, "repeat": 0.25},
         "conflicts": {"detect": "answer"},
         "merge": {"methods": ["collabedit"]},
-        "evaluate": {"sample": None, "metrics": ["efficacy", "conflict"]},
+        "evaluate": {"sample": None, "metrics": ["efficacy", "conflict_score"]},
     }
     return associative_scenario(**plain | changes)
 
@@ -92,7 +92,7 @@ def test_who_yields_leaves_the_earlier_answer(run: RunDirectory, finished_run: S
 
 def _score(directory: RunDirectory) -> float:
     rows = directory.table("metrics").to_pylist()
-    (found,) = [r for r in rows if (r["round"], r["lane"], r["metric"]) == (2, "collabedit", "conflict")]
+    (found,) = [r for r in rows if (r["round"], r["lane"], r["metric"]) == (2, "collabedit", "conflict_score")]
     return float(found["success"])
 
 

@@ -195,18 +195,18 @@ class TestMetrics:
         )
         assert (rows["efficacy", 2].success, rows["efficacy", 2].strict) == (50.0, 25.0)
         assert rows["retention", 1].success == 25.0
-        mean = rows["harmonic_mean", 2]
+        mean = rows["score", 2]
         assert mean.success == pytest.approx(300 / 7)
         assert mean.strict == pytest.approx(37.5)
         assert (mean.num_edits, mean.num_probes) == (2, 18)
 
     def test_conflict_has_no_part_in_the_harmonic_mean(self):
         three = {(metric, 2): ProbeSum(1.0, 1.0, 4, 4) for metric in ("efficacy", "paraphrase", "neighborhood")}
-        with_conflict = self.rows({**three, ("conflict", 2): ProbeSum(1.0, 1.0, 1, 1)})
-        assert with_conflict["harmonic_mean", 2] == self.rows(three)["harmonic_mean", 2]
+        with_conflict = self.rows({**three, ("conflict_score", 2): ProbeSum(1.0, 1.0, 1, 1)})
+        assert with_conflict["score", 2] == self.rows(three)["score", 2]
 
     def test_no_harmonic_mean_of_two(self):
-        assert ("harmonic_mean", 2) not in self.rows({("efficacy", 2): ProbeSum(1.0, 1.0, 1, 1)})
+        assert ("score", 2) not in self.rows({("efficacy", 2): ProbeSum(1.0, 1.0, 1, 1)})
 
     def test_over_all_rounds_there_is_a_row_for_each_and_one_for_all(self):
         """Of rounds 1 and 2: efficacy (3 + 1)/(4 + 4), paraphrase (2 + 1)/(4 + 2), neighborhood (4 + 4)/(4 + 4)."""
@@ -222,19 +222,21 @@ class TestMetrics:
         }
         rows = {(row.metric, row.of_round): row for row in metric_rows(scenario, 2, "lane", sums)}
         assert [rows[metric, None].success for metric in ("efficacy", "paraphrase", "neighborhood")] == [50, 50, 100]
-        assert rows["harmonic_mean", None].success == pytest.approx(3 / (2 / 50 + 1 / 100))
-        assert rows["harmonic_mean", 1].success == pytest.approx(3 / (1 / 75 + 1 / 50 + 1 / 100))
-        assert rows["harmonic_mean", 2].num_edits == 2
+        assert rows["score", None].success == pytest.approx(3 / (2 / 50 + 1 / 100))
+        assert rows["score", 1].success == pytest.approx(3 / (1 / 75 + 1 / 50 + 1 / 100))
+        assert rows["score", 2].num_edits == 2
         assert ("retention", None) not in rows
         assert rows["efficacy", None].num_edits == 8
 
     def test_what_is_of_no_edits_is_of_no_round(self):
         """exp(4/2); 3 of 4."""
-        rows = self.rows({("perplexity", 0): ProbeSum(4.0, num_probes=2), ("general", 0): ProbeSum(3.0, num_probes=4)})
+        rows = self.rows(
+            {("perplexity", 0): ProbeSum(4.0, num_probes=2), ("downstream_accuracy", 0): ProbeSum(3.0, num_probes=4)}
+        )
         found = rows["perplexity", None]
         assert (found.success, found.strict, found.unit) == (pytest.approx(np.e**2), None, "1")
         assert (found.num_edits, found.num_probes) == (0, 2)
-        assert (rows["general", None].success, rows["general", None].unit) == (75.0, None)
+        assert (rows["downstream_accuracy", None].success, rows["downstream_accuracy", None].unit) == (75.0, None)
 
     def test_nothing_probed_gives_no_rows(self):
         assert self.rows({}) == {}

@@ -10,7 +10,7 @@ from consortium.evaluation import choice_questions, registry
 from consortium.evaluation.choice_questions import ChoiceQuestion, load_questions
 from consortium.evaluation.harm import Harm, open_harm, read_text
 from consortium.evaluation.item import Continued, Item
-from consortium.evaluation.metrics import general, perplexity
+from consortium.evaluation.metrics import downstream_accuracy, perplexity
 from consortium.evaluation.sums import ProbeSum, add_sums
 from consortium.scenario.editor import PriorSpec
 from consortium.scenario.schema import SETS, EvaluateSpec
@@ -46,16 +46,18 @@ def write(path, lines):
 def test_the_likeliest_choice_per_character_is_the_answer(tmp_path):
     """honey 10/5 < glass 15/5: right. warm … 15/15 < cold 8/4: wrong. up 2/2, down 4/4, equal: the first, wrong."""
     costs = {"honey": 10, "glass": 15, "warm and bright": 15, "cold": 8, "up": 2, "down": 4, "nowhere at all": 99}
-    sums = measured(SetCosts(costs), [], "general", general=write(tmp_path / "q.jsonl", LINES))
-    assert sums == {("general", 0): ProbeSum(1.0, num_probes=3)}
+    sums = measured(SetCosts(costs), [], "downstream_accuracy", general=write(tmp_path / "q.jsonl", LINES))
+    assert sums == {("downstream_accuracy", 0): ProbeSum(1.0, num_probes=3)}
 
 
 def test_a_set_may_compare_likelihoods_as_they_are():
     """15 > 8: the longer choice is now the less likely one."""
     question = ChoiceQuestion((("Ice is", "warm and bright"), ("Ice is", "cold")), 1, per_character=False)
-    item = Item("general", 0, question.choices, Continued(), question)
-    assert general.reduce(item, [15.0, 8.0], ()) == {"general": ProbeSum(1.0, num_probes=1)}
-    assert general.reduce(item, [float("nan"), 8.0], ()) == {"general": ProbeSum(num_not_finite=1)}
+    item = Item("downstream_accuracy", 0, question.choices, Continued(), question)
+    assert downstream_accuracy.reduce(item, [15.0, 8.0], ()) == {"downstream_accuracy": ProbeSum(1.0, num_probes=1)}
+    assert downstream_accuracy.reduce(item, [float("nan"), 8.0], ()) == {
+        "downstream_accuracy": ProbeSum(num_not_finite=1)
+    }
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 3, 9])
@@ -64,17 +66,17 @@ def test_cohorts_have_the_whole_between_them(num_parts, tmp_path):
     costs |= dict.fromkeys(("warm and bright", "nowhere at all"), 300)
     spec = EvaluateSpec(text="builtin", general=write(tmp_path / "q.jsonl", LINES))
     batches = [EditBatch([], spec, number=number, num_batches=num_parts) for number in range(num_parts)]
-    parts = [measured_in(SetCosts(costs), batch, "perplexity", "general") for batch in batches]
+    parts = [measured_in(SetCosts(costs), batch, "perplexity", "downstream_accuracy") for batch in batches]
     assert add_sums(parts) == {
         ("perplexity", 0): ProbeSum(7.0, num_probes=7),
-        ("general", 0): ProbeSum(3.0, num_probes=3),
+        ("downstream_accuracy", 0): ProbeSum(3.0, num_probes=3),
     }
 
 
 def test_nothing_asked_is_nothing_measured():
     assert open_harm(EvaluateSpec(), seed=0) == Harm(num_tokens=4096)
     asked = {metric.name for metric in registry.asked(EvaluateSpec())}
-    assert asked & {"perplexity", "general"} == set()
+    assert asked & {"perplexity", "downstream_accuracy"} == set()
 
 
 def test_the_unedited_model_is_measured_once(tmp_path):
@@ -82,16 +84,16 @@ def test_the_unedited_model_is_measured_once(tmp_path):
     spec = EvaluateSpec(text="builtin", general=write(tmp_path / "q.jsonl", LINES), every=2)
     for round_number, is_edited, is_due in ((1, False, False), (2, False, True), (1, True, True)):
         batch = EditBatch([], spec, is_edited=is_edited, round_number=round_number)
-        assert bool(items_of(batch, "perplexity", "general")) == is_due
+        assert bool(items_of(batch, "perplexity", "downstream_accuracy")) == is_due
 
 
 def test_measures_have_their_units():
     """exp(6/3) = 7.389; 3 of 4 are 75 %; an edit of two in full and one by half is 75 %, too."""
     assert perplexity.perplexity(ProbeSum(6.0, num_probes=3)) == pytest.approx(math.e**2)
-    assert general.METRIC.value(ProbeSum(3.0, num_probes=4)) == 75.0
+    assert downstream_accuracy.METRIC.value(ProbeSum(3.0, num_probes=4)) == 75.0
     efficacy, total = registry.get("efficacy"), ProbeSum(1.5, 0.5, 2, 5)
     assert (efficacy.value(total), efficacy.strict(total)) == (75.0, 25.0)
-    assert perplexity.perplexity(ProbeSum(num_not_finite=3)) is general.METRIC.value(ProbeSum()) is None
+    assert perplexity.perplexity(ProbeSum(num_not_finite=3)) is downstream_accuracy.METRIC.value(ProbeSum()) is None
 
 
 @pytest.mark.parametrize("nll", [1e4, 1e9])

@@ -32,12 +32,20 @@ def test_no_two_metrics_have_the_same_place_or_column():
 
 def test_columns_are_shown_metric_by_metric_and_those_that_nobody_knows_last():
     given = [
-        *("fluency_greedy", "general", "unheard_of", "paraphrase", "conflict", "portability_reasoning", "portability"),
-        *("efficacy_with_start", "harmonic_mean", "conflict_magnitude", "efficacy", "fluency"),
+        *(
+            "fluency_greedy",
+            "downstream_accuracy",
+            "unheard_of",
+            "paraphrase",
+            "conflict_score",
+            "portability_reasoning",
+            "portability",
+        ),
+        *("efficacy_with_start", "score", "conflict_magnitude", "efficacy", "fluency"),
     ]
     assert registry.in_order(given) == [
-        *("harmonic_mean", "efficacy", "efficacy_with_start", "paraphrase", "conflict", "conflict_magnitude"),
-        *("portability", "portability_reasoning", "fluency", "fluency_greedy", "general", "unheard_of"),
+        *("score", "efficacy", "efficacy_with_start", "paraphrase", "conflict_score", "conflict_magnitude"),
+        *("portability", "portability_reasoning", "fluency", "fluency_greedy", "downstream_accuracy", "unheard_of"),
     ]
     stranger = registry.of_column("unheard_of")
     assert (stranger.title_of("unheard_of"), stranger.meaning_of("unheard_of")) == ("unheard of", "")
@@ -46,13 +54,13 @@ def test_columns_are_shown_metric_by_metric_and_those_that_nobody_knows_last():
 def test_names_and_what_is_asked_for():
     named = registry.by_name()
     assert named[:4] == ["efficacy", "paraphrase", "neighborhood", "retention"]
-    assert not {"perplexity", "general", "harmonic_mean"} & set(named)
+    assert not {"perplexity", "downstream_accuracy", "score"} & set(named)
     spec = EvaluateSpec(metrics=("retention", "efficacy"), text="builtin")
     assert [metric.name for metric in registry.asked(spec)] == ["retention", "efficacy", "perplexity"]
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
-    assert not registry.is_known("harmonic_mean")
+    assert not registry.is_known("score")
     assert not registry.is_known("eficacy")
     with pytest.raises(ScenarioError, match=r"unknown metric 'eficacy'(.|\n)*one of efficacy, (.|\n)*efficacy"):
         registry.get("eficacy")
@@ -64,7 +72,7 @@ def test_a_run_imports_the_metrics_that_it_asks_for_and_none_of_a_feature_beside
         "import sys; from consortium.evaluation import registry as r; from consortium.scenario.schema import *\n"
         "r.asked(EvaluateSpec()), r.is_known('efficacy'), r.in_order(['efficacy', 'perplexity']), r.combined()\n"
         "print(any('features' in name for name in sys.modules), 'torch' in sys.modules)\n"
-        "r.asked(EvaluateSpec(metrics=('conflict',)))\n"
+        "r.asked(EvaluateSpec(metrics=('conflict_score',)))\n"
         "print(sorted(name for name in sys.modules if name.endswith('.conflicts')))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

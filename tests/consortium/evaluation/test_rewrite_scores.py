@@ -10,7 +10,7 @@ import pytest
 from consortium.data.edit import Edit, Neighbor
 from consortium.evaluation.item import AskedEdit
 from consortium.evaluation.metrics import neighborhood, paraphrase
-from consortium.evaluation.metrics.harmonic_mean import harmonic_mean
+from consortium.evaluation.metrics.score import harmonic_mean
 from consortium.evaluation.rewrite_scores import own_probe
 from consortium.evaluation.sums import ProbeSum, add_sums
 from consortium.models.queries import Probe, Score

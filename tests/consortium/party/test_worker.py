@@ -271,7 +271,7 @@ def test_cohorts_ask_every_sampled_question_once(scenario):
     whole = [item for _, item in one.prober.items(PartyBatch(3, 0), True)]
     assert sorted(map(repr, parts)) == sorted(map(repr, whole))
     assert len({repr(item) for item in whole}) == len(whole)
-    assert {item.column for item in whole} >= {"efficacy", "retention", "conflict"}
+    assert {item.column for item in whole} >= {"efficacy", "retention", "conflict_score"}
 
 
 def test_retention_leaves_out_what_was_contradicted():
@@ -335,10 +335,10 @@ def test_text_and_questions_are_dealt_to_cohorts_and_asked_of_the_unedited_model
     questions.write_text(3 * line, encoding="utf-8")
     evaluate = pico.evaluate.model_copy(update={"text": "builtin", "text_tokens": 600, "general": str(questions)})
     worker = opened(pico.model_copy(update={"evaluate": evaluate}))
-    harm = {("perplexity", 0), ("general", 0)}
+    harm = {("perplexity", 0), ("downstream_accuracy", 0)}
     parts = [worker.evaluate(PartyBatch(1, cohort), others(worker), True).sums for cohort in (0, 1)]
     assert [part["perplexity", 0].num_probes for part in parts] == [127 + 127 + 87, 2 * 127]
-    assert [part["general", 0].num_probes for part in parts] == [2, 1]
+    assert [part["downstream_accuracy", 0].num_probes for part in parts] == [2, 1]
     assert harm <= set(worker.evaluate(PartyBatch(1, 0), base_of(worker), False).sums)
     assert not harm & set(worker.evaluate(PartyBatch(2, 0), base_of(worker), False).sums)
     assert harm <= set(worker.evaluate(PartyBatch(2, 0), others(worker), True).sums)

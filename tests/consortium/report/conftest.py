@@ -79,7 +79,7 @@ def _rows(scenario: Scenario, round: int) -> Rows:
 
 def _measures(scenario: Scenario, round: int, lane: str, efficacy: float) -> list[MetricRow]:
     noise = numpy_generator(1, "invented", round, lane).normal(0, 1.5, 8)
-    names = ("efficacy", "paraphrase", "neighborhood", "harmonic_mean")
+    names = ("efficacy", "paraphrase", "neighborhood", "score")
     values = [efficacy - 2 * round, efficacy - 5 - 2 * round, 78 - efficacy / 12 - round, 0.8 * efficacy - 2 * round]
     rows = [
         MetricRow(round, lane, name, round, float(np.clip(value + bump, 0, 100)), float(max(value - 9, 0)), 24, 48)

@@ -44,8 +44,13 @@ def test_questions_of_one_edit_count_once():
 
 
 def test_what_has_no_edits_counts_its_questions_and_what_has_a_unit_has_no_interval():
-    found = intervals({"general": row("general", 50.0, 0, 100), "perplexity": row("perplexity", 8.0, 0, 100, "1")})
-    assert found == {"general": pytest.approx((40.383, 59.617), abs=1e-3)}
+    found = intervals(
+        {
+            "downstream_accuracy": row("downstream_accuracy", 50.0, 0, 100),
+            "perplexity": row("perplexity", 8.0, 0, 100, "1"),
+        }
+    )
+    assert found == {"downstream_accuracy": pytest.approx((40.383, 59.617), abs=1e-3)}
 
 
 def test_a_signed_metric_may_go_below_zero():
@@ -56,17 +61,17 @@ def test_a_signed_metric_may_go_below_zero():
 
 def test_the_score_lies_between_those_of_its_parts_ends():
     """Each part with a third of the 5 %; a score of 100 on 36 edits is one of at least 86."""
-    measures = {name: row(name, 100.0, 36) for name in ("efficacy", "paraphrase", "neighborhood", "harmonic_mean")}
+    measures = {name: row(name, 100.0, 36) for name in ("efficacy", "paraphrase", "neighborhood", "score")}
     found = intervals(measures)
-    low, high = found["harmonic_mean"]
+    low, high = found["score"]
     assert (low, high) == (pytest.approx(100 * wilson(1.0, 36, 0.05 / 3)[0]), 100.0)
     assert low < found["efficacy"][0]
     assert half_width(100.0, (low, high)) == pytest.approx(100 - low)
 
 
 def test_a_score_of_parts_of_other_rounds_has_none():
-    measures = {name: row(name, 100.0, 36) for name in ("efficacy", "paraphrase", "harmonic_mean")}
-    assert "harmonic_mean" not in intervals(measures | {"neighborhood": row("neighborhood", 100.0, 36, number=2)})
+    measures = {name: row(name, 100.0, 36) for name in ("efficacy", "paraphrase", "score")}
+    assert "score" not in intervals(measures | {"neighborhood": row("neighborhood", 100.0, 36, number=2)})
 
 
 def test_one_question_says_next_to_nothing():

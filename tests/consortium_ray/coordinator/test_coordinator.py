@@ -143,7 +143,7 @@ class TestSameBits:
             associative_scenario(
                 stream={"rounds": 4, "conflict": {"party": 0.25, "round": 0.5}, "overlap": 0, "partners": 3},
                 conflicts={"policy": "majority", "span": span, "augment": 1},
-                evaluate={"metrics": ["efficacy", "retention", "conflict", "conflict_magnitude"]},
+                evaluate={"metrics": ["efficacy", "retention", "conflict_score", "conflict_magnitude"]},
             )
             for span in ("run", "round")
         )
@@ -170,7 +170,7 @@ class TestSameBits:
             stream={"rounds": 3, "partners": 3},
             overlap={"weigh": "once"},
             conflicts={"policy": "majority", "augment": 2},
-            evaluate={"metrics": ["efficacy", "retention", "conflict", "conflict_magnitude"]},
+            evaluate={"metrics": ["efficacy", "retention", "conflict_score", "conflict_magnitude"]},
         )
         serial = finished_run(scenario)
         losses = {**EVERYWHERE, "slips": 0.3}
@@ -188,7 +188,7 @@ class TestSameBits:
             stream={"rounds": 2, "overlap": 0.5, "conflict": {"party": 0.5}},
             overlap={"weigh": "once"},
             conflicts={"policy": "latest", "augment": 2},
-            evaluate={"metrics": ["efficacy", "conflict", "conflict_magnitude"]},
+            evaluate={"metrics": ["efficacy", "conflict_score", "conflict_magnitude"]},
             cluster={"cohort_size": 1},
         )
         serial = finished_run(scenario)

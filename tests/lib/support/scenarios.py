@@ -30,7 +30,7 @@ _ASSOCIATIVE: dict[str, Any] = {
     "stream": {"rounds": 2, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25},
     "editor": {"layers": [0, 2], "sharing": "memit", "prior_weight": 10},
     "merge": {"methods": ALL_METHODS},
-    "evaluate": {"sample": 12, "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict"]},
+    "evaluate": {"sample": 12, "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict_score"]},
     "cluster": {"cohort_size": 2},
 }
 
@@ -81,7 +81,7 @@ def departing_scenario(**changes: Any) -> Scenario:
             ],
         },
         "merge": {"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
-        "evaluate": {"metrics": ["efficacy", "retention", "retracted"]},
+        "evaluate": {"metrics": ["efficacy", "retention", "removed_efficacy"]},
     }
     return associative_scenario(**_laid_over(departing, changes))
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from consortium.data.edit import Edit
-from consortium.evaluation.knowedit import Judged, by_names, decoded_metric
+from consortium.evaluation.knowedit import Assessed, by_names, decoded_metric
 from consortium.models.queries import Answer, Probe
 
 
@@ -12,7 +12,7 @@ def probes(edit: Edit) -> list[Probe]:
     return [Probe(edit.text, edit.target_new, join=edit.join)]
 
 
-def judge(edit: Edit, answers: Sequence[Answer], _: Sequence[Answer]) -> list[Judged]:
+def assess(edit: Edit, answers: Sequence[Answer], _: Sequence[Answer]) -> list[Assessed]:
     """Whether it is answered with the new target."""
     return [by_names("edit", answers, edit.text, edit.target_new)]
 
@@ -21,7 +21,7 @@ METRIC = decoded_metric(
     "edit_success",
     "Share of the new answers' tokens that the model says to the edits' own prompts.",
     probes,
-    judge,
+    assess,
     document_start=("efficacy", "all"),
     order=100,
 )

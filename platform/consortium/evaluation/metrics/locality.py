@@ -8,7 +8,7 @@ for its neighbours instead, as EasyEdit does.
 from collections.abc import Sequence
 
 from consortium.data.edit import Edit, LocalityProbe
-from consortium.evaluation.knowedit import Judged, decoded_metric, share
+from consortium.evaluation.knowedit import Assessed, decoded_metric, share
 from consortium.models.queries import Answer, Probe
 
 
@@ -24,21 +24,21 @@ def probes(edit: Edit) -> list[Probe]:
     return [Probe(each.prompt, each.target, join=each.join) for each in questions(edit)]
 
 
-def judge(edit: Edit, answers: Sequence[Answer], unedited: Sequence[Answer]) -> list[Judged]:
+def assess(edit: Edit, answers: Sequence[Answer], unedited: Sequence[Answer]) -> list[Assessed]:
     """Whether the two models agree, question by question."""
     return [_agreement(*each) for each in zip(questions(edit), answers, unedited, strict=True)]
 
 
-def _agreement(probe: LocalityProbe, now: Answer, before: Answer) -> Judged:
+def _agreement(probe: LocalityProbe, now: Answer, before: Answer) -> Assessed:
     agreed, is_finite = share(now.said, before.said), now.is_finite and before.is_finite
-    return Judged(probe.kind, agreed, agreed == 1.0, is_finite, probe.prompt, before.text, now.text)
+    return Assessed(probe.kind, agreed, agreed == 1.0, is_finite, probe.prompt, before.text, now.text)
 
 
 METRIC = decoded_metric(
     "locality",
     "Share of tokens that stayed what the unedited model says, in answers to what was not to change.",
     probes,
-    judge,
+    assess,
     order=120,
     reference="unedited",
     reads=lambda edit: ("locality",) if edit.locality else ("neighbors",),

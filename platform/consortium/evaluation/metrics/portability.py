@@ -6,7 +6,7 @@ By kind: another name of the subject, reasoning, what follows logically.
 from collections.abc import Sequence
 
 from consortium.data.edit import Edit
-from consortium.evaluation.knowedit import Judged, by_names, decoded_metric
+from consortium.evaluation.knowedit import Assessed, by_names, decoded_metric
 from consortium.models.queries import Answer, Probe
 
 
@@ -15,7 +15,7 @@ def probes(edit: Edit) -> list[Probe]:
     return [Probe(each.prompt, name, join=each.join) for each in edit.portability for name in each.answers]
 
 
-def judge(edit: Edit, answers: Sequence[Answer], _: Sequence[Answer]) -> list[Judged]:
+def assess(edit: Edit, answers: Sequence[Answer], _: Sequence[Answer]) -> list[Assessed]:
     """Question by question."""
     rest = iter(answers)
     return [
@@ -28,7 +28,7 @@ METRIC = decoded_metric(
     "portability",
     "Edit success at questions that the edits should change too: the mean over the kinds of questions.",
     probes,
-    judge,
+    assess,
     kinds={
         "alias": "The part of portability in which the subject goes by another name.",
         "reasoning": "The part of portability in which the answer takes one more step.",

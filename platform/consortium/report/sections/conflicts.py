@@ -17,7 +17,7 @@ from consortium.report.style import INK
 from consortium.report.words import metric_name
 from consortium.scenario.schema import Scenario
 
-SCORE, MAGNITUDE = "conflict", "conflict_magnitude"
+SCORE, MAGNITUDE = "conflict_score", "conflict_magnitude"
 
 FATE_MEANINGS = {
     "alone": "Nobody else asked about this in the same round.",

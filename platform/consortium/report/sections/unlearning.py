@@ -35,7 +35,7 @@ def section(run: Run) -> Section | None:
         for lane in run.results.lanes:
             rows.append([*first, run.lane(lane.lane), *_percents(metrics, lane.lane, back_in), unedited])
             first = ["", "", ""]
-    meaning = _MEASURED if "retracted" in scenario.evaluate.metrics else _NOT_MEASURED
+    meaning = _MEASURED if "removed_efficacy" in scenario.evaluate.metrics else _NOT_MEASURED
     return Section("What was taken back", [_INTRO + meaning, Table(_COLUMNS, rows, align="ntnh")])
 
 
@@ -62,6 +62,6 @@ def _percents(metrics: Sequence[MetricRow], lane: str, back_in: int) -> list[str
     """What a lane said of the edits that a round took back, in percent: before it, first after it, and last."""
     rows = [row for row in metrics if (row.lane, row.of_round) == (lane, back_in)]
     rows.sort(key=lambda row: row.round)
-    before = [row.value for row in rows if row.metric == "retracted_before"]
-    after = [row.value for row in rows if row.metric == "retracted"]
+    before = [row.value for row in rows if row.metric == "removed_efficacy_before"]
+    after = [row.value for row in rows if row.metric == "removed_efficacy"]
     return [f"{values[0]:.1f}" if values else "–" for values in (before[-1:], after, after[-1:])]

@@ -179,7 +179,7 @@ def test_a_refused_party_that_leaves_takes_back_what_was_merged_alone(finished_r
     """Refused in round 1 and merged in round 2, it leaves in round 3: then all is as if it had never been there."""
     changes = {
         "merge": {"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
-        "evaluate": {"metrics": ["efficacy", "retracted"]},
+        "evaluate": {"metrics": ["efficacy", "removed_efficacy"]},
     }
     leaving = associative_scenario(
         stream={"rounds": 3, "leave": [{"round": 3, "parties": [2]}], **ALONE},

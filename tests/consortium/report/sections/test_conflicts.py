@@ -6,7 +6,7 @@ from consortium.report.sections.conflicts import section
 from support.report import texts
 from support.scenarios import associative_scenario, run_serially
 
-CONFLICTS = ["efficacy", "conflict", "conflict_magnitude"]
+CONFLICTS = ["efficacy", "conflict_score", "conflict_magnitude"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_score_and_magnitude_are_those_of_the_table_of_metrics(run):
     assert len(rows) == 2 * 2
     measured = {(r["lane"], r["round"], r["metric"]): r for r in run.table("metrics").to_pylist()}
     for lane, number, score, magnitude, cases in rows:
-        for metric, shown in (("conflict", score), ("conflict_magnitude", magnitude)):
+        for metric, shown in (("conflict_score", score), ("conflict_magnitude", magnitude)):
             row = measured[lane, int(number), metric]
             assert (shown, cases) == (f"{row['success']:.1f}", str(row["num_edits"]))
 

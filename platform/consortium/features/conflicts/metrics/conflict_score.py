@@ -20,11 +20,13 @@ def items(batch: EvaluatedBatch) -> Iterator[Item]:
         case = case_in(batch, each)
         if case is not None:
             chosen = case.chosen
-            yield from items_of("conflict", each, [Probe(chosen.text, chosen.target_new, case.losing, chosen.join)])
+            yield from items_of(
+                "conflict_score", each, [Probe(chosen.text, chosen.target_new, case.losing, chosen.join)]
+            )
 
 
 METRIC = Metric(
-    "conflict",
+    "conflict_score",
     "Share of contradictions in which the answer settled on, or else the later one, is the likelier.",
     items,
     share_that_succeeds,

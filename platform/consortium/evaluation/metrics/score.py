@@ -11,10 +11,9 @@ def harmonic_mean(values: Sequence[float]) -> float:
 
 
 METRIC = Metric(
-    "harmonic_mean",
+    "score",
     "Harmonic mean of efficacy, paraphrase and neighborhood: high only when all three are.",
     order=0,
-    title="score",
     parts=("efficacy", "paraphrase", "neighborhood"),
     combine=harmonic_mean,
     asked_by=lambda evaluate: False,

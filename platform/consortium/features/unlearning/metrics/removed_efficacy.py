@@ -1,7 +1,7 @@
 """What is left of edits that were taken back: the share for which the new answer is still likelier than the old one.
 
-Counted under the round in which they are taken back: ``retracted`` from that round on, and ``retracted_before`` in the
-last evaluation before it, so that there is something to compare with.
+Counted under the round in which they are taken back: ``removed_efficacy`` from that round on, and
+``removed_efficacy_before`` in the last evaluation before it, so that there is something to compare with.
 """
 
 from collections.abc import Iterator
@@ -17,19 +17,19 @@ def items(batch: EvaluatedBatch) -> Iterator[Item]:
     found = retracted_requests(batch.scenario, batch.stream, batch.round_number, batch.parties)
     for is_back, back_in, request in found:
         asked = batch.asked(request, back_in)
-        yield from items_of("retracted" if is_back else "retracted_before", asked, own_probe(asked.edit))
+        yield from items_of("removed_efficacy" if is_back else "removed_efficacy_before", asked, own_probe(asked.edit))
 
 
 METRIC = Metric(
-    "retracted",
+    "removed_efficacy",
     "Share of edits that were taken back of which the model still finds the new answer likelier than the old one.",
     items,
     share_that_succeeds,
     order=70,
     higher_is_better=False,
     columns={
-        "retracted": "Share of edits that were taken back which the model still gives.",
-        "retracted_before": "The same in the last evaluation before they were taken back.",
+        "removed_efficacy": "Share of edits that were taken back which the model still gives.",
+        "removed_efficacy_before": "The same in the last evaluation before they were taken back.",
     },
     has_section=True,
     tell=outcomes,

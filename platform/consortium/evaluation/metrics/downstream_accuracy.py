@@ -22,7 +22,7 @@ def items(questions: Sequence[ChoiceQuestion], batch: EvaluatedBatch) -> Iterato
     """The batch's part of the questions, each with its choices."""
     if measures_the_model(batch.scenario, batch.round_number, batch.is_edited):
         for question in questions[batch.number :: batch.scenario.num_cohorts]:
-            yield Item("general", 0, question.choices, Continued(), question)
+            yield Item("downstream_accuracy", 0, question.choices, Continued(), question)
 
 
 def reduce(item: Item, costs: Sequence[float], _: Sequence[float]) -> dict[str, ProbeSum]:
@@ -44,7 +44,7 @@ def opened(evaluate: EvaluateSpec, seed: int) -> Metric:
 
 
 METRIC = Metric(
-    "general",
+    "downstream_accuracy",
     "Share of questions of a general test set that are answered rightly: the harm that edits do.",
     reduce=reduce,
     order=210,
