@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--parties", type=_numbers, metavar="N,N…", help="numbers of parties, for merge and robust")
     add(
         "--axis",
-        choices=("parties", "edits", "rounds", "hosts", "language"),
+        choices=("parties", "edits", "rounds", "workers", "language"),
         help="what scale changes from run to run (default: each)",
     )
     add("--set", dest="scale_changes", action="append", default=[], metavar="KEY=VALUE", help="overrides, for scale")
@@ -136,10 +136,10 @@ def _measured(args: argparse.Namespace, names: Sequence[str]) -> list[Any]:
     """The records of the named benchmarks, each appended to its file as soon as it is there."""
     import torch
 
+    from benchmarks.harness.fixtures import Fixtures
     from benchmarks.harness.options import Options
+    from benchmarks.harness.progress import telling
     from benchmarks.harness.record import RESULTS, append
-    from benchmarks.harness.telling import telling
-    from benchmarks.harness.workbench import Workbench
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -147,7 +147,7 @@ def _measured(args: argparse.Namespace, names: Sequence[str]) -> list[Any]:
     options = Options(**given | {"results": args.results or RESULTS, "scale_changes": tuple(args.scale_changes)})
     found = []
     with telling(sys.stderr) as tell:
-        bench = Workbench(options, tell)
+        bench = Fixtures(options, tell)
         for name in names:
             for record in records_of(name)(bench):
                 append(record, options.results)

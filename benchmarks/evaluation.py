@@ -16,9 +16,9 @@ from consortium.models.scoring import score_probes
 from consortium.models.tokens import encode
 
 from benchmarks.harness.case import Case, Moved, relative_difference
+from benchmarks.harness.fixtures import Fixtures
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
-from benchmarks.harness.workbench import Workbench
 from benchmarks.naive.scoring import score_probes_naively
 
 SIZES = (16, 200)
@@ -30,13 +30,13 @@ PROBES: Mapping[str, Callable[[Edit], Sequence[Probe]]] = {
 """Metric → what it asks about an edit."""
 
 
-def records(bench: Workbench) -> Iterator[Record]:
+def records(bench: Fixtures) -> Iterator[Record]:
     """A record for each number of edits."""
     for size in bench.options.sizes or SIZES:
         yield measure("evaluation", case(bench, size), bench.options.budget, bench.tell)
 
 
-def case(bench: Workbench, size: int) -> Case:
+def case(bench: Fixtures, size: int) -> Case:
     """The probes of so many edits."""
     model = bench.model
     probes = [probe for edit in bench.edits(size) for probes_of in PROBES.values() for probe in probes_of(edit)]
@@ -53,7 +53,7 @@ def case(bench: Workbench, size: int) -> Case:
     )
 
 
-def _num_tokens(bench: Workbench, probes: Sequence[Probe]) -> int:
+def _num_tokens(bench: Fixtures, probes: Sequence[Probe]) -> int:
     return sum(len(encode(bench.model.tokenizer, probe.prompt)) for probe in probes)
 
 

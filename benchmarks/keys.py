@@ -10,9 +10,9 @@ from consortium.editing.backend import Targets
 from consortium.editing.keys import hidden_states, keys_and_residuals
 
 from benchmarks.harness.case import Case, Moved, relative_difference
+from benchmarks.harness.fixtures import Fixtures
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
-from benchmarks.harness.workbench import Workbench
 from benchmarks.naive.keys import naive_keys, naive_residuals
 from benchmarks.targets import prompts_of
 
@@ -22,13 +22,13 @@ SIZES = (24, 240)
 Found = list[tuple[torch.Tensor, torch.Tensor]]
 
 
-def records(bench: Workbench) -> Iterator[Record]:
+def records(bench: Fixtures) -> Iterator[Record]:
     """A record for each number of edits."""
     for size in bench.options.sizes or SIZES:
         yield measure("keys", case(bench, size), bench.options.budget, bench.tell)
 
 
-def case(bench: Workbench, size: int) -> Case:
+def case(bench: Fixtures, size: int) -> Case:
     """Keys and residuals of so many edits at every edited layer; targets are drawn, since only their place counts."""
     model, edits, contexts, layers = bench.model, bench.edits(size), bench.contexts, bench.layers
     vectors_EV = torch.randn(size, model.hidden_width, generator=torch_generator(0, "benchmark-targets"))
@@ -59,11 +59,11 @@ def case(bench: Workbench, size: int) -> Case:
         difference=_difference,
         product=bench.mlp_product(sum(_to_subject(bench, count) for count in range(size))),
         parameters={**bench.parameters, "layers": list(layers)},
-        moved=lambda found: Moved(sum(k.nbytes + r.nbytes for k, r in found), "keys and residuals, inside the host"),
+        moved=lambda found: Moved(sum(k.nbytes + r.nbytes for k, r in found), "keys and residuals, inside the worker"),
     )
 
 
-def _to_subject(bench: Workbench, edit: int) -> int:
+def _to_subject(bench: Fixtures, edit: int) -> int:
     """Tokens up to the subject's last one, in all contexts."""
     prompts = prompts_of(bench.model, bench.edits(edit + 1)[edit], bench.contexts)[:-1]
     return sum(prompt.subject + 1 for prompt in prompts)

@@ -19,13 +19,13 @@ from consortium.common.arrays import Array, array_of, tensor_of
 from consortium.common.seeds import torch_generator
 from consortium.merging.method import PartyShare, RunningSum
 from consortium.merging.methods.collabedit import CollabEdit
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis
 
 from benchmarks.harness.case import Case, Moved, Product, relative_difference
+from benchmarks.harness.fixtures import Fixtures
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
-from benchmarks.harness.workbench import Workbench
 from benchmarks.naive.merging import merge_naively
 
 #: Key widths, and the value widths that go with them: SmolLM2-135M, GPT-2 XL, GPT-J.
@@ -36,14 +36,14 @@ FORMS: tuple[Form, ...] = ("factored", "dense")
 
 #: Edits of a party.
 EDITS = 10
-#: Columns of the prior beside its diagonal.
-_PRIOR_COLUMNS = 64
+#: Columns of the key covariance beside its diagonal.
+_COVARIANCE_COLUMNS = 64
 #: Rows of a typical product at most; larger ones are no faster.
 _PRODUCT_WIDTH = 2048
 BASIS = Basis("benchmark", 1, 0)
 
 
-def records(bench: Workbench) -> Iterator[Record]:
+def records(bench: Fixtures) -> Iterator[Record]:
     """A record for each key width, number of parties and form."""
     for key_width in bench.options.sizes or SIZES:
         for num_parties in bench.options.parties or PARTIES:
@@ -67,7 +67,7 @@ def case(problem: Problem) -> Case:
         naive=problem.naive,
         difference=lambda ours, naive: relative_difference(ours.delta_VK, naive),
         product=Product(width, width, width, torch.float64, problem.device),
-        prepare=lambda: (problem.prior_KK, problem.edits),
+        prepare=lambda: (problem.covariance_KK, problem.edits),
         parameters={
             "model": "drawn numbers",
             "dtype": "float64",
@@ -95,7 +95,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class Problem:
-    """Drawn keys and residuals of some parties, and a prior.
+    """Drawn keys and residuals of some parties, and a key covariance.
 
     Attributes:
         key_width: K.
@@ -115,13 +115,13 @@ class Problem:
         return SIZES.get(self.key_width, max(1, 3 * self.key_width // 8))
 
     @cached_property
-    def prior_KK(self) -> Array:
+    def covariance_KK(self) -> Array:
         """C: a diagonal and a few directions that keys prefer."""
         generator = torch_generator(0, "benchmark-prior", self.key_width)
-        columns_KN = torch.randn(self.key_width, _PRIOR_COLUMNS, generator=generator, dtype=torch.float64)
-        prior_KK = columns_KN @ columns_KN.T
-        prior_KK.diagonal().add_(self.key_width)
-        return array_of(prior_KK)
+        columns_KN = torch.randn(self.key_width, _COVARIANCE_COLUMNS, generator=generator, dtype=torch.float64)
+        covariance_KK = columns_KN @ columns_KN.T
+        covariance_KK.diagonal().add_(self.key_width)
+        return array_of(covariance_KK)
 
     @cached_property
     def edits(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -137,7 +137,7 @@ class Problem:
             (contribution,) = method.contribute([self.share(party)], None)
             num_bytes += contribution.nbytes
             total.add(contribution)
-        solver = PriorSolver(self.prior_KK, device=self.device)
+        solver = CovarianceSolver(self.covariance_KK, device=self.device)
         return Merged(method.merge(total.total(), solver).cpu(), num_bytes)
 
     def share(self, party: int) -> PartyShare:
@@ -151,7 +151,7 @@ class Problem:
         own = [(keys.to(self.device), residuals.to(self.device)) for keys, residuals in self.edits[:num_parties]]
         crosses = (residuals_VE @ keys_KE.T for keys_KE, residuals_VE in own)
         grams = (keys_KE @ keys_KE.T for keys_KE, _ in own)
-        return merge_naively(tensor_of(self.prior_KK, self.device), None, crosses, grams).cpu()
+        return merge_naively(tensor_of(self.covariance_KK, self.device), None, crosses, grams).cpu()
 
 
 def draw(shape: tuple[int, int], generator: torch.Generator) -> torch.Tensor:

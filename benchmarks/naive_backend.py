@@ -12,7 +12,7 @@ from consortium.editing.language import LanguageBackend
 from consortium.models.queries import Answer, Probe, Score
 from consortium.scenario.schema import Decoding
 
-from benchmarks.naive.answering import answer_probes_naively
+from benchmarks.naive.decoding import answer_probes_naively
 from benchmarks.naive.keys import naive_keys, naive_residuals
 from benchmarks.naive.scoring import score_probes_naively
 from benchmarks.naive.targets import optimise_targets_naively

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 from consortium.common.errors import InputError
 
 if TYPE_CHECKING:
+    from benchmarks.harness.fixtures import Fixtures
     from benchmarks.harness.record import Record
-    from benchmarks.harness.workbench import Workbench
 
 #: Name → what it measures. The benchmark itself is ``records`` in the file of its name.
 BENCHMARKS: dict[str, str] = {
     "targets": "optimisation of targets; --sizes: numbers of edits",
     "keys": "keys and residuals, layer after layer; --sizes: numbers of edits",
-    "prior": "sums of k·kᵀ over ordinary text; --sizes: numbers of tokens",
+    "covariance": "sums of k·kᵀ over ordinary text; --sizes: numbers of tokens",
     "merge": "statistics, sums and solving; --sizes: key widths; --parties: numbers of parties",
-    "robust": "the door, and merges that bear bad parties; --sizes: key widths; --parties: numbers of parties",
+    "robust": "screening, and merges that bear bad parties; --sizes: key widths; --parties: numbers of parties",
     "evaluation": "scores of probes; --sizes: numbers of edits that are probed",
     "round": "targets, keys, merge and evaluation of a whole round; --sizes: numbers of edits",
     "startup": "from `consortium run` to the first unit of work, by stage",
-    "scale": "whole runs at several sizes of --axis parties, edits, rounds, hosts or language; --sizes: those numbers",
+    "scale": "whole runs at several sizes of --axis parties, edits, rounds, workers or language; --sizes: those "
+    "numbers",
 }
 
 ALL = "all"
@@ -42,7 +43,7 @@ def chosen(names: list[str]) -> list[str]:
     return list(BENCHMARKS) if ALL in names else list(dict.fromkeys(names))
 
 
-def records_of(name: str) -> Callable[[Workbench], Iterator[Record]]:
+def records_of(name: str) -> Callable[[Fixtures], Iterator[Record]]:
     """The function that makes a benchmark's records one by one; what it needs is imported now."""
-    made: Callable[[Workbench], Iterator[Record]] = import_module(f"benchmarks.{name}").records
+    made: Callable[[Fixtures], Iterator[Record]] = import_module(f"benchmarks.{name}").records
     return made

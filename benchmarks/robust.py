@@ -1,4 +1,4 @@
-"""What robustness costs: the door for each message, and merges that bear bad parties beside plain CollabEdit.
+"""What robustness costs: screening for each message, and merges that bear bad parties beside plain CollabEdit.
 
 Nothing naive compares; CollabEdit's own case is what the other merges are to be held against. Every merge begins with
 the parties' keys and residuals and ends with Δ, each message clipped or put into its group on the way. Numbers are
@@ -15,22 +15,22 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from consortium.features.screening.checks import Door
+from consortium.features.screening.checks import UpdateValidator
 from consortium.merging.method import Contribution, RunningSum
 from consortium.merging.methods.norm_bound import NormBound
-from consortium.merging.reference_norms import Yardstick
+from consortium.merging.reference_norms import ReferenceNorms
 from consortium.merging.registry import create
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 
 from benchmarks.harness.case import Case, Product, relative_difference
+from benchmarks.harness.fixtures import Fixtures
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
-from benchmarks.harness.workbench import Workbench
 from benchmarks.merge import BASIS, EDITS, FORMS, Problem
 
 _KEY_WIDTH = 1024
 _NUM_PARTIES = 180
-_GROUPS = {"groups": 9}
+_GROUPS = {"buckets": 9}
 METHODS: dict[str, dict[str, int]] = {
     "collabedit": {},
     "norm_bound": {},
@@ -38,12 +38,12 @@ METHODS: dict[str, dict[str, int]] = {
     "median_of_means": _GROUPS,
     "geometric_median": _GROUPS,
 }
-#: Far above the size of what is drawn: a message within bounds costs the door most, as every check is made.
+#: Far above the size of what is drawn: a message within bounds costs screening most, as every check is made.
 _MAX_NORM = 1e6
 
 
-def records(bench: Workbench) -> Iterator[Record]:
-    """For each key width and number of parties: the door for each form of message, and every method."""
+def records(bench: Fixtures) -> Iterator[Record]:
+    """For each key width and number of parties: screening for each form of message, and every method."""
     for key_width in bench.options.sizes or (_KEY_WIDTH,):
         for num_parties in bench.options.parties or (_NUM_PARTIES,):
             problem = {form: Problem(key_width, num_parties, form, bench.device) for form in FORMS}
@@ -55,7 +55,7 @@ def records(bench: Workbench) -> Iterator[Record]:
 
 
 def case(work: Judging | Merging) -> Case:
-    """Messages judged at the door, or one layer merged."""
+    """Messages judged by screening, or one layer merged."""
     problem = work.problem
     width = problem.key_width
     return Case(
@@ -77,15 +77,15 @@ def case(work: Judging | Merging) -> Case:
     )
 
 
-def _yardstick(problem: Problem) -> Yardstick:
+def _reference_norms(problem: Problem) -> ReferenceNorms:
     """Measures of a layer whose keys are as long as those that are drawn."""
     key_width, value_width = problem.key_width, problem.value_width
-    return Yardstick((value_width, key_width), math.sqrt(key_width), math.sqrt(key_width * value_width))
+    return ReferenceNorms((value_width, key_width), math.sqrt(key_width), math.sqrt(key_width * value_width))
 
 
 @dataclass(frozen=True)
 class Judging:
-    """The door, and a message of each party.
+    """Screening, and a message of each party.
 
     Attributes:
         problem: the parties, and the form of their messages.
@@ -96,7 +96,7 @@ class Judging:
     @property
     def label(self) -> str:
         """In words."""
-        return f"door, {self.problem.form} messages"
+        return f"screening, {self.problem.form} messages"
 
     @cached_property
     def messages(self) -> list[Contribution]:
@@ -105,15 +105,15 @@ class Judging:
         return list(create("collabedit", {}).contribute(shares, None))
 
     def prepare(self) -> object:
-        """Making messages is not the door's work."""
+        """Making messages is not screening's work."""
         return self.messages
 
     def done(self, count: int) -> torch.Tensor:
         """Sizes of the first so many messages, judged one by one."""
-        door = Door(BASIS, _yardstick(self.problem), _MAX_NORM, EDITS)
-        found = [door.judge([(party, message)]) for party, message in enumerate(self.messages[:count])]
-        assert not any(each.refusals for each in found), "an honest message was refused"
-        return torch.tensor([each.largest_norm for each in found])
+        validator = UpdateValidator(BASIS, _reference_norms(self.problem), _MAX_NORM, EDITS)
+        found = [validator.screen([(party, message)]) for party, message in enumerate(self.messages[:count])]
+        assert not any(each.rejections for each in found), "an honest message was refused"
+        return torch.tensor([each.max_norm_ratio for each in found])
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Merging:
     """A merge method, and the keys and residuals of parties.
 
     Attributes:
-        problem: the parties and the prior.
+        problem: the parties and the key covariance.
         label: the method's name.
     """
 
@@ -130,13 +130,15 @@ class Merging:
 
     def prepare(self) -> object:
         """Drawing numbers is not the merge's work."""
-        return self.problem.prior_KK, self.problem.edits
+        return self.problem.covariance_KK, self.problem.edits
 
     def done(self, count: int) -> torch.Tensor:
         """Δ of the first so many parties."""
         method, total = create(self.label, METHODS[self.label]), RunningSum()
-        yardstick = _yardstick(self.problem)
+        reference_norms = _reference_norms(self.problem)
         for party in range(count):
             (message,) = method.contribute([self.problem.share(party)], None)
-            total.add(method.clipped(message, yardstick) if isinstance(method, NormBound) else message)
-        return method.merge(total.total(), PriorSolver(self.problem.prior_KK, device=self.problem.device)).cpu()
+            total.add(method.clipped(message, reference_norms) if isinstance(method, NormBound) else message)
+        return method.merge(
+            total.total(), CovarianceSolver(self.problem.covariance_KK, device=self.problem.device)
+        ).cpu()

@@ -27,7 +27,7 @@ def _mark(name: str) -> None:
 def _until_work_begins(folder: str) -> Callable[[TextIO], AbstractContextManager[ReportProgress]]:
     """What stands in for the progress line: the first sign of targets is the first unit of work.
 
-    The run is stopped once its first events are on disk, which may be while hosts already work.
+    The run is stopped once its first events are on disk, which may be while workers already work.
     """
 
     def watch(progress: Progress) -> None:

@@ -2,8 +2,8 @@
 
 Nothing naive compares. Stages follow one another and add up to the whole: ``process`` until Python runs the first
 line, ``imports``, ``ray`` until a cluster of this machine is up, ``scenario`` read and checked, ``model`` until it is
-open (on Ray: until the first host says so), ``prior and contexts`` until targets begin. The coordinator tells of its
-state every half second at most, so the last stage on Ray is that coarse. Caches on disk are as they were; the first
+open (on Ray: until the first worker says so), ``covariance and contexts`` until targets begin. The coordinator tells of
+its state every half second at most, so the last stage on Ray is that coarse. Caches on disk are as they were; the first
 start fills them and is one of the repetitions, whose medians are shown.
 """
 
@@ -20,17 +20,17 @@ from pathlib import Path
 from consortium.common.errors import RunError
 from consortium.records.directory import RunDirectory
 
+from benchmarks.harness.fixtures import Fixtures
 from benchmarks.harness.record import Record, Span, origin
-from benchmarks.harness.workbench import Workbench
 
 _ROOT = Path(__file__).resolve().parents[1]
 _LONGEST_S = 600.0
 _KINDS = {"serial": ["--serial"], "on Ray": []}
 #: Said by the run's own events once the model is open.
-_READY = ("host-started", "open-model")
+_READY = ("worker-started", "open-model")
 
 
-def records(bench: Workbench) -> Iterator[Record]:
+def records(bench: Fixtures) -> Iterator[Record]:
     """A record for each way to run."""
     for label, arguments in _KINDS.items():
         starts = []
@@ -45,12 +45,12 @@ def records(bench: Workbench) -> Iterator[Record]:
             1,
             repeats=len(starts),
             stages={**stages, "in all": Span.of([sum(start.values()) for start in starts]).median},
-            parameters={"model": bench.model_name, "dtype": bench.options.dtype, "scenario": "quickstart, two hosts"},
+            parameters={"model": bench.model_name, "dtype": bench.options.dtype, "scenario": "quickstart, two workers"},
             **origin(bench.device),
         )
 
 
-def _scenario(bench: Workbench) -> list[str]:
+def _scenario(bench: Fixtures) -> list[str]:
     options = bench.options
     changes = [f"model.name={options.model}", f"model.dtype={options.dtype}", f"model.device={options.device}"]
     if options.layer is not None:
@@ -88,6 +88,6 @@ def _stages(begun: float, marks: dict[str, float], ready_s: float) -> dict[str, 
     """Differences of marks: each stage runs from the end of the one before."""
     ends = {name: at for name, at in marks.items() if name != "work"}
     # The run's own clock begins a few milliseconds before the mark, when its folder is made.
-    ends |= {"model": min(marks["scenario"] + ready_s, marks["work"]), "prior and contexts": marks["work"]}
+    ends |= {"model": min(marks["scenario"] + ready_s, marks["work"]), "key covariance and contexts": marks["work"]}
     starts = [begun, *list(ends.values())[:-1]]
     return {name: end - start for (name, end), start in zip(ends.items(), starts, strict=True)}

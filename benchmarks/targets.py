@@ -1,4 +1,4 @@
-"""Targets: all edits of a cohort together against one edit at a time with the whole model.
+"""Targets: all edits of a party batch together against one edit at a time with the whole model.
 
 The floor counts what cannot be left out, with the steps that the edits took (docs/performance.md has the formula):
 every different beginning of a prompt once through the whole model, which is also the first step's forward pass; then
@@ -18,30 +18,30 @@ from functools import partial
 import torch
 from consortium.data.edit import Edit
 from consortium.editing.backend import Targets
-from consortium.editing.prompts import bare_prompts, essence_prompt, prompts_in
+from consortium.editing.prompts import bare_prompts, kl_prompt, prompts_in
 from consortium.editing.targets import optimise_targets
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import target_ids
 
 from benchmarks.harness.case import Case, Moved, relative_difference
+from benchmarks.harness.fixtures import Fixtures
 from benchmarks.harness.measure import measure
 from benchmarks.harness.record import Record
-from benchmarks.harness.workbench import Workbench
 from benchmarks.naive.targets import optimise_targets_naively
 
 SIZES = (1, 8, 64, 512)
 
 #: The prompt that keeps what the subject is, in both ways (MEMIT).
-_ESSENCE = "{} is a"
+_KL_PROMPT = "{} is a"
 
 
-def records(bench: Workbench) -> Iterator[Record]:
+def records(bench: Fixtures) -> Iterator[Record]:
     """A record for each number of edits."""
     for size in bench.options.sizes or SIZES:
         yield measure("targets", case(bench, size), bench.options.budget, bench.tell)
 
 
-def case(bench: Workbench, size: int) -> Case:
+def case(bench: Fixtures, size: int) -> Case:
     """The targets of so many edits."""
     model, edits = bench.model, bench.edits(size)
     contexts, layer, spec = bench.contexts, bench.layer, bench.target_spec
@@ -61,7 +61,7 @@ def case(bench: Workbench, size: int) -> Case:
         product=product,
         share=partial(_share, prompts),
         parameters=bench.parameters,
-        moved=lambda targets: Moved(targets.vectors_EV.nbytes, "targets, kept by the host; none is sent"),
+        moved=lambda targets: Moved(targets.vectors_EV.nbytes, "targets, kept by the worker; none is sent"),
         floor=partial(floor, model, prompts, layer, spec.steps),
     )
 
@@ -88,9 +88,9 @@ def prompts_of(model: LanguageModel, edit: Edit, contexts: Sequence[str]) -> lis
     """The prompts of an edit: bare, in the other contexts, then the one that keeps what the subject is."""
     target = target_ids(model.tokenizer, edit.text, edit.target_new, edit.join)
     asked = [*bare_prompts(model.tokenizer, edit), *prompts_in(model.tokenizer, edit, contexts[1:])]
-    essence = essence_prompt(model.tokenizer, _ESSENCE, edit.subject)
+    kl = kl_prompt(model.tokenizer, _KL_PROMPT, edit.subject)
     prompts = [Prompt([*each.ids, *target[:-1]], each.subject, len(target)) for each in asked]
-    return [*prompts, Prompt(essence.ids, essence.subject, 1)]
+    return [*prompts, Prompt(kl.ids, kl.subject, 1)]
 
 
 def floor(
@@ -99,8 +99,8 @@ def floor(
     """Floating-point operations without which these targets cannot be had, by the formula of this file's head."""
     *blocks, last = [_matrix_flops(block) for block in model.blocks]
     above, read = sum(blocks[layer + 1 :]), last + _matrix_flops(model.head)
-    beginnings = {prompt.ids[:end] for group in prompts for prompt in group for end in range(1, len(prompt.ids) + 1)}
-    total = float(len(beginnings) * sum(blocks))
+    prefix_cache = {prompt.ids[:end] for group in prompts for prompt in group for end in range(1, len(prompt.ids) + 1)}
+    total = float(len(prefix_cache) * sum(blocks))
     for group, steps in zip(prompts, found.num_steps, strict=True):
         moving = sum(len(prompt.ids) - prompt.subject for prompt in group)
         scored = sum(prompt.num_scored for prompt in group)

@@ -98,14 +98,14 @@ def test_promised_scenarios_are_shipped():
     promised |= {
         "stragglers",
         "poisoning",
-        "departure",
+        "unlearning",
         "repeats",
         "overlap",
         "conflict",
         "paper/single-round",
         "paper/multi-round",
     }
-    promised |= {f"stress/{name}" for name in ("ten-thousand-parties", "many-edits", "many-rounds", "many-hosts")}
+    promised |= {f"stress/{name}" for name in ("ten-thousand-parties", "many-edits", "many-rounds", "many-workers")}
     promised |= {"stress/two-hundred-parties"}
     assert promised <= set(scenario_names())
 
@@ -122,7 +122,7 @@ def test_the_command_line_is_as_documented():
         "run": ["--address", "--autoscale", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
         "resume": ["--accept-changes", "--address", "--autoscale", "--format", "--help", "--set", "-h", "DIR"],
         "report": ["--help", "--pictures", "-h", "DIR"],
-        "export": ["--help", "--lane", "--round", "-h", "DIR", "FOLDER"],
+        "export": ["--help", "--arm", "--round", "-h", "DIR", "FOLDER"],
         "validate": ["--help", "--set", "-h", "FILE"],
         "new": ["--help", "-h", "FILE"],
         "ls": ["--help", "-h", "DIR"],
@@ -192,7 +192,7 @@ def test_every_error_says_what_was_expected_and_what_to_do():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERROR_NAMES:
                 parts = [ast.unparse(each) for each in node.args]
-                if parts[0].startswith("*") or path.name == "mistakes.py" or path.parent.name == "cli":
+                if parts[0].startswith("*") or path.name == "field_errors.py" or path.parent.name == "cli":
                     continue
                 assert len(parts) == 3, f"{path}:{node.lineno}"
                 assert "''" not in parts, f"{path}:{node.lineno}"

@@ -20,9 +20,9 @@ def test_every_shipped_scenario_has_a_small_size(name, pico):
 @pytest.mark.slow
 @pytest.mark.usefixtures("own_cache")
 def test_equal_runs_have_equal_checksums_and_others_have_not(pico, tmp_path, monkeypatch):
-    first = checksums("departure", tmp_path / "first", pico)
+    first = checksums("unlearning", tmp_path / "first", pico)
     assert set(first) == {"round-0004/collabedit", "round-0004/global"}
-    assert checksums("departure", tmp_path / "second", pico) == first
-    monkeypatch.setattr("support.golden._SMALLER", {"departure": ["seed=9"]})
-    other = checksums("departure", tmp_path / "third", pico)
+    assert checksums("unlearning", tmp_path / "second", pico) == first
+    monkeypatch.setattr("support.golden._SMALLER", {"unlearning": ["seed=9"]})
+    other = checksums("unlearning", tmp_path / "third", pico)
     assert all(other[name] != first[name] for name in first)

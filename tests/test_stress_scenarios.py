@@ -21,10 +21,10 @@ def run(name, path, changes):
 @pytest.mark.parametrize(
     ("name", "num_edits", "changes"),
     [
-        ("stress/ten-thousand-parties", 3 * 60 * 10, {"parties.count": 60, "cluster.cohort_size": 3}),
+        ("stress/ten-thousand-parties", 3 * 60 * 10, {"parties.count": 60, "cluster.parties_per_batch": 3}),
         ("stress/many-edits", 20 * 40, {"parties.edits_per_round": 40}),
         ("stress/many-rounds", 7 * 12 * 2, {"stream.rounds": 7, "parties.count": 12, "evaluate.every": 3}),
-        ("stress/many-hosts", 2 * 12 * 25, {"parties.count": 12}),
+        ("stress/many-workers", 2 * 12 * 25, {"parties.count": 12}),
     ],
 )
 def test_a_small_size_ends_well(name, num_edits, changes, tmp_path):
@@ -42,10 +42,10 @@ def test_two_hundred_parties_on_a_language_model_at_eight(tmp_path):
     folder = pico_folder(tmp_path / "pico", "llama", num_layers=4)
     changes = {
         "model": f"{{name: {folder}, device: cpu}}",
-        "editor": "{layers: [0, 2], prior_weight: 0.01, target: {steps: 2}, contexts: {count: 2, tokens: 4}, "
-        "prior: {tokens: 200}}",
+        "editor": "{layers: [0, 2], covariance_weight: 0.01, target: {steps: 2}, contexts: {count: 2, tokens: 4}, "
+        "key covariance: {tokens: 200}}",
         "parties.count": 8,
-        "cluster.cohort_size": 2,
+        "cluster.parties_per_batch": 2,
         "cluster.target_cache": "false",
         "evaluate.sample": 4,
     }

@@ -15,7 +15,7 @@ from consortium.common.errors import ClusterError, RunDirectoryError, RunError
 from consortium.common.interruption import is_interrupted, shielded
 from consortium.common.progress import Progress, ReportProgress
 from consortium.data.edit import FactSet
-from consortium.engine.prior import take_up
+from consortium.engine.key_covariance import take_up
 from consortium.features.faults.retry import restarts_coordinator
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
@@ -30,7 +30,7 @@ from consortium_ray.nodes.nodes import UNREACHABLE, growth_of_cluster, growth_of
 from consortium_ray.nodes.placement import FIXED, Growth, refuse_what_cannot_be
 from consortium_ray.nodes.same_code import refuse_other_code
 
-#: Longest time that one step waits for hosts before it tells how things stand.
+#: Longest time that one step waits for workers before it tells how things stand.
 STEP_S = 0.5
 
 
@@ -54,13 +54,13 @@ def run(
         autoscale: start one on this machine that grows and shrinks, by ``cluster.autoscale``.
 
     Raises:
-        ClusterError: the cluster cannot give the hosts asked for, or cannot be reached.
+        ClusterError: the cluster cannot give the workers asked for, or cannot be reached.
         ConsortiumError: the run cannot go on.
     """
     place = "on this machine" if address is None else f"at {address}"
     report_progress(replace(_start(scenario), waiting_for=f"Ray {place}"))
     with _grown(scenario) if autoscale else _joined(address) as growth:
-        refuse_what_cannot_be(scenario.cluster.host_kinds, present(), growth)
+        refuse_what_cannot_be(scenario.cluster.worker_kinds, present(), growth)
         refuse_other_code({each["NodeID"]: each["NodeName"] for each in ray.nodes() if each["Alive"]})  # type: ignore[no-untyped-call]
         check_nodes(scenario, ray.nodes(), ray.get_runtime_context().get_node_id(), growth)  # type: ignore[no-untyped-call]
         take_up(directory, facts)

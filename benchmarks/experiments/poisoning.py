@@ -4,7 +4,7 @@
 
 A setting is ``none``, or kinds of attacks joined by ``+``; the same parties (``--share``) do all of them. Each seed
 runs serially under each setting; further keys are changed with ``--set``. Prints a Markdown table: for each setting and
-lane, after the last round, the means over seeds of every metric of the honest parties' edits and of efficacy's strict
+arm, after the last round, the means over seeds of every metric of the honest parties' edits and of efficacy's strict
 count, how far the weights moved (percent), the coordinator's seconds for merges and the bytes that all parties sent,
 over all rounds.
 """
@@ -27,7 +27,7 @@ from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow, headline
 from consortium.scenario.schema import UNEDITED
 
-#: (setting, lane) → measure → one value for each seed.
+#: (setting, arm) → measure → one value for each seed.
 Measures = dict[tuple[str, str], dict[str, list[float]]]
 
 #: Share of the honest parties' edits whose new answer the model says; efficacy compares it with the old answer alone.
@@ -54,14 +54,14 @@ def measures(
     found: Measures = {}
     for setting, prepared in work:
         _tell(f"{setting}, seed {prepared.scenario.seed}")
-        for lane, values in _run(prepared).items():
+        for arm, values in _run(prepared).items():
             for measure, value in values.items():
-                found.setdefault((setting, lane), {}).setdefault(measure, []).append(value)
+                found.setdefault((setting, arm), {}).setdefault(measure, []).append(value)
     return found
 
 
 def _run(prepared: Prepared) -> dict[str, dict[str, float]]:
-    """Lane → metrics after the last round, and costs."""
+    """Arm → metrics after the last round, and costs."""
     with tempfile.TemporaryDirectory() as folder:
         with RunDirectory.create(Path(folder) / "run", prepared.scenario) as directory:
             serial.run(prepared.scenario, directory, prepared.facts, lambda progress: None)
@@ -69,13 +69,13 @@ def _run(prepared: Prepared) -> dict[str, dict[str, float]]:
         rounds = directory.table("rounds").to_pylist()
     last = prepared.scenario.stream.rounds
     found: dict[str, dict[str, float]] = {}
-    for (round_number, lane, metric), row in metrics.items():
-        if round_number == last and lane != UNEDITED:
-            found.setdefault(lane, {})[metric] = row.value
+    for (round_number, arm, metric), row in metrics.items():
+        if round_number == last and arm != UNEDITED:
+            found.setdefault(arm, {})[metric] = row.value
             if metric == "efficacy" and row.strict is not None:
-                found[lane][_STRICT] = row.strict
-    for lane, values in found.items():
-        own = [row for row in rounds if row["lane"] == lane]
+                found[arm][_STRICT] = row.strict
+    for arm, values in found.items():
+        own = [row for row in rounds if row["arm"] == arm]
         values["update_norm"] = 100 * own[-1]["update_norm"]
         values["merge_s"] = sum(row["merge_s"] for row in own)
         values["bytes_sent"] = sum(row["bytes_sent"] for row in own)
@@ -87,11 +87,11 @@ def table(found: Measures) -> str:
     there: set[str] = set().union(*found.values())
     others = (_STRICT, *_COSTS)
     names = [*in_order(there.difference(others)), *(each for each in others if each in there)]
-    titles = ["setting", "lane", *(each.replace("_", " ") for each in names)]
+    titles = ["setting", "arm", *(each.replace("_", " ") for each in names)]
     lines = ["| " + " | ".join(titles) + " |", "|---|---|" + "--:|" * len(names)]
-    for (setting, lane), values in found.items():
+    for (setting, arm), values in found.items():
         cells = [_cell(name, values) for name in names]
-        lines.append("| " + " | ".join([setting, lane, *cells]) + " |")
+        lines.append("| " + " | ".join([setting, arm, *cells]) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Where a measurement was made: machine, versions, commit. Nothing here names a person, a folder or a host."""
+"""Where a measurement was made: machine, versions, commit. Nothing here names a person, a folder or a worker."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.harness.case import Case
 from benchmarks.harness.flops import counted
 from benchmarks.harness.memory import PeakMemory, available_bytes
-from benchmarks.harness.rate import product_rate, synchronise, writing_rate
+from benchmarks.harness.rate import generation_rate, product_rate, synchronise
 from benchmarks.harness.record import Record, Span, origin
 
 #: Says on standard error what is being done.
@@ -76,7 +76,7 @@ def _impossible(case: Case, budget: Budget) -> str | None:
         return f"needs about {case.needed_bytes / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} GiB can be had"
     if not case.written_bytes:
         return None
-    seconds = 2 * case.written_bytes / writing_rate()
+    seconds = 2 * case.written_bytes / generation_rate()
     if seconds <= budget.seconds:
         return None
     size = f"{case.written_bytes / 2**30:.3g} GiB"

@@ -16,16 +16,18 @@ class Options:
 
     Attributes:
         model: name or folder of a model.
-        random_shape: a shape from :mod:`benchmarks.harness.workbench` to fill with random weights instead.
+        random_shape: a shape from :mod:`benchmarks.harness.fixtures` to fill with random weights instead.
         device: auto, cpu, cuda or cuda:N.
         dtype: type of the model's numbers.
-        arithmetic: type of products with the trunk's weights while targets are optimised; ``model`` is the model's own.
+        arithmetic: type of products with the backbone's weights while targets are optimised; ``model`` is the model's
+            own.
         layer: the layer at which targets are optimised; the last of those whose keys are taken. None for 9, or the
             last but one where the model has no more.
         contexts: texts put before an edit's prompt, the bare prompt included.
         sizes: sizes to measure, in the benchmark's own unit; None for its own.
         parties: numbers of parties, for merge and robust; None for their own.
-        axis: what ``scale`` changes from run to run: parties, edits, rounds, hosts or language; None for each in turn.
+        axis: what ``scale`` changes from run to run: parties, edits, rounds, workers or language; None for each in
+            turn.
         scale_changes: further overrides of its scenarios.
         seconds: time for a case, half of it for either way.
         repeats: repetitions at most.

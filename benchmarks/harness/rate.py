@@ -33,7 +33,7 @@ def product_rate(product: Product) -> float:
     return product.flops * num_products / seconds
 
 
-def writing_rate() -> float:
+def generation_rate() -> float:
     """Bytes per second at which this machine's memory is copied."""
     source, target = torch.ones(_COPIED, dtype=torch.uint8), torch.ones(_COPIED, dtype=torch.uint8)
     start = time.perf_counter()

@@ -27,7 +27,7 @@ def local_delta_naively(system_KK: torch.Tensor, cross_VK: torch.Tensor) -> torc
 
 
 def merge_naively(
-    prior_KK: torch.Tensor,
+    covariance_KK: torch.Tensor,
     history_KK: torch.Tensor | None,
     crosses: Iterable[torch.Tensor],
     grams: Iterable[torch.Tensor],
@@ -35,12 +35,12 @@ def merge_naively(
     """Δ [V, K] of collabedit, float64.
 
     Args:
-        prior_KK: C.
+        covariance_KK: C.
         history_KK: H; None for zero.
         crosses: each party's cross [V, K], one or more; may be made one by one.
         grams: each party's gram [K, K], in the same order.
     """
-    base_KK = _base(prior_KK, history_KK)
+    base_KK = _base(covariance_KK, history_KK)
     gram_sum_KK = torch.zeros_like(base_KK)
     back_VK: torch.Tensor | None = None
     for cross_VK, gram_KK in zip(crosses, grams, strict=True):
@@ -54,20 +54,20 @@ def merge_naively(
 
 
 def average_naively(
-    prior_KK: torch.Tensor,
+    covariance_KK: torch.Tensor,
     history_KK: torch.Tensor | None,
     crosses: Iterable[torch.Tensor],
     grams: Iterable[torch.Tensor],
 ) -> torch.Tensor:
     """Δ [V, K] of the simple average, float64; arguments as for :func:`merge_naively`."""
-    base_KK = _base(prior_KK, history_KK)
+    base_KK = _base(covariance_KK, history_KK)
     pairs = zip(crosses, grams, strict=True)
     deltas = [local_delta_naively(base_KK + gram_KK.double(), cross_VK.double()) for cross_VK, gram_KK in pairs]
     return torch.stack(deltas).mean(dim=0)
 
 
 def regmean_naively(
-    prior_KK: torch.Tensor,
+    covariance_KK: torch.Tensor,
     history_KK: torch.Tensor | None,
     crosses: Iterable[torch.Tensor],
     grams: Iterable[torch.Tensor],
@@ -77,7 +77,7 @@ def regmean_naively(
 
     Arguments as for :func:`merge_naively`; ``alpha`` scales the entries of each G off its diagonal.
     """
-    base_KK = _base(prior_KK, history_KK)
+    base_KK = _base(covariance_KK, history_KK)
     above_VK, below_KK = torch.zeros(1, dtype=torch.float64), torch.zeros_like(base_KK)
     for cross_VK, gram_KK in zip(crosses, grams, strict=True):
         system_KK = base_KK + gram_KK.double()
@@ -88,5 +88,5 @@ def regmean_naively(
     return merged_VK - 1.0
 
 
-def _base(prior_KK: torch.Tensor, history_KK: torch.Tensor | None) -> torch.Tensor:
-    return prior_KK.double() if history_KK is None else prior_KK.double() + history_KK.double()
+def _base(covariance_KK: torch.Tensor, history_KK: torch.Tensor | None) -> torch.Tensor:
+    return covariance_KK.double() if history_KK is None else covariance_KK.double() + history_KK.double()

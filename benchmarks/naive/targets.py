@@ -48,7 +48,7 @@ def _optimise_one(
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     optimiser = torch.optim.Adam([delta], lr=settings.learning_rate)
-    essence_start: torch.Tensor | None = None
+    kl_start: torch.Tensor | None = None
     handle = model.blocks[layer].register_forward_hook(add_delta)
     try:
         for step in range(settings.steps):
@@ -58,9 +58,9 @@ def _optimise_one(
                 places = range(len(row.ids) - len(row.target), len(row.ids))
                 spoken = [log_probs[number, at, token] for at, token in zip(places, row.target, strict=True)]
                 nll.append(-torch.stack(spoken).mean())
-            essence = log_probs[-1, len(rows[-1].ids) - 1]
-            essence_start = essence.detach() if essence_start is None else essence_start
-            kl = kl_div(essence_start, essence, log_target=True, reduction="sum")
+            kl = log_probs[-1, len(rows[-1].ids) - 1]
+            kl_start = kl.detach() if kl_start is None else kl_start
+            kl = kl_div(kl_start, kl, log_target=True, reduction="sum")
             decay = settings.weight_decay * delta.norm() / start[0].norm() ** 2
             loss = torch.stack(nll).mean() + settings.kl_weight * kl + decay
             if loss.item() < settings.stop_loss or step == settings.steps - 1:

@@ -1,7 +1,7 @@
-"""Scale: whole runs on Ray in processes of their own, at several numbers of parties, edits, rounds and hosts.
+"""Scale: whole runs on Ray in processes of their own, at several numbers of parties, edits, rounds and workers.
 
 Each run is a shipped stress scenario with one number changed. Measured are wall and processor time, the greatest
-resident sets of the coordinator and of each host, and that of all processes together (:mod:`benchmarks.scale.watch`);
+resident sets of the coordinator and of each worker, and that of all processes together (:mod:`benchmarks.scale.watch`);
 how they grow is fitted over the newest record of each size (:mod:`benchmarks.scale.growth`). Nothing naive compares.
 On all axes but one the model is the associative one: what is measured is the runtime and what it keeps of parties.
 """
@@ -20,8 +20,8 @@ from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow
 from consortium.report.overhead import run_time
 
+from benchmarks.harness.fixtures import Fixtures
 from benchmarks.harness.record import Record, Span, origin
-from benchmarks.harness.workbench import Workbench
 from benchmarks.scale.axes import AXES, Axis
 from benchmarks.scale.watch import Watched, watch
 
@@ -29,7 +29,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 _LONGEST_S = 7200.0
 
 
-def records(bench: Workbench) -> Iterator[Record]:
+def records(bench: Fixtures) -> Iterator[Record]:
     """A record for each size of each axis that is asked for.
 
     Raises:
@@ -60,7 +60,7 @@ def _record(name: str, size: int, axis: Axis, seen: Watched, directory: RunDirec
     events = [EventRow(**row) for row in directory.table("events").to_pylist()]
     spent = run_time(events, directory.worked_s)
     assert spent is not None, "a run that ended well has worked"
-    scenario, num_hosts = directory.scenario, len(seen.of("host"))
+    scenario, num_workers = directory.scenario, len(seen.of("worker"))
     work = {"parties": scenario.parties.count, "edits": directory.table("edits", ["party"]).num_rows}
     return Record(
         "scale",
@@ -86,7 +86,7 @@ def _record(name: str, size: int, axis: Axis, seen: Watched, directory: RunDirec
             "scenario": axis.scenario,
             "axis": name,
             "size": size,
-            "hosts": num_hosts,
+            "workers": num_workers,
             "rounds": scenario.stream.rounds,
             "changes": list(changes),
             **work,
@@ -96,6 +96,6 @@ def _record(name: str, size: int, axis: Axis, seen: Watched, directory: RunDirec
 
 
 def _memory(seen: Watched) -> Mapping[str, int]:
-    """Greatest resident sets in bytes: the coordinator's, and that of the largest host."""
-    roles = {role: seen.of(role) for role in ("coordinator", "host")}
+    """Greatest resident sets in bytes: the coordinator's, and that of the largest worker."""
+    roles = {role: seen.of(role) for role in ("coordinator", "worker")}
     return {"together": seen.together_bytes, **{role: peaks[0] for role, peaks in roles.items() if peaks}}

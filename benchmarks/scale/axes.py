@@ -32,12 +32,12 @@ AXES = {
         "stress/many-edits", (50, 500, 5000), ("parties.edits_per_round={}",), "More edits", "edits of a party"
     ),
     "rounds": Axis("stress/many-rounds", (10, 30, 100), ("stream.rounds={}",), "More rounds", "rounds"),
-    "hosts": Axis(
-        "stress/many-hosts",
+    "workers": Axis(
+        "stress/many-workers",
         (1, 2, 4, 8),
-        ("cluster.hosts={{min: {0}, max: {0}, cpus: 0.125}}",),
-        "More hosts",
-        "hosts",
+        ("cluster.workers={{min: {0}, max: {0}, cpus: 0.125}}",),
+        "More workers",
+        "workers",
     ),
     "language": Axis(
         "stress/two-hundred-parties",

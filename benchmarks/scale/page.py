@@ -18,12 +18,12 @@ from benchmarks.scale.growth import growth_of
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 _GIB = 2**30
-_MEANINGS = {"together": "all processes", "coordinator": "coordinator", "host": "largest host"}
-_COLOURS = {"together": "#0072B2", "coordinator": "#D55E00", "host": "#009E73"}
-_MARKS = {"together": "o", "coordinator": "s", "host": "^"}
+_MEANINGS = {"together": "all processes", "coordinator": "coordinator", "worker": "largest worker"}
+_COLOURS = {"together": "#0072B2", "coordinator": "#D55E00", "worker": "#009E73"}
+_MARKS = {"together": "o", "coordinator": "s", "worker": "^"}
 _COLUMNS: dict[str, Callable[[Record], str]] = {
     "edits": lambda record: f"{record.parameters['edits']:,}",
-    "hosts": lambda record: str(record.parameters["hosts"]),
+    "workers": lambda record: str(record.parameters["workers"]),
     "work": lambda record: f"{_stage(record, 'work'):,.1f} s",
     "per edit": lambda record: f"{1e3 * _per_edit(record):.2f} ms",
     "processor, per edit": lambda record: _milliseconds(_processor_per_edit(record)),

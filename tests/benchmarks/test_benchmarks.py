@@ -14,19 +14,27 @@ from support.pico import pico_folder
 
 from benchmarks import startup, targets
 from benchmarks.__main__ import main
-from benchmarks.harness import workbench
+from benchmarks.harness import fixtures
+from benchmarks.harness.fixtures import Fixtures
 from benchmarks.harness.options import Options
 from benchmarks.harness.record import RESULTS, Record, read
 from benchmarks.harness.table import DOCS, with_results
-from benchmarks.harness.workbench import Workbench
 from benchmarks.registry import BENCHMARKS
 
 #: What each benchmark is given, as small as it can be.
-SIZES = {"targets": "2", "keys": "3", "prior": "96", "merge": "24", "robust": "24", "evaluation": "2", "round": "4"}
+SIZES = {
+    "targets": "2",
+    "keys": "3",
+    "covariance": "96",
+    "merge": "24",
+    "robust": "24",
+    "evaluation": "2",
+    "round": "4",
+}
 #: Gradient steps of a target.
 STEPS = 4
 MEASURED = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in ("targets", "keys", "prior", "round") else [])
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("targets", "keys", "covariance", "round") else [])
     for name in BENCHMARKS
     if name not in ("startup", "scale")
 ]
@@ -39,12 +47,12 @@ def pico(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def few_steps(monkeypatch):
-    monkeypatch.setattr(workbench, "TARGETS", TargetSpec(steps=STEPS))
+    monkeypatch.setattr(fixtures, "TARGETS", TargetSpec(steps=STEPS))
 
 
 @pytest.fixture
 def bench(pico):
-    return Workbench(Options(model=str(pico), device="cpu", layer=1, contexts=2), lambda line: None)
+    return Fixtures(Options(model=str(pico), device="cpu", layer=1, contexts=2), lambda line: None)
 
 
 def run(capsys, *arguments):
@@ -93,7 +101,14 @@ def test_startup_tells_the_stages_of_a_start(pico, tmp_path, capfd, monkeypatch)
     """Of the serial one; a cluster takes too long to start for what it would show here."""
     monkeypatch.setattr(startup, "_KINDS", {"serial": ["--serial"]})
     (record,) = measured("startup", pico, tmp_path, capfd)
-    assert list(record["stages"]) == ["process", "imports", "scenario", "model", "prior and contexts", "in all"]
+    assert list(record["stages"]) == [
+        "process",
+        "imports",
+        "scenario",
+        "model",
+        "key covariance and contexts",
+        "in all",
+    ]
     *parts, whole = record["stages"].values()
     assert min(parts) >= 0
     assert whole == pytest.approx(sum(parts))
@@ -108,7 +123,7 @@ def test_stages_add_up():
         "ray": 3.0,
         "scenario": 1.0,
         "model": 8.0,
-        "prior and contexts": 5.0,
+        "key covariance and contexts": 5.0,
     }
     assert list(startup._stages(10.0, marks, ready_s=14.0).values())[-2:] == [13.0, 0.0]
 
@@ -136,10 +151,10 @@ def test_the_floor_by_hand(bench):
     prompts = targets.prompts_of(bench.model, bench.edits(1)[0], ("{}",))
     moving = sum(len(prompt.ids) - prompt.subject for prompt in prompts)
     scored = prompts[0].num_scored + 1
-    beginnings = {prompt.ids[:end] for prompt in prompts for end in range(1, len(prompt.ids) + 1)}
+    prefix_cache = {prompt.ids[:end] for prompt in prompts for end in range(1, len(prompt.ids) + 1)}
     found = Targets(1, torch.zeros(1, 32), (3,), (0.0,), (0.0,))
     above = 1  # layers 0 to 3, edited at 1: block 2 lies between it and the last
-    expected = len(beginnings) * 3 * block + 2 * 3 * moving * above * block + (2 * 3 + 1) * scored * (block + head)
+    expected = len(prefix_cache) * 3 * block + 2 * 3 * moving * above * block + (2 * 3 + 1) * scored * (block + head)
     assert targets.floor(bench.model, [prompts], 1, 25, found) == expected
 
 
@@ -188,7 +203,7 @@ def test_mistakes_in_json_are_one_object(capfd):
     code, out, err = run(capfd, "fast", "--format", "json")
     assert code == 2
     assert json.loads(out)["error"]["found"] == "unknown benchmark 'fast'"
-    assert "targets, keys, prior, merge, robust, evaluation, round, startup, scale" in err
+    assert "targets, keys, key covariance, merge, robust, evaluation, round, startup, scale" in err
 
 
 @pytest.mark.parametrize(
@@ -218,7 +233,7 @@ def test_random_weights_of_a_shape(tmp_path, capfd):
     assert record["parameters"]["model"] == "llama-tiny (random weights)"
     assert record["difference"] < 1e-4
     options = Options(random_shape="llama-tiny", device="cpu")
-    one, other = (Workbench(options, lambda line: None).model.weights_hash() for _ in range(2))
+    one, other = (Fixtures(options, lambda line: None).model.weights_hash() for _ in range(2))
     assert one == other
 
 

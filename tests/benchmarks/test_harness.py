@@ -13,10 +13,10 @@ from benchmarks.harness.case import Case, Moved, Product, relative_difference
 from benchmarks.harness.flops import counted
 from benchmarks.harness.measure import Budget, measure
 from benchmarks.harness.memory import PeakMemory, available_bytes
+from benchmarks.harness.progress import LineWriter
 from benchmarks.harness.rate import product_rate
 from benchmarks.harness.record import Record, Span, append, from_plain, newest, read
 from benchmarks.harness.table import BEGIN, END, markdown, with_results, write_tables
-from benchmarks.harness.telling import LineWriter
 
 CPU = torch.device("cpu")
 PRODUCT = Product(4, 3, 5, torch.float32, CPU)

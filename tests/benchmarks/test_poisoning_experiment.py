@@ -21,7 +21,7 @@ def test_settings_are_attacks():
 def test_a_median_bears_what_collabedit_does_not():
     found = measures("poisoning", ["none", "target+scale"], ["0", "1"], 0.2, SMALL)
     assert list(found) == [
-        (each, lane) for each in ("none", "target+scale") for lane in ("collabedit", "median_of_means")
+        (each, arm) for each in ("none", "target+scale") for arm in ("collabedit", "median_of_means")
     ]
     assert all(len(values) == 2 for each in found.values() for values in each.values())
     means = {key: sum(values["strict_efficacy"]) / 2 for key, values in found.items()}
@@ -33,7 +33,7 @@ def test_a_median_bears_what_collabedit_does_not():
 def test_the_table_has_means_and_costs():
     found = {("none", "a"): {"efficacy": [50.0, 100.0], "merge_s": [0.5], "bytes_sent": [2048.0]}}
     assert table(found).splitlines() == [
-        "| setting | lane | efficacy | merge s | bytes sent |",
+        "| setting | arm | efficacy | merge s | bytes sent |",
         "|---|---|--:|--:|--:|",
         "| none | a | 75.0 | 0.500 | 2,048 |",
     ]

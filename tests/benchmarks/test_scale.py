@@ -16,7 +16,13 @@ from benchmarks.scale import AXES, page
 from benchmarks.scale.growth import growth_of
 from benchmarks.scale.watch import family, watch
 
-SMALL = ("model.key_width=16", "model.value_width=8", "model.num_objects=8", "cluster.cohort_size=2", "stream.rounds=1")
+SMALL = (
+    "model.key_width=16",
+    "model.value_width=8",
+    "model.num_objects=8",
+    "cluster.parties_per_batch=2",
+    "stream.rounds=1",
+)
 
 
 def record(axis, size, work_s=1.0, coordinator=500, changes=("a",), cpu="C", threads=1, time=None):
@@ -27,8 +33,8 @@ def record(axis, size, work_s=1.0, coordinator=500, changes=("a",), cpu="C", thr
         10 * size,
         seconds_ours=Span.of([work_s / (10 * size)]),
         stages={"work": work_s},
-        memory={"together": 3 * coordinator, "coordinator": coordinator, "host": 2 * coordinator},
-        parameters={"axis": axis, "size": size, "edits": 10 * size, "hosts": 2, "scenario": "s", "changes": changes},
+        memory={"together": 3 * coordinator, "coordinator": coordinator, "worker": 2 * coordinator},
+        parameters={"axis": axis, "size": size, "edits": 10 * size, "workers": 2, "scenario": "s", "changes": changes},
         machine={"cpu": cpu, "cores": 2, "threads": threads},
         time=time or f"2026-01-0{1 + len(str(size))}T00:00:00",
     )
@@ -75,7 +81,7 @@ def test_a_command_that_fails_is_told_with_its_words():
 
 @pytest.mark.slow
 def test_a_small_run_is_measured_as_one(tmp_path, capfd, monkeypatch):
-    """On Ray, in processes of its own: the coordinator and the hosts are told from the rest."""
+    """On Ray, in processes of its own: the coordinator and the workers are told from the rest."""
     monkeypatch.setattr(sys.modules["benchmarks.scale.watch"], "_EVERY_S", 0.05)  # Ray names workers while they work
     changes = [part for change in (*SMALL, "evaluate.sample=4") for part in ("--set", change)]
     folder = tmp_path / "results"
@@ -83,8 +89,8 @@ def test_a_small_run_is_measured_as_one(tmp_path, capfd, monkeypatch):
     assert main(arguments) == 0
     (found,) = json.loads(capfd.readouterr().out)["records"]
     assert (found["label"], found["items"]) == ("4 parties", 40)
-    assert found["parameters"]["hosts"] in (1, 2)  # the run may be over before the second one has begun
-    assert set(found["memory"]) == {"together", "coordinator", "host"}
+    assert found["parameters"]["workers"] in (1, 2)  # the run may be over before the second one has begun
+    assert set(found["memory"]) == {"together", "coordinator", "worker"}
     assert found["memory"]["together"] > found["memory"]["coordinator"] > 100 * 2**20
     assert list(found["stages"]) == ["whole command", "start-up", "work", "processor"]
     assert found["stages"]["processor"] > 1.0
@@ -115,7 +121,7 @@ def test_sizes_need_an_axis(capsys):
 
 def test_the_page_shows_the_newest_of_each_size_and_how_it_grows():
     records = [record("parties", size, work_s=size / 10, coordinator=500) for size in (100, 10, 1000)]
-    text = page.with_results(f"head {page.BEGIN} old {page.END} tail", [*records, record("hosts", 1)])
+    text = page.with_results(f"head {page.BEGIN} old {page.END} tail", [*records, record("workers", 1)])
     assert text.startswith("head ")
     assert text.endswith(" tail")
     assert "old" not in text
@@ -123,7 +129,7 @@ def test_the_page_shows_the_newest_of_each_size_and_how_it_grows():
     assert "| memory, coordinator | 0.00 ± 0.00 |" in text
     assert text.index("| 10 |") < text.index("| 100 |") < text.index("| 1,000 |")
     assert "scale-parties.svg" in text
-    assert "scale-hosts.svg" not in text, "one size is no curve"
+    assert "scale-workers.svg" not in text, "one size is no curve"
 
 
 def test_a_size_has_one_record_and_an_axis_one_machine():
@@ -138,7 +144,7 @@ def test_a_size_has_one_record_and_an_axis_one_machine():
 def test_pictures_are_files_that_stand_alone():
     picture = page.picture("parties", [record("parties", size) for size in (10, 100)])
     assert picture.startswith('<svg xmlns="http://www.w3.org/2000/svg"')
-    assert "largest host" in picture
+    assert "largest worker" in picture
     assert picture == page.picture("parties", [record("parties", size) for size in (10, 100)])
 
 

@@ -1,4 +1,4 @@
-"""Chaos: hosts and coordinators are killed in every phase, and nobody can tell from the results.
+"""Chaos: workers and coordinators are killed in every phase, and nobody can tell from the results.
 
 Three passes over two small scenarios on one Ray: a warm-up, a clean one, and one in which what a seed draws is killed.
 Two scenarios, since parties do not announce their edits where they may take them back. A pass of faults is several
@@ -14,7 +14,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
 from support.leaks import assert_nothing_left, left_behind
-from support.scenarios import associative_scenario, departing_scenario, difference
+from support.scenarios import associative_scenario, difference, unlearning_scenario
 
 ROUNDS = 3
 BASE = {
@@ -22,45 +22,45 @@ BASE = {
     "merge": {"methods": ["global", "collabedit"]},
     "evaluate": {"sample": 6, "metrics": ["efficacy", "retention"]},
     "cluster": {
-        "cohort_size": 1,
-        "hosts": {"min": 1, "max": 2, "cpus": 0.1},
-        "timeout_s": 900.0,  # a busy machine takes minutes to start a host
+        "parties_per_batch": 1,
+        "workers": {"min": 1, "max": 2, "cpus": 0.1},
+        "timeout_s": 900.0,  # a busy machine takes minutes to start a worker
         # Kills fall thicker here than anywhere else, and nothing is answered between some of them.
         "on_failure": {"max_losses": 30},
     },
 }
 PHASES = {
-    "settling": ("announce", "targets", "collect", "merge", "evaluate", "commit"),
-    "departing": ("targets", "collect", "retract", "merge", "evaluate", "commit"),
+    "resolving": ("announce", "targets", "collect", "merge", "evaluate", "commit"),
+    "unlearning": ("targets", "collect", "unlearn", "merge", "evaluate", "commit"),
 }
-#: Times and hosts may differ, and how often something had to be asked.
+#: Times and workers may differ, and how often something had to be asked.
 DIFFERS = {
     "rounds": {"targets_s", "collect_s", "merge_s", "evaluate_s"},
-    "ledger": {"host", "num_attempts", "num_dropped"},
+    "audit": {"worker", "num_attempts", "num_dropped"},
 }
-NUM_RUNS, HOST_KILLS, COORDINATOR_KILLS = 5, 8, 3
+NUM_RUNS, WORKER_KILLS, COORDINATOR_KILLS = 5, 8, 3
 
 
 def scenario_of(kind, faults=()):
-    if kind == "departing":
+    if kind == "unlearning":
         stream = {
             "rounds": ROUNDS,
             "leave": [{"round": 3, "parties": [2]}],
-            "retract": [{"round": 3, "parties": [0, 4], "of_round": 1, "share": 0.5}],
+            "unlearn": [{"round": 3, "parties": [0, 4], "of_round": 1, "share": 0.5}],
         }
-        return departing_scenario(**{**BASE, "merge": {}}, stream=stream, faults=list(faults))
-    settling = {"overlap": {"weigh": "once"}, "conflicts": {"policy": "latest"}}
-    return associative_scenario(**BASE, **settling, stream={"rounds": ROUNDS}, faults=list(faults))
+        return unlearning_scenario(**{**BASE, "merge": {}}, stream=stream, faults=list(faults))
+    resolving = {"overlap": {"duplicates": "count_once"}, "conflicts": {"policy": "latest"}}
+    return associative_scenario(**BASE, **resolving, stream={"rounds": ROUNDS}, faults=list(faults))
 
 
-def drawn_faults(kind, seed, num_hosts, num_coordinators):
+def drawn_faults(kind, seed, num_workers, num_coordinators):
     """So many kills, each in a round and phase that a seed draws."""
     generator = numpy_generator(seed, "chaos", kind)
-    whats = ["host"] * num_hosts + ["coordinator"] * num_coordinators
+    whats = ["worker"] * num_workers + ["coordinator"] * num_coordinators
     faults = []
     for what in whats:
         phase = PHASES[kind][generator.integers(len(PHASES[kind]))]
-        number = 3 if phase == "retract" else int(generator.integers(1, ROUNDS + 1))
+        number = 3 if phase == "unlearn" else int(generator.integers(1, ROUNDS + 1))
         faults.append({"round": number, "during": phase, "kill": what})
     return faults
 
@@ -79,7 +79,7 @@ def contents(directory):
 
 
 def assert_same(left, right):
-    assert difference(left.lane_states(), right.lane_states()) == []
+    assert difference(left.arm_states(), right.arm_states()) == []
     assert contents(left) == contents(right)
     assert audit.verify(right) == ()
     assert not list(right.path.rglob(".writing-*"))
@@ -102,9 +102,9 @@ def clean(ray_here, finished_run, tmp_path_factory):
 @pytest.mark.slow
 def test_five_kills_change_nothing(clean, tmp_path):
     found, before = clean
-    directory, kills = run(scenario_of("settling", drawn_faults("settling", 1, 4, 1)), tmp_path / "run")
-    assert [fault.kill for fault in kills] == ["host"] * 4 + ["coordinator"]
-    assert_same(found["settling"], directory)
+    directory, kills = run(scenario_of("resolving", drawn_faults("resolving", 1, 4, 1)), tmp_path / "run")
+    assert [fault.kill for fault in kills] == ["worker"] * 4 + ["coordinator"]
+    assert_same(found["resolving"], directory)
     assert_nothing_left(before)
 
 
@@ -114,12 +114,12 @@ def test_more_than_fifty_kills_change_nothing(clean, tmp_path):
     kills = []
     for number in range(NUM_RUNS):
         kind = list(PHASES)[number % 2]
-        faults = drawn_faults(kind, 10 + number, HOST_KILLS, COORDINATOR_KILLS)
+        faults = drawn_faults(kind, 10 + number, WORKER_KILLS, COORDINATOR_KILLS)
         directory, struck = run(scenario_of(kind, faults), tmp_path / f"run-{number}")
         assert_same(found[kind], directory)
         kills += struck
     assert len(kills) >= 50
-    assert {fault.kill for fault in kills} == {"host", "coordinator"}
+    assert {fault.kill for fault in kills} == {"worker", "coordinator"}
     assert {fault.during for fault in kills} == {phase for phases in PHASES.values() for phase in phases}
     assert {fault.round for fault in kills} == set(range(1, ROUNDS + 1))
     assert_nothing_left(before)

@@ -35,11 +35,11 @@ SCENARIO = {
     "parties": {"count": 2, "edits_per_round": 3},
     "editor": {
         "layers": [1],
-        "sharing": "memit",
-        "prior_weight": 0.01,
+        "residual_schedule": "spread",
+        "covariance_weight": 0.01,
         "target": {"steps": 8},
         "contexts": {"count": 2, "tokens": 4},
-        "prior": {"tokens": 200},
+        "covariance": {"tokens": 200},
     },
     "merge": {"methods": ["collabedit"]},
     "evaluate": {"metrics": ["efficacy"], "sample": None},
@@ -85,7 +85,7 @@ def by_hand(folder: Path, model_folder: Path, start: bool) -> float:
 def test_efficacy_is_what_plain_transformers_gives(tmp_path: Path, start: bool) -> None:
     folder, model = run(tmp_path, start)
     rows = pq.read_table(folder / "tables/metrics.parquet").to_pylist()
-    found = {row["metric"]: row["success"] for row in rows if row["lane"] == "collabedit"}
+    found = {row["metric"]: row["success"] for row in rows if row["arm"] == "collabedit"}
     assert found["efficacy"] == pytest.approx(by_hand(folder, model, start=False))
     assert ("efficacy_with_start" in found) is start
     if start:

@@ -89,7 +89,7 @@ def both(first: list[str], second: list[str], stagger_s: float) -> tuple[int, in
 def assert_is_whole(whole):
     found = RunDirectory.open("run")
     assert (found.status, found.manifest.error) == ("done", None)
-    assert difference(whole.lane_states(), found.lane_states()) == []
+    assert difference(whole.arm_states(), found.arm_states()) == []
     assert found.table("metrics").equals(whole.table("metrics"))
     assert not Path("run/error.txt").exists()
     assert not list(Path("run").rglob(".writing-*"))

@@ -37,7 +37,7 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
         ["run", "s.yaml", "--serial", "--out", f"s.yaml/{ESCAPES}"],
         ["resume", ESCAPES],
         ["report", ESCAPES],
-        ["export", ESCAPES, "folder", "--lane", ESCAPES],
+        ["export", ESCAPES, "folder", "--arm", ESCAPES],
         ["new", f"nowhere/{ESCAPES}"],
         ["ls", ESCAPES],
         [ESCAPES],
@@ -59,7 +59,7 @@ def test_warnings_are_printable_too(capsys):
     assert len(shown) < LONGEST_LINE + 10
 
 
-@pytest.mark.parametrize("key", ["model", "merge.methods.0.name", "evaluate.text", "stream.phases", "x"])
+@pytest.mark.parametrize("key", ["model", "merge.methods.0.name", "evaluate.perplexity_text", "stream.phases", "x"])
 def test_a_long_value_does_not_hide_what_is_allowed(key, capsys):
     assert main(["validate", "s.yaml", "--set", f"{key}={'y' * 20_000}"]) == 2
     err = capsys.readouterr().err
@@ -91,8 +91,8 @@ def test_of_very_many_mistakes_the_first_are_shown(tmp_path, capsys):
         ["run", "s.yaml", "--serial", "--out=--"],
         ["run", "s.yaml", "--address=--"],
         ["report", "run", "--pictures=--"],
-        ["export", "run", "folder", "--lane=--"],
-        ["export", "run", "folder", "--lane", "a", "--round=--"],
+        ["export", "run", "folder", "--arm=--"],
+        ["export", "run", "folder", "--arm", "a", "--round=--"],
     ],
     ids=" ".join,
 )
@@ -112,7 +112,7 @@ def test_two_dashes_are_no_value(arguments, tmp_path, capsys):
         ["resume", ""],
         ["report", ""],
         ["report", "run", "--pictures", ""],
-        ["export", "run", "", "--lane", "a"],
+        ["export", "run", "", "--arm", "a"],
         ["new", " "],
         ["ls", ""],
     ],
@@ -132,7 +132,7 @@ def test_a_folder_that_is_not_there_is_said_once(capsys):
 
 
 def test_an_unknown_users_home_is_no_name(capsys):
-    for arguments in (["new", "~nosuchuser/x.yaml"], ["export", "run", "~nosuchuser/x", "--lane", "a"]):
+    for arguments in (["new", "~nosuchuser/x.yaml"], ["export", "run", "~nosuchuser/x", "--arm", "a"]):
         assert main(arguments) == 2
     assert "~nosuchuser/x.yaml' is not a path here" in capsys.readouterr().err
 
@@ -161,7 +161,7 @@ def test_what_is_printed_goes_through_say():
 
 @pytest.mark.parametrize(
     "change",
-    ["devices.availability=0", "overlap={detect: residual, threshold: 1000}"],
+    ["devices.availability=0", "overlap={skip_known: residual, threshold: 1000}"],
 )
 def test_a_run_without_any_edit_says_so(change, tmp_path, capsys):
     arguments = ["run", "s.yaml", "--serial", "--out", "run", "--set", "merge.methods=[collabedit]", "--set", change]

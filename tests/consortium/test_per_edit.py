@@ -32,10 +32,10 @@ def test_its_rows_come_to_the_metrics(serial):
     """An edit's probes are averaged first, then edits."""
     answers, edits = serial.table("answers").to_pylist(), {}
     for row in answers:
-        key = row["round"], row["lane"], row["metric"], row["edit_round"]
+        key = row["round"], row["arm"], row["metric"], row["edit_round"]
         edits.setdefault(key, {}).setdefault((row["party"], row["index"]), []).append(row)
     measured = {
-        (row["round"], row["lane"], row["metric"], row["of_round"]): row
+        (row["round"], row["arm"], row["metric"], row["of_round"]): row
         for row in serial.table("metrics").to_pylist()
         if not row["metric"].startswith("score")
     }
@@ -63,13 +63,13 @@ def test_a_row_says_what_was_asked_and_answered(serial):
 
 
 @pytest.mark.slow
-def test_hosts_tell_the_same_in_the_same_order(scenario, serial, tmp_path):
+def test_workers_tell_the_same_in_the_same_order(scenario, serial, tmp_path):
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), 3), directory)
     hosted = RunDirectory.open(tmp_path / "run")
     assert hosted.table("answers").equals(serial.table("answers"))
-    lanes = list(dict.fromkeys(row["lane"] for row in serial.table("answers").to_pylist()))
-    assert lanes == ["unedited", "global", "collabedit"]
+    arms = list(dict.fromkeys(row["arm"] for row in serial.table("answers").to_pylist()))
+    assert arms == ["unedited", "global", "collabedit"]
 
 
 def test_without_it_nothing_is_written_and_nothing_else_changes(tmp_path):
@@ -78,20 +78,20 @@ def test_without_it_nothing_is_written_and_nothing_else_changes(tmp_path):
         for per_edit in (True, False)
     )
     assert len(untold.table("answers")) == 0 < len(told.table("answers"))
-    assert difference(told.lane_states(), untold.lane_states()) == []
+    assert difference(told.arm_states(), untold.arm_states()) == []
     assert told.table("metrics").equals(untold.table("metrics"))
     assert section(run_of(untold)) is None
 
 
-def test_the_report_lists_what_failed_lane_by_lane(tmp_path):
+def test_the_report_lists_what_failed_arm_by_arm(tmp_path):
     metrics = ["efficacy", "neighborhood"]
     run = run_serially(associative_scenario(evaluate={"per_edit": True, "metrics": metrics}), tmp_path / "run")
     _, *folded = section(run_of(run)).parts
     rows = [row for row in run.table("answers").to_pylist() if row["round"] == 2]
-    for lane, part in zip(ALL_METHODS, folded, strict=True):
-        mine = [row for row in rows if row["lane"] == lane]
+    for arm, part in zip(ALL_METHODS, folded, strict=True):
+        mine = [row for row in rows if row["arm"] == arm]
         failed = [row for row in mine if row["success"] < 1]
-        assert plain(part.summary) == f"{lane}: {len(failed)} of {len(mine)} probes failed"
+        assert plain(part.summary) == f"{arm}: {len(failed)} of {len(mine)} probes failed"
         assert [row[2] for row in texts(part.parts[0])] == [row["prompt"] for row in failed[:MOST_LISTED]]
 
 

@@ -20,7 +20,7 @@ from consortium.records.manifest import checksum_of
 from safetensors.numpy import load_file, save_file
 from support.scenarios import associative_scenario, difference, run_serially
 
-TABLES = ("edits", "parties", "metrics", "residuals", "ledger", "rounds")
+TABLES = ("edits", "parties", "metrics", "residuals", "audit", "rounds")
 LAST = "checkpoints/round-0002/collabedit.safetensors"
 
 
@@ -57,10 +57,10 @@ def flip_in_manifest(path):
     (path / manifest.FILE).write_text(text.replace('"committed_round": 1', '"committed_round": 0'))
 
 
-def other_prior_weight(path):
+def other_covariance_weight(path):
     text = (path / "scenario.yaml").read_text()
-    assert "prior_weight: 10.0" in text
-    (path / "scenario.yaml").write_text(text.replace("prior_weight: 10.0", "prior_weight: 1600000.0"))
+    assert "covariance_weight: 10.0" in text
+    (path / "scenario.yaml").write_text(text.replace("covariance_weight: 10.0", "covariance_weight: 1600000.0"))
 
 
 def too_many_rounds(path):
@@ -77,11 +77,11 @@ def a_round_without_rows(path):
     )
 
 
-def a_lane_without_checkpoint(path):
+def a_arm_without_checkpoint(path):
     edit_manifest(path, lambda content: content["checkpoints"].pop("checkpoints/round-0001/collabedit.safetensors"))
 
 
-def all_lanes_without_checkpoint(path):
+def all_arms_without_checkpoint(path):
     edit_manifest(path, lambda content: content.update(checkpoints={}, layer_shapes={}))
 
 
@@ -93,17 +93,17 @@ def put(path, name, write):
     edit_manifest(path, lambda content: content["checkpoints"].update({relative: sha256(place)}))
 
 
-def another_lanes_checkpoint(path):
+def another_arms_checkpoint(path):
     put(path, "collabedit", lambda place: shutil.copy(place.with_name("global.safetensors"), place))
 
 
 def an_earlier_rounds_checkpoint(path):
-    metadata = {"lane": "collabedit", "round": "0"}
+    metadata = {"arm": "collabedit", "round": "0"}
     put(path, "collabedit", lambda place: save_file(load_file(place), place, metadata=metadata))
 
 
 def checkpoint_of(change, **metadata):
-    said = {"lane": "collabedit", "round": "1"} | metadata
+    said = {"arm": "collabedit", "round": "1"} | metadata
 
     def tamper(path):
         put(path, "collabedit", lambda place: save_file(change(load_file(place)), place, metadata=said))
@@ -147,7 +147,7 @@ def other_value(path):
 
 
 def swapped_tables(path):
-    a, b = path / "tables/edits.parquet", path / "tables/ledger.parquet"
+    a, b = path / "tables/edits.parquet", path / "tables/audit.parquet"
     content = a.read_bytes()
     a.write_bytes(b.read_bytes())
     b.write_bytes(content)
@@ -171,14 +171,14 @@ def memory_as_list(path):
 
 TAMPERINGS = [
     (flip_in_manifest, "manifest.json is damaged: its checksum"),
-    (other_prior_weight, "editor.prior_weight was 10.0, is 1600000.0"),
+    (other_covariance_weight, "editor.covariance_weight was 10.0, is 1600000.0"),
     (too_many_rounds, "manifest.json says that round 99 is committed, of a run of 2"),
     (a_round_without_rows, "round-0002/global.safetensors is missing"),
-    (a_lane_without_checkpoint, "names no checkpoint of lane collabedit after round 1"),
-    (all_lanes_without_checkpoint, "names no checkpoint of lane global after round 1"),
-    (another_lanes_checkpoint, "is of another lane or round: it says lane global, round 1"),
-    (an_earlier_rounds_checkpoint, "is of another lane or round: it says lane collabedit, round 0"),
-    (checkpoint_of(lambda tensors: tensors, lane="global"), "is of another lane or round"),
+    (a_arm_without_checkpoint, "names no checkpoint of arm collabedit after round 1"),
+    (all_arms_without_checkpoint, "names no checkpoint of arm global after round 1"),
+    (another_arms_checkpoint, "is of another arm or round: it says arm global, round 1"),
+    (an_earlier_rounds_checkpoint, "is of another arm or round: it says arm collabedit, round 0"),
+    (checkpoint_of(lambda tensors: tensors, arm="global"), "is of another arm or round"),
     (checkpoint_of(without_a_layer), "holds weights 10×24 of layer 0"),
     (checkpoint_of(other_shape), "holds weights"),
     (checkpoint_of(not_finite), "holds numbers that are not finite"),
@@ -203,7 +203,7 @@ def test_what_was_changed_is_refused_and_named(copy, capsys, tamper, message):
 
 
 @pytest.mark.parametrize(("tamper", "message"), TAMPERINGS, ids=NAMES)
-def test_the_ledger_finds_it_too(copy, tamper, message):
+def test_the_audit_finds_it_too(copy, tamper, message):
     tamper(copy)
     try:
         found = " ".join(audit.verify(copy))
@@ -241,13 +241,13 @@ def test_files_of_tensorboard_are_made_again(whole, copy, capsys):
     assert main.main(["resume", str(copy)]) == 0
     assert "made again from the tables" in capsys.readouterr().err
     assert audit.verify(copy) == ()
-    assert difference(whole.lane_states(), RunDirectory.open(copy).lane_states()) == []
+    assert difference(whole.arm_states(), RunDirectory.open(copy).arm_states()) == []
 
 
 def numbers_of(path):
     run = RunDirectory.open(path)
     tables = {name: run.table(name).to_pylist() for name in TABLES}
-    return run.lane_states(), tables, run.committed_round
+    return run.arm_states(), tables, run.committed_round
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -263,10 +263,10 @@ def test_a_flipped_bit_is_noticed_or_changes_no_number(whole, stopped, tmp_path,
             content[draw.integers(len(content))] ^= 1 << int(draw.integers(8))
             place.write_bytes(content)
             try:
-                noticed = audit.verify(copy)
+                detections = audit.verify(copy)
             except RunDirectoryError:
-                noticed = ("refused",)
-            if not noticed:
+                detections = ("rejected",)
+            if not detections:
                 found = numbers_of(copy)
                 assert (found[1], found[2]) == (tables, committed), place
                 assert difference(found[0], states) == [], place
@@ -321,7 +321,7 @@ def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, finished_r
     assert (run.status, run.committed_round, run.scenario.stream.prolonged) == ("done", 4, (2, 3))
     assert run.table("edits").to_pylist()[: len(before)] == before
     again = finished_run(run.scenario)
-    assert difference(run.lane_states(), again.lane_states()) == []
+    assert difference(run.arm_states(), again.arm_states()) == []
     for name in TABLES[:-1]:
         assert run.table(name).equals(again.table(name)), name
     assert audit.verify(copy) == ()
@@ -332,10 +332,10 @@ def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, finished_r
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("editor.prior_weight=3", "editor.prior_weight cannot be changed in a run that was begun"),
+        ("editor.covariance_weight=3", "editor.covariance_weight cannot be changed in a run that was begun"),
         ("seed=4", "seed cannot be changed"),
         ("cluster.threads=2", "cluster.threads cannot be changed"),
-        ("cluster.cohort_size=3", "cluster.cohort_size cannot be changed"),
+        ("cluster.parties_per_batch=3", "cluster.parties_per_batch cannot be changed"),
         ("stream.prolonged=[1]", "stream.prolonged cannot be changed"),
         ("stream.rounds=1", "the run has 2 rounds"),
         ("stream.rounds=x", 'found "x"'),

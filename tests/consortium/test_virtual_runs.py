@@ -1,4 +1,4 @@
-"""Whole runs in virtual time: the same weights where nobody is late, a ledger of every edit where somebody is."""
+"""Whole runs in virtual time: the same weights where nobody is late, an audit of every edit where somebody is."""
 
 import json
 from collections import Counter
@@ -39,7 +39,7 @@ def plain(finished_run):
 )
 def test_who_waits_for_all_gets_the_weights_of_a_run_without_virtual_time(plain, finished_run, devices, schedule):
     timed = finished_run(associative_scenario(stream=ROUNDS, devices=devices, schedule=schedule, merge=TWO))
-    assert difference(plain.lane_states(), timed.lane_states()) == []
+    assert difference(plain.arm_states(), timed.arm_states()) == []
     for table in ("parties", "metrics", "residuals"):
         assert timed.table(table).equals(plain.table(table)), table
     assert timed.table("edits").drop(["asked_in"]).equals(plain.table("edits").drop(["asked_in"]))
@@ -47,7 +47,7 @@ def test_who_waits_for_all_gets_the_weights_of_a_run_without_virtual_time(plain,
 
 
 def test_a_run_without_virtual_time_has_none_in_its_tables(plain):
-    assert len(plain.table("schedule")) == len(plain.table("attendance")) == 0
+    assert len(plain.table("schedule")) == len(plain.table("participation")) == 0
     assert plain.table("edits")["asked_in"].null_count == len(plain.table("edits"))
 
 
@@ -65,7 +65,7 @@ def carried(finished_run):
     return finished_run(scenario)
 
 
-def test_the_ledger_of_edits_has_each_once(carried):
+def test_the_audit_of_edits_has_each_once(carried):
     """By the tables alone: party, round of asking and fact are in one row at most, and the others still wait."""
     edits, schedule = carried.table("edits").to_pylist(), carried.table("schedule").to_pylist()
     came = Counter((row["party"], row["asked_in"], row["fact_id"]) for row in edits)
@@ -77,10 +77,10 @@ def test_the_ledger_of_edits_has_each_once(carried):
     ]
 
 
-def test_rows_of_attendance_add_up_to_those_of_the_schedule(carried):
-    attendance, schedule = carried.table("attendance").to_pylist(), carried.table("schedule").to_pylist()
+def test_rows_of_participation_add_up_to_those_of_the_schedule(carried):
+    participation, schedule = carried.table("participation").to_pylist(), carried.table("schedule").to_pylist()
     for turn in schedule:
-        rows = [row for row in attendance if row["round"] == turn["round"]]
+        rows = [row for row in participation if row["round"] == turn["round"]]
         outcomes = Counter(row["outcome"] for row in rows)
         assert len(rows) == turn["num_asked"]
         assert (outcomes["merged"], outcomes["carried"]) == (turn["num_in_time"], turn["num_late"])
@@ -96,9 +96,9 @@ def test_the_virtual_message_weighs_what_the_real_one_does(carried):
     plain = {**json.loads(carried.scenario.model_dump_json()), "conflicts": {"policy": "none"}}
     assert message_sizes(Scenario.model_validate_json(json.dumps(plain))) == sizes
     withdrawn = {
-        (row["round"], row["party"]) for row in carried.table("edits").to_pylist() if row["fate"] == "withdrawn"
+        (row["round"], row["party"]) for row in carried.table("edits").to_pylist() if row["status"] == "withdrawn"
     }
-    rows = [row for row in carried.table("parties").to_pylist() if row["lane"] == "collabedit"]
+    rows = [row for row in carried.table("parties").to_pylist() if row["arm"] == "collabedit"]
     rows = [row for row in rows if (row["round"], row["party"]) not in withdrawn]
     assert {row["num_edits"] for row in rows} > {4}
     for row in rows:
@@ -119,7 +119,7 @@ def test_messages_of_other_forms_weigh_the_same_too(finished_run, statistics):
     )
     rows = finished_run(scenario).table("parties").to_pylist()
     expected = message_sizes(scenario).upload_bytes(_array(30))[0]
-    assert {row["bytes_sent"] for row in rows if row["lane"] == "collabedit"} == {expected}
+    assert {row["bytes_sent"] for row in rows if row["arm"] == "collabedit"} == {expected}
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -149,8 +149,8 @@ def test_a_run_that_is_resumed_goes_on_in_the_same_virtual_time(carried, tmp_pat
         assert directory.committed_round == 2
         serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
     again = RunDirectory.open(tmp_path / "run")
-    assert difference(carried.lane_states(), again.lane_states()) == []
-    for table in ("edits", "parties", "metrics", "schedule", "attendance"):
+    assert difference(carried.arm_states(), again.arm_states()) == []
+    for table in ("edits", "parties", "metrics", "schedule", "participation"):
         assert again.table(table).equals(carried.table(table)), table
 
 
@@ -171,5 +171,7 @@ def test_carrying_merges_what_dropping_loses():
         scenario = associative_scenario(stream=ROUNDS, devices=SPREAD, schedule={"deadline_s": 8, "late": late})
         stream = open_stream(scenario, open_facts(scenario).relations())
         came[late] = sum(stream.num_requests(number) for number in (1, 2, 3, 4))
-        assert came[late] + stream.course.turns[-1].num_waiting + sum(t.num_lost for t in stream.course.turns) == 112
+        assert (
+            came[late] + stream.timeline.turns[-1].num_waiting + sum(t.num_lost for t in stream.timeline.turns) == 112
+        )
     assert came["drop"] < came["carry"]

@@ -15,7 +15,7 @@ def _own_cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _no_host_is_slow(monkeypatch):
+def _no_worker_is_slow(monkeypatch):
     """On a busy machine any call may take long, and whose work others take over would depend on the clock.
 
     Tests of just that have a fixture of this name that does nothing.

@@ -76,7 +76,7 @@ def finished(process, folder):
 
 def has_serial_bits(directory, folder):
     whole = run_serially(directory.scenario, folder / "serial")
-    assert difference(whole.lane_states(), directory.lane_states()) == []
+    assert difference(whole.arm_states(), directory.arm_states()) == []
     assert directory.table("metrics").equals(whole.table("metrics"))
 
 
@@ -92,11 +92,11 @@ def run_by(module, scenario, folder, *arguments):
 
 
 @pytest.mark.slow
-def test_kinds_of_hosts_on_three_nodes_of_which_one_dies_in_the_middle_of_a_round(tmp_path):
-    """Two hosts share one logical GPU, two need none; a killed node takes its hosts along."""
+def test_kinds_of_workers_on_three_nodes_of_which_one_dies_in_the_middle_of_a_round(tmp_path):
+    """Two workers share one logical GPU, two need none; a killed node takes its workers along."""
     kinds = [{"min": 1, "max": 2, "cpus": 0.5, "gpus": 0.5, "device": "cpu"}, {"min": 1, "max": 2, "cpus": 0.5}]
     scenario = associative_scenario(
-        model={"key_width": 192}, stream={"rounds": 12}, cluster={"cohort_size": 1, "hosts": kinds}
+        model={"key_width": 192}, stream={"rounds": 12}, cluster={"parties_per_batch": 1, "workers": kinds}
     )
     workers = ({"num_cpus": 1}, {"num_cpus": 1, "num_gpus": 1}, {"num_cpus": 1})
     with ray_nodes(*workers) as (address, started), running(scenario, tmp_path, "--address", address) as process:
@@ -105,23 +105,23 @@ def test_kinds_of_hosts_on_three_nodes_of_which_one_dies_in_the_middle_of_a_roun
         directory = finished(process, tmp_path)
     has_serial_bits(directory, tmp_path)
     rows = directory.table("nodes").to_pylist()
-    assert max(row["hosts"] for row in rows if row["gpus"]) == 2
-    assert len({row["node"] for row in rows if row["hosts"]}) >= 2
-    lost = [row for row in directory.table("events").to_pylist() if row["kind"] == "host-lost"]
+    assert max(row["workers"] for row in rows if row["gpus"]) == 2
+    assert len({row["node"] for row in rows if row["workers"]}) >= 2
+    lost = [row for row in directory.table("events").to_pylist() if row["kind"] == "worker-lost"]
     assert len(lost) >= 2
 
 
 @pytest.mark.slow
-def test_hosts_of_two_nodes_add_group_by_group_where_they_are(tmp_path):
-    """Seven cohorts in four groups: contributions are kept in the object store of the node that made them."""
-    cluster = {"cohort_size": 1, "group_size": 2, "hosts": {"min": 2, "max": 2}}
+def test_workers_of_two_nodes_add_group_by_group_where_they_are(tmp_path):
+    """Seven party batches in four groups: contributions are kept in the object store of the node that made them."""
+    cluster = {"parties_per_batch": 1, "reduce_fanout": 2, "workers": {"min": 2, "max": 2}}
     scenario = associative_scenario(stream={"rounds": 3}, merge={"methods": ["collabedit", "ties"]}, cluster=cluster)
     workers = ({"num_cpus": 1}, {"num_cpus": 1})
     with ray_nodes(*workers) as (address, _), running(scenario, tmp_path, "--address", address) as process:
         directory = finished(process, tmp_path)
     has_serial_bits(directory, tmp_path)
     kinds = directory.table("events", ["kind"])["kind"].to_pylist()
-    # Sums that begin before the second node's host has started are the coordinator's; the others have four groups.
+    # Sums that begin before the second node's worker has started are the coordinator's; the others have four groups.
     assert 0 < kinds.count("add") <= 4 * 2 * 3 * 3
     assert kinds.count("add") % 4 == 0
     assert verify(directory) == ()
@@ -130,7 +130,7 @@ def test_hosts_of_two_nodes_add_group_by_group_where_they_are(tmp_path):
 @pytest.mark.slow
 def test_a_cluster_that_grows_with_the_run_and_shrinks_after_it(tmp_path):
     autoscale = SPEC.model_dump(mode="json")
-    scenario = associative_scenario(cluster={"hosts": {"min": 2, "max": 2}, "autoscale": autoscale})
+    scenario = associative_scenario(cluster={"workers": {"min": 2, "max": 2}, "autoscale": autoscale})
     with running(scenario, tmp_path, "--autoscale") as process:
         wait_for(process, lambda: committed(tmp_path / "run") >= 1)
         processes = family(process.pid)
@@ -147,29 +147,29 @@ def test_a_cluster_that_grows_with_the_run_and_shrinks_after_it(tmp_path):
 
 @pytest.mark.slow
 def test_a_cluster_grows_though_another_job_holds_the_node_that_is_there(tmp_path):
-    """Room for one host is there already, and not free: demand for the host alone would start no node."""
-    cluster = {"hosts": {"min": 1, "max": 1, "cpus": 1}, "timeout_s": 120}
+    """Room for one worker is there already, and not free: demand for the worker alone would start no node."""
+    cluster = {"workers": {"min": 1, "max": 1, "cpus": 1}, "timeout_s": 120}
     scenario = associative_scenario(merge={"methods": ["collabedit"]}, cluster=cluster)
     run_by("support.shared_cluster", scenario, tmp_path)
     directory = RunDirectory.open(tmp_path / "run")
     has_serial_bits(directory, tmp_path)
-    assert max(row["hosts"] for row in directory.table("nodes").to_pylist()) == 1
+    assert max(row["workers"] for row in directory.table("nodes").to_pylist()) == 1
 
 
 @pytest.mark.slow
-def test_no_host_is_lost_to_a_merge_that_takes_longer_than_their_limit(tmp_path):
-    """Two nodes: the answer of a host on the other node exists during the merge, and is not here yet."""
+def test_no_worker_is_lost_to_a_merge_that_takes_longer_than_their_limit(tmp_path):
+    """Two nodes: the answer of a worker on the other node exists during the merge, and is not here yet."""
     scenario = associative_scenario(
         model={"key_width": 512, "value_width": 128},
         parties={"edits_per_round": 20},
         merge={"methods": ["collabedit", "simple_average"], "statistics": "factored"},
-        cluster={"cohort_size": 1, "hosts": {"min": 2, "max": 2, "cpus": 1}, "timeout_s": 600},
+        cluster={"parties_per_batch": 1, "workers": {"min": 2, "max": 2, "cpus": 1}, "timeout_s": 600},
     )
     with ray_nodes({"num_cpus": 1}, {"num_cpus": 1}) as (address, _):
         run_by("support.slow_merge", scenario, tmp_path, address)
     directory = RunDirectory.open(tmp_path / "run")
     has_serial_bits(directory, tmp_path)
-    assert "host-lost" not in directory.table("events", ["kind"])["kind"].to_pylist()
+    assert "worker-lost" not in directory.table("events", ["kind"])["kind"].to_pylist()
 
 
 @pytest.mark.slow

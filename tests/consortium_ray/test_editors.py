@@ -1,4 +1,4 @@
-"""Every editor over hosts: the bits of the serial twin, also when hosts are lost and when a run is resumed."""
+"""Every editor over workers: the bits of the serial twin, also when workers are lost and when a run is resumed."""
 
 import pytest
 from consortium.editing.editors.registry import EDITORS, known
@@ -9,7 +9,7 @@ from consortium_ray import runtime
 from support.pools import LocalPool, run_on
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario
 
-TROUBLE = {"losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}, "duplicates": 0.3, "late": 0.5}
+INJECTED_FAULT = {"losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}, "duplicates": 0.3, "late": 0.5}
 
 
 def make_scenario(model, pico, name, methods=ALL_METHODS, **changes):
@@ -20,18 +20,18 @@ def make_scenario(model, pico, name, methods=ALL_METHODS, **changes):
 
 
 def assert_same(found, whole):
-    assert difference(whole.lane_states(), found.lane_states()) == []
+    assert difference(whole.arm_states(), found.arm_states()) == []
     for table in ("edits", "parties", "metrics"):
         assert found.table(table).equals(whole.table(table)), table
 
 
 @pytest.mark.parametrize("model", ["associative", "llama"])
 @pytest.mark.parametrize("name", known())
-def test_hosts_that_are_lost_leave_no_trace(name, model, pico, finished_run, tmp_path):
+def test_workers_that_are_lost_leave_no_trace(name, model, pico, finished_run, tmp_path):
     scenario = make_scenario(model, pico, name, stream={"rounds": 2})
     whole = finished_run(scenario)
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
-        run_on(LocalPool(scenario, open_facts(scenario), size=3, seed=1, **TROUBLE), directory)
+        run_on(LocalPool(scenario, open_facts(scenario), size=3, seed=1, **INJECTED_FAULT), directory)
     assert_same(RunDirectory.open(tmp_path / "run"), whole)
 
 
@@ -61,10 +61,11 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(name, finished_run, tmp_p
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize(("name", "methods"), [("alphaedit", ["collabedit"]), ("ft", ["ties"])])
 def test_on_ray_as_serially(name, methods, finished_run, tmp_path):
-    """The two editors whose hosts need other things than MEMIT's: the prior, to project by, though no party solves;
-    and no prior at all.
+    """The two editors whose workers need other things than MEMIT's: the key covariance, to project by, though no party
+    solves;
+    and no key covariance at all.
     """
-    cluster = {"hosts": {"min": 1, "max": 2, "cpus": 0.1}}
+    cluster = {"workers": {"min": 1, "max": 2, "cpus": 0.1}}
     scenario = make_scenario("associative", None, name, methods, stream={"rounds": 2}, cluster=cluster)
     with RunDirectory.create(tmp_path / "ray", scenario) as directory:
         runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)

@@ -54,7 +54,7 @@ def serial_run(scenario, finished_run):
 
 
 @pytest.mark.parametrize(("size", "seed"), [(1, 0), (3, 1), (3, 2)])
-def test_lost_hosts_and_any_order_of_answers_change_no_number(serial_run, size, seed, tmp_path):
+def test_lost_workers_and_any_order_of_answers_change_no_number(serial_run, size, seed, tmp_path):
     with RunDirectory.create(tmp_path / "run", serial_run.scenario) as directory:
         losses = {"evaluate": 0.2, "collect": 0.1} if size > 1 else {}
         run_on(LocalPool(serial_run.scenario, open_facts(serial_run.scenario), size, seed, losses), directory)
@@ -65,9 +65,9 @@ def test_lost_hosts_and_any_order_of_answers_change_no_number(serial_run, size, 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_hosts_on_ray_give_the_serial_numbers(serial_run, tmp_path):
-    hosts = {"hosts": {"min": 2, "max": 2, "cpus": 0.1}}
-    cluster = serial_run.scenario.cluster.model_validate({**serial_run.scenario.cluster.model_dump(), **hosts})
+def test_workers_on_ray_give_the_serial_numbers(serial_run, tmp_path):
+    workers = {"workers": {"min": 2, "max": 2, "cpus": 0.1}}
+    cluster = serial_run.scenario.cluster.model_validate({**serial_run.scenario.cluster.model_dump(), **workers})
     scenario = serial_run.scenario.model_copy(update={"cluster": cluster})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
@@ -100,8 +100,8 @@ def test_every_metric_has_its_rows(serial_run):
     rows = serial_run.table("metrics").to_pylist()
     base = ["edit_success", "portability", "portability_alias", "portability_reasoning", "locality", "fluency"]
     wanted = {*base, *(f"{name}_greedy" for name in base)}
-    for lane in ("unedited", "global", "collabedit"):
-        assert {row["metric"] for row in rows if row["lane"] == lane} >= wanted
+    for arm in ("unedited", "global", "collabedit"):
+        assert {row["metric"] for row in rows if row["arm"] == arm} >= wanted
     for row in rows:
         if row["metric"] in wanted:
             assert (row["strict"] is None) == row["metric"].startswith("fluency")
@@ -113,8 +113,8 @@ def test_edits_of_all_rounds_are_asked_and_summed(scenario, serial_run, finished
     """Six edits a round, of which none of round 2 contradicts one of round 1."""
     every = scenario.model_copy(update={"evaluate": scenario.evaluate.model_copy(update={"edits": "all"})})
     rows = finished_run(every).table("metrics").to_pylist()
-    after = {(row["metric"], row["of_round"]): row for row in rows if (row["round"], row["lane"]) == (2, "collabedit")}
-    alone = [row for row in serial_run.table("metrics").to_pylist() if (row["round"], row["lane"]) == (2, "collabedit")]
+    after = {(row["metric"], row["of_round"]): row for row in rows if (row["round"], row["arm"]) == (2, "collabedit")}
+    alone = [row for row in serial_run.table("metrics").to_pylist() if (row["round"], row["arm"]) == (2, "collabedit")]
     for metric in ("edit_success", "portability", "locality", "fluency", "fluency_greedy"):
         first, second, both = (after[metric, of_round] for of_round in (1, 2, None))
         assert 0 < first["num_edits"] <= 6
@@ -126,13 +126,13 @@ def test_edits_of_all_rounds_are_asked_and_summed(scenario, serial_run, finished
 
 def test_the_unedited_model_keeps_its_own_answers_and_edited_ones_do_not_all(serial_run):
     rows = [row for row in serial_run.table("metrics").to_pylist() if row["metric"].startswith("locality")]
-    assert {row["success"] for row in rows if row["lane"] == "unedited"} == {100.0}
-    assert min(row["success"] for row in rows if row["lane"] != "unedited") < 100
+    assert {row["success"] for row in rows if row["arm"] == "unedited"} == {100.0}
+    assert min(row["success"] for row in rows if row["arm"] != "unedited") < 100
 
 
 def test_contradicting_requests_are_asked_for_no_conclusions_of_the_contradicted_ones(serial_run):
     """Of a variant's questions the aliases stay: no edit less for them, fewer for portability by reasoning."""
-    rows = [row for row in serial_run.table("metrics").to_pylist() if row["lane"] == "global"]
+    rows = [row for row in serial_run.table("metrics").to_pylist() if row["arm"] == "global"]
     asked = {row["metric"]: row["num_edits"] for row in rows if row["round"] == 1}
     assert asked["portability"] == asked["portability_alias"] == 6
     assert asked["portability_reasoning"] == 5

@@ -12,17 +12,17 @@ import pytest
 import ray
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
-from consortium_ray.coordinator.batches import Batch
+from consortium_ray.coordinator.batches import CallBatch
 from consortium_ray.coordinator.partial_sums import LayerSum
 from consortium_ray.coordinator.round_tasks import RoundWork
-from consortium_ray.messages import NO_TROUBLE
+from consortium_ray.messages import NO_FAULT
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario
 
-KINDS = (RoundWork, LayerSum, Batch)
+KINDS = (RoundWork, LayerSum, CallBatch)
 CHANGES = {
     "parties": {"count": 14, "edits_per_round": 2},
-    "cluster": {"cohort_size": 1, "group_size": 2},
+    "cluster": {"parties_per_batch": 1, "reduce_fanout": 2},
     "stream": {"rounds": 6},
     "merge": {"methods": ["global", "collabedit", "ties"]},
 }
@@ -49,11 +49,11 @@ class CountingPool(LocalPool):
             self.was_put.append(weakref.ref(kept))
         return kept
 
-    def start(self, incarnation, call, trouble=NO_TROUBLE):
+    def start(self, incarnation, call, injected_fault=NO_FAULT):
         if call.method == "targets" and call.arguments[0].round not in self.seen:
             num_arrays = sum(ref() is not None for ref in self.was_put)
             self.seen[call.arguments[0].round] = (num_arrays, *map(_number_of, KINDS))
-        super().start(incarnation, call, trouble)
+        super().start(incarnation, call, injected_fault)
         self.started.clear()  # it would hold the calls
 
 

@@ -63,7 +63,7 @@ def test_whatever_befalls_a_host_the_run_goes_on(folder, mark, finished_run, wha
     assert found == {"code": 0, "is_early": True, "left": [], "num_alive": 2}
     directory = RunDirectory.open(folder / "run")
     whole = finished_run(scenario())
-    assert difference(whole.lane_states(), directory.lane_states()) == []
+    assert difference(whole.arm_states(), directory.arm_states()) == []
     assert directory.table("metrics").equals(whole.table("metrics"))
     assert audit.verify(directory) == ()
     lost = [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "host-lost"]

@@ -1,6 +1,6 @@
 """What leaves a host: typed messages of counts, sums and statistics; no edit's text, key, residual or target.
 
-A run is recorded message by message. The last tests turn the search on the lane of the method ``global``, which
+A run is recorded message by message. The last tests turn the search on the arm of the method ``global``, which
 does send keys and residuals, and on planted secrets: a search that finds nothing there would prove nothing.
 """
 
@@ -21,19 +21,19 @@ from consortium.editing.editors.registry import EDITORS
 from consortium.editing.known_facts import Residuals
 from consortium.evaluation.knowedit import SUFFIXES
 from consortium.evaluation.sums import ProbeSum
-from consortium.evaluation.telling import Evaluated, Told
-from consortium.features.conflicts.commitments import DIGEST_BYTES, Slips, shared_key, slips_of
+from consortium.evaluation.telling import Evaluated, ProbeAnswer
+from consortium.features.conflicts.keyed_digests import DIGEST_BYTES, KeyedDigests, keyed_digests_of, shared_key
 from consortium.features.conflicts.resolution import settled_of
-from consortium.features.screening.checks import Refusal
+from consortium.features.screening.checks import Rejection
 from consortium.loading.prepare import open_facts
 from consortium.merging import registry
-from consortium.merging.bucketing import GroupSums
+from consortium.merging.bucketing import BucketSums
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.methods.global_edit import OwnedEdits
 from consortium.merging.methods.ties import SignedSums
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
-from consortium.party.audit_digest import Receipt
-from consortium.party.worker import CohortWorker, Collected, TargetReport
+from consortium.party.audit_digest import InclusionRecord
+from consortium.party.worker import Collected, TargetReport, Worker
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 from consortium_ray.messages import Answer, ModelFacts
@@ -43,28 +43,44 @@ from support.scenarios import associative_scenario, pico_scenario
 #: Every type that a message may be made of, with the fields that carry anything.
 DOCUMENTED = {
     Answer: {"incarnation", "value", "seconds"},
-    Slips: {"parties", "slots", "answers"},
+    KeyedDigests: {"parties", "slots", "answers"},
     TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals", "num_mended"},
-    Residuals: {"num_edits", "shift", "num_held", "num_contradicting", "num_found", "num_right", "num_not_finite"},
-    Collected: {"contribution", "party_bytes", "num_left_out", "receipt", "refusals", "largest_norm", "num_not_finite"},
-    Receipt: {"cohort", "num_edits", "num_summed", "digest"},
-    Refusal: {"party", "reason", "detail"},
+    Residuals: {
+        "num_edits",
+        "shift",
+        "num_known",
+        "num_contradicting",
+        "num_detected",
+        "num_correctly_detected",
+        "num_not_finite",
+    },
+    Collected: {
+        "contribution",
+        "party_bytes",
+        "num_skipped",
+        "inclusion_record",
+        "rejections",
+        "max_norm_ratio",
+        "num_not_finite",
+    },
+    InclusionRecord: {"party_batch", "num_edits", "num_summed", "digest"},
+    Rejection: {"party", "reason", "detail"},
     Evaluated: {"sums", "told"},
-    Basis: {"lane", "round", "layer"},
+    Basis: {"arm", "round", "layer"},
     DenseStatistics: {"basis", "gram_KK", "cross_VK", "num_edits", "num_parties"},
     FactoredStatistics: {"basis", "factor_KN", "image_VN", "num_edits", "num_parties"},
     DeltaSum: {"update", "gram"},
     DenseUpdate: {"delta_VK"},
     FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
-    GroupSums: {"groups"},
+    BucketSums: {"groups"},
     ProbeSum: {"value", "strict", "num_edits", "num_probes", "num_not_finite"},
-    ModelFacts: {"base_weights", "prior_fingerprint", "prior_chunks", "prior_length"},
+    ModelFacts: {"base_weights", "covariance_fingerprint", "covariance_chunks", "covariance_length"},
 }
 PLAIN = (int, float, str, bytes, bool, NoneType, np.ndarray)
 METRICS = ("efficacy", "paraphrase", "neighborhood", "retention", "conflict_score", "conflict_magnitude")
 KNOWEDIT = ("edit_success", "locality", "fluency")
-HARM = ("perplexity", "downstream_accuracy")
+SIDE_EFFECTS = ("perplexity", "downstream_accuracy")
 PRIVATE_METHODS = [name for name in registry.known() if name != "global"]
 
 
@@ -75,14 +91,14 @@ class Recording:
     messages: list[tuple[str, bytes]]
     texts: set[str]
     vectors: dict[int, list[np.ndarray]]
-    takes_back: bool
+    removes: bool
 
 
 def record(scenario, path):
-    """Run a scenario over local hosts, and look over the parties' shoulders while they compute."""
+    """Run a scenario over local workers, and look over the parties' shoulders while they compute."""
     messages, vectors = [], {}
     facts = open_facts(scenario)
-    collect, take_back, optimise = CohortWorker.collect, CohortWorker.take_back, CohortWorker._targets_of
+    collect, unlearn, optimise = Worker.collect, Worker.unlearn, Worker._targets_of
 
     def note(columns_XE):
         array = np.asarray(columns_XE, dtype=np.float64)
@@ -115,15 +131,15 @@ def record(scenario, path):
 
     with pytest.MonkeyPatch.context() as patch, RunDirectory.create(path, scenario) as directory:
         patch.setattr(AssociativeBackend, "fine_tune", watched_tuning)
-        patch.setattr(CohortWorker, "collect", lambda *arguments: watching(collect, *arguments))
-        patch.setattr(CohortWorker, "take_back", lambda *arguments: watching(take_back, *arguments))
-        patch.setattr(CohortWorker, "_targets_of", watched_targets)
+        patch.setattr(Worker, "collect", lambda *arguments: watching(collect, *arguments))
+        patch.setattr(Worker, "unlearn", lambda *arguments: watching(unlearn, *arguments))
+        patch.setattr(Worker, "_targets_of", watched_targets)
         observe = lambda call, message: messages.append((call.method, message))  # noqa: E731
         run_on(LocalPool(scenario, facts, 2, observe=observe), directory)
         edits = directory.table("edits").to_pylist()
     texts = {row["subject"] for row in edits} | {row["prompt"].replace("{}", row["subject"]) for row in edits}
     texts |= {row["prompt"] for row in edits} | {row["target_new"] for row in edits}
-    return Recording(messages, texts, vectors, bool(scenario.stream.retract))
+    return Recording(messages, texts, vectors, bool(scenario.stream.unlearn))
 
 
 def parts_of(value):
@@ -174,52 +190,53 @@ SCENARIOS = (
     *(
         "associative-auto",
         "associative-dense",
-        "associative-settled",
+        "associative-resolution",
         "llama",
-        "associative-departing",
-        "llama-departing",
+        "associative-unlearning",
+        "llama-unlearning",
     ),
     *("rome", "ft"),
 )
 
 
-def settled_scenario():
-    """With all that is announced, settled and asked again; four partners, so that cohorts of one have nothing alone."""
+def resolved_conflicts_scenario():
+    """With all that is announced, resolved and asked again; four partners, so that party batches of one have nothing
+    alone."""
     return associative_scenario(
         parties={"edits_per_round": 6},
-        stream={"rounds": 2, "partners": 4},
-        overlap={"weigh": "once"},
-        conflicts={"policy": "majority", "augment": 2},
+        stream={"rounds": 2, "sharing_group_size": 4},
+        overlap={"duplicates": "count_once"},
+        conflicts={"policy": "majority", "num_paraphrases": 2},
         merge={"methods": PRIVATE_METHODS},
         evaluate={"metrics": ["efficacy", "conflict_score", "conflict_magnitude"]},
-        cluster={"cohort_size": 1},
+        cluster={"parties_per_batch": 1},
     )
 
 
 @pytest.fixture(scope="module", params=SCENARIOS)
 def recording(request, pico, tmp_path_factory):
-    changes = {"stream": {"rounds": 2}, "merge": {"methods": PRIVATE_METHODS}, "cluster": {"cohort_size": 1}}
-    if request.param.endswith("departing"):
+    changes = {"stream": {"rounds": 2}, "merge": {"methods": PRIVATE_METHODS}, "cluster": {"parties_per_batch": 1}}
+    if request.param.endswith("unlearning"):
         # Half of four edits, and all eight: the factor of a single edit would be its key.
-        changes["merge"] = {"methods": ["collabedit"], "anchor": "base", "exchange": "round"}
+        changes["merge"] = {"methods": ["collabedit"], "reference": "initial", "exchange": "round"}
         changes["evaluate"] = {"metrics": ["efficacy", "retention", "removed_efficacy"]}
         changes["stream"] = {
             "rounds": 3,
             "overlap": 0,
             "conflict": 0,
             "repeat": 0,
-            "retract": [{"round": 2, "parties": [0], "share": 0.5}],
+            "unlearn": [{"round": 2, "parties": [0], "share": 0.5}],
             "leave": [{"round": 3, "parties": [1]}],
         }
-    if request.param == "llama-departing":
+    if request.param == "llama-unlearning":
         scenario = pico_scenario(pico["llama"], parties={"edits_per_round": 4}, **changes)
-    elif request.param == "associative-departing":
+    elif request.param == "associative-unlearning":
         scenario = associative_scenario(**changes)
     elif request.param == "llama":
         # The columns of an update for two edits lie in a plane: now and then one is along a residual by chance.
         changes["evaluate"] = {
             "text": "builtin",
-            "text_tokens": 300,
+            "perplexity_tokens": 300,
             "general": _questions(tmp_path_factory),
             "metrics": [*METRICS, *KNOWEDIT],
             "decoding": list(SUFFIXES),
@@ -233,8 +250,8 @@ def recording(request, pico, tmp_path_factory):
             "exchange": "round",
         }
         scenario = associative_scenario(**changes)
-    elif request.param == "associative-settled":
-        scenario = settled_scenario()
+    elif request.param == "associative-resolution":
+        scenario = resolved_conflicts_scenario()
     else:
         changes["merge"]["statistics"] = request.param.removeprefix("associative-")
         scenario = associative_scenario(**changes)
@@ -248,18 +265,18 @@ def _questions(tmp_path_factory):
 
 
 def test_messages_are_made_of_documented_types_and_fields(recording):
-    expected = {"targets", "collect", "evaluate", *(["take_back"] * recording.takes_back)}
+    expected = {"targets", "collect", "evaluate", *(["unlearn"] * recording.removes)}
     assert {method for method, _ in recording.messages} >= expected
     for _, message in recording.messages:
         list(parts_of(pickle.loads(message)))
 
 
 def test_texts_in_messages_are_names_of_the_documentation(recording):
-    """Besides contexts, which the unedited model wrote, messages hold names of lanes, metrics and kinds of requests.
+    """Besides contexts, which the unedited model wrote, messages hold names of arms, metrics and kinds of requests.
 
-    And digests of receipts, which are made of places alone.
+    And digests of inclusion records, which are made of places alone.
     """
-    measured = {*METRICS, *HARM, *(name + suffix for name in KNOWEDIT for suffix in SUFFIXES.values())}
+    measured = {*METRICS, *SIDE_EFFECTS, *(name + suffix for name in KNOWEDIT for suffix in SUFFIXES.values())}
     names = {*PRIVATE_METHODS, *get_args(Kind), *measured, "removed_efficacy", "removed_efficacy_before"}
     for method, message in recording.messages:
         if method not in ("contexts", "describe"):
@@ -301,61 +318,61 @@ def test_only_a_scenario_that_asks_for_it_has_its_probes_and_answers_sent(tmp_pa
     told = [pickle.loads(message) for method, message in found.messages if method == "evaluate"]
     with pytest.raises(TypeError, match="undocumented message Told"):
         list(parts_of(told[0]))
-    monkeypatch.setitem(DOCUMENTED, Told, {each.name for each in dataclasses.fields(Told)})
+    monkeypatch.setitem(DOCUMENTED, ProbeAnswer, {each.name for each in dataclasses.fields(ProbeAnswer)})
     texts = long(found.texts)
     for method, message in found.messages:
         parts = list(parts_of(pickle.loads(message)))
-        assert any(isinstance(part, Told) for part in parts) <= (method == "evaluate")
+        assert any(isinstance(part, ProbeAnswer) for part in parts) <= (method == "evaluate")
         assert bool(revealed_texts(message, texts)) <= (method == "evaluate")
         assert revealed_vectors(pickle.loads(message), found.vectors) == []
 
 
-class TestSlips:
+class TestKeyedDigests:
     @pytest.fixture(scope="class")
     @staticmethod
     def announced(tmp_path_factory):
-        """A run's slips, the edits that they are of, and all calls."""
-        scenario, calls, slips = settled_scenario(), [], []
+        """A run's keyed digests, the edits that they are of, and all calls."""
+        scenario, calls, keyed_digests = resolved_conflicts_scenario(), [], []
         facts = open_facts(scenario)
 
         def observe(call, message):
             calls.append(call)
-            if call.method == "slips":
-                slips.append(pickle.loads(message).value)
+            if call.method == "keyed_digests":
+                keyed_digests.append(pickle.loads(message).value)
 
-        with RunDirectory.create(tmp_path_factory.mktemp("slips") / "run", scenario) as directory:
+        with RunDirectory.create(tmp_path_factory.mktemp("keyed_digests") / "run", scenario) as directory:
             coordinator = run_on(LocalPool(scenario, facts, 2, observe=observe), directory)
         requests = [
             coordinator.stream.requests(number, party) for number in (1, 2) for party in range(scenario.parties.count)
         ]
-        return slips, [facts.edit(each.fact, each.variant) for group in requests for each in group], calls
+        return keyed_digests, [facts.edit(each.fact, each.variant) for group in requests for each in group], calls
 
     def test_no_digest_of_a_known_text_is_among_them(self, announced):
-        slips, edits, _ = announced
-        sent = {digest for each in slips for digest in (*each.slots, *each.answers)}
-        assert len(slips) == 2 * 7
+        keyed_digests, edits, _ = announced
+        sent = {digest for each in keyed_digests for digest in (*each.slots, *each.answers)}
+        assert len(keyed_digests) == 2 * 7
         assert {len(digest) for digest in sent} == {DIGEST_BYTES}
         assert sent.isdisjoint(guesses(edits, [b"\0", b"3", b"consortium"]))
 
     def test_the_key_is_what_hides_them(self, announced):
-        """With it, the same search finds every slip: a guess of the text is enough."""
-        slips, edits, _ = announced
-        guessed = [slips_of(shared_key(3), number, [(0, edit)]) for number in (1, 2) for edit in edits]
+        """With it, the same search finds every keyed digest: a guess of the text is enough."""
+        keyed_digests, edits, _ = announced
+        guessed = [keyed_digests_of(shared_key(3), number, [(0, edit)]) for number in (1, 2) for edit in edits]
         known = {digest for each in guessed for digest in (*each.slots, *each.answers)}
-        assert {digest for each in slips for digest in (*each.slots, *each.answers)} <= known
+        assert {digest for each in keyed_digests for digest in (*each.slots, *each.answers)} <= known
 
     def test_what_is_settled_is_told_to_those_it_concerns_and_holds_no_digest(self, announced):
-        slips, _, calls = announced
-        sent = {digest for each in slips for digest in (*each.slots, *each.answers)}
+        keyed_digests, _, calls = announced
+        sent = {digest for each in keyed_digests for digest in (*each.slots, *each.answers)}
         told = [call for call in calls if call.method in ("targets", "collect", "evaluate")]
-        num_verdicts = 0
+        num_decisions = 0
         for call in told:
-            settled = settled_of(call.arguments[0])
-            assert {party for party, _ in settled.verdicts} <= {call.cohort}, "cohorts of one party"
-            num_verdicts += len(settled.verdicts)
+            resolution = settled_of(call.arguments[0])
+            assert {party for party, _ in resolution.decisions} <= {call.party_batch}, "party batches of one party"
+            num_decisions += len(resolution.decisions)
             message = pickle.dumps(call.arguments[0])
             assert not [digest for digest in sent if digest in message]
-        assert num_verdicts > 100
+        assert num_decisions > 100
 
 
 class TestTheSearchFinds:
@@ -365,7 +382,7 @@ class TestTheSearchFinds:
         scenario = associative_scenario(stream={"rounds": 1}, merge={"methods": ["global"]})
         return record(scenario, tmp_path_factory.mktemp("owned") / "run")
 
-    def test_the_lane_that_owns_all_edits(self, owned, monkeypatch):
+    def test_the_arm_that_owns_all_edits(self, owned, monkeypatch):
         messages = [pickle.loads(message) for method, message in owned.messages if method == "collect"]
         with pytest.raises(TypeError, match="undocumented message OwnedEdits"):
             list(parts_of(messages[0]))
@@ -383,8 +400,8 @@ class TestTheSearchFinds:
 
     def test_a_text_in_a_message(self, owned):
         texts = long(owned.texts)
-        planted = pickle.dumps(Answer(0, f"about {sorted(texts)[0]}", 0.0))
-        assert revealed_texts(planted, texts) != []
+        built = pickle.dumps(Answer(0, f"about {sorted(texts)[0]}", 0.0))
+        assert revealed_texts(built, texts) != []
 
     def test_an_unknown_field(self):
         with pytest.raises(TypeError, match="undocumented part set"):

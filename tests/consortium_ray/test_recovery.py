@@ -1,4 +1,4 @@
-"""What breaks on purpose on real Ray, and how runs get over it. A host takes seconds to start, so runs are few."""
+"""What breaks on purpose on real Ray, and how runs get over it. A worker takes seconds to start, so runs are few."""
 
 import os
 import signal
@@ -13,13 +13,13 @@ from consortium.records.directory import RunDirectory
 from consortium_ray import runtime
 from support.scenarios import associative_scenario, difference
 
-HOSTS = {"min": 1, "cpus": 0.1}
+WORKERS = {"min": 1, "cpus": 0.1}
 METHODS = ["global", "collabedit"]
 
 
-def small(*faults, hosts=1, **cluster):
+def small(*faults, workers=1, **cluster):
     return associative_scenario(
-        merge={"methods": METHODS}, faults=list(faults), cluster={"hosts": {**HOSTS, "max": hosts}, **cluster}
+        merge={"methods": METHODS}, faults=list(faults), cluster={"workers": {**WORKERS, "max": workers}, **cluster}
     )
 
 
@@ -35,7 +35,7 @@ def whole(finished_run):
 
 
 def assert_same(whole, directory):
-    assert difference(whole.lane_states(), directory.lane_states()) == []
+    assert difference(whole.arm_states(), directory.arm_states()) == []
     for table in ("edits", "parties", "metrics"):
         assert directory.table(table).equals(whole.table(table)), table
     assert audit.verify(directory) == ()
@@ -76,12 +76,12 @@ class TestRecovery:
             directory.mark_failed(caught.value)  # the lock is back
 
     def test_damaged_answers_are_asked_for_again_and_late_ones_waited_for(self, whole, tmp_path):
-        """An answer is late, or damaged; how a host that answers too late is given up has a test beside this one."""
+        """An answer is late, or damaged; how a worker that answers too late is given up has a test beside this one."""
         faults = [
             {"round": 1, "during": "evaluate", "slow": 0.2, "max": 2},
             {"round": 2, "during": "targets", "corrupt": "answer", "max": 2},
         ]
-        directory = run_on_ray(small(*faults, hosts=2), tmp_path / "run")
+        directory = run_on_ray(small(*faults, workers=2), tmp_path / "run")
         assert_same(whole, directory)
         events = directory.table("events").to_pylist()
         assert Counter(row["detail"] for row in events if row["kind"] == "fault") == {
@@ -89,7 +89,7 @@ class TestRecovery:
             "corrupt answer": 2,
         }
         assert [row["round"] for row in events if row["kind"] == "answer-refused"] == [2, 2]
-        assert {row["num_attempts"] for row in directory.table("ledger").to_pylist()} == {1}, "none of a merge"
+        assert {row["num_attempts"] for row in directory.table("audit").to_pylist()} == {1}, "none of a merge"
 
     def test_a_full_disk_is_waited_for(self, whole, tmp_path):
         scenario = small({"round": 2, "fill": "disk"}, on_failure={"wait_s": 0.1})

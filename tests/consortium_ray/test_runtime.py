@@ -1,6 +1,6 @@
 """Runs on real Ray: the same bits, whoever is killed, and errors that a person can read.
 
-A host takes seconds to start, so runs are few and each shows several things.
+A worker takes seconds to start, so runs are few and each shows several things.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from consortium_ray import runtime
 from support.machines import listening
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario
 
-HOSTS = {"min": 1, "cpus": 0.1}
+WORKERS = {"min": 1, "cpus": 0.1}
 
 
 def quiet(progress):
@@ -50,55 +50,55 @@ def no_actor_left():
 
 
 def _num_workers():
-    """What actors hold of the CPUs: hosts are the only ones that reserve any."""
+    """What actors hold of the CPUs: workers are the only ones that reserve any."""
     return round(10 * (ray.cluster_resources()["CPU"] - ray.available_resources().get("CPU", 0)))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 class TestRuns:
-    def test_three_hosts_that_are_killed_in_every_phase_give_the_serial_bits(self, pico, finished_run, tmp_path):
+    def test_three_workers_that_are_killed_in_every_phase_give_the_serial_bits(self, pico, finished_run, tmp_path):
         faults = [{"round": 2, "during": phase} for phase in ("targets", "collect", "evaluate")]
         scenario = pico_scenario(
             pico["llama"],
             parties={"count": 5},
             stream={"rounds": 2, "overlap": 0.5},
             merge={"methods": ALL_METHODS},
-            cluster={"cohort_size": 1, "hosts": {**HOSTS, "max": 3}},
+            cluster={"parties_per_batch": 1, "workers": {**WORKERS, "max": 3}},
             faults=faults,
         )
         with no_actor_left():
             directory = run_on_ray(scenario, tmp_path / "ray")
         whole = finished_run(scenario)
-        assert difference(whole.lane_states(), directory.lane_states()) == []
+        assert difference(whole.arm_states(), directory.arm_states()) == []
         assert directory.table("metrics").equals(whole.table("metrics"))
         events = directory.table("events").to_pylist()
-        lost = [row for row in events if row["kind"] == "host-lost"]
+        lost = [row for row in events if row["kind"] == "worker-lost"]
         assert [row["round"] for row in lost] == [2, 2, 2]
         assert all(row["detail"].startswith("ActorDiedError") for row in lost)
-        assert len({row["host"] for row in events if row["host"]}) >= 4, "three were lost, and another one finished"
+        assert len({row["worker"] for row in events if row["worker"]}) >= 4, "three were lost, and another one finished"
 
-    def test_hosts_that_are_killed_while_parties_announce_give_the_serial_bits(self, finished_run, tmp_path):
+    def test_workers_that_are_killed_while_parties_announce_give_the_serial_bits(self, finished_run, tmp_path):
         scenario = associative_scenario(
-            stream={"rounds": 2, "partners": 3},
-            overlap={"weigh": "once"},
-            conflicts={"policy": "priority", "augment": 1},
+            stream={"rounds": 2, "sharing_group_size": 3},
+            overlap={"duplicates": "count_once"},
+            conflicts={"policy": "priority", "num_paraphrases": 1},
             evaluate={"metrics": ["efficacy", "retention", "conflict_score", "conflict_magnitude"]},
-            cluster={"cohort_size": 1, "hosts": {**HOSTS, "max": 2}},
+            cluster={"parties_per_batch": 1, "workers": {**WORKERS, "max": 2}},
             faults=[{"round": number, "during": "announce"} for number in (1, 2)],
         )
         with no_actor_left():
             directory = run_on_ray(scenario, tmp_path / "ray")
         whole = finished_run(scenario)
-        assert difference(whole.lane_states(), directory.lane_states()) == []
+        assert difference(whole.arm_states(), directory.arm_states()) == []
         for table in ("edits", "parties", "metrics"):
             assert directory.table(table).equals(whole.table(table)), table
         events = directory.table("events").to_pylist()
-        assert [row["round"] for row in events if row["kind"] == "host-lost"] == [1, 2]
+        assert [row["round"] for row in events if row["kind"] == "worker-lost"] == [1, 2]
 
     def test_the_run_is_held_at_every_moment(self, tmp_path):
         """A thread looks every few milliseconds, as another command would, while the coordinator comes and goes."""
-        scenario = associative_scenario(cluster={"hosts": {**HOSTS, "max": 1}})
+        scenario = associative_scenario(cluster={"workers": {**WORKERS, "max": 1}})
         path, ended, seen = tmp_path / "run", threading.Event(), set()
 
         def look():
@@ -123,7 +123,7 @@ class TestRuns:
 
     def test_a_coordinator_that_dies_is_told_and_the_run_goes_on_from_there(self, finished_run, tmp_path):
         on_failure = {"coordinator": "stop"}
-        cluster = {"hosts": {**HOSTS, "max": 1}, "on_failure": on_failure}
+        cluster = {"workers": {**WORKERS, "max": 1}, "on_failure": on_failure}
         scenario = associative_scenario(stream={"rounds": 3}, cluster=cluster)
         path = tmp_path / "run"
 
@@ -144,11 +144,11 @@ class TestRuns:
             serial.run(scenario, directory, open_facts(scenario), quiet)  # either can go on where the other stopped
         whole = finished_run(scenario)
         again = RunDirectory.open(path)
-        assert difference(whole.lane_states(), again.lane_states()) == []
+        assert difference(whole.arm_states(), again.arm_states()) == []
         assert again.table("metrics").equals(whole.table("metrics"))
 
-    def test_a_users_error_inside_a_host_comes_out_as_itself(self, tmp_path):
-        scenario = pico_scenario(tmp_path / "no-model", cluster={"hosts": {**HOSTS, "max": 1}})
+    def test_a_users_error_inside_a_worker_comes_out_as_itself(self, tmp_path):
+        scenario = pico_scenario(tmp_path / "no-model", cluster={"workers": {**WORKERS, "max": 1}})
         with RunDirectory.create(tmp_path / "run", scenario) as directory:
             with no_actor_left(), pytest.raises(ModelError) as caught:
                 runtime.run(scenario, directory, open_facts(scenario), quiet)
@@ -158,23 +158,23 @@ class TestRuns:
             directory.mark_failed(caught.value)  # the lock is back
 
     def test_an_error_of_the_coordinators_opening_comes_out_as_itself(self, tmp_path):
-        scenario = associative_scenario(cluster={"hosts": {**HOSTS, "max": 1}})
+        scenario = associative_scenario(cluster={"workers": {**WORKERS, "max": 1}})
         path = tmp_path / "run"
         with RunDirectory.create(path, scenario) as directory:
             (path / "scenario.yaml").write_text("name: [")
             with pytest.raises(RunDirectoryError, match=r"scenario\.yaml is missing or damaged"):
                 runtime.run(scenario, directory, open_facts(scenario), quiet)
 
-    def test_more_hosts_than_the_cluster_can_give_are_refused_first(self, tmp_path, monkeypatch, capsys):
-        """Before the coordinator starts, so before any host or model; the command line answers 2."""
+    def test_more_workers_than_the_cluster_can_give_are_refused_first(self, tmp_path, monkeypatch, capsys):
+        """Before the coordinator starts, so before any worker or model; the command line answers 2."""
         monkeypatch.setattr(runtime, "_drive", lambda *_: pytest.fail("the run was started"))
-        scenario = associative_scenario(cluster={"hosts": {"min": 1000, "max": 1000}})
+        scenario = associative_scenario(cluster={"workers": {"min": 1000, "max": 1000}})
         file = tmp_path / "greedy.yaml"
         file.write_text(json.dumps(scenario.model_dump(mode="json")))
         assert main.main(["run", str(file), "--out", str(tmp_path / "run")]) == 2
         assert not (tmp_path / "run").exists(), "a refused run leaves nothing behind"
         err = capsys.readouterr().err
-        assert "cluster.hosts: at least 1000 hosts at 1 CPU" in err
+        assert "cluster.workers: at least 1000 workers at 1 CPU" in err
         assert "Traceback" not in err
 
     def test_a_connection_that_was_there_is_used_and_left(self):
@@ -202,7 +202,7 @@ def _refuse(**settings):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(number, tmp_path):
     """As typed in a terminal, or sent by a batch system: to the whole group, Ray's own processes among them."""
-    scenario = associative_scenario(stream={"rounds": 40}, cluster={"hosts": {**HOSTS, "max": 1}})
+    scenario = associative_scenario(stream={"rounds": 40}, cluster={"workers": {**WORKERS, "max": 1}})
     file, path = tmp_path / "long.yaml", tmp_path / "run"
     file.write_text(json.dumps(scenario.model_dump(mode="json")))
     command = [sys.executable, "-m", "consortium.cli", "run", str(file), "--out", str(path)]
@@ -277,7 +277,7 @@ def test_what_is_waited_for_is_said_before_ray_is(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_run_of_its_own_listens_on_the_loopback_address_alone(tmp_path):
     """Whoever is on the network must have no port to try; the token that Ray asks for comes second."""
-    scenario = associative_scenario(stream={"rounds": 40}, cluster={"hosts": {**HOSTS, "max": 1}})
+    scenario = associative_scenario(stream={"rounds": 40}, cluster={"workers": {**WORKERS, "max": 1}})
     file, path = tmp_path / "long.yaml", tmp_path / "run"
     file.write_text(json.dumps(scenario.model_dump(mode="json")))
     command = [sys.executable, "-m", "consortium.cli", "run", str(file), "--out", str(path)]

@@ -1,4 +1,4 @@
-"""A host whose machine has another model, or another text, under the name that the scenario gives."""
+"""A worker whose machine has another model, or another text, under the name that the scenario gives."""
 
 import pytest
 from consortium.common.errors import ClusterError
@@ -6,7 +6,7 @@ from consortium.loading.inputs import model_inputs
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray.workers import worker_actor
-from consortium_ray.workers.worker_actor import Host
+from consortium_ray.workers.worker_actor import WorkerActor
 from safetensors.numpy import load_file, save_file
 from support.pico import pico_folder
 from support.pools import LocalPool, run_on
@@ -30,7 +30,7 @@ def changed_tokenizer(folder):
 
 
 def opens_elsewhere(monkeypatch, scenario, folder):
-    """The second host that opens the model finds it in ``folder``."""
+    """The second worker that opens the model finds it in ``folder``."""
     there = scenario.model_copy(update={"model": scenario.model.model_copy(update={"name": str(folder)})})
     real, opened = worker_actor.open_backend, []
 
@@ -44,7 +44,7 @@ def opens_elsewhere(monkeypatch, scenario, folder):
 @pytest.mark.parametrize(
     ("change", "what"), [(changed_weights, "other model weights"), (changed_tokenizer, "other model tokenizer")]
 )
-def test_a_host_with_another_model_computes_nothing(tmp_path, monkeypatch, change, what):
+def test_a_worker_with_another_model_computes_nothing(tmp_path, monkeypatch, change, what):
     folder, other = (pico_folder(tmp_path / name, "llama", num_layers=4) for name in ("model", "other"))
     change(other)
     scenario = pico_scenario(folder, stream={"rounds": 1}, merge={"methods": ["collabedit"]})
@@ -53,21 +53,21 @@ def test_a_host_with_another_model_computes_nothing(tmp_path, monkeypatch, chang
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), 2), directory)
     found = RunDirectory.open(tmp_path / "run")
-    assert difference(whole.lane_states(), found.lane_states()) == []
-    lost = [row["detail"] for row in found.table("events").to_pylist() if row["kind"] == "host-lost"]
+    assert difference(whole.arm_states(), found.arm_states()) == []
+    lost = [row["detail"] for row in found.table("events").to_pylist() if row["kind"] == "worker-lost"]
     assert lost
     assert all("another model under the same name" in each and what in each for each in lost)
 
 
 def test_another_text_of_the_key_covariance_is_found_too(tmp_path):
     folder, text = pico_folder(tmp_path / "model", "llama", num_layers=4), tmp_path / "text.txt"
-    scenario = pico_scenario(folder, editor={"prior": {"source": str(text)}})
+    scenario = pico_scenario(folder, editor={"covariance": {"source": str(text)}})
     said = []
     for words in ("The tower is in Paris. ", "The tower is in Rome. "):
         text.write_text(words * 200)
-        asked = Host(len(said), scenario, open_facts(scenario), where=lambda: "7")
+        asked = WorkerActor(len(said), scenario, open_facts(scenario), where=lambda: "7")
         asked.open()
-        said.append(model_inputs(asked.describe().prior_fingerprint, {}, 0))
+        said.append(model_inputs(asked.describe().covariance_fingerprint, {}, 0))
         asked.compare(said[-1])
     with pytest.raises(ClusterError, match=r"node 7 has another model .*: other text of the key covariance"):
         asked.compare(said[0])

@@ -104,7 +104,7 @@ def test_a_coordinator_that_fails_in_such_a_way_stops_the_run_with_the_reason():
 
 
 class Raises:
-    """An actor that raises what it is asked to, as hosts do."""
+    """An actor that raises what it is asked to, as workers do."""
 
     def answer(self, kind):
         with errors_that_travel():

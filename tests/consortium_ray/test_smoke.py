@@ -1,4 +1,5 @@
-"""What must hold on real Ray, in the quick tier: the same bits, also after a killed host, and after an interruption."""
+"""What must hold on real Ray, in the quick tier: the same bits, also after a killed worker, and after an
+interruption."""
 
 import pytest
 from consortium.common.errors import RunError
@@ -12,8 +13,10 @@ pytestmark = pytest.mark.usefixtures("ray_here")
 
 
 def small(*faults):
-    hosts = {"min": 1, "max": 1, "cpus": 0.1}
-    return associative_scenario(merge={"methods": ["global", "ties"]}, cluster={"hosts": hosts}, faults=list(faults))
+    workers = {"min": 1, "max": 1, "cpus": 0.1}
+    return associative_scenario(
+        merge={"methods": ["global", "ties"]}, cluster={"workers": workers}, faults=list(faults)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def end_on_ray(directory, report_progress=lambda progress: None):
 
 def assert_same(whole, path):
     directory = RunDirectory.open(path)
-    assert difference(whole.lane_states(), directory.lane_states()) == []
+    assert difference(whole.arm_states(), directory.arm_states()) == []
     for table in ("edits", "parties", "metrics"):
         assert directory.table(table).equals(whole.table(table)), table
 
@@ -43,14 +46,14 @@ def test_a_run_on_ray_has_the_serial_bits(whole, tmp_path):
     shares = [progress.share_done for progress in told]
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
-    assert {row["host"] for row in events if row["kind"] == "collect"} == {"host-0"}
+    assert {row["worker"] for row in events if row["kind"] == "collect"} == {"worker-0"}
 
 
-def test_a_host_that_is_killed_changes_nothing(whole, tmp_path):
+def test_a_worker_that_is_killed_changes_nothing(whole, tmp_path):
     with RunDirectory.create(tmp_path / "run", small({"round": 2, "during": "collect"})) as directory:
         events = end_on_ray(directory)
     assert_same(whole, tmp_path / "run")
-    (lost,) = [row for row in events if row["kind"] == "host-lost"]
+    (lost,) = [row for row in events if row["kind"] == "worker-lost"]
     assert lost["round"] == 2
     assert lost["detail"].startswith("ActorDiedError")
 

@@ -8,9 +8,9 @@ from consortium_ray.coordinator.coordinator import Coordinator
 from support.pools import LocalPool
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
 
-#: Two lanes whose weights differ: lanes with the same bits find each other's targets.
-LANES = {"merge": {"methods": ["collabedit", "ties"]}, "stream": {"rounds": 2}}
-CACHED = {"cluster": {"target_cache": True}, **LANES}
+#: Two arms whose weights differ: arms with the same bits find each other's targets.
+ARMS = {"merge": {"methods": ["collabedit", "ties"]}, "stream": {"rounds": 2}}
+CACHED = {"cluster": {"target_cache": True}, **ARMS}
 
 
 @pytest.fixture
@@ -42,9 +42,11 @@ def details_of(directory):
     return [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "targets"]
 
 
-@pytest.mark.parametrize("sharing", ["memit", "boundary"])
-def test_a_repeated_run_optimises_nothing_and_ends_with_the_same_bits(pico, optimised, sharing, finished_run, tmp_path):
-    scenario = pico_scenario(pico["llama"], editor={"sharing": sharing}, **CACHED)
+@pytest.mark.parametrize("residual_schedule", ["spread", "first_last"])
+def test_a_repeated_run_optimises_nothing_and_ends_with_the_same_bits(
+    pico, optimised, residual_schedule, finished_run, tmp_path
+):
+    scenario = pico_scenario(pico["llama"], editor={"residual_schedule": residual_schedule}, **CACHED)
     cold, _ = run_locally(scenario, tmp_path / "cold")
     assert optimised
     assert set(details_of(cold)) == {None}
@@ -58,21 +60,21 @@ def test_a_repeated_run_optimises_nothing_and_ends_with_the_same_bits(pico, opti
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
     # And as without any cache.
-    off = pico_scenario(pico["llama"], editor={"sharing": sharing}, **LANES)
+    off = pico_scenario(pico["llama"], editor={"residual_schedule": residual_schedule}, **ARMS)
     plain, _ = run_locally(off, tmp_path / "plain")
     for each in (warm, serial, plain):
-        assert difference(cold.lane_states(), each.lane_states()) == []
+        assert difference(cold.arm_states(), each.arm_states()) == []
         assert each.table("metrics").equals(cold.table("metrics"))
 
 
 def test_the_reports_of_cold_and_warm_targets_are_the_same(pico, optimised, tmp_path):
     """Steps and losses are stored beside the targets."""
-    from consortium.party.worker import CohortWorker
+    from consortium.party.worker import Worker
 
     reports = []
-    original = CohortWorker.targets
+    original = Worker.targets
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CohortWorker, "targets", lambda *a: reports.append(original(*a)) or reports[-1])
+        patch.setattr(Worker, "targets", lambda *a: reports.append(original(*a)) or reports[-1])
         for name in ("cold", "warm"):
             run_serially(pico_scenario(pico["gpt2"], cluster={"target_cache": True}), tmp_path / name)
     cold, warm = reports[: len(reports) // 2], reports[len(reports) // 2 :]
@@ -84,15 +86,15 @@ def test_the_reports_of_cold_and_warm_targets_are_the_same(pico, optimised, tmp_
 
 
 def test_runs_that_ask_for_other_merges_share_the_first_rounds_targets(pico, optimised, tmp_path):
-    one_lane = CACHED | {"merge": {"methods": ["collabedit"]}}
-    run_locally(pico_scenario(pico["llama"], **one_lane), tmp_path / "one")
-    of_one_lane = len(optimised)
+    one_arm = CACHED | {"merge": {"methods": ["collabedit"]}}
+    run_locally(pico_scenario(pico["llama"], **one_arm), tmp_path / "one")
+    of_one_arm = len(optimised)
     run_locally(pico_scenario(pico["llama"], **CACHED), tmp_path / "two")
-    # Two rounds of two cohorts; the second run adds its other lane's second round.
-    assert (of_one_lane, len(optimised)) == (4, 6)
+    # Two rounds of two party batches; the second run adds its other arm's second round.
+    assert (of_one_arm, len(optimised)) == (4, 6)
 
 
-def test_lanes_of_the_same_weights_share_targets(pico, optimised, tmp_path):
+def test_arms_of_the_same_weights_share_targets(pico, optimised, tmp_path):
     """Names of their versions differ, contents do not."""
     same = CACHED | {"merge": {"methods": ["collabedit", {"name": "collabedit", "label": "again"}]}}
     run_locally(pico_scenario(pico["llama"], **same), tmp_path / "run", size=1)

@@ -1,4 +1,5 @@
-"""Virtual time over hosts: every process works out the same course, so the bits and the tables are the serial ones."""
+"""Virtual time over workers: every process works out the same course, so the bits and the tables are the serial
+ones."""
 
 import pytest
 from consortium.loading.prepare import open_facts
@@ -7,12 +8,12 @@ from consortium_ray import runtime
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference
 
-TROUBLE = {
+INJECTED_FAULT = {
     "losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1},
     "duplicates": 0.3,
     "late": 0.5,
 }
-TABLES = ("edits", "parties", "metrics", "schedule", "attendance")
+TABLES = ("edits", "parties", "metrics", "schedule", "participation")
 
 
 def late_scenario(**changes):
@@ -33,22 +34,26 @@ def serial_run(finished_run):
 
 
 def assert_same(directory, expected):
-    assert difference(expected.lane_states(), directory.lane_states()) == []
+    assert difference(expected.arm_states(), directory.arm_states()) == []
     for table in TABLES:
         assert directory.table(table).equals(expected.table(table)), table
 
 
-@pytest.mark.parametrize(("size", "trouble"), [(1, {}), (3, {}), (3, TROUBLE)])
-def test_hosts_that_answer_in_any_order_or_not_at_all_give_the_serial_bits(serial_run, tmp_path, size, trouble):
+@pytest.mark.parametrize(("size", "injected_fault"), [(1, {}), (3, {}), (3, INJECTED_FAULT)])
+def test_workers_that_answer_in_any_order_or_not_at_all_give_the_serial_bits(
+    serial_run, tmp_path, size, injected_fault
+):
     with RunDirectory.create(tmp_path / "run", serial_run.scenario) as directory:
-        run_on(LocalPool(serial_run.scenario, open_facts(serial_run.scenario), size, seed=5, **trouble), directory)
+        run_on(
+            LocalPool(serial_run.scenario, open_facts(serial_run.scenario), size, seed=5, **injected_fault), directory
+        )
     assert_same(RunDirectory.open(tmp_path / "run"), serial_run)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_two_hosts_on_ray_give_the_serial_bits(serial_run, tmp_path):
-    scenario = late_scenario(cluster={"hosts": {"min": 1, "max": 2, "cpus": 0.1}})
+def test_two_workers_on_ray_give_the_serial_bits(serial_run, tmp_path):
+    scenario = late_scenario(cluster={"workers": {"min": 1, "max": 2, "cpus": 0.1}})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
     assert_same(RunDirectory.open(tmp_path / "run"), serial_run)

@@ -1,4 +1,4 @@
-"""A batch: one call for each cohort, and what becomes of the answers, whatever order they come in."""
+"""A batch: one call for each party batch, and what becomes of the answers, whatever order they come in."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from consortium_ray.messages import Answer, Call
 LOOK_AHEAD = 32
 
 
-class Batch:
-    """Calls of one phase, numbered by cohort (or chunk) from 0.
+class CallBatch:
+    """Calls of one phase, numbered by party batch (or chunk) from 0.
 
     Args:
         phase: name of the phase.
         calls: the calls, in order.
         take: called with (number, answer) strictly in the order of numbers.
-        lanes: lanes that the batch is for.
+        arms: arms that the batch is for.
         layer: layer it concerns, if one.
-        by_cohort: whether the numbers are those of cohorts.
+        by_party_batch: whether the numbers are those of party batches.
         can_wait: whether other work comes first: nothing of the round depends on this.
         comes_first: whether this comes before other work, since it makes room for what that gives.
         look_ahead: how far answers may run ahead of the first one that is missing.
-        settled: how many of the first answers are used up, so that nothing is kept of them; None for those taken.
+        resolution: how many of the first answers are used up, so that nothing is kept of them; None for those taken.
     """
 
     def __init__(  # noqa: PLR0913  (all that a batch is)
@@ -32,24 +32,24 @@ class Batch:
         phase: str,
         calls: Sequence[Call],
         take: Callable[[int, Answer], None],
-        lanes: Sequence[str] = (),
+        arms: Sequence[str] = (),
         layer: int | None = None,
         *,
-        by_cohort: bool = True,
+        by_party_batch: bool = True,
         can_wait: bool = False,
         comes_first: bool = False,
         look_ahead: int = LOOK_AHEAD,
-        settled: Callable[[], int] | None = None,
+        resolution: Callable[[], int] | None = None,
     ) -> None:
         self.phase = phase
-        self.lanes = list(lanes)
+        self.arms = list(arms)
         self.layer = layer
-        self.by_cohort = by_cohort
+        self.by_party_batch = by_party_batch
         self.can_wait = can_wait
         self.comes_first = comes_first
         self._take = take
         self._look_ahead = look_ahead
-        self._settled = settled
+        self._resolution = resolution
         self._waiting = dict(enumerate(calls))
         self._number_of = {call.key: number for number, call in enumerate(calls)}
         self._early: dict[int, Answer] = {}
@@ -84,12 +84,12 @@ class Batch:
         return self._acceptable(accept) is not None
 
     def _acceptable(self, accept: Callable[[Call], bool]) -> int | None:
-        first = self._next if self._settled is None else min(self._next, self._settled())
+        first = self._next if self._resolution is None else min(self._next, self._resolution())
         within = takewhile(lambda number: number < first + self._look_ahead, self._waiting)
         return next((number for number in within if accept(self._waiting[number])), None)
 
     def give_back(self, call: Call) -> None:
-        """A call's host was lost: the call waits again, in its old place."""
+        """A call's worker was lost: the call waits again, in its old place."""
         self._waiting[self._number_of[call.key]] = call
         self._waiting = dict(sorted(self._waiting.items()))
 
@@ -111,7 +111,7 @@ class Batch:
         if self.is_done:
             # Who takes the answers often holds the batch. Both would stay, with all that was made of the answers, until
             # the garbage collector comes by, which may be many rounds later.
-            self._take, self._settled = _not_expected, None
+            self._take, self._resolution = _not_expected, None
         return True
 
 

@@ -13,7 +13,7 @@ from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 
 from consortium_ray.coordinator.coordinator import Coordinator
-from consortium_ray.nodes.metrics import Gauges
+from consortium_ray.nodes.metrics import RunMetrics
 from consortium_ray.nodes.node_watch import NodeWatch, see
 from consortium_ray.nodes.placement import Growth
 from consortium_ray.sendable import errors_that_travel
@@ -30,7 +30,7 @@ class CoordinatorActor:
         self.directory: RunDirectory | None = None
         self.pool: RayPool | None = None
         self.watch: NodeWatch | None = None
-        self.gauges: Gauges | None = None
+        self.run_metrics: RunMetrics | None = None
         self.coordinator: Coordinator | None = None
 
     def process(self) -> tuple[int, float]:
@@ -38,7 +38,7 @@ class CoordinatorActor:
         return os.getpid(), float(psutil.Process().create_time())
 
     def open(self, scenario: Scenario, path: str, permit: str, facts: FactSet, growth: Growth) -> None:
-        """Become the one who writes the run directory, which lies on this machine, and make ready to start hosts.
+        """Become the one who writes the run directory, which lies on this machine, and make ready to start workers.
 
         Args:
             scenario: the scenario as resolved.
@@ -52,22 +52,22 @@ class CoordinatorActor:
             self.directory = directory = RunDirectory.open(path)
             directory.lock_by(permit)
             self.pool = RayPool(scenario, facts, growth)
-            self.watch = NodeWatch(partial(see, scenario.cluster.host_kinds, self.pool), lambda: directory.worked_s)
-            self.gauges = Gauges(scenario.name)
+            self.watch = NodeWatch(partial(see, scenario.cluster.worker_kinds, self.pool), lambda: directory.worked_s)
+            self.run_metrics = RunMetrics(scenario.name)
             self.coordinator = Coordinator(scenario, directory, facts, self.pool, self.watch.take)
 
     def step(self, timeout_s: float) -> tuple[bool, list[Progress]]:
         """One step; whether the run is done, and what there is to tell."""
         assert self.coordinator is not None, "open comes first"
         assert self.pool is not None
-        assert self.gauges is not None
+        assert self.run_metrics is not None
         with errors_that_travel():
             told = self.coordinator.step(timeout_s)
-        self.gauges.show(self.coordinator.glance, self.pool.standings(), self.pool.num_wanted)
+        self.run_metrics.show(self.coordinator.status, self.pool.counts_by_kind(), self.pool.num_wanted)
         return self.coordinator.is_done, told
 
     def close(self) -> None:
-        """End the hosts and let go of the run directory."""
+        """End the workers and let go of the run directory."""
         if self.watch is not None:
             self.watch.close()
         if self.pool is not None:

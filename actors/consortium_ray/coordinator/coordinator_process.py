@@ -24,7 +24,7 @@ SILENCE_S = 20.0
 START_S = 180.0
 #: From then on it is told that the coordinator is at work, or silent.
 WORD_S = 5.0
-#: Longest wait for the coordinator to end its hosts.
+#: Longest wait for the coordinator to end its workers.
 CLOSE_S = 10.0
 #: Longest wait for its process to end by itself after it was told to.
 EXIT_S = 2.0
@@ -145,8 +145,8 @@ def _meant(error: RayTaskError) -> Exception:
     if isinstance(cause, MemoryError):
         return RunError(
             f"the coordinator has no memory left: {cause}",
-            "room for the sums of all lanes on this machine",
-            "take a machine with more memory, or fewer lanes; `consortium resume` goes on from the last round",
+            "room for the sums of all arms on this machine",
+            "take a machine with more memory, or fewer arms; `consortium resume` goes on from the last round",
         )
     if isinstance(cause, WorkError):
         return RunError(

@@ -1,10 +1,11 @@
-"""The sum of cohorts' contributions to one layer: added here, or group by group at the machines that made them.
+"""The sum of party batches' contributions to one layer: added here, or group by group at the machines that made them.
 
-Cohorts are added in groups (:mod:`consortium.merging.partial_sums`). Where hosts are on several machines, a group's
-cohorts are worked on by hosts of one machine. These keep their contributions in their machine's object store and send
-references; one of them adds the group and sends one sum. Where a contribution went with its host, the cohort is asked
-again. Either way the coordinator holds about one sum, and gets the same bits. Once a party is refused nothing more is
-added: the lane's round begins again without it.
+Party batches are added in groups (:mod:`consortium.merging.partial_sums`). Where workers are on several machines, a
+group's party batches are worked on by workers of one machine. These keep their contributions in their machine's object
+store and send references; one of them adds the group and sends one sum. Where a contribution went with its worker, the
+party batch is asked again. Either way the coordinator holds about one sum, and gets the same bits. Once a party is
+refused nothing more is
+added: the arm's round begins again without it.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from functools import partial
 from typing import Any
 
 from consortium.common.errors import RunError
-from consortium.engine.round_log import Journal
-from consortium.features.screening.checks import Refusal
+from consortium.engine.round_log import RoundLog
+from consortium.features.screening.checks import Rejection
 from consortium.merging.method import Contribution
-from consortium.merging.partial_sums import GroupedSum
+from consortium.merging.partial_sums import PartialSums
 from consortium.merging.statistics import Basis, check_same_basis
-from consortium.party.audit_digest import Receipt
+from consortium.party.audit_digest import InclusionRecord
 from consortium.party.worker import Collected
 
-from consortium_ray.coordinator.batches import LOOK_AHEAD, Batch
-from consortium_ray.messages import Answer, Call, GroupSum, Held
+from consortium_ray.coordinator.batches import LOOK_AHEAD, CallBatch
+from consortium_ray.messages import Answer, Call, PartialSum, StoredContribution
 
-#: How often what hosts kept of one group may be lost before the run stops.
+#: How often what workers kept of one group may be lost before the run stops.
 _MOST_LOSSES = 50
 
 
@@ -37,32 +38,32 @@ class Sending:
     """What is being summed.
 
     Attributes:
-        journal: told what each party sent.
-        basis: lane, round and layer.
-        phase: ``collect``, or ``retract`` for what is taken back.
-        group_size: cohorts of a group.
+        round_log: told what each party sent.
+        basis: arm, round and layer.
+        phase: ``collect``, or ``unlearn`` for what is removed.
+        reduce_fanout: party batches of a group.
         add: has a batch worked on.
     """
 
-    journal: Journal
+    round_log: RoundLog
     basis: Basis
     phase: str
-    group_size: int
-    add: Callable[[Batch], None]
+    reduce_fanout: int
+    add: Callable[[CallBatch], None]
 
 
 class LayerSum(ABC):
-    """The sum of all cohorts at one layer.
+    """The sum of all party batches at one layer.
 
     Attributes:
-        refusals: parties whose messages were refused; then there is no sum.
+        rejections: parties whose messages were refused; then there is no sum.
     """
 
     def __init__(self, sending: Sending) -> None:
-        self.refusals: list[Refusal] = []
+        self.rejections: list[Rejection] = []
         self._sending = sending
-        self._sum = GroupedSum(sending.group_size)
-        self._said: dict[int, tuple[Receipt, str]] = {}
+        self._sum = PartialSums(sending.reduce_fanout)
+        self._said: dict[int, tuple[InclusionRecord, str]] = {}
 
     @property
     @abstractmethod
@@ -74,67 +75,67 @@ class LayerSum(ABC):
         return self._sum.total()
 
     @property
-    def receipts(self) -> list[Receipt]:
-        """Receipts of the cohorts in the sum, in ascending order."""
-        return [self._said[cohort][0] for cohort in sorted(self._said)]
+    def inclusion_records(self) -> list[InclusionRecord]:
+        """Receipts of the party batches in the sum, in ascending order."""
+        return [self._said[party_batch][0] for party_batch in sorted(self._said)]
 
     @property
-    def hosts(self) -> list[str]:
-        """Host of each of these, which made what was added."""
-        return [self._said[cohort][1] for cohort in sorted(self._said)]
+    def workers(self) -> list[str]:
+        """Worker of each of these, which made what was added."""
+        return [self._said[party_batch][1] for party_batch in sorted(self._said)]
 
-    def _note(self, cohort: int, collected: Collected, answer: Answer) -> None:
-        """Record what a cohort's parties sent; a cohort that is asked once more says the same once more."""
-        if cohort not in self._said:
-            sent = collected.party_bytes, collected.num_left_out, collected.largest_norm, collected.num_not_finite
-            self._sending.journal.sent(self._sending.basis.lane, cohort, *sent)
-            self.refusals += collected.refusals
-        self._said[cohort] = collected.receipt, f"host-{answer.incarnation}"
+    def _note(self, party_batch: int, collected: Collected, answer: Answer) -> None:
+        """Record what a party batch's parties sent; a party batch that is asked once more says the same once more."""
+        if party_batch not in self._said:
+            sent = collected.party_bytes, collected.num_skipped, collected.max_norm_ratio, collected.num_not_finite
+            self._sending.round_log.sent(self._sending.basis.arm, party_batch, *sent)
+            self.rejections += collected.rejections
+        self._said[party_batch] = collected.inclusion_record, f"worker-{answer.incarnation}"
 
     def _checked(self, contribution: Contribution, of: str) -> Contribution:
         check_same_basis(self._sending.basis, contribution.basis)
         contribution.check(of)
         return contribution
 
-    def _work_on(self, calls: Sequence[Call], take: Callable[[int, Answer], None], **settings: Any) -> Batch:
-        """Have calls worked on; ``take`` is told their cohorts and answers, in order."""
-        cohorts, basis = [call.cohort for call in calls], self._sending.basis
+    def _work_on(self, calls: Sequence[Call], take: Callable[[int, Answer], None], **settings: Any) -> CallBatch:
+        """Have calls worked on; ``take`` is told their party batches and answers, in order."""
+        party_batches, basis = [call.party_batch for call in calls], self._sending.basis
         phase = settings.pop("phase", self._sending.phase)
 
         def take_of(number: int, answer: Answer) -> None:
-            take(cohorts[number], answer)
+            take(party_batches[number], answer)
 
-        batch = Batch(phase, calls, take_of, [basis.lane], basis.layer, **settings)
+        batch = CallBatch(phase, calls, take_of, [basis.arm], basis.layer, **settings)
         self._sending.add(batch)
         return batch
 
 
 def begin_sum(sending: Sending, calls: Sequence[Call], num_machines: int) -> LayerSum:
-    """Have the calls worked on, cohort by cohort in ascending order, and add up what they give.
+    """Have the calls worked on, party batch by party batch in ascending order, and add up what they give.
 
     With fewer than two groups for each machine the coordinator adds: machines would stand idle.
     """
-    if is_by_machines([call.cohort for call in calls], sending.group_size, num_machines):
-        return _SumByMachines(sending, [_grouped(call, sending.group_size) for call in calls], num_machines)
+    if is_by_machines([call.party_batch for call in calls], sending.reduce_fanout, num_machines):
+        return _SumByMachines(sending, [_grouped(call, sending.reduce_fanout) for call in calls], num_machines)
     return _SumHere(sending, calls)
 
 
-def is_by_machines(cohorts: Iterable[int], group_size: int, num_machines: int) -> bool:
-    """Whether machines add groups of these cohorts by themselves."""
-    return num_machines > 1 and len({cohort // group_size for cohort in cohorts}) >= 2 * num_machines
+def is_by_machines(party_batches: Iterable[int], reduce_fanout: int, num_machines: int) -> bool:
+    """Whether machines add groups of these party batches by themselves."""
+    return num_machines > 1 and len({party_batch // reduce_fanout for party_batch in party_batches}) >= 2 * num_machines
 
 
-def _grouped(call: Call, group_size: int) -> Call:
-    return replace(call, group=call.cohort // group_size)
+def _grouped(call: Call, reduce_fanout: int) -> Call:
+    return replace(call, group=call.party_batch // reduce_fanout)
 
 
-def look_ahead(group_size: int, num_machines: int) -> int:
+def look_ahead(reduce_fanout: int, num_machines: int) -> int:
     """How far answers may run ahead where each machine works on groups of its own: two groups each."""
-    return max(LOOK_AHEAD, 2 * group_size * num_machines)
+    return max(LOOK_AHEAD, 2 * reduce_fanout * num_machines)
 
 
 class _SumHere(LayerSum):
-    """Contributions come to the coordinator and are added in the order of cohorts."""
+    """Contributions come to the coordinator and are added in the order of party batches."""
 
     def __init__(self, sending: Sending, calls: Sequence[Call]) -> None:
         super().__init__(sending)
@@ -144,90 +145,96 @@ class _SumHere(LayerSum):
     def is_done(self) -> bool:
         return self._batch.is_done
 
-    def _take(self, cohort: int, answer: Answer) -> None:
+    def _take(self, party_batch: int, answer: Answer) -> None:
         collected: Collected = answer.value
-        self._note(cohort, collected, answer)
+        self._note(party_batch, collected, answer)
         if collected.contribution is not None:
-            self._sum.add(cohort, self._checked(collected.contribution, f"cohort {cohort}"))
+            self._sum.add(party_batch, self._checked(collected.contribution, f"party batch {party_batch}"))
 
 
 class _SumByMachines(LayerSum):
-    """Hosts keep their contributions, one of their machine adds a group's, and group sums are added here in order."""
+    """Workers keep their contributions, one of their machine adds a group's, and group sums are added here in order."""
 
     def __init__(self, sending: Sending, calls: Sequence[Call], num_machines: int) -> None:
         super().__init__(sending)
-        self._calls = {call.cohort: _kept_by_host(call) for call in calls}
+        self._calls = {call.party_batch: _kept_by_worker(call) for call in calls}
         self._groups: dict[int, list[int]] = {}
-        for cohort in self._calls:
-            self._groups.setdefault(cohort // sending.group_size, []).append(cohort)
-        self._kept: dict[int, Held] = {}  # of cohorts whose group is not added yet
-        self._left = {group: len(cohorts) for group, cohorts in self._groups.items()}  # cohorts that are to come
+        for party_batch in self._calls:
+            self._groups.setdefault(party_batch // sending.reduce_fanout, []).append(party_batch)
+        self._kept: dict[int, StoredContribution] = {}  # of party batches whose group is not added yet
+        self._left = {
+            group: len(party_batches) for group, party_batches in self._groups.items()
+        }  # party batches that are to come
         self._sums: dict[int, Contribution] = {}  # of groups that are ahead of one before them
         self._order = list(self._groups)
         self._num_asked = 0
         self._times_lost: Counter[int] = Counter()  # of groups
-        ahead = look_ahead(sending.group_size, num_machines)
-        self._work_on(list(self._calls.values()), self._take, look_ahead=ahead, settled=self._num_added)
+        ahead = look_ahead(sending.reduce_fanout, num_machines)
+        self._work_on(list(self._calls.values()), self._take, look_ahead=ahead, resolution=self._num_added)
 
     @property
     def is_done(self) -> bool:
-        return not self._order or (bool(self.refusals) and not any(self._left.values()))
+        return not self._order or (bool(self.rejections) and not any(self._left.values()))
 
     def _num_added(self) -> int:
-        """Cohorts that are in the sum, so that no more than a window of others is kept; all once nothing is added."""
-        return len(self._calls) - sum(len(self._groups[group]) for group in self._order if not self.refusals)
+        """Party batches that are in the sum, so that no more than a window of others is kept; all once nothing is
+        added."""
+        return len(self._calls) - sum(len(self._groups[group]) for group in self._order if not self.rejections)
 
-    def _take(self, cohort: int, answer: Answer) -> None:
-        held: Held = answer.value
-        self._note(cohort, held.collected, answer)
-        group = cohort // self._sending.group_size
-        self._kept[cohort] = held
+    def _take(self, party_batch: int, answer: Answer) -> None:
+        held: StoredContribution = answer.value
+        self._note(party_batch, held.collected, answer)
+        group = party_batch // self._sending.reduce_fanout
+        self._kept[party_batch] = held
         self._left[group] -= 1
-        if not self._left[group] and not self.refusals:
+        if not self._left[group] and not self.rejections:
             self._add_up(group)
 
     def _add_up(self, group: int) -> None:
-        """Have a host of the group's machine add what its hosts keep."""
-        cohorts = self._groups[group]
+        """Have a worker of the group's machine add what its workers keep."""
+        party_batches = self._groups[group]
         self._num_asked += 1
-        first = self._calls[cohorts[0]]
+        first = self._calls[party_batches[0]]
         key = ("add", *first.key, self._num_asked)
-        kept = [(cohort, self._kept[cohort].ref, self._kept[cohort].machine) for cohort in cohorts]
-        call = Call(key, "add_up", (kept,), cohorts[0], group=first.group)
+        kept = [
+            (party_batch, self._kept[party_batch].ref, self._kept[party_batch].machine) for party_batch in party_batches
+        ]
+        call = Call(key, "add_up", (kept,), party_batches[0], group=first.group)
         take = partial(self._take_group, group)
-        self._work_on([call], lambda _, answer: take(answer), phase="add", by_cohort=False, comes_first=True)
+        self._work_on([call], lambda _, answer: take(answer), phase="add", by_party_batch=False, comes_first=True)
 
     def _take_group(self, group: int, answer: Answer) -> None:
-        added: GroupSum = answer.value
-        if self.refusals:
+        added: PartialSum = answer.value
+        if self.rejections:
             return
         if added.contribution is None:
             self._ask_again(group, added.missing)
             return
-        for cohort in self._groups[group]:
-            del self._kept[cohort]
-        self._sums[group] = self._checked(added.contribution, f"group {group} of cohorts")
+        for party_batch in self._groups[group]:
+            del self._kept[party_batch]
+        self._sums[group] = self._checked(added.contribution, f"group {group} of party batches")
         while self._order and self._order[0] in self._sums:
             self._sum.add_group(self._sums.pop(self._order.pop(0)))
 
-    def _ask_again(self, group: int, cohorts: Sequence[int]) -> None:
-        """What these kept went with their hosts. Under another name, since the same one is answered already."""
+    def _ask_again(self, group: int, party_batches: Sequence[int]) -> None:
+        """What these kept went with their workers. Under another name, since the same one is answered already."""
         self._times_lost[group] += 1
         if self._times_lost[group] > _MOST_LOSSES:
             raise RunError(
-                f"what hosts kept of cohorts {cohorts[0]} to {cohorts[-1]} was lost {_MOST_LOSSES + 1} times over",
-                "hosts that live long enough to add what they keep",
+                f"what workers kept of party batches {party_batches[0]} to {party_batches[-1]} was lost "
+                f"{_MOST_LOSSES + 1} times over",
+                "workers that live long enough to add what they keep",
                 "look at the memory of the machines and at Ray's logs; `consortium resume` continues the run",
             )
-        self._left[group] = len(cohorts)
+        self._left[group] = len(party_batches)
         self._num_asked += 1
-        calls = [self._calls[cohort] for cohort in cohorts]
+        calls = [self._calls[party_batch] for party_batch in party_batches]
         for call in calls:
-            self._sending.journal.asked_again(call.key)
+            self._sending.round_log.asked_again(call.key)
         named = [replace(call, key=(*call.key, self._num_asked), instead_of=call.key) for call in calls]
         self._work_on(named, self._take, comes_first=True)
 
 
-def _kept_by_host(call: Call) -> Call:
-    """The call whose contribution the host keeps in its machine's object store."""
+def _kept_by_worker(call: Call) -> Call:
+    """The call whose contribution the worker keeps in its machine's object store."""
     return replace(call, method="keep", arguments=(call.method, *call.arguments))

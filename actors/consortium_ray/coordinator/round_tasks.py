@@ -1,4 +1,4 @@
-"""What is done for a lane in a round, as generators that yield what they wait for.
+"""What is done for an arm in a round, as generators that yield what they wait for.
 
 Each reads like the serial twin's loop; the coordinator moves them on as answers come.
 """
@@ -12,19 +12,19 @@ from typing import Any
 from consortium.data.party_batch import PartyBatch
 from consortium.editing.known_facts import Asked, Residuals, add_residuals
 from consortium.editing.layer_schedule import Part
-from consortium.engine.lanes import Lane, batches_of, without
+from consortium.engine.arms import Arm, batches_of, without
+from consortium.engine.key_covariance import KeyCovariance
 from consortium.engine.metric_rows import metric_rows
-from consortium.engine.prior import Prior
-from consortium.engine.round_log import Journal
+from consortium.engine.round_log import RoundLog
 from consortium.evaluation import registry
 from consortium.evaluation.sums import ProbeSums, add_sums
-from consortium.features.conflicts.commitments import Slips
-from consortium.features.conflicts.resolver import Standing
-from consortium.features.screening.checks import Refusal
+from consortium.features.conflicts.keyed_digests import KeyedDigests
+from consortium.features.conflicts.resolver import ConflictResolver
+from consortium.features.screening.checks import Rejection
 from consortium.merging.statistics import Basis
 from consortium.scenario.schema import Scenario
 
-from consortium_ray.coordinator.batches import LOOK_AHEAD, Batch
+from consortium_ray.coordinator.batches import LOOK_AHEAD, CallBatch
 from consortium_ray.coordinator.partial_sums import LayerSum, Sending, begin_sum, is_by_machines, look_ahead
 from consortium_ray.messages import Answer, ArrayRefs, Call, Key
 
@@ -36,97 +36,99 @@ Work = Generator[Ready, None, None]
 
 @dataclass
 class RoundWork:
-    """One round of all lanes; a new one for every round.
+    """One round of all arms; a new one for every round.
 
     Attributes:
         scenario: the scenario.
         round: the round's number.
-        prior: the prior.
-        journal: told of merges, traffic and metrics.
+        covariance: the key covariance.
+        round_log: told of merges, traffic and metrics.
         add: has a batch worked on.
         put: makes a reference to an array.
-        hand_out: gives every idle host what there is to do, before this process is busy for a while.
-        standing: what the rounds before settled.
-        taking_back: cohorts of which some party takes something back in this round.
-        at_merge: told of each lane and layer before it is merged; something may break there on purpose.
-        num_machines: machines that hosts are on, now.
+        hand_out: gives every idle worker what there is to do, before this process is busy for a while.
+        resolver: what the rounds before resolved.
+        unlearning: party batches of which some party takes something back in this round.
+        at_merge: told of each arm and layer before it is merged; something may break there on purpose.
+        num_machines: machines that workers are on, now.
     """
 
     scenario: Scenario
     round: int
-    prior: Prior
-    journal: Journal
-    add: Callable[[Batch], None]
+    covariance: KeyCovariance
+    round_log: RoundLog
+    add: Callable[[CallBatch], None]
     put: Callable[[Any], Any]
     hand_out: Callable[[], None]
-    standing: Standing
-    taking_back: Sequence[int] = ()
-    at_merge: Callable[[str, int], None] = lambda lane, layer: None
+    resolver: ConflictResolver
+    unlearning: Sequence[int] = ()
+    at_merge: Callable[[str, int], None] = lambda arm, layer: None
     num_machines: Callable[[], int] = lambda: 1
 
     def __post_init__(self) -> None:
-        self._shared: dict[Key, Batch] = {}
+        self._shared: dict[Key, CallBatch] = {}
         self._refs: dict[tuple[int, str], Any] = {}
         self._residuals: dict[Key, Mapping[Asked, Residuals]] = {}
         self._batches: Sequence[PartyBatch] = batches_of(self.scenario, self.round)
         self._started: dict[str, ArrayRefs] = {}
 
     def announce(self) -> Work:
-        """Slips of all parties, and what follows from them; comes before any lane's edits."""
-        slips = yield from slips_of_round(batches_of(self.scenario, self.round), self.add)
-        settled = self.standing.settle(self.round, slips)
-        self._batches = [batch.decided("conflicts", each) for batch, each in zip(self._batches, settled, strict=True)]
-        self.journal.settled(settled)
+        """Keyed digests of all parties, and what follows from them; comes before any arm's edits."""
+        keyed_digests = yield from keyed_digests_of_round(batches_of(self.scenario, self.round), self.add)
+        resolution = self.resolver.resolve(self.round, keyed_digests)
+        self._batches = [
+            batch.decided("conflicts", each) for batch, each in zip(self._batches, resolution, strict=True)
+        ]
+        self.round_log.resolution(resolution)
 
-    def edit(self, lane: Lane) -> Work:
-        """One round of one lane; begun again, as often as parties are refused, without them."""
-        lane.begin(self.round)
-        self._started[lane.name] = self._weights(lane)
-        self.journal.begun(lane.name, lane.absent, lane.absent_before)
-        while refusals := (yield from self._attempt(lane)):
-            lane.begin_again(each.party for each in refusals)
-            self.journal.begun(lane.name, lane.absent, lane.absent_before, self.round, refusals)
+    def edit(self, arm: Arm) -> Work:
+        """One round of one arm; begun again, as often as parties are refused, without them."""
+        arm.begin(self.round)
+        self._started[arm.name] = self._weights(arm)
+        self.round_log.begun(arm.name, arm.absent, arm.absent_before)
+        while rejections := (yield from self._attempt(arm)):
+            arm.begin_again(each.party for each in rejections)
+            self.round_log.begun(arm.name, arm.absent, arm.absent_before, self.round, rejections)
 
-    def _attempt(self, lane: Lane) -> Generator[Ready, None, list[Refusal]]:
-        """Targets, statistics and merges of a lane, up to the first step at which parties are refused."""
+    def _attempt(self, arm: Arm) -> Generator[Ready, None, list[Rejection]]:
+        """Targets, statistics and merges of an arm, up to the first step at which parties are refused."""
         targets_at: dict[int, ArrayRefs] = {}
-        for step in lane.steps:
+        for step in arm.steps:
             for layer in step.targets:
-                targets_at[layer] = self._anchor(lane)
-            yield all_done([self._targets(lane, targets_at[layer], layer) for layer in step.targets])
+                targets_at[layer] = self._reference(arm)
+            yield all_done([self._targets(arm, targets_at[layer], layer) for layer in step.targets])
             for layer in step.targets:
-                found = self._residuals[targets_at[layer].key, layer, lane.absent]
-                self.journal.wanted(lane.name, layer, found)
-            weights, history = self._anchor(lane), self._history(lane)
-            sums = [self._collect(lane, part, weights, dict(targets_at), history) for part in step.parts]
-            gone = [self._take_back(lane, part, weights) for part in step.parts]
+                found = self._residuals[targets_at[layer].key, layer, arm.absent]
+                self.round_log.wanted(arm.name, layer, found)
+            weights, history = self._reference(arm), self._history(arm)
+            sums = [self._collect(arm, part, weights, dict(targets_at), history) for part in step.parts]
+            gone = [self._unlearn(arm, part, weights) for part in step.parts]
             yield _all_summed([each for each in (*sums, *gone) if each is not None])
-            if refusals := [refusal for each in sums for refusal in each.refusals]:
-                return refusals
+            if rejections := [rejection for each in sums for rejection in each.rejections]:
+                return rejections
             for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
-                self.at_merge(lane.name, part.layer)
-                self.journal.check_finite(lane.name, self.round, each.receipts)
-                with self.journal.timed("merge", self.round, lanes=[lane.name], layer=part.layer):
-                    solver = self.prior.solver(self.scenario, part.layer, lane.history.get(part.layer))
+                self.at_merge(arm.name, part.layer)
+                self.round_log.check_finite(arm.name, self.round, each.inclusion_records)
+                with self.round_log.timed("merge", self.round, arms=[arm.name], layer=part.layer):
+                    solver = self.covariance.solver(self.scenario, part.layer, arm.history.get(part.layer))
                     if back is not None:
-                        lane.take_back(back.total())
-                    lane.merge(each.total(), solver)
-                for kind, merged in (("retract", back), ("merge", each)):
+                        arm.unlearn(back.total())
+                    arm.merge(each.total(), solver)
+                for kind, merged in (("unlearn", back), ("merge", each)):
                     if merged is not None:
-                        self.journal.merged(kind, lane.name, part.layer, merged.receipts, merged.hosts)
+                        self.round_log.merged(kind, arm.name, part.layer, merged.inclusion_records, merged.workers)
         return []
 
-    def _batches_for(self, lane: Lane) -> list[PartyBatch]:
-        """The round's batches as a lane sees them: without the parties that it refused."""
-        return without(self.scenario, self._batches, lane.absent)
+    def _batches_for(self, arm: Arm) -> list[PartyBatch]:
+        """The round's batches as an arm sees them: without the parties that it refused."""
+        return without(self.scenario, self._batches, arm.absent)
 
-    def _targets(self, lane: Lane, weights: ArrayRefs, layer: int) -> Batch:
-        """Targets under some weights; lanes whose weights are the same share them."""
-        key: Key = (weights.key, layer, lane.absent)
+    def _targets(self, arm: Arm, weights: ArrayRefs, layer: int) -> CallBatch:
+        """Targets under some weights; arms whose weights are the same share them."""
+        key: Key = (weights.key, layer, arm.absent)
         if key not in self._shared:
-            group_size, num_machines = self.scenario.cluster.group_size, self.num_machines()
-            in_groups = is_by_machines(range(self.scenario.num_cohorts), group_size, num_machines)
+            reduce_fanout, num_machines = self.scenario.cluster.reduce_fanout, self.num_machines()
+            in_groups = is_by_machines(range(self.scenario.num_party_batches), reduce_fanout, num_machines)
             calls = [
                 Call(
                     ("targets", self.round, *key, batch.number),
@@ -135,66 +137,66 @@ class RoundWork:
                     batch.number,
                     holds=(weights.key, layer, batch.excluded, batch.number),
                     wants=(weights.key, layer, batch.excluded, batch.number),
-                    group=batch.number // group_size if in_groups else None,
+                    group=batch.number // reduce_fanout if in_groups else None,
                 )
-                for batch in self._batches_for(lane)
+                for batch in self._batches_for(arm)
             ]
             self._residuals[key] = {}
-            self._shared[key] = Batch(
+            self._shared[key] = CallBatch(
                 "targets",
                 calls,
                 lambda _, answer: self._add_residuals(key, answer),
                 layer=layer,
-                look_ahead=look_ahead(group_size, num_machines) if in_groups else LOOK_AHEAD,
+                look_ahead=look_ahead(reduce_fanout, num_machines) if in_groups else LOOK_AHEAD,
             )
             self.add(self._shared[key])
-        self._shared[key].lanes.append(lane.name)
+        self._shared[key].arms.append(arm.name)
         return self._shared[key]
 
     def _add_residuals(self, key: Key, answer: Answer) -> None:
         self._residuals[key] = add_residuals([self._residuals[key], answer.value.residuals])
 
     def _collect(
-        self, lane: Lane, part: Part, weights: ArrayRefs, targets_at: Mapping[int, ArrayRefs], history: ArrayRefs
+        self, arm: Arm, part: Part, weights: ArrayRefs, targets_at: Mapping[int, ArrayRefs], history: ArrayRefs
     ) -> LayerSum:
         calls = [
             Call(
-                ("collect", lane.name, self.round, part.layer, lane.absent, batch.number),
+                ("collect", arm.name, self.round, part.layer, arm.absent, batch.number),
                 "collect",
-                (batch, lane.name, part, weights, targets_at, history),
+                (batch, arm.name, part, weights, targets_at, history),
                 batch.number,
                 wants=(targets_at[part.target_layer].key, part.target_layer, batch.excluded, batch.number),
             )
-            for batch in self._batches_for(lane)
+            for batch in self._batches_for(arm)
         ]
-        return self._sum_of(lane, part, calls, "collect")
+        return self._sum_of(arm, part, calls, "collect")
 
-    def _sum_of(self, lane: Lane, part: Part, calls: Sequence[Call], phase: str) -> LayerSum:
-        basis = Basis(lane.name, self.round, part.layer)
-        sending = Sending(self.journal, basis, phase, self.scenario.cluster.group_size, self.add)
+    def _sum_of(self, arm: Arm, part: Part, calls: Sequence[Call], phase: str) -> LayerSum:
+        basis = Basis(arm.name, self.round, part.layer)
+        sending = Sending(self.round_log, basis, phase, self.scenario.cluster.reduce_fanout, self.add)
         return begin_sum(sending, calls, self.num_machines())
 
-    def _take_back(self, lane: Lane, part: Part, weights: ArrayRefs) -> LayerSum | None:
-        """What is taken back in this round at one layer; None for nothing."""
+    def _unlearn(self, arm: Arm, part: Part, weights: ArrayRefs) -> LayerSum | None:
+        """What is removed in this round at one layer; None for nothing."""
         calls = [
             Call(
-                ("retract", lane.name, self.round, part.layer, lane.absent, cohort),
-                "take_back",
-                (PartyBatch(self.round, cohort), lane.name, part, weights, lane.absent_before),
-                cohort,
+                ("unlearn", arm.name, self.round, part.layer, arm.absent, party_batch),
+                "unlearn",
+                (PartyBatch(self.round, party_batch), arm.name, part, weights, arm.absent_before),
+                party_batch,
             )
-            for cohort in self.taking_back
+            for party_batch in self.unlearning
         ]
-        return self._sum_of(lane, part, calls, "retract") if calls else None
+        return self._sum_of(arm, part, calls, "unlearn") if calls else None
 
-    def evaluate(self, lane: Lane, is_edited: bool) -> Work:
-        """A lane's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
-        weights = self._weights(lane)
+    def evaluate(self, arm: Arm, is_edited: bool) -> Work:
+        """An arm's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
+        weights = self._weights(arm)
         needs_start = any(metric.reference == "start" for metric in registry.asked(self.scenario.evaluate))
-        before = self._started.get(lane.name) if needs_start else None
+        before = self._started.get(arm.name) if needs_start else None
         calls = [
             Call(
-                ("evaluate", lane.name, self.round, batch.number),
+                ("evaluate", arm.name, self.round, batch.number),
                 "evaluate",
                 (batch, weights, is_edited, before),
                 batch.number,
@@ -205,24 +207,24 @@ class RoundWork:
 
         def add_up(_: int, answer: Answer) -> None:
             nonlocal total
-            self.journal.told(lane.name, self.round, answer.value.told)
+            self.round_log.told(arm.name, self.round, answer.value.told)
             total = add_sums([total, answer.value.sums])
 
-        batch = Batch("evaluate", calls, add_up, [lane.name], can_wait=True)
+        batch = CallBatch("evaluate", calls, add_up, [arm.name], can_wait=True)
         self.add(batch)
         yield all_done([batch])
-        self.journal.measured(metric_rows(self.scenario, self.round, lane.name, total))
+        self.round_log.measured(metric_rows(self.scenario, self.round, arm.name, total))
 
-    def _weights(self, lane: Lane) -> ArrayRefs:
-        return self._stored("weights", lane.weight_versions, lane.weights)
+    def _weights(self, arm: Arm) -> ArrayRefs:
+        return self._stored("weights", arm.weight_versions, arm.weights)
 
-    def _anchor(self, lane: Lane) -> ArrayRefs:
-        return self._stored("weights", lane.anchor_versions, lane.anchor_weights)
+    def _reference(self, arm: Arm) -> ArrayRefs:
+        return self._stored("weights", arm.reference_versions, arm.reference_weights)
 
-    def _history(self, lane: Lane) -> ArrayRefs:
-        if not lane.method.needs_solver:
+    def _history(self, arm: Arm) -> ArrayRefs:
+        if not arm.method.needs_solver:
             return ArrayRefs({}, {})
-        return self._stored("history", lane.history_versions, lane.history)
+        return self._stored("history", arm.history_versions, arm.history)
 
     def _stored(self, kind: str, versions: Mapping[int, str], arrays: Mapping[int, Any]) -> ArrayRefs:
         """References to arrays, each put once in a round."""
@@ -239,25 +241,29 @@ def _all_summed(sums: Sequence[LayerSum]) -> Ready:
     return lambda: all(each.is_done for each in sums)
 
 
-def slips_of_round(batches: Sequence[PartyBatch], add: Callable[[Batch], None]) -> Generator[Ready, None, list[Slips]]:
+def keyed_digests_of_round(
+    batches: Sequence[PartyBatch], add: Callable[[CallBatch], None]
+) -> Generator[Ready, None, list[KeyedDigests]]:
     """What all party batches of a round announce."""
-    calls = [Call(("slips", batch.round, batch.number), "slips", (batch,), batch.number) for batch in batches]
-    slips: list[Slips] = []
-    batch = Batch("announce", calls, lambda _, each: slips.append(each.value))
+    calls = [
+        Call(("keyed_digests", batch.round, batch.number), "keyed_digests", (batch,), batch.number) for batch in batches
+    ]
+    keyed_digests: list[KeyedDigests] = []
+    batch = CallBatch("announce", calls, lambda _, each: keyed_digests.append(each.value))
     add(batch)
     yield all_done([batch])
-    return slips
+    return keyed_digests
 
 
-def all_done(batches: Sequence[Batch]) -> Ready:
+def all_done(batches: Sequence[CallBatch]) -> Ready:
     """Ready when all batches are done."""
     return lambda: all(batch.is_done for batch in batches)
 
 
 def side_by_side(works: Iterable[Work]) -> Work:
-    """Several lanes' work at once: goes on as soon as any of them can, and ends when all have.
+    """Several arms' work at once: goes on as soon as any of them can, and ends when all have.
 
-    One lane moves on at a time, so that hosts can be given something to do between two merges.
+    One arm moves on at a time, so that workers can be given something to do between two merges.
     """
     running = [(work, ready) for work in works if (ready := next(work, None)) is not None]
     while running:

@@ -1,7 +1,7 @@
 """Faults on purpose: what a scenario says shall break, and when.
 
-An occasion is a call that is handed to a host, a merge, or a commit. Whether a fault with a rate happens at one is
-drawn from (seed, fault, occasion), so it does not depend on which host is there first. It happens at an occasion at
+An occasion is a call that is handed to a worker, a merge, or a commit. Whether a fault with a rate happens at one is
+drawn from (seed, fault, occasion), so it does not depend on which worker is there first. It happens at an occasion at
 most once, and at most ``max`` times in the run. What happens is written to the run directory before: a coordinator that
 starts again, or a run that is resumed, does not break at the same place for ever.
 """
@@ -16,7 +16,7 @@ from consortium.records.directory import STAGES
 from consortium.scenario.faults import FaultSpec
 from consortium.scenario.schema import Scenario
 
-from consortium_ray.messages import NO_TROUBLE, Trouble
+from consortium_ray.messages import NO_FAULT, InjectedFault
 
 _KEY = "faults"
 
@@ -45,16 +45,16 @@ class Faults:
     def at_call(
         self, phase: str, round_number: int, key: Hashable, can_lose_node: Callable[[], bool]
     ) -> FaultSpec | None:
-        """The fault that befalls a call; ``can_lose_node`` says whether its host's node may go."""
+        """The fault that befalls a call; ``can_lose_node`` says whether its worker's node may go."""
 
         def suits(fault: FaultSpec) -> bool:
             return fault.fill is None and (not fault.befalls_node or can_lose_node())
 
         return self._due(phase, round_number, str(key), suits)
 
-    def at_merge(self, round_number: int, lane: str, layer: int) -> FaultSpec | None:
+    def at_merge(self, round_number: int, arm: str, layer: int) -> FaultSpec | None:
         """The fault that befalls a merge."""
-        place = f"{lane}/{layer}"
+        place = f"{arm}/{layer}"
         return self._due("merge", round_number, place, lambda fault: fault.fill is None and not fault.needs_call)
 
     def at_commit(self, round_number: int, stage: str) -> FaultSpec | None:
@@ -73,19 +73,19 @@ class Faults:
             struck = self._struck[number]
             is_here = fault.round in (None, round_number) and fault.during in (None, phase)
             is_over = len(struck) >= fault.max or occasion in struck
-            if is_here and not is_over and self._is_drawn(number, fault, occasion) and suits(fault):
+            if is_here and not is_over and self._is_synthetic(number, fault, occasion) and suits(fault):
                 struck.append(occasion)
                 self._remember(_KEY, self._struck)
                 return fault
         return None
 
-    def _is_drawn(self, number: int, fault: FaultSpec, occasion: str) -> bool:
+    def _is_synthetic(self, number: int, fault: FaultSpec, occasion: str) -> bool:
         generator = numpy_generator(self._scenario.seed, "fault", number, occasion)
         return bool(generator.random() < fault.rate)
 
 
-def trouble_of(fault: FaultSpec | None) -> Trouble:
-    """What a host is told to do wrong with its call."""
+def injected_fault_of(fault: FaultSpec | None) -> InjectedFault:
+    """What a worker is told to do wrong with its call."""
     if fault is None:
-        return NO_TROUBLE
-    return Trouble(fault.slow or 0.0, fault.corrupt is not None, fault.kill == "node", fault.cut or 0.0)
+        return NO_FAULT
+    return InjectedFault(fault.slow or 0.0, fault.corrupt is not None, fault.kill == "node", fault.cut or 0.0)

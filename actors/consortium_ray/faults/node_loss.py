@@ -47,7 +47,7 @@ def check_nodes(scenario: Scenario, nodes: Sequence[Mapping[str, Any]], here: st
     raise ClusterError(
         f"faults.{place}.{what}, on a cluster of {sum(bool(node['Alive']) for node in nodes)} node(s)",
         "a node that is neither the head nor the one on which the run was started",
-        "give --autoscale, name a cluster of several nodes with --address, or kill a host",
+        "give --autoscale, name a cluster of several nodes with --address, or kill a worker",
     )
 
 

@@ -1,8 +1,8 @@
-"""What a cluster that grows is asked for: room for this run's hosts beside everything that others reserve.
+"""What a cluster that grows is asked for: room for this run's workers beside everything that others reserve.
 
-Ray's autoscaler is told how large the whole cluster shall be at least, whoever uses it. Room for the hosts alone would
-therefore be there already where another job fills it, and nothing would grow. So what others reserve is asked for as
-well, and so are nodes that hosts avoid. Plain arithmetic on what nodes have, without Ray.
+Ray's autoscaler is told how large the whole cluster shall be at least, whoever uses it. Room for the workers alone
+would therefore be there already where another job fills it, and nothing would grow. So what others reserve is asked for
+as well, and so are nodes that workers avoid. Plain arithmetic on what nodes have, without Ray.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from consortium.scenario.cluster import HostsSpec
+from consortium.scenario.cluster import WorkersSpec
 
 from consortium_ray.nodes.placement import Needs, Node, needs_of
 
-#: Seconds for which something must have been reserved before it counts. What a host that ended had reserved is still
+#: Seconds for which something must have been reserved before it counts. What a worker that ended had reserved is still
 #: told of for a moment, and no node is to be started for it.
 STEADY_S = 3.0
-#: What hosts reserve.
+#: What workers reserve.
 _RESOURCES = ("CPU", "GPU")
 _SLACK = 1e-6
 
 
 def used_by_others(nodes: Iterable[Node], placed: Iterable[tuple[str, Needs]]) -> dict[str, Needs]:
-    """Node → what is reserved there by others than the hosts in ``placed``, which are (node, needs)."""
+    """Node → what is reserved there by others than the workers in ``placed``, which are (node, needs)."""
     own: dict[str, dict[str, float]] = {}
     for node_id, needs in placed:
         amounts = own.setdefault(node_id, {})
@@ -69,16 +69,17 @@ class SteadyUse:
 
 
 def bundles_for(
-    kinds: Sequence[HostsSpec],
+    kinds: Sequence[WorkersSpec],
     targets: Sequence[int],
     nodes: Iterable[Node],
     others: Mapping[str, Needs],
     avoided: Collection[str] = (),
 ) -> list[dict[str, float]]:
-    """What shall fit into the cluster at the same time: the hosts, what others reserve, and nodes that are avoided."""
-    hosts = [dict(needs_of(kind)) for kind, number in zip(kinds, targets, strict=True) for _ in range(number)]
-    if not hosts:
+    """What shall fit into the cluster at the same time: the workers, what others reserve, and nodes that are
+    avoided."""
+    workers = [dict(needs_of(kind)) for kind, number in zip(kinds, targets, strict=True) for _ in range(number)]
+    if not workers:
         return []
     whole = {node.id: {name: node.total[name] for name in _RESOURCES if node.total.get(name)} for node in nodes}
     taken = [whole[node_id] if node_id in avoided else dict(others.get(node_id, {})) for node_id in whole]
-    return [*hosts, *(bundle for bundle in taken if bundle)]
+    return [*workers, *(bundle for bundle in taken if bundle)]

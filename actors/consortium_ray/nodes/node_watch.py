@@ -12,12 +12,12 @@ from typing import Protocol
 
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import NodeRow
-from consortium.scenario.cluster import HostsSpec
+from consortium.scenario.cluster import WorkersSpec
 from consortium.scenario.schema import Scenario
 
 from consortium_ray.nodes.nodes import UNREACHABLE, present
 from consortium_ray.nodes.placement import Node
-from consortium_ray.nodes.scaling_policy import Standing
+from consortium_ray.nodes.scaling_policy import WorkerCounts
 
 #: Time between two looks.
 INTERVAL_S = 1.0
@@ -29,14 +29,14 @@ _ID_DIGITS = 12
 See = Callable[[float], Sequence[NodeRow]]
 
 
-class Hosts(Protocol):
+class Workers(Protocol):
     """What is asked of a pool."""
 
     num_wanted: int
-    num_parked: int
+    num_stopped: int
 
-    def standings(self) -> list[Standing]:
-        """How each host stands."""
+    def counts_by_kind(self) -> list[WorkerCounts]:
+        """How each worker stands."""
         ...
 
 
@@ -79,26 +79,26 @@ class NodeWatch:
         self._thread.join(INTERVAL_S)
 
 
-def see(kinds: Sequence[HostsSpec], hosts: Hosts | None, time_s: float) -> list[NodeRow]:
-    """The cluster and the hosts on it, now."""
-    if hosts is None:
+def see(kinds: Sequence[WorkersSpec], workers: Workers | None, time_s: float) -> list[NodeRow]:
+    """The cluster and the workers on it, now."""
+    if workers is None:
         return node_rows(present(), [], kinds, time_s)
-    rows = node_rows(present(), hosts.standings(), kinds, time_s)
-    return [replace(row, hosts_wanted=hosts.num_wanted, hosts_parked=hosts.num_parked) for row in rows]
+    rows = node_rows(present(), workers.counts_by_kind(), kinds, time_s)
+    return [replace(row, workers_wanted=workers.num_wanted, workers_stopped=workers.num_stopped) for row in rows]
 
 
 def node_rows(
-    nodes: Sequence[Node], hosts: Sequence[Standing], kinds: Sequence[HostsSpec], time_s: float
+    nodes: Sequence[Node], workers: Sequence[WorkerCounts], kinds: Sequence[WorkersSpec], time_s: float
 ) -> list[NodeRow]:
     """One row for each node, of round 0."""
-    return [_row(node, [host for host in hosts if host.node == node.id], kinds, time_s) for node in nodes]
+    return [_row(node, [worker for worker in workers if worker.node == node.id], kinds, time_s) for node in nodes]
 
 
-def _row(node: Node, hosts: Sequence[Standing], kinds: Sequence[HostsSpec], time_s: float) -> NodeRow:
+def _row(node: Node, workers: Sequence[WorkerCounts], kinds: Sequence[WorkersSpec], time_s: float) -> NodeRow:
     has = {name: node.total.get(name, 0.0) for name in ("CPU", "GPU")}
     free = {name: (node.total if node.available is None else node.available).get(name, 0.0) for name in has}
-    busy = [kinds[host.kind] for host in hosts if not host.is_starting and host.idle_s is None]
-    num_starting = sum(host.is_starting for host in hosts)
+    busy = [kinds[worker.kind] for worker in workers if not worker.is_starting and worker.idle_s is None]
+    num_starting = sum(worker.is_starting for worker in workers)
     return NodeRow(
         round=0,
         time_s=time_s,
@@ -110,24 +110,24 @@ def _row(node: Node, hosts: Sequence[Standing], kinds: Sequence[HostsSpec], time
         gpus_reserved=max(0.0, has["GPU"] - free["GPU"]),
         cpus_busy=sum(kind.cpus for kind in busy),
         gpus_busy=sum(kind.gpus for kind in busy),
-        hosts=len(hosts) - num_starting,
-        hosts_starting=num_starting,
-        hosts_wanted=0,
-        hosts_parked=0,
+        workers=len(workers) - num_starting,
+        workers_starting=num_starting,
+        workers_wanted=0,
+        workers_stopped=0,
     )
 
 
 def see_nodes_end(scenario: Scenario, directory: RunDirectory) -> list[NodeRow]:
     """Look how the cluster gives its nodes back after the last round, until all are gone or ``watch_s`` is over."""
-    parked = directory.table("nodes", ["hosts_parked"])["hosts_parked"]
-    num_parked = parked[-1].as_py() if len(parked) else 0
-    look = partial(see, scenario.cluster.host_kinds, None)
+    stopped = directory.table("nodes", ["workers_stopped"])["workers_stopped"]
+    num_stopped = stopped[-1].as_py() if len(stopped) else 0
+    look = partial(see, scenario.cluster.worker_kinds, None)
     rows: list[NodeRow] = []
     give_up = time.monotonic() + scenario.cluster.autoscale.watch_s
     while time.monotonic() < give_up:
         with suppress(*UNREACHABLE):  # the run is over, and this is no reason to say that it failed
             found = look(directory.worked_s)
-            rows += [replace(row, round=scenario.stream.rounds, hosts_parked=num_parked) for row in found]
+            rows += [replace(row, round=scenario.stream.rounds, workers_stopped=num_stopped) for row in found]
             if not any(row.cpus or row.gpus for row in found):
                 break
         time.sleep(INTERVAL_S)

@@ -88,5 +88,5 @@ def growth_of_file(cluster: Mapping[str, Any]) -> Growth:
 
 
 def tell_demand(bundles: Sequence[Mapping[str, float]]) -> None:
-    """Tell the autoscaler what shall fit into the cluster, whatever uses it now; nothing takes back what was told."""
+    """Tell the autoscaler what shall fit into the cluster, whatever uses it now; nothing removes what was told."""
     request_resources(bundles=[dict(bundle) for bundle in bundles])

@@ -1,8 +1,8 @@
-"""Where hosts go: which nodes have room for which kind of host, now and at the most.
+"""Where workers go: which nodes have room for which kind of worker, now and at the most.
 
-Plain arithmetic on what nodes have, without Ray, so that a pool can be decided about and tested by hand. A host does
+Plain arithmetic on what nodes have, without Ray, so that a pool can be decided about and tested by hand. A worker does
 not stretch over two nodes, and a share of a GPU not over two GPUs. Nodes are filled one after the other rather than
-evenly, those with GPUs last for hosts that need none: a node without hosts is one that can be given back.
+evenly, those with GPUs last for workers that need none: a node without workers is one that can be given back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from consortium.common.errors import ClusterError
-from consortium.scenario.cluster import HostsSpec
+from consortium.scenario.cluster import WorkersSpec
 
 #: Shares such as 0.1 are not exact in binary: ten of them fit.
 _SLACK = 1e-9
@@ -28,7 +28,7 @@ class Node:
         total: resource → amount it has.
         available: resource → amount that nobody has reserved, as last heard; None where nobody else is there.
         type: name of its type, or empty.
-        is_leaving: whether it is about to go, and takes no more hosts.
+        is_leaving: whether it is about to go, and takes no more workers.
     """
 
     id: str
@@ -71,17 +71,17 @@ FIXED = Growth()
 """A cluster that stays as it is."""
 
 
-def needs_of(kind: HostsSpec) -> dict[str, float]:
-    """What Ray reserves for a host."""
+def needs_of(kind: WorkersSpec) -> dict[str, float]:
+    """What Ray reserves for a worker."""
     return {name: share for name, share in (("CPU", kind.cpus), ("GPU", kind.gpus)) if share}
 
 
 class Room:
-    """What is free on each node while hosts are placed on it one by one.
+    """What is free on each node while workers are placed on it one by one.
 
     Args:
         nodes: the nodes; on those that are about to go nothing is placed.
-        placed: node and needs of each host that is there already.
+        placed: node and needs of each worker that is there already.
         to_come: types of nodes that can still be started where no other has room, and how many of each.
         most_to_come: how many of all types together; None for as many as these numbers say.
     """
@@ -101,16 +101,16 @@ class Room:
                 self._nodes[node_id].take(needs)
 
     def place(self, needs: Needs) -> str | None:
-        """Reserve a host's needs on the node that suits best, and return it; None where none has room."""
+        """Reserve a worker's needs on the node that suits best, and return it; None where none has room."""
         fitting = [free for free in self._nodes.values() if free.fits(needs)] or self._opened(needs)
         if not fitting:
             return None
-        best = min(fitting, key=lambda free: (free.has_gpus and not needs.get("GPU"), free.num_hosts == 0))
+        best = min(fitting, key=lambda free: (free.has_gpus and not needs.get("GPU"), free.num_workers == 0))
         best.take(needs, is_new=True)
         return best.node.id
 
     def _opened(self, needs: Needs) -> list[_Free]:
-        """A node that is started for a host, of the type that suits best; none where none may come."""
+        """A node that is started for a worker, of the type that suits best; none where none may come."""
         types = [(kind, place) for place, (kind, number) in enumerate(self._to_come) if number > 0]
         fitting = [(kind, place) for kind, place in types if _Free(Node("", kind.resources)).fits(needs)]
         if not fitting or self._most_to_come == 0:
@@ -128,7 +128,7 @@ class _Free:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.num_hosts = 0
+        self.num_workers = 0
         self._amounts = dict(node.total)
         self._gpus = [1.0] * int(node.total.get("GPU", 0))
         self._unreserved = dict(node.total if node.available is None else node.available)
@@ -138,7 +138,7 @@ class _Free:
         return bool(self._gpus)
 
     def fits(self, needs: Needs) -> bool:
-        """Whether a host finds room: by what our hosts leave, and by what others leave as far as was heard."""
+        """Whether a worker finds room: by what our workers leave, and by what others leave as far as was heard."""
         amounts = all(
             min(self._amounts.get(name, 0.0), self._unreserved.get(name, 0.0)) + _SLACK >= share
             for name, share in needs.items()
@@ -146,8 +146,8 @@ class _Free:
         return amounts and self._gpus_for(needs.get("GPU", 0.0)) is not None
 
     def take(self, needs: Needs, *, is_new: bool = False) -> None:
-        """Reserve a host's needs; what was heard of reservations may hold that of a host that is there already."""
-        self.num_hosts += 1
+        """Reserve a worker's needs; what was heard of reservations may hold that of a worker that is there already."""
+        self.num_workers += 1
         for name, share in needs.items():
             self._amounts[name] = self._amounts.get(name, 0.0) - share
             self._unreserved[name] = self._unreserved.get(name, 0.0) - share * is_new
@@ -156,7 +156,8 @@ class _Free:
             self._gpus[index] -= min(share, 1.0)
 
     def _gpus_for(self, share: float) -> list[int] | None:
-        """The GPUs that a host gets: the fullest one with room for a share, or as many free ones; None for no room."""
+        """The GPUs that a worker gets: the fullest one with room for a share, or as many free ones; None for no
+        room."""
         each, number = min(share, 1.0), max(1, round(share))
         if not share:
             return []
@@ -175,16 +176,16 @@ def most_room(nodes: Sequence[Node], growth: Growth) -> Room | None:
     return Room([replace(node, available=None) for node in nodes], to_come=to_come, most_to_come=left)
 
 
-def allot(kinds: Sequence[HostsSpec], demand: int, room: Room | None) -> tuple[int, ...]:
-    """How many hosts of each kind there shall be: every kind's min, then in the kinds' order as many as are of use.
+def allot(kinds: Sequence[WorkersSpec], demand: int, room: Room | None) -> tuple[int, ...]:
+    """How many workers of each kind there shall be: every kind's min, then in the kinds' order as many as are of use.
 
     Args:
-        kinds: the kinds of hosts.
-        demand: hosts that would find something to do.
+        kinds: the kinds of workers.
+        demand: workers that would find something to do.
         room: room for them, of which this takes its share; None where nobody knows what may come, and all find room.
 
     Returns:
-        Hosts by kind; fewer than its min where a kind finds no room.
+        Workers by kind; fewer than its min where a kind finds no room.
     """
     counts = [0] * len(kinds)
     for index, kind in enumerate(kinds):
@@ -194,14 +195,14 @@ def allot(kinds: Sequence[HostsSpec], demand: int, room: Room | None) -> tuple[i
     return tuple(counts)
 
 
-def _fill(room: Room | None, kind: HostsSpec, wanted: int) -> int:
-    """Place up to so many hosts, and say how many found room."""
+def _fill(room: Room | None, kind: WorkersSpec, wanted: int) -> int:
+    """Place up to so many workers, and say how many found room."""
     if room is None:
         return max(0, wanted)
     return next((number for number in range(wanted) if room.place(needs_of(kind)) is None), max(0, wanted))
 
 
-def refuse_what_cannot_be(kinds: Sequence[HostsSpec], nodes: Sequence[Node], growth: Growth) -> None:
+def refuse_what_cannot_be(kinds: Sequence[WorkersSpec], nodes: Sequence[Node], growth: Growth) -> None:
     """See that every kind's min finds room, on the nodes that are there or may come.
 
     Raises:
@@ -211,22 +212,22 @@ def refuse_what_cannot_be(kinds: Sequence[HostsSpec], nodes: Sequence[Node], gro
     if all(count >= kind.min for count, kind in zip(found, kinds, strict=True)):
         return
     raise ClusterError(
-        "cluster.hosts: " + ", ".join(_asked(kind) for kind in kinds) + "\n" + table(kinds, found, nodes, growth),
-        "hosts that the cluster has room for",
-        "lower cluster.hosts.min, give each host less (cluster.hosts.cpus may be a fraction)"
+        "cluster.workers: " + ", ".join(_asked(kind) for kind in kinds) + "\n" + table(kinds, found, nodes, growth),
+        "workers that the cluster has room for",
+        "lower cluster.workers.min, give each worker less (cluster.workers.cpus may be a fraction)"
         + (", or let the cluster grow further (cluster.autoscale, or its node types)" if growth.types else ""),
     )
 
 
-def _asked(kind: HostsSpec) -> str:
-    return f"at least {kind.min} hosts at {kind.cpus:g} CPU and {kind.gpus:g} GPU each"
+def _asked(kind: WorkersSpec) -> str:
+    return f"at least {kind.min} workers at {kind.cpus:g} CPU and {kind.gpus:g} GPU each"
 
 
-def table(kinds: Sequence[HostsSpec], found: Sequence[int], nodes: Sequence[Node], growth: Growth) -> str:
+def table(kinds: Sequence[WorkersSpec], found: Sequence[int], nodes: Sequence[Node], growth: Growth) -> str:
     """What was asked for, what there is room for, and what the cluster has, as lines of a table."""
     lines = [f"  {'asked for':<28}{'CPU each':>10}{'GPU each':>10}{'room for':>10}"]
     for kind, count in zip(kinds, found, strict=True):
-        lines.append(f"  {f'{kind.min} to {kind.max} hosts':<28}{kind.cpus:>10g}{kind.gpus:>10g}{count:>10}")
+        lines.append(f"  {f'{kind.min} to {kind.max} workers':<28}{kind.cpus:>10g}{kind.gpus:>10g}{count:>10}")
     lines.append(f"  {'the cluster':<28}{'CPU':>10}{'GPU':>10}")
     shapes: dict[tuple[str, float, float], int] = {}
     for node in nodes:

@@ -1,4 +1,5 @@
-"""Nodes and this process compare the code that they run, before anything is asked of them; hosts, their models, too."""
+"""Nodes and this process compare the code that they run, before anything is asked of them; workers, their models,
+too."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from ray import cloudpickle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-#: Longest wait for nodes to say what they run. Who is later is compared when a host starts there.
+#: Longest wait for nodes to say what they run. Who is later is compared when a worker starts there.
 ANSWER_S = 60.0
 
 
@@ -36,7 +37,7 @@ def refuse_other_code(nodes: Mapping[str, str]) -> None:
     for ref in answered:
         try:
             theirs: Code = ray.get(ref)
-        except RayError:  # such a node is noticed when a host is to start there
+        except RayError:  # such a node is noticed when a worker is to start there
             continue
         refuse_difference(theirs, f"node {asked[ref]}")
 
@@ -59,7 +60,8 @@ def refuse_difference(theirs: Code, whose: str, mine: Code | None = None) -> Non
 
 
 def refuse_other_model(theirs: Mapping[str, str], whose: str, expected: Mapping[str, str]) -> None:
-    """Raise ClusterError where what a model is made of has other digests than that of the host that was asked first."""
+    """Raise ClusterError where what a model is made of has other digests than that of the worker that was asked
+    first."""
     others = [name for name in expected if theirs.get(name) != expected[name]]
     if others:
         raise ClusterError(

@@ -1,8 +1,9 @@
-"""When hosts start and when they end: decisions about plain data, which the pool carries out.
+"""When workers start and when they end: decisions about plain data, which the pool carries out.
 
-Hosts start in batches, since they all read the same libraries and the same model from the same disks. A host ends, is
-*parked*, when more are there than find something to do and it had nothing to do for its kind's ``idle_s``; those go
-first whose node then has the fewest hosts left, so that nodes become free of hosts rather than all a little emptier.
+Workers start in batches, since they all read the same libraries and the same model from the same disks. A worker ends,
+is *stopped*, when more are there than find something to do and it had nothing to do for its kind's ``idle_s``; those go
+first whose node then has the fewest workers left, so that nodes become free of workers rather than all a little
+emptier.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from consortium.scenario.cluster import HostsSpec
+from consortium.scenario.cluster import WorkersSpec
 
 from consortium_ray.nodes.placement import Node
 
-#: Hosts that may be starting at the same time, however few CPUs there are.
+#: Workers that may be starting at the same time, however few CPUs there are.
 SMALLEST_BATCH = 4
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a host stands.
+class WorkerCounts:
+    """How a worker stands.
 
     Attributes:
         incarnation: its number.
@@ -38,29 +39,31 @@ class Standing:
     idle_s: float | None = None
 
 
-def to_start(targets: Sequence[int], hosts: Sequence[Standing], nodes: Sequence[Node]) -> list[int]:
-    """Kinds of the hosts to start now: what is missing of each, as many as one batch still takes."""
-    present = Counter(host.kind for host in hosts)
+def to_start(targets: Sequence[int], workers: Sequence[WorkerCounts], nodes: Sequence[Node]) -> list[int]:
+    """Kinds of the workers to start now: what is missing of each, as many as one batch still takes."""
+    present = Counter(worker.kind for worker in workers)
     missing = [kind for kind, target in enumerate(targets) for _ in range(target - present[kind])]
     batch = max(SMALLEST_BATCH, int(sum(node.total.get("CPU", 0) for node in nodes)))
-    return missing[: max(0, batch - sum(host.is_starting for host in hosts))]
+    return missing[: max(0, batch - sum(worker.is_starting for worker in workers))]
 
 
-def to_park(
-    targets: Sequence[int], kinds: Sequence[HostsSpec], hosts: Sequence[Standing], keeping: Collection[int] = ()
+def to_stop(
+    targets: Sequence[int], kinds: Sequence[WorkersSpec], workers: Sequence[WorkerCounts], keeping: Collection[int] = ()
 ) -> list[int]:
-    """Incarnations of the hosts to end now; none of ``keeping``."""
-    left = Counter(host.kind for host in hosts)
-    on_node = Counter(host.node for host in hosts)
+    """Incarnations of the workers to end now; none of ``keeping``."""
+    left = Counter(worker.kind for worker in workers)
+    on_node = Counter(worker.node for worker in workers)
     resting = [
-        host
-        for host in hosts
-        if host.idle_s is not None and host.idle_s >= kinds[host.kind].idle_s and host.incarnation not in keeping
+        worker
+        for worker in workers
+        if worker.idle_s is not None
+        and worker.idle_s >= kinds[worker.kind].idle_s
+        and worker.incarnation not in keeping
     ]
-    parked: list[int] = []
+    stopped: list[int] = []
     # Kinds that a scenario names first are taken first and given back last.
-    for host in sorted(resting, key=lambda each: (-each.kind, on_node[each.node], each.node, each.incarnation)):
-        if left[host.kind] > targets[host.kind]:
-            left[host.kind] -= 1
-            parked.append(host.incarnation)
-    return parked
+    for worker in sorted(resting, key=lambda each: (-each.kind, on_node[each.node], each.node, each.incarnation)):
+        if left[worker.kind] > targets[worker.kind]:
+            left[worker.kind] -= 1
+            stopped.append(worker.incarnation)
+    return stopped

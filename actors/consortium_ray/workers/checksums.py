@@ -24,7 +24,7 @@ Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Sealed:
+class Checksummed:
     """An answer as it travels.
 
     Attributes:
@@ -57,15 +57,15 @@ class _Pickler(pickle.Pickler):
 class _Unpickler(pickle.Unpickler):
     """Puts references back."""
 
-    def __init__(self, sealed: Sealed) -> None:
-        super().__init__(io.BytesIO(sealed.head), buffers=[_read_only(each) for each in sealed.arrays])
-        self._refs = sealed.refs
+    def __init__(self, checksummed: Checksummed) -> None:
+        super().__init__(io.BytesIO(checksummed.head), buffers=[_read_only(each) for each in checksummed.arrays])
+        self._refs = checksummed.refs
 
     def persistent_load(self, pid: int) -> Any:
         return self._refs[pid]
 
 
-def seal(answer: Answer) -> Sealed:
+def with_checksum(answer: Answer) -> Checksummed:
     """An answer ready to travel."""
     found: list[pickle.PickleBuffer] = []
     file = io.BytesIO()
@@ -73,28 +73,28 @@ def seal(answer: Answer) -> Sealed:
     pickler.dump(answer)
     head = file.getvalue()
     arrays = tuple(np.asarray(each.raw()) for each in found)
-    return Sealed(head, arrays, _checksum(head, arrays), tuple(pickler.refs))
+    return Checksummed(head, arrays, _checksum(head, arrays), tuple(pickler.refs))
 
 
-def opened(sealed: Sealed) -> Answer | None:
-    """The answer that was sealed; None where what arrived is not what was sent. Its arrays are read-only."""
-    if _checksum(sealed.head, sealed.arrays) != sealed.checksum:
+def verified(checksummed: Checksummed) -> Answer | None:
+    """The answer that was checksummed; None where what arrived is not what was sent. Its arrays are read-only."""
+    if _checksum(checksummed.head, checksummed.arrays) != checksummed.checksum:
         return None
-    answer: Answer = _Unpickler(sealed).load()
+    answer: Answer = _Unpickler(checksummed).load()
     return answer
 
 
-def damaged(sealed: Sealed) -> Sealed:
+def damaged(checksummed: Checksummed) -> Checksummed:
     """The same with one bit flipped, in the last array that has any bytes, or else in the pickle."""
-    arrays = list(sealed.arrays)
+    arrays = list(checksummed.arrays)
     for place in reversed(range(len(arrays))):
         if arrays[place].size:
             arrays[place] = arrays[place].copy()
             arrays[place][-1] ^= 1
-            return replace(sealed, arrays=tuple(arrays))
-    head = bytearray(sealed.head)
+            return replace(checksummed, arrays=tuple(arrays))
+    head = bytearray(checksummed.head)
     head[len(head) // 2] ^= 1
-    return replace(sealed, head=bytes(head))
+    return replace(checksummed, head=bytes(head))
 
 
 def _checksum(head: bytes, arrays: Iterable[Bytes]) -> int:

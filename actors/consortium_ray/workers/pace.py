@@ -1,6 +1,6 @@
-"""How long work takes, and from that whether an idle host should do what waits for another, or has it in hand.
+"""How long work takes, and from that whether an idle worker should do what waits for another, or has it in hand.
 
-A host that holds what a call wants does it soonest, as long as it gets to it soon. Plain arithmetic on seconds.
+A worker that holds what a call wants does it soonest, as long as it gets to it soon. Plain arithmetic on seconds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from statistics import median
 _MOST_KEPT = 64
 #: Durations without which nothing is known of a kind of work.
 _FEWEST = 3
-#: How much sooner a host must be done than the one that waits, to take over from it: estimates are rough.
+#: How much sooner a worker must be done than the one that waits, to take over from it: estimates are rough.
 _WORTH = 1.5
 #: And at least so much sooner, in seconds.
 _WORTH_S = 1.0
-#: A call in hand is given to a second host when it took so many times as long as others of its kind …
+#: A call in hand is given to a second worker when it took so many times as long as others of its kind …
 _OVERLONG = 4.0
 #: … and longer than this, in seconds.
 OVERLONG_S = 5.0
@@ -40,10 +40,10 @@ class Pace:
 
 
 def takes_over(in_hand_s: float, num_waiting: int, typical_s: float, make_s: float) -> bool:
-    """Whether a call that waits for a busy host should go to an idle one that has to make first what the call wants.
+    """Whether a call that waits for a busy worker should go to an idle one that has to make first what the call wants.
 
     Args:
-        in_hand_s: how long the busy host has had its present call.
+        in_hand_s: how long the busy worker has had its present call.
         num_waiting: calls that wait for it.
         typical_s: what such a call takes.
         make_s: what it takes to make what the call wants.
@@ -54,5 +54,5 @@ def takes_over(in_hand_s: float, num_waiting: int, typical_s: float, make_s: flo
 
 
 def is_overlong(in_hand_s: float, typical_s: float | None) -> bool:
-    """Whether a call takes so long that a second host should try it as well."""
+    """Whether a call takes so long that a second worker should try it as well."""
     return typical_s is not None and in_hand_s > max(OVERLONG_S, _OVERLONG * typical_s)

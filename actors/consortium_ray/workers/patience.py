@@ -1,7 +1,7 @@
 """A clock for time-outs: it counts the time in which whoever waits did listen.
 
-A host is late when it was listened for so long without an answer. While the coordinator merges or writes a round down,
-it hears nothing of hosts, and what it does not hear is no fault of theirs.
+A worker is late when it was listened for so long without an answer. While the coordinator merges or writes a round
+down, it hears nothing of workers, and what it does not hear is no fault of theirs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the coordinator needs of its hosts, and what it hears of them."""
+"""What the coordinator needs of its workers, and what it hears of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
+from consortium_ray.messages import NO_FAULT, Answer, Call, InjectedFault
 
 #: Why an answer is refused.
 DAMAGED = "its answer arrived damaged: the checksum differs"
@@ -14,7 +14,7 @@ DAMAGED = "its answer arrived damaged: the checksum differs"
 
 @dataclass(frozen=True)
 class Answered:
-    """A host answered a call."""
+    """A worker answered a call."""
 
     call: Call
     answer: Answer
@@ -22,7 +22,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Lost:
-    """A host is gone; ``call`` is what it was doing, if anything."""
+    """A worker is gone; ``call`` is what it was doing, if anything."""
 
     incarnation: int
     call: Call | None
@@ -31,51 +31,51 @@ class Lost:
 
 @dataclass(frozen=True)
 class Started:
-    """A host is ready for calls."""
+    """A worker is ready for calls."""
 
     incarnation: int
 
 
 @dataclass(frozen=True)
-class Parked:
-    """A host that had nothing to do was ended."""
+class Stopped:
+    """A worker that had nothing to do was ended."""
 
     incarnation: int
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A host's answer arrived damaged; the host is there and waits for a call."""
+    """A worker's answer arrived damaged; the worker is there and waits for a call."""
 
     incarnation: int
     call: Call
     reason: str
 
 
-PoolEvent = Answered | Lost | Started | Parked | Refused
+PoolEvent = Answered | Lost | Started | Stopped | Refused
 
 
 class Pool(Protocol):
-    """What the coordinator needs of its hosts."""
+    """What the coordinator needs of its workers."""
 
-    def greet(self, method: str, arguments: tuple[Any, ...]) -> None:
-        """Every host, present or to come, does this before any further call."""
+    def add_setup_call(self, method: str, arguments: tuple[Any, ...]) -> None:
+        """Every worker, present or to come, does this before any further call."""
         ...
 
     def idle(self) -> list[int]:
-        """Incarnations of the hosts that wait for a call."""
+        """Incarnations of the workers that wait for a call."""
         ...
 
     def alive(self, incarnation: int) -> bool:
-        """Whether a host is still in the pool."""
+        """Whether a worker is still in the pool."""
         ...
 
     def machines(self) -> Mapping[int, str]:
-        """Host → machine that it is on, of those that have started."""
+        """Worker → machine that it is on, of those that have started."""
         ...
 
-    def start(self, incarnation: int, call: Call, trouble: Trouble = NO_TROUBLE) -> None:
-        """Give an idle host a call, and what shall go wrong with it."""
+    def start(self, incarnation: int, call: Call, injected_fault: InjectedFault = NO_FAULT) -> None:
+        """Give an idle worker a call, and what shall go wrong with it."""
         ...
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
@@ -83,11 +83,11 @@ class Pool(Protocol):
         ...
 
     def kill(self, incarnation: int) -> None:
-        """End a host as if its machine had died."""
+        """End a worker as if its machine had died."""
         ...
 
     def can_lose_node(self, incarnation: int) -> bool:
-        """Whether the run survives that a host's node ends, or is cut off."""
+        """Whether the run survives that a worker's node ends, or is cut off."""
         ...
 
     def kill_coordinator(self) -> None:
@@ -99,12 +99,12 @@ class Pool(Protocol):
         ...
 
     def awaits_room(self) -> bool:
-        """Whether hosts are wanted, none is there, and none is starting: no node has room for one yet."""
+        """Whether workers are wanted, none is there, and none is starting: no node has room for one yet."""
         ...
 
-    def want(self, num_hosts: int, keeping: Collection[int] = ()) -> None:
-        """Say how many hosts would find something to do; the pool grows or shrinks towards that when it sees fit.
+    def want(self, num_workers: int, keeping: Collection[int] = ()) -> None:
+        """Say how many workers would find something to do; the pool grows or shrinks towards that when it sees fit.
 
-        ``keeping`` are hosts that keep what others would have to make again.
+        ``keeping`` are workers that keep what others would have to make again.
         """
         ...

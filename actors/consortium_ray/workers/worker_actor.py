@@ -1,4 +1,4 @@
-"""The host: a Ray actor that holds the model on a device and computes cohorts. A thin shell around CohortWorker."""
+"""The host: a Ray actor that holds the model on a device and computes party batches. A thin shell around Worker."""
 
 from __future__ import annotations
 
@@ -14,25 +14,33 @@ from consortium.data.edit import FactSet
 from consortium.editing.open import open_backend
 from consortium.loading.inputs import model_inputs
 from consortium.merging.method import Contribution, RunningSum
-from consortium.merging.reference_norms import Yardstick
-from consortium.party.shard import Arrays
-from consortium.party.worker import CohortWorker, Collected
+from consortium.merging.reference_norms import ReferenceNorms
+from consortium.party.edited_layers import Arrays
+from consortium.party.worker import Collected, Worker
 from consortium.records.code_version import Code, this_code
 from consortium.scenario.schema import Scenario
 from ray.exceptions import ObjectLostError
 
 from consortium_ray.faults.node_loss import cut_node, end_node
-from consortium_ray.messages import NO_TROUBLE, Answer, ArrayRefs, GroupSum, Held, ModelFacts, Trouble
+from consortium_ray.messages import (
+    NO_FAULT,
+    Answer,
+    ArrayRefs,
+    InjectedFault,
+    ModelFacts,
+    PartialSum,
+    StoredContribution,
+)
 from consortium_ray.nodes.same_code import refuse_difference, refuse_other_model
 from consortium_ray.sendable import errors_that_travel
-from consortium_ray.workers.checksums import Sealed, damaged, seal
+from consortium_ray.workers.checksums import Checksummed, damaged, with_checksum
 
 
-class Host:
-    """Holds trunk and shard; every method is idempotent, and answers name this incarnation.
+class WorkerActor:
+    """Holds backbone and shard; every method is idempotent, and answers name this incarnation.
 
     Args:
-        incarnation: this host's number.
+        incarnation: this worker's number.
         scenario: the scenario as resolved.
         facts: all facts; this stands for what the represented parties know themselves.
         fetch: reads an array from its reference.
@@ -58,7 +66,7 @@ class Host:
         self._keep = keep
         self._where = where
         self._reading_s = 0.0
-        self.worker: CohortWorker | None = None
+        self.worker: Worker | None = None
 
     def call(self, method: str, arguments: Sequence[Any]) -> Answer:
         """Do a piece of work and time it, but for the reading of what others sent."""
@@ -72,17 +80,17 @@ class Host:
             return getattr(self, method)(*arguments)
         return getattr(self._opened(), method)(*(_read(each, self.fetch) for each in arguments))
 
-    def answer(self, method: str, arguments: Sequence[Any], trouble: Trouble = NO_TROUBLE) -> Sealed:
-        """Do a piece of work, and seal the answer; ``trouble`` is what goes wrong with it on purpose."""
-        if trouble.ends_node:
+    def answer(self, method: str, arguments: Sequence[Any], injected_fault: InjectedFault = NO_FAULT) -> Checksummed:
+        """Do a piece of work, and seal the answer; ``injected_fault`` is what goes wrong with it on purpose."""
+        if injected_fault.ends_node:
             end_node()
-        if trouble.cut_s:
-            cut_node(trouble.cut_s)
+        if injected_fault.cut_s:
+            cut_node(injected_fault.cut_s)
         with errors_that_travel():
-            sealed = seal(self.call(method, arguments))
-        if trouble.delay_s:
-            time.sleep(trouble.delay_s)
-        return damaged(sealed) if trouble.is_damaged else sealed
+            checksummed = with_checksum(self.call(method, arguments))
+        if injected_fault.delay_s:
+            time.sleep(injected_fault.delay_s)
+        return damaged(checksummed) if injected_fault.is_damaged else checksummed
 
     def fetch(self, ref: Any) -> Any:
         """The array or history behind a reference."""
@@ -102,17 +110,17 @@ class Host:
         """
         if code is not None:
             refuse_difference(this_code(), f"node {self._where()}", code)
-        self.worker = CohortWorker(self.scenario, self.facts, open_backend(self.scenario, self.facts))
+        self.worker = Worker(self.scenario, self.facts, open_backend(self.scenario, self.facts))
 
-    def _opened(self) -> CohortWorker:
+    def _opened(self) -> Worker:
         assert self.worker is not None, "open comes first"
         return self.worker
 
     def describe(self) -> ModelFacts:
-        """Base weights and what the prior needs."""
+        """Base weights and what the key covariance needs."""
         backend = self._opened().backend
-        known = backend.base_weights(), backend.prior_fingerprint()
-        return ModelFacts(*known, backend.prior_chunks(), backend.prior_length())
+        known = backend.base_weights(), backend.covariance_fingerprint()
+        return ModelFacts(*known, backend.covariance_chunks(), backend.covariance_length())
 
     def compare(self, model: Mapping[str, str]) -> None:
         """Hold what the model here is made of against ``model``, by name → SHA-256.
@@ -120,42 +128,47 @@ class Host:
         Raises:
             ClusterError: this machine has another.
         """
-        mine = model_inputs(self._opened().backend.prior_fingerprint(), {}, 0)
+        mine = model_inputs(self._opened().backend.covariance_fingerprint(), {}, 0)
         refuse_other_model(mine, f"node {self._where()}", model)
 
     def begin(
-        self, contexts: Sequence[str], prior: Mapping[int, Any], num_tokens: int, measures: Mapping[int, Yardstick]
+        self,
+        contexts: Sequence[str],
+        covariance: Mapping[int, Any],
+        num_tokens: int,
+        measures: Mapping[int, ReferenceNorms],
     ) -> None:
-        """Take what all hosts share; ``prior`` maps layers to references."""
-        sums = {layer: self.fetch(ref) for layer, ref in prior.items()}
+        """Take what all workers share; ``covariance`` maps layers to references."""
+        sums = {layer: self.fetch(ref) for layer, ref in covariance.items()}
         self._opened().begin(contexts, sums, num_tokens, measures)
 
-    def keep(self, method: str, *arguments: Any) -> Held:
-        """``collect`` or ``take_back``, whose contribution stays on this machine to be added there."""
+    def keep(self, method: str, *arguments: Any) -> StoredContribution:
+        """``collect`` or ``unlearn``, whose contribution stays on this machine to be added there."""
         collected: Collected = self._do(method, arguments)
         ref = None if collected.contribution is None else self._keep(collected.contribution)
-        return Held(ref, self._where(), replace(collected, contribution=None))
+        return StoredContribution(ref, self._where(), replace(collected, contribution=None))
 
-    def add_up(self, kept: Sequence[tuple[int, Any, str]]) -> GroupSum:
-        """The sum of a group: (cohort, reference to its contribution, machine that it is on), added in this order.
+    def add_up(self, kept: Sequence[tuple[int, Any, str]]) -> PartialSum:
+        """The sum of a group: (party batch, reference to its contribution, machine that it is on), added in this order.
 
-        A group comes to another machine when its own has lost its hosts, and with them what they kept. Nothing is read
+        A group comes to another machine when its own has lost its workers, and with them what they kept. Nothing is
+        read
         from there: where the machine is cut off, Ray would wait for it without end, though it has declared it dead.
         """
         total, missing = RunningSum(), []
-        for cohort, ref, machine in kept:
+        for party_batch, ref, machine in kept:
             contribution = self._kept(ref) if machine == self._where() else None
             if contribution is None:
-                missing.append(cohort)
+                missing.append(party_batch)
                 continue
-            contribution.check(f"cohort {cohort}")
+            contribution.check(f"party batch {party_batch}")
             total.add(contribution)
-        return GroupSum(None, tuple(missing)) if missing else GroupSum(total.total())
+        return PartialSum(None, tuple(missing)) if missing else PartialSum(total.total())
 
     def _kept(self, ref: Any) -> Contribution | None:
         try:
             contribution: Contribution = self.fetch(ref)
-        except ObjectLostError:  # its host is gone, and with it what it kept
+        except ObjectLostError:  # its worker is gone, and with it what it kept
             return None
         return contribution
 

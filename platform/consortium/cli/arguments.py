@@ -15,7 +15,7 @@ examples:
   consortium run my.yaml --set stream.rounds=5     a file of your own, with a change
   consortium run my.yaml --address auto            on the Ray cluster that this machine belongs to
   consortium resume runs/quickstart                go on with a run that was interrupted
-  consortium export runs/quickstart edited --lane collabedit     the edited model, for transformers
+  consortium export runs/quickstart edited --arm collabedit     the edited model, for transformers
   consortium new my.yaml                           write a commented scenario to start from
 
 exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted
@@ -78,7 +78,7 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     export = command("export", "write a run's edited model as a folder that transformers opens")
     export.add_argument("directory", metavar="DIR", help="the run directory")
     export.add_argument("folder", metavar="FOLDER", help="a new or empty folder")
-    export.add_argument("--lane", required=True, metavar="NAME", help="whose weights: a merge method's lane")
+    export.add_argument("--arm", required=True, metavar="NAME", help="whose weights: a merge method's arm")
     export.add_argument("--round", type=int, metavar="N", help="after this round (default: the last one committed)")
     validate = command("validate", "check scenarios without running them")
     validate.add_argument("files", metavar="FILE", nargs="+", help="scenario files, or names of shipped scenarios")

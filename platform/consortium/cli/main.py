@@ -187,7 +187,7 @@ def _write_traceback(directory: RunDirectory | None) -> str:
     """
     text = traceback.format_exc().encode("utf-8", "backslashreplace").decode()
     with suppress(RunDirectoryError, OSError):
-        if directory is not None and directory.is_held:
+        if directory is not None and directory.is_already_known:
             return directory.write_error(text)
     with (
         suppress(OSError),
@@ -240,7 +240,7 @@ def _new_directory(out: str | None, scenario: Scenario, extras: dict[str, Any]) 
 
 
 def _resume(args: argparse.Namespace) -> int:
-    from consortium.engine.prior import hold_against
+    from consortium.engine.key_covariance import hold_against
     from consortium.loading.prepare import check_again, open_facts
     from consortium.records.directory import RunDirectory
 
@@ -385,9 +385,9 @@ def _export(args: argparse.Namespace) -> int:
         raise RunDirectoryError(found, "a run that edits a language model", "its weights lie in checkpoints/")
     folder = own_path(args.folder)
     with target(folder):
-        state = directory.state_of(args.lane, args.round)
+        state = directory.state_of(args.arm, args.round)
         write_edited_model(model, directory.manifest.inputs, state.weights, folder)
-    say(f"{folder}: {model.name} as the lane {state.lane} edited it in {count(state.round, 'round')}.")
+    say(f"{folder}: {model.name} as the arm {state.arm} edited it in {count(state.round, 'round')}.")
     say(f"To open it: AutoModelForCausalLM.from_pretrained({str(folder)!r})")
     return 0
 
@@ -403,9 +403,9 @@ def _validate(args: argparse.Namespace) -> int:
             say(error, sys.stderr)
             code = max(code, error.exit_code)
         else:
-            lanes = [method.lane for method in scenario.merge.methods]
+            arms = [method.arm for method in scenario.merge.methods]
             amounts = f"{count(scenario.parties.count, 'party')}, {count(scenario.stream.rounds, 'round')}"
-            say(f"{name}: OK, {amounts}, {'lane' if len(lanes) == 1 else 'lanes'} {', '.join(lanes)}")
+            say(f"{name}: OK, {amounts}, {'arm' if len(arms) == 1 else 'arms'} {', '.join(arms)}")
     return code
 
 

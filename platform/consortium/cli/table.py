@@ -26,7 +26,7 @@ _INTERVALS = "What a column was measured on (tokens for perplexity), and the far
 
 
 def write_results(directory: RunDirectory, stream: TextIO) -> None:
-    """Write one row per lane and one for the unedited model, and under it what the columns mean."""
+    """Write one row per arm and one for the unedited model, and under it what the columns mean."""
     found = summary(directory)
     text = result_table(found)
     scenario = directory.scenario
@@ -48,14 +48,14 @@ def write_results(directory: RunDirectory, stream: TextIO) -> None:
 
 def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
     """Write one row per run directory, and below them why runs failed or what is wrong with a folder."""
-    columns = ("run", "scenario", "status", "rounds", "lanes", "started", "work")
+    columns = ("run", "scenario", "status", "rounds", "arms", "started", "work")
     rows = [
         (
             str(run.path),
             run.name,
             run.status,
             f"{run.rounds_done}/{run.rounds}",
-            ", ".join(run.lanes),
+            ", ".join(run.arms),
             run.started,
             duration(run.worked_s),
         )
@@ -98,7 +98,7 @@ def _side_by_side(
     """
     cells = [max(len(row[place]) for row in rows) for place in range(len(columns))]
     least = [max(cell, _two_lines(name)) for name, cell in zip(columns, cells, strict=True)]
-    least[0] = min(least[0], width // 3)  # names of lanes may be of any length
+    least[0] = min(least[0], width // 3)  # names of arms may be of any length
     tables = [[0]]
     for place in range(1, len(columns)):
         if len(tables[-1]) > 1 and _drawn(least[each] for each in [*tables[-1], place]) > width:

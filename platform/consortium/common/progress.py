@@ -14,7 +14,7 @@ class Progress:
     """A snapshot of a running run.
 
     Attributes:
-        phase: what is being done, in words (``prior``, ``targets``, ``collect``, ``evaluate`` …).
+        phase: what is being done, in words (``covariance``, ``targets``, ``collect``, ``evaluate`` …).
         round: round number from 1; 0 before the first.
         num_rounds: rounds in all.
         done: units of the present phase that are done (edits for targets, probed edits for evaluation, chunks else).
@@ -48,7 +48,7 @@ ReportProgress = Callable[[Progress], None]
 
 #: Rough cost of one unit of each phase, relative to the target of one edit: good enough to draw a bar, and not to say
 #: how long is left.
-_COST = {"targets": 1.0, "collect": 0.03, "retract": 0.03, "evaluate": 0.15}
+_COST = {"targets": 1.0, "collect": 0.03, "unlearn": 0.03, "evaluate": 0.15}
 
 
 class Meter:

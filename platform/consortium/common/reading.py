@@ -145,14 +145,14 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 def _guess(content: bytes) -> str:
     """What a content that is no text in UTF-8 looks like."""
-    beginnings = {
+    prefix_cache = {
         b"PAR1": ": it is Parquet, whose name should end in .parquet",
         b"\x1f\x8b": ": it is compressed, and its name should end in .gz",
         b"PK\x03\x04": ": it is a ZIP archive",
         b"\xff\xfe": ": it begins as UTF-16",
         b"\xfe\xff": ": it begins as UTF-16",
     }
-    return next((words for beginning, words in beginnings.items() if content.startswith(beginning)), "")
+    return next((words for beginning, words in prefix_cache.items() if content.startswith(beginning)), "")
 
 
 def refuse_many_lines(text: str) -> None:

@@ -2,7 +2,7 @@
 
 Wall time is put down to the kind of work that ended it, and what lies before a phase begins (merges, commits) to the
 round. What is left of each kind takes as long for each unit as it did; rounds count half of what the next one does, so
-that a pool of hosts that grew is soon seen. Nothing is said
+that a pool of workers that grew is soon seen. Nothing is said
 
     before each kind of work that is left was measured, with the whole of a round (or a tenth of the only one),
     in an only round while merges take much of the time,

@@ -49,7 +49,7 @@ def _is_on(attack: AttackSpec, round_number: int) -> bool:
 def asked_for(scenario: Scenario, stream: Stream, request: Request) -> Request:
     """What a request really asks for: a targeted attacker's, for a fact of its victim with another object."""
     if not scenario.attacks or all(
-        attack.kind != "target" for attack in attacks_of(scenario, request.round, request.party)
+        attack.kind != "targeted" for attack in attacks_of(scenario, request.round, request.party)
     ):
         return request
     wanted = stream.requests(request.round, victim_of(scenario, request.round, request.party))
@@ -62,10 +62,10 @@ def asked_for(scenario: Scenario, stream: Stream, request: Request) -> Request:
 def victim_of(scenario: Scenario, round_number: int, party: int) -> int:
     """The honest party whose facts an attacker asks for: its first honest partner, else one that is drawn."""
     bad = attackers(scenario)
-    size = scenario.stream.partners
-    partners = range(party - party % size, min(party - party % size + size, scenario.parties.count))
-    honest = _honest(partners, bad) or _honest(range(scenario.parties.count), bad)
-    if honest[0] in partners:
+    size = scenario.stream.sharing_group_size
+    sharing_group_size = range(party - party % size, min(party - party % size + size, scenario.parties.count))
+    honest = _honest(sharing_group_size, bad) or _honest(range(scenario.parties.count), bad)
+    if honest[0] in sharing_group_size:
         return honest[0]
     return honest[numpy_generator(scenario.seed, "victim", round_number, party).integers(len(honest))]
 

@@ -71,6 +71,6 @@ def asked_again(edit: Edit, most: int) -> tuple[Edit, ...]:
     A template that says what the edit itself or one of its paraphrases says is left out: nothing is trained on what it
     is judged by.
     """
-    judged = {edit.text, *edit.paraphrases}
-    chosen = [template for template in edit.augmentations if template.replace("{}", edit.subject, 1) not in judged]
+    screened = {edit.text, *edit.paraphrases}
+    chosen = [template for template in edit.augmentations if template.replace("{}", edit.subject, 1) not in screened]
     return tuple(replace(edit, prompt=template, paraphrases=(), neighbors=()) for template in chosen[:most])

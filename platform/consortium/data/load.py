@@ -31,14 +31,16 @@ def load_facts(spec: FactsSpec, base_dir: Path | None = None) -> FactSet:
 
     Args:
         spec: source, format, split and limit. ``auto`` stands for ``builtin`` here; facts that the associative
-            model draws are made with that model, so ``drawn`` is refused.
+            model draws are made with that model, so ``synthetic`` is refused.
         base_dir: folder against which relative paths are tried before the working directory.
 
     Raises:
         FactsError: a source that is missing, empty or cannot be reached, or a malformed record.
     """
-    if spec.source == "drawn":
-        raise FactsError("facts.source: drawn", "a source of text for a language model", "use builtin or name a file")
+    if spec.source == "synthetic":
+        raise FactsError(
+            "facts.source: synthetic", "a source of text for a language model", "use builtin or name a file"
+        )
     numbers: dict[str, int] = {}
     edits = _read(spec, base_dir, numbers)
     if spec.augmentations is not None:

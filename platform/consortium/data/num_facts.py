@@ -15,7 +15,7 @@ def facts_needed(scenario: Scenario) -> int:
         ScenarioError: overlap, conflict and repeat of a round add up to more than 1.
     """
     leader, follower = draws_per_party(plan(scenario.parties, scenario.stream))
-    num_leaders = -(-scenario.parties.count // scenario.stream.partners)
+    num_leaders = -(-scenario.parties.count // scenario.stream.sharing_group_size)
     return leader * num_leaders + follower * (scenario.parties.count - num_leaders)
 
 

@@ -1,7 +1,7 @@
-"""Who leaves, and which edits are taken back in which round: by the scenario and the run's seed alone.
+"""Who leaves, and which edits are removed in which round: by the scenario and the run's seed alone.
 
-A party that leaves takes back all its edits; one that retracts takes back a share of them, drawn from those that it
-has not taken back yet. What is taken back in a round is gone before the round's own edits come.
+A party that leaves removes all its edits; one that retracts removes a share of them, drawn from those that it
+has not removed yet. What is removed in a round is gone before the round's own edits come.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from fractions import Fraction
 from functools import cached_property
 
 from consortium.common.seeds import numpy_generator
-from consortium.scenario.schema import RetractSpec, StreamSpec
+from consortium.scenario.schema import EditRemovalSpec, StreamSpec
 
 #: An edit of a party by (round in which it was asked for, place among the party's requests of that round).
 Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Departures:
-    """What is taken back in a run.
+class Removals:
+    """What is removed in a run.
 
     Attributes:
         left: party → first round in which it asks for nothing.
-        taken_back: party → edit → the round at whose start it is taken back.
+        removed: party → edit → the round at whose start it is removed.
     """
 
     left: Mapping[int, int]
-    taken_back: Mapping[int, Mapping[Place, int]]
+    removed: Mapping[int, Mapping[Place, int]]
 
     def takes_part(self, round_number: int, party: int) -> bool:
         """Whether the party asks for edits in this round."""
@@ -40,25 +40,25 @@ class Departures:
         return sorted(self._by_round.get(round_number, {}))
 
     def places(self, round_number: int, party: int) -> list[Place]:
-        """What a party takes back in this round, in the order in which it was asked for."""
+        """What a party removes in this round, in the order in which it was asked for."""
         return sorted(self._by_round.get(round_number, {}).get(party, []))
 
     def rounds(self) -> list[int]:
-        """The rounds in which something is taken back."""
+        """The rounds in which something is removed."""
         return sorted(self._by_round)
 
     @cached_property
     def _by_round(self) -> dict[int, dict[int, list[Place]]]:
-        """Round → party → what it takes back in it; asked for by every cohort."""
+        """Round → party → what it removes in it; asked for by every party batch."""
         found: dict[int, dict[int, list[Place]]] = {}
-        for party, places in self.taken_back.items():
+        for party, places in self.removed.items():
             for place, number in places.items():
                 found.setdefault(number, {}).setdefault(party, []).append(place)
         return found
 
 
-def departures(seed: int, spec: StreamSpec, num_edits: Sequence[int]) -> Departures:
-    """Who leaves and what is taken back.
+def removals(seed: int, spec: StreamSpec, num_edits: Sequence[int]) -> Removals:
+    """Who leaves and what is removed.
 
     Args:
         seed: the run's seed.
@@ -66,26 +66,26 @@ def departures(seed: int, spec: StreamSpec, num_edits: Sequence[int]) -> Departu
         num_edits: edits of a party in each round, the first round first.
     """
     left = {party: leave.round for leave in spec.leave for party in leave.parties}
-    taken_back: dict[int, dict[Place, int]] = {}
+    removed: dict[int, dict[Place, int]] = {}
 
     def still_there(party: int, rounds: Iterable[int]) -> list[Place]:
         asked = ((number, index) for number in rounds for index in range(num_edits[number - 1]))
-        return [place for place in asked if place not in taken_back.get(party, {})]
+        return [place for place in asked if place not in removed.get(party, {})]
 
     for round_number in range(1, len(num_edits) + 1):
         for party in (party for party, number in left.items() if number == round_number):
             places = still_there(party, range(1, round_number))
-            taken_back.setdefault(party, {}).update(dict.fromkeys(places, round_number))
-        for entry, retract in enumerate(spec.retract):
-            rounds = range(1, round_number) if retract.of_round is None else [retract.of_round]
-            for party in retract.parties if retract.round == round_number else ():
-                places = _draw(seed, retract, entry, party, still_there(party, rounds))
-                taken_back.setdefault(party, {}).update(dict.fromkeys(places, round_number))
-    return Departures(left, {party: places for party, places in taken_back.items() if places})
+            removed.setdefault(party, {}).update(dict.fromkeys(places, round_number))
+        for entry, unlearn in enumerate(spec.unlearn):
+            rounds = range(1, round_number) if unlearn.of_round is None else [unlearn.of_round]
+            for party in unlearn.parties if unlearn.round == round_number else ():
+                places = _draw(seed, unlearn, entry, party, still_there(party, rounds))
+                removed.setdefault(party, {}).update(dict.fromkeys(places, round_number))
+    return Removals(left, {party: places for party, places in removed.items() if places})
 
 
-def _draw(seed: int, spec: RetractSpec, entry: int, party: int, candidates: Sequence[Place]) -> list[Place]:
-    """The share of a party's edits that it takes back, rounded up, so that one goes at least."""
+def _draw(seed: int, spec: EditRemovalSpec, entry: int, party: int, candidates: Sequence[Place]) -> list[Place]:
+    """The share of a party's edits that it removes, rounded up, so that one goes at least."""
     size = math.ceil(Fraction(str(spec.share)) * len(candidates))
     generator = numpy_generator(seed, "retract", spec.round, party, entry)
     return [candidates[place] for place in generator.permutation(len(candidates))[:size].tolist()]

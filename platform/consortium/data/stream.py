@@ -2,7 +2,8 @@
 
 Parties 2k and 2k+1 are partners, the leader and the follower. Within a round the follower takes facts over from the
 leader, with the same target (overlap) or another one (conflict). ``docs/streams.md`` says why it is done in pairs.
-With ``stream.partners: G``, parties G·k to G·k + G - 1 are partners: one leader, and followers that all do the same.
+With ``stream.sharing_group_size: G``, parties G·k to G·k + G - 1 are partners: one leader, and followers that all do
+the same.
 
 Shapes: P parties, L leaders, F followers, E edits of a party's round, N facts new to a party,
 A all facts it had in earlier rounds.
@@ -21,7 +22,7 @@ from consortium.common.seeds import numpy_generator
 from consortium.data.num_facts import draws_per_party
 from consortium.data.partition import Deal, deal_in_stages
 from consortium.data.plan import RoundCounts, plan
-from consortium.data.removals import Departures, departures
+from consortium.data.removals import Removals, removals
 from consortium.data.request import Kind, Request
 from consortium.scenario.schema import PartiesSpec, StreamSpec
 
@@ -85,7 +86,7 @@ class Stream:
     ) -> None:
         self._num_parties = parties.count
         plans = plan(parties, stream)
-        is_follower_P = np.arange(parties.count) % stream.partners > 0
+        is_follower_P = np.arange(parties.count) % stream.sharing_group_size > 0
         num_facts = num_facts or [len(relations)] * (len(stream.prolonged) + 1)
         ends = [0, *stream.prolonged, stream.rounds]
         deals = [
@@ -99,8 +100,8 @@ class Stream:
         )
         leaders_LN = np.array(leaders, dtype=np.int32)
         followers_FN = np.array(followers, dtype=np.int32).reshape(len(followers), per_follower)
-        self.departures = departures(seed, stream, [counts.num_edits for counts in plans])
-        self._rounds = _build_rounds(seed, plans, stream.partners, leaders_LN, followers_FN, self.departures)
+        self.removals = removals(seed, stream, [counts.num_edits for counts in plans])
+        self._rounds = _build_rounds(seed, plans, stream.sharing_group_size, leaders_LN, followers_FN, self.removals)
 
     @property
     def num_rounds(self) -> int:
@@ -130,18 +131,18 @@ class Stream:
         """The parties that may ask for the same facts as a party, itself included: its pair."""
         return range(party - party % 2, min(party - party % 2 + 2, self._num_parties))
 
-    def taken_back(self, round: int, party: int) -> tuple[Request, ...]:
-        """What a party takes back at the start of a round: requests of its earlier rounds, in the order of asking."""
-        places = self.departures.places(round, party)
+    def removed(self, round: int, party: int) -> tuple[Request, ...]:
+        """What a party removes at the start of a round: requests of its earlier rounds, in the order of asking."""
+        places = self.removals.places(round, party)
         return tuple(self.requests(earlier, party)[index] for earlier, index in places)
 
-    def taken_back_in(self, request: Request) -> int | None:
-        """The round at whose start a request is taken back; None for never."""
-        return self.departures.taken_back.get(request.party, {}).get((request.round, request.index))
+    def removed_in(self, request: Request) -> int | None:
+        """The round at whose start a request is removed; None for never."""
+        return self.removals.removed.get(request.party, {}).get((request.round, request.index))
 
     def is_live(self, request: Request, round: int) -> bool:
-        """Whether a request still stands in a round: it was not taken back up to and with this one."""
-        gone = self.taken_back_in(request)
+        """Whether a request still stands in a round: it was not removed up to and with this one."""
+        gone = self.removed_in(request)
         return gone is None or round < gone
 
     def requests(self, round: int, party: int) -> tuple[Request, ...]:
@@ -151,7 +152,7 @@ class Stream:
         """
         tables = self._round(round)
         assert 0 <= party < self._num_parties, f"party {party} of {self._num_parties}"
-        if not self.departures.takes_part(round, party):
+        if not self.removals.takes_part(round, party):
             return ()
         facts, variants = tables.facts_PE[party].tolist(), tables.variants_PE[party].tolist()
         return tuple(
@@ -162,7 +163,7 @@ class Stream:
     def contradicted(self, round: int, until: int) -> list[int]:
         """Facts that a party contradicts in a round, having asked for them before, party after party.
 
-        A contradiction that is taken back up to and with round ``until`` is none.
+        A contradiction that is removed up to and with round ``until`` is none.
         """
         tables = self._round(round)
         if not tables.counts.conflict_round:
@@ -170,7 +171,7 @@ class Stream:
         stands_PE = np.zeros(tables.facts_PE.shape, np.bool_)
         first = tables.counts.num_new
         stands_PE[tables.present_P, first : first + tables.counts.conflict_round] = True
-        for party, gone in self.departures.taken_back.items():
+        for party, gone in self.removals.removed.items():
             for (number, index), back_in in gone.items():
                 stands_PE[party, index] &= number != round or until < back_in
         found: list[int] = tables.facts_PE[stands_PE].tolist()
@@ -193,7 +194,7 @@ def _build_rounds(
     num_partners: int,
     leaders_LN: Numbers,
     followers_FN: Numbers,
-    gone: Departures,
+    gone: Removals,
 ) -> tuple[_Round, ...]:
     """Lay the dealt facts out over the rounds, all parties at once; those that have left keep what was dealt to them.
 

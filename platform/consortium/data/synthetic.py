@@ -28,11 +28,11 @@ _OBJECT = re.compile(r"o(\d+)")
 
 
 def _drawn(seed: int, purpose: str, end: int, count: int) -> NDArray[np.int32]:
-    """Numbers below ``end``, kept in four bytes: every host holds those of all parties' facts."""
+    """Numbers below ``end``, kept in four bytes: every worker holds those of all parties' facts."""
     return numpy_generator(seed, purpose).integers(end, size=count).astype(np.int32)
 
 
-class DrawnFacts:
+class SyntheticFacts:
     """A :class:`~consortium.data.edit.FactSet`: relations and objects are drawn, edits are made on demand.
 
     The first facts are the same whatever ``count`` is.
@@ -98,16 +98,18 @@ class DrawnFacts:
             augmentations=self._augmentations[relation],
         )
 
-    def known(self) -> tuple[list[Cue], list[int]]:
-        """What the unedited memory knows: cues, and the number of each one's object.
+    def known(self) -> tuple[list[Query], list[int]]:
+        """What the unedited memory knows: queries, and the number of each one's object.
 
         All held-out subjects, and the true objects of the first facts, as many as are a quarter of a layer's
         capacity. Of further facts it knows nothing: their true object is only what it should say.
         """
         num_facts = min(self._first_count, max(1, self._spec.key_width // 4))
         relations = self._relations[:num_facts].tolist()
-        facts = [Cue(_subject("s", fact), relation) for fact, relation in enumerate(relations)]
-        held_out = [Cue(_subject("n", number), self._held_out_relation(number)) for number in range(self.num_held_out)]
+        facts = [Query(_subject("s", fact), relation) for fact, relation in enumerate(relations)]
+        held_out = [
+            Query(_subject("n", number), self._held_out_relation(number)) for number in range(self.num_held_out)
+        ]
         return facts + held_out, [*self._old_objects[:num_facts].tolist(), *self._held_out_objects.tolist()]
 
     def _neighbors(self, fact: int, relation: int) -> tuple[Neighbor, ...]:
@@ -131,8 +133,8 @@ def _augmentations(relation: int) -> tuple[str, ...]:
     return tuple(f"paraphrase {number}: the r{relation} of {{}} is" for number in numbers)
 
 
-def read_cue(prompt: str) -> Cue:
-    """What a prompt of :class:`DrawnFacts` asks for.
+def read_query(prompt: str) -> Query:
+    """What a prompt of :class:`SyntheticFacts` asks for.
 
     Raises:
         FactsError: the prompt is not one of these.
@@ -145,7 +147,7 @@ def read_cue(prompt: str) -> Cue:
             "set facts.source to drawn, or model.name to a language model",
         )
     subject = _subject(match["kind"], int(match["number"]))
-    return Cue(subject, int(match["relation"]), int(match["paraphrase"] or 0))
+    return Query(subject, int(match["relation"]), int(match["paraphrase"] or 0))
 
 
 def read_object(target: str) -> int:
@@ -169,7 +171,7 @@ def _subject(kind: str, number: int) -> int:
     return 2 * number + (kind == "n")
 
 
-class Cue(NamedTuple):
+class Query(NamedTuple):
     """What is asked.
 
     Attributes:

@@ -1,1 +1,1 @@
-"""From edits to keys, residuals and targets; the prior."""
+"""From edits to keys, residuals and targets; the key covariance."""

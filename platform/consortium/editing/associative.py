@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from consortium.common.arrays import tensor_of
 from consortium.common.errors import ScenarioError
 from consortium.data.edit import Edit
-from consortium.data.synthetic import Cue, DrawnFacts, read_cue, read_object
+from consortium.data.synthetic import Query, SyntheticFacts, read_object, read_query
 from consortium.editing.backend import States, Targets, Tuning
 from consortium.editing.fine_tuning import Deltas, Descent, descend
-from consortium.editing.prior import prior_tokens
+from consortium.editing.key_covariance import covariance_tokens
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
 from consortium.models.device import find_device
-from consortium.models.queries import Answer, Probe, Score, Writing
+from consortium.models.queries import Answer, Generation, Probe, Score
 from consortium.scenario.editor import EditorSpec
 from consortium.scenario.schema import AssociativeModelSpec, Decoding
 
-PRIOR_CHUNK = 1024
-"""Tokens of a chunk of the prior's text; fixed, so that sums are the same wherever they are made."""
+COVARIANCE_CHUNK = 1024
+"""Tokens of a chunk of the key covariance's text; fixed, so that sums are the same wherever they are made."""
 
 SCORE_BATCH = 1024
 """Probes that are scored at once."""
@@ -42,18 +42,19 @@ class AssociativeBackend:
 
     Args:
         spec: the model.
-        editor: which layers are edited, and from how much text the prior is measured.
-        facts: the drawn facts; the unedited memory knows some of them (:meth:`DrawnFacts.known`).
+        editor: which layers are edited, and from how much text the key covariance is measured.
+        facts: the drawn facts; the unedited memory knows some of them (:meth:`SyntheticFacts.known`).
         seed: the run's seed.
 
     Raises:
-        ScenarioError: the editor names layers that the model does not have, or a prior that cannot be measured.
+        ScenarioError: the editor names layers that the model does not have, or a key covariance that cannot be
+            measured.
         ModelError: the device is not there.
     """
 
-    def __init__(self, spec: AssociativeModelSpec, editor: EditorSpec, facts: DrawnFacts, seed: int) -> None:
+    def __init__(self, spec: AssociativeModelSpec, editor: EditorSpec, facts: SyntheticFacts, seed: int) -> None:
         _check(spec, editor)
-        self._prior_tokens = prior_tokens(editor.prior, spec.key_width)
+        self._covariance_tokens = covariance_tokens(editor.covariance, spec.key_width)
         self._device = find_device(spec.device)
         self._edited_layers = editor.edited_layers
         self._fine_tuning = editor.ft
@@ -172,7 +173,7 @@ class AssociativeBackend:
             for (one, chance), other in pairs
         ]
 
-    def write(self, prompts: Sequence[str], writing: Writing) -> list[str | None]:
+    def write(self, prompts: Sequence[str], generation: Generation) -> list[str | None]:
         """The object that each prompt is answered with: this model writes one word and no more."""
         return [f"o{number}" if math.isfinite(chance) else None for number, chance in self._said(prompts)]
 
@@ -186,28 +187,28 @@ class AssociativeBackend:
             said += zip(best_E.tolist(), chance_E.tolist(), strict=True)
         return said
 
-    def prior_chunks(self) -> int:
-        """Number of chunks into which the prior's text is cut."""
-        return -(-self._prior_tokens // PRIOR_CHUNK)
+    def covariance_chunks(self) -> int:
+        """Number of chunks into which the key covariance's text is cut."""
+        return -(-self._covariance_tokens // COVARIANCE_CHUNK)
 
-    def prior_length(self) -> int:
-        """Tokens of the prior's text."""
-        return self._prior_tokens
+    def covariance_length(self) -> int:
+        """Tokens of the key covariance's text."""
+        return self._covariance_tokens
 
-    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
+    def covariance_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ [K, K] over the chunk's tokens for each edited layer, and the token count."""
-        assert 0 <= chunk < self.prior_chunks(), f"chunk {chunk} of {self.prior_chunks()}"
-        num_tokens = min(PRIOR_CHUNK, self._prior_tokens - chunk * PRIOR_CHUNK)
+        assert 0 <= chunk < self.covariance_chunks(), f"chunk {chunk} of {self.covariance_chunks()}"
+        num_tokens = min(COVARIANCE_CHUNK, self._covariance_tokens - chunk * COVARIANCE_CHUNK)
         keys_LTK = self._memory.text_keys(chunk, num_tokens)
         keys_TK = {layer: tensor_of(keys_LTK[layer]) for layer in self._edited_layers}
         return {layer: (keys.T @ keys).numpy() for layer, keys in keys_TK.items()}, num_tokens
 
-    def prior_fingerprint(self) -> None:
+    def covariance_fingerprint(self) -> None:
         """None: the sums are drawn in less time than it takes to read them."""
         return
 
     def _edit_keys(self, edits: Sequence[Edit]) -> NDArray[np.float64]:
-        return self._memory.keys([read_cue(edit.text) for edit in edits])
+        return self._memory.keys([read_query(edit.text) for edit in edits])
 
     def _sum_of_layers(self, keys_LEK: NDArray[np.float64], layers: range) -> torch.Tensor:
         """Σ W_l k_l [V, E] over ``layers``, under the present weights."""
@@ -222,8 +223,8 @@ class AssociativeBackend:
         return -torch.log_softmax(logits_EO, dim=1)
 
     def _nll_after(self, prompts: Sequence[str]) -> torch.Tensor:
-        cues: list[Cue] = [read_cue(prompt) for prompt in prompts]
-        return self._nll(self._sum_of_layers(self._memory.keys(cues), range(len(self._weights))))
+        queries: list[Query] = [read_query(prompt) for prompt in prompts]
+        return self._nll(self._sum_of_layers(self._memory.keys(queries), range(len(self._weights))))
 
     def _score_batch(self, probes: Sequence[Probe]) -> list[Score]:
         nll_EO = self._nll_after([probe.prompt for probe in probes])
@@ -259,9 +260,9 @@ def _check(spec: AssociativeModelSpec, editor: EditorSpec) -> None:
             f"layers from 0 to {last}: the associative model has {spec.num_layers}",
             "change editor.layers or raise model.num_layers",
         )
-    if editor.prior.source != "model":
+    if editor.covariance.source != "model":
         raise ScenarioError(
-            f"editor.prior.source: {editor.prior.source!r} with the associative model",
+            f"editor.covariance.source: {editor.covariance.source!r} with the associative model",
             "`model`: its keys are drawn, not read",
-            "remove editor.prior.source",
+            "remove editor.covariance.source",
         )

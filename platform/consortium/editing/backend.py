@@ -1,4 +1,4 @@
-"""What a host computes for its parties' edits: one implementation for each kind of model.
+"""What a worker computes for its parties' edits: one implementation for each kind of model.
 
 Shapes: E edits, K key width, V value width.
 """
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.data.edit import Edit
-from consortium.models.queries import Answer, Probe, Score, Writing
+from consortium.models.queries import Answer, Generation, Probe, Score
 from consortium.scenario.schema import Decoding
 
 
@@ -100,7 +100,7 @@ class Backend(Protocol):
         ...
 
     def set_contexts(self, contexts: Sequence[str]) -> None:
-        """Use these contexts from now on (hosts share one set, whoever made it)."""
+        """Use these contexts from now on (workers share one set, whoever made it)."""
         ...
 
     def targets(self, edits: Sequence[Edit], layer: int) -> Targets:
@@ -109,7 +109,8 @@ class Backend(Protocol):
 
     @property
     def targets_are_costly(self) -> bool:
-        """Whether it takes long to make targets again, so that it is worth memory to keep those of many cohorts."""
+        """Whether it takes long to make targets again, so that it is worth memory to keep those of many party
+        batches."""
         ...
 
     def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> Mapping[str, object] | None:
@@ -174,25 +175,26 @@ class Backend(Protocol):
         """
         ...
 
-    def write(self, prompts: Sequence[str], writing: Writing) -> list[str | None]:
+    def write(self, prompts: Sequence[str], generation: Generation) -> list[str | None]:
         """The texts that the model writes after prompts, in their order, without the prompts.
 
         None stands for a text of which some token was read from numbers that are not finite.
         """
         ...
 
-    def prior_chunks(self) -> int:
-        """Number of chunks into which the prior's text is cut; by the scenario alone."""
+    def covariance_chunks(self) -> int:
+        """Number of chunks into which the key covariance's text is cut; by the scenario alone."""
         ...
 
-    def prior_length(self) -> int:
-        """Tokens of the prior's text, those included whose keys turn out not to be finite."""
+    def covariance_length(self) -> int:
+        """Tokens of the key covariance's text, those included whose keys turn out not to be finite."""
         ...
 
-    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
+    def covariance_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ [K, K] over the chunk's tokens for each edited layer, unedited, and the token count."""
         ...
 
-    def prior_fingerprint(self) -> dict[str, object] | None:
-        """Everything the prior's sums depend on, in plain values; None where they are not worth keeping on disk."""
+    def covariance_fingerprint(self) -> dict[str, object] | None:
+        """Everything the key covariance's sums depend on, in plain values; None where they are not worth keeping on
+        disk."""
         ...

@@ -24,10 +24,10 @@ _NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version")
 _ALGORITHM = ("editing", "models")
 
 
-def frozen_identity(model: LanguageModel, edited_layers: Sequence[int]) -> dict[str, Any]:
-    """The trunk's weights, config and tokenizer as digests; none of it changes while a process lives."""
+def backbone_fingerprint(model: LanguageModel, edited_layers: Sequence[int]) -> dict[str, Any]:
+    """The backbone's weights, config and tokenizer as digests; none of it changes while a process lives."""
     return {
-        "trunk": trunk_hash(model, edited_layers),
+        "backbone": backbone_hash(model, edited_layers),
         "config": digest_of({**_config(model.text_config), "attention": model.model.config._attn_implementation}),
         "tokenizer": digest_of(_tokenizer(model)),
     }
@@ -43,7 +43,7 @@ def _tokenizer(model: LanguageModel) -> dict[str, Any]:
     return {**whole, "truncation": None, "padding": None, "first tokens": encode(model.tokenizer, "A", with_start=True)}
 
 
-def trunk_hash(model: LanguageModel, edited_layers: Sequence[int]) -> str:
+def backbone_hash(model: LanguageModel, edited_layers: Sequence[int]) -> str:
     """SHA-256 over the names and bytes of all parameters but the editable weights of ``edited_layers``."""
     edited = {id(model.projection(layer).weight) for layer in edited_layers}
     digest = hashlib.sha256()
@@ -63,7 +63,7 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
 
 
-def arithmetic_identity(model: LanguageModel) -> dict[str, Any]:
+def arithmetic_fingerprint(model: LanguageModel) -> dict[str, Any]:
     """Device, number types, threads, libraries and processor: the same sum is rounded otherwise on another of them."""
     return {
         "dtype": str(model.dtype),

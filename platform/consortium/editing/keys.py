@@ -25,14 +25,14 @@ from consortium.editing.contexts import BARE, context_weights
 from consortium.editing.prompts import bare_prompts, mean_by_edit, prompts_in
 from consortium.models.language import LanguageModel
 from consortium.models.partial_forward import run_blocks, run_blocks_to
-from consortium.models.prefix_tree import TOKENS_AT_ONCE, Forest, plant
+from consortium.models.prefix_tree import TOKENS_AT_ONCE, PrefixTrees, build_trees
 
 
 @dataclass(frozen=True)
 class _Batch:
     """Prompts that run together, and their hidden states [R, T, V] at the input of a layer; None at layer 0."""
 
-    prompts: Forest
+    prompts: PrefixTrees
     hidden_RTV: torch.Tensor | None
 
 
@@ -82,8 +82,8 @@ def hidden_states(
             0,
             len(contexts),
             bare_N,
-            _planted(model, [ids for prompts in bare_of for ids in prompts]),
-            _planted(model, [each.up_to_subject for each in in_context]),
+            _built(model, [ids for prompts in bare_of for ids in prompts]),
+            _built(model, [each.up_to_subject for each in in_context]),
         )
     assert isinstance(below, HiddenStates)
     assert below.edits == tuple(edits), "states of other edits"
@@ -138,8 +138,8 @@ def _bare_means(model: LanguageModel, states: HiddenStates, last_layer: int) -> 
     return _Found(*(mean_by_edit(each, states.bare_N, len(states.edits)) for each in found))
 
 
-def _planted(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> tuple[_Batch, ...]:
-    return tuple(_Batch(forest, None) for forest in plant(sequences, TOKENS_AT_ONCE[model.device.type]))
+def _built(model: LanguageModel, sequences: Sequence[Sequence[int]]) -> tuple[_Batch, ...]:
+    return tuple(_Batch(trees, None) for trees in build_trees(sequences, TOKENS_AT_ONCE[model.device.type]))
 
 
 def _carried(model: LanguageModel, batch: _Batch, blocks: range) -> _Batch:
@@ -173,7 +173,7 @@ def _run_on(model: LanguageModel, batches: Sequence[_Batch], num_prompts: int, l
     for batch in batches:
         for number, tokens in zip(batch.prompts.numbers, batch.prompts.sequences, strict=True):
             if not sound_N[number]:
-                (alone,) = plant([tokens], TOKENS_AT_ONCE[model.device.type])
+                (alone,) = build_trees([tokens], TOKENS_AT_ONCE[model.device.type])
                 own = _run_together(model, [_Batch(alone, None)], 1, layer, last_layer)
                 for name in ("keys_NK", "outputs_NV", "hidden_NV"):
                     getattr(found, name)[number] = getattr(own, name)[0]

@@ -9,20 +9,20 @@ import torch
 from numpy.typing import NDArray
 
 from consortium.data.edit import Edit
-from consortium.editing import keys, prior
+from consortium.editing import key_covariance, keys
 from consortium.editing.backend import States, Targets, Tuning
 from consortium.editing.contexts import generate_contexts
+from consortium.editing.covariance_text import text_tokens
 from consortium.editing.fine_tuning import descend, language_losses
-from consortium.editing.fingerprint import frozen_identity
+from consortium.editing.fingerprint import backbone_fingerprint
 from consortium.editing.keys import HiddenStates
-from consortium.editing.prior_text import text_tokens
 from consortium.editing.target_cache import targets_fingerprint
 from consortium.editing.targets import optimise_targets
 from consortium.models.decoding import answer_probes
 from consortium.models.generation import write_texts
 from consortium.models.language import LanguageModel
 from consortium.models.likelihood import continuation_nll, text_nll
-from consortium.models.queries import Answer, Probe, Score, Writing
+from consortium.models.queries import Answer, Generation, Probe, Score
 from consortium.models.scoring import score_probes
 from consortium.models.tokens import document_start
 from consortium.scenario.editor import EditorSpec
@@ -79,7 +79,7 @@ class LanguageBackend:
     def targets_fingerprint(self, edits: Sequence[Edit], layer: int) -> dict[str, object]:
         """Everything that :meth:`targets` depends on, under the present weights."""
         if self._frozen is None:
-            self._frozen = frozen_identity(self.model, self._layers)
+            self._frozen = backbone_fingerprint(self.model, self._layers)
         return targets_fingerprint(
             self.model, self._frozen, self._layers, edits, self._known_contexts(), layer, self.editor.target
         )
@@ -123,29 +123,29 @@ class LanguageBackend:
         """What the model answers to probes, in their order."""
         return answer_probes(self.model, probes, decoding)
 
-    def write(self, prompts: Sequence[str], writing: Writing) -> list[str | None]:
+    def write(self, prompts: Sequence[str], generation: Generation) -> list[str | None]:
         """The texts that the model writes after prompts, in their order."""
-        return write_texts(self.model, prompts, writing)
+        return write_texts(self.model, prompts, generation)
 
     def _key_width(self) -> int:
         return max(self.model.key_width(layer) for layer in self._layers)
 
-    def prior_chunks(self) -> int:
-        """Number of chunks of the prior's text."""
-        return prior.num_chunks(self.editor.prior, self._key_width(), text_tokens(self.model))
+    def covariance_chunks(self) -> int:
+        """Number of chunks of the key covariance's text."""
+        return key_covariance.num_chunks(self.editor.covariance, self._key_width(), text_tokens(self.model))
 
-    def prior_length(self) -> int:
-        """Tokens of the prior's text."""
-        return prior.num_tokens_of_text(self.editor.prior, self._key_width(), text_tokens(self.model))
+    def covariance_length(self) -> int:
+        """Tokens of the key covariance's text."""
+        return key_covariance.num_tokens_of_text(self.editor.covariance, self._key_width(), text_tokens(self.model))
 
-    def prior_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
+    def covariance_sum(self, chunk: int) -> tuple[dict[int, NDArray[np.float64]], int]:
         """Σ k·kᵀ over a chunk, under the unedited weights."""
         self.load_weights(self._base)
-        return prior.measure_chunk(self.model, self.editor.prior, self._layers, chunk)
+        return key_covariance.measure_chunk(self.model, self.editor.covariance, self._layers, chunk)
 
-    def prior_fingerprint(self) -> dict[str, object]:
-        """Everything the prior depends on, under the unedited weights."""
+    def covariance_fingerprint(self) -> dict[str, object]:
+        """Everything the key covariance depends on, under the unedited weights."""
         self.load_weights(self._base)
         # The default number of tokens follows from the key width, so it is named.
-        num_tokens = prior.prior_tokens(self.editor.prior, self._key_width())
-        return prior.fingerprint(self.model, self.editor.prior.model_copy(update={"tokens": num_tokens}))
+        num_tokens = key_covariance.covariance_tokens(self.editor.covariance, self._key_width())
+        return key_covariance.fingerprint(self.model, self.editor.covariance.model_copy(update={"tokens": num_tokens}))

@@ -49,7 +49,7 @@ def plan_round(editor: EditorSpec, exchange: str) -> tuple[Step, ...]:
     layers = editor.edited_layers
     if create(editor).tunes_weights:
         return (Step((layers[-1],), tuple(Part(layer, layers[-1], 1) for layer in layers)),)
-    if editor.sharing == "boundary":
+    if editor.residual_schedule == "first_last":
         parts = [Part(layer, layer, 1) for layer in layers]
     elif exchange == "layer":
         parts = [Part(layer, layers[-1], len(layers) - place) for place, layer in enumerate(layers)]

@@ -58,7 +58,7 @@ def prompts_in(tokenizer: PreTrainedTokenizerBase, edit: Edit, contexts: Sequenc
     )
 
 
-def essence_prompt(tokenizer: PreTrainedTokenizerBase, template: str, subject: str) -> Prompt:
+def kl_prompt(tokenizer: PreTrainedTokenizerBase, template: str, subject: str) -> Prompt:
     """A prompt about the subject alone, behind the token that begins documents: most such prompts begin with it."""
     return _prompt(tokenizer, template, subject, with_start=True)
 

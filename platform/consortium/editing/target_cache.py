@@ -3,7 +3,7 @@
 An entry is all that one call optimised together, since the last bits of a target depend on what stands beside it in
 a batch; so a run with a warm cache has the bits of one with a cold cache. Its name is a digest of everything the
 targets depend on, and it is read only if its own checksum fits. Targets are a party's secret: the folder is the
-host's own, readable by its user alone, and nothing of it is ever sent.
+worker's own, readable by its user alone, and nothing of it is ever sent.
 
 Shapes: E edits, V hidden width.
 """
@@ -25,7 +25,7 @@ from consortium.common.files import make_folders, read_arrays, write_arrays
 from consortium.common.places import cache_folder
 from consortium.data.edit import Edit
 from consortium.editing.backend import Targets
-from consortium.editing.fingerprint import algorithm_version, arithmetic_identity, digest_of, layer_hash
+from consortium.editing.fingerprint import algorithm_version, arithmetic_fingerprint, digest_of, layer_hash
 from consortium.models.language import LanguageModel
 from consortium.scenario.editor import TargetSpec
 
@@ -51,7 +51,7 @@ def targets_fingerprint(
 
     Args:
         model: the model under its present weights.
-        frozen: :func:`consortium.editing.fingerprint.frozen_identity` of it.
+        frozen: :func:`consortium.editing.fingerprint.backbone_fingerprint` of it.
         edited_layers: the layers whose weights change in this run.
         edits: all edits that are optimised together, in their order; probes are no part of it.
         contexts: texts put before the prompts.
@@ -62,7 +62,7 @@ def targets_fingerprint(
         "layout": LAYOUT_VERSION,
         "algorithm": algorithm_version(),
         **frozen,
-        **arithmetic_identity(model),
+        **arithmetic_fingerprint(model),
         "weights": {str(each): layer_hash(model, each) for each in edited_layers},
         "layer": layer,
         "edits": [(edit.subject, edit.prompt, edit.join, edit.target_new) for edit in edits],

@@ -4,7 +4,7 @@ MEMIT (arXiv 2210.07229), section 4.2 and the released ``compute_z``: Adam on a 
 subject's last token after one layer; the loss is the new target's negative log likelihood in several
 contexts, a KL term that keeps what the subject is ("{subject} is a …"), and weight decay; ‖δ‖ is clamped.
 What differs is only the work done: all edits step together, blocks below and tokens before the subject's
-last one are run once (:mod:`consortium.models.trunk`), logits exist at target positions only
+last one are run once (:mod:`consortium.models.backbone`), logits exist at target positions only
 (:mod:`consortium.editing.readout`), and a finished edit's rows leave the batch.
 :mod:`benchmarks.naive.targets` does the same one edit at a time with the whole model.
 
@@ -22,15 +22,15 @@ import torch
 
 from consortium.data.edit import Edit
 from consortium.editing.backend import Targets
-from consortium.editing.prompts import bare_prompts, essence_prompt, mean_by_edit, prompts_in
+from consortium.editing.prompts import bare_prompts, kl_prompt, mean_by_edit, prompts_in
 from consortium.editing.readout import divergences, log_probabilities, negative_log_likelihoods
+from consortium.models.backbone import backbone_above
 from consortium.models.language import LanguageModel
 from consortium.models.tokens import target_ids
-from consortium.models.trunk import trunk_above
 from consortium.scenario.editor import TargetSpec
 
 #: The prompt whose next word must stay likely: it says what kind of thing the subject is (MEMIT).
-ESSENCE = "{} is a"
+KL_PROMPT = "{} is a"
 
 #: Suffix tokens optimised at once on a CPU: enough for products to run at full speed while edits leave.
 _TOKENS_AT_ONCE = 2048
@@ -40,7 +40,7 @@ _LONG = 512
 _MEMORY_SHARE = 0.25
 _GPU_TOKENS = (512, 4096)
 
-#: Types of products with the trunk's weights, by their names in a scenario; None is the model's own.
+#: Types of products with the backbone's weights, by their names in a scenario; None is the model's own.
 _ARITHMETIC = {"model": None, "bfloat16": torch.bfloat16}
 
 #: Divides a vector of length zero into zeros.
@@ -85,8 +85,8 @@ def rows_of(model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str]
         for place, prompt in enumerate([*bare, *prompts_in(model.tokenizer, edit, contexts[1:])]):
             ids = (*prompt.ids, *target[:-1])
             rows.append(Row(number, ids, prompt.subject, target, is_bare=place < len(bare)))
-        essence = essence_prompt(model.tokenizer, ESSENCE, edit.subject)
-        rows.append(Row(number, essence.ids, essence.subject, ()))
+        kl = kl_prompt(model.tokenizer, KL_PROMPT, edit.subject)
+        rows.append(Row(number, kl.ids, kl.subject, ()))
     return rows
 
 
@@ -131,7 +131,7 @@ def _gpu_tokens(memory_bytes: int, num_layers: int, hidden_width: int, key_width
 
 
 def _batches(rows: Sequence[Row], num_edits: int, tokens_at_once: int) -> list[list[Row]]:
-    """Rows in batches of whole edits, by the edits alone, so that results never depend on hosts.
+    """Rows in batches of whole edits, by the edits alone, so that results never depend on workers.
 
     Edits of like length stand together, the shortest first, so that a batch's tables of attention are few; long ones
     stand alone.
@@ -171,7 +171,7 @@ class _Places:
         edit_N: the edit of each row.
         scored_M: which of the states read are of target tokens.
         token_M, weight_M, edit_M: each one's token, its weight in the loss, and its edit.
-        essence_E: which are of essence prompts.
+        kl_E: which are of essence prompts.
         present_E: the edit of each of these.
     """
 
@@ -180,14 +180,14 @@ class _Places:
     token_M: torch.Tensor
     weight_M: torch.Tensor
     edit_M: torch.Tensor
-    essence_E: torch.Tensor
+    kl_E: torch.Tensor
     present_E: torch.Tensor
 
     @staticmethod
     def of(rows: Sequence[Row], device: torch.device) -> _Places:
         num_prompts = Counter(row.edit for row in rows if row.target)
         scored: list[tuple[int, int, float, int]] = []
-        essence: list[tuple[int, int]] = []
+        kl: list[tuple[int, int]] = []
         place = 0
         for row in rows:
             # Mean over a target's tokens, then over prompts.
@@ -195,9 +195,9 @@ class _Places:
                 scored.append((place, token, 1 / (len(row.target) * num_prompts[row.edit]), row.edit))
                 place += 1
             if not row.target:
-                essence.append((place, row.edit))
+                kl.append((place, row.edit))
                 place += 1
-        columns = [[row.edit for row in rows], *zip(*scored, strict=True), *zip(*essence, strict=True)]
+        columns = [[row.edit for row in rows], *zip(*scored, strict=True), *zip(*kl, strict=True)]
         return _Places(*(torch.tensor(column, device=device) for column in columns))
 
 
@@ -210,16 +210,16 @@ class _Optimisation:
         self.numbers = list(dict.fromkeys(row.edit for row in rows))
         local = {number: place for place, number in enumerate(self.numbers)}
         local_rows = [replace(row, edit=local[row.edit]) for row in rows]
-        # The trunk is fastest where rows with suffixes of like length stand together.
+        # The backbone is fastest where rows with suffixes of like length stand together.
         order = sorted(range(len(rows)), key=lambda number: local_rows[number].num_suffix)
         self.rows = [local_rows[number] for number in order]
-        self.trunk = trunk_above(model, self.rows, layer, _ARITHMETIC[settings.arithmetic])
+        self.backbone = backbone_above(model, self.rows, layer, _ARITHMETIC[settings.arithmetic])
         self.places = _Places.of(self.rows, model.device)
         bare = [number for number, row in enumerate(self.rows) if row.is_bare]
         bare_edits = [self.rows[number].edit for number in bare]
-        self.start_EV = mean_by_edit(self.trunk.start_NV[bare], bare_edits, len(self.numbers))
+        self.start_EV = mean_by_edit(self.backbone.start_NV[bare], bare_edits, len(self.numbers))
         self.start_norm_E = self.start_EV.norm(dim=1)
-        self.essence_start_EN: torch.Tensor | None = None
+        self.kl_start_EN: torch.Tensor | None = None
 
     def run(self) -> dict[int, _Outcome]:
         """Step until every edit is finished; outcomes by the edits' own numbers."""
@@ -229,7 +229,7 @@ class _Optimisation:
         limit_E = settings.clamp * self.start_norm_E
         outcomes: dict[int, _Outcome] = {}
         for step in range(settings.steps):
-            losses_E, pull = self._losses(delta_EV.detach())
+            losses_E, regularizer = self._losses(delta_EV.detach())
             values = losses_E.tolist()
             last = step == settings.steps - 1
             active = [edit for edit in range(len(self.numbers)) if self.numbers[edit] not in outcomes]
@@ -240,8 +240,8 @@ class _Optimisation:
                 outcomes[self.numbers[edit]] = self._outcome(edit, delta_EV[edit].detach(), step, values[edit])
             if len(outcomes) == len(self.numbers):
                 break
-            delta_EV.grad = pull()
-            del pull  # which holds tables of sequences that leave
+            delta_EV.grad = regularizer()
+            del regularizer  # which holds tables of sequences that leave
             optimiser.step()
             with torch.no_grad():
                 norm_E = delta_EV.norm(dim=1)
@@ -261,15 +261,15 @@ class _Optimisation:
     def _losses(self, delta_EV: torch.Tensor) -> tuple[torch.Tensor, Callable[[], torch.Tensor]]:
         """Loss of each edit [E], zero for those that have left the batch; and how to get its gradient [E, V]."""
         places, settings = self.places, self.settings
-        final_MV, pull = self.trunk.run(delta_EV[places.edit_N])
+        final_MV, regularizer = self.backbone.run(delta_EV[places.edit_N])
         grad_MV = torch.empty_like(final_MV, dtype=torch.float32)
         nll_M, grad = negative_log_likelihoods(self.model, final_MV[places.scored_M], places.token_M)
         grad_MV[places.scored_M] = grad * places.weight_M[:, None]
-        essence_EV = final_MV[places.essence_E]
-        if self.essence_start_EN is None:
-            self.essence_start_EN = log_probabilities(self.model, essence_EV)
-        kl_E, grad = divergences(self.model, essence_EV, self.essence_start_EN)
-        grad_MV[places.essence_E] = grad * settings.kl_weight
+        kl_EV = final_MV[places.kl_E]
+        if self.kl_start_EN is None:
+            self.kl_start_EN = log_probabilities(self.model, kl_EV)
+        kl_E, grad = divergences(self.model, kl_EV, self.kl_start_EN)
+        grad_MV[places.kl_E] = grad * settings.kl_weight
         present_E = places.present_E
         norm_E = delta_EV[present_E].norm(dim=1)
         decay_E = settings.weight_decay / self.start_norm_E[present_E] ** 2
@@ -277,7 +277,7 @@ class _Optimisation:
         losses_E = losses_E.index_add(0, present_E, settings.kl_weight * kl_E + decay_E * norm_E)
 
         def gradient() -> torch.Tensor:
-            grad_EV = torch.zeros_like(delta_EV).index_add(0, places.edit_N, pull(grad_MV))
+            grad_EV = torch.zeros_like(delta_EV).index_add(0, places.edit_N, regularizer(grad_MV))
             # ‖δ‖ has no derivative at its start, zero; none is added there.
             direction_EV = delta_EV[present_E] / norm_E.clamp_min(_TINY)[:, None]
             return grad_EV.index_add(0, present_E, decay_E[:, None] * direction_EV)
@@ -286,10 +286,10 @@ class _Optimisation:
 
     def _drop(self, finished: set[int]) -> None:
         """Take the rows of finished edits out of the batch."""
-        kept_essence = [n for n, edit in enumerate(self.places.present_E.tolist()) if edit not in finished]
-        assert self.essence_start_EN is not None
-        self.essence_start_EN = self.essence_start_EN[torch.tensor(kept_essence, device=self.model.device)]
+        kept_kl = [n for n, edit in enumerate(self.places.present_E.tolist()) if edit not in finished]
+        assert self.kl_start_EN is not None
+        self.kl_start_EN = self.kl_start_EN[torch.tensor(kept_kl, device=self.model.device)]
         keep = [number for number, row in enumerate(self.rows) if row.edit not in finished]
         self.rows = [self.rows[number] for number in keep]
-        self.trunk = self.trunk.take(keep)
+        self.backbone = self.backbone.take(keep)
         self.places = _Places.of(self.rows, self.model.device)

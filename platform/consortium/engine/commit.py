@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 
 from consortium.common.errors import RunError
 from consortium.features.faults.retry import is_full, retry_after_s
-from consortium.merging.lane_state import LaneState
+from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import Rows
 from consortium.scenario.faults import OnFailureSpec
@@ -22,7 +22,7 @@ class Commit:
     Attributes:
         directory: where to.
         round: the round.
-        states: the state of every lane after it.
+        states: the state of every arm after it.
         rows: what it adds to the tables.
         policy: what to do when the disk is full.
         reached: told of each stage of the commit before it begins.
@@ -31,7 +31,7 @@ class Commit:
 
     directory: RunDirectory
     round: int
-    states: Sequence[LaneState]
+    states: Sequence[ArmState]
     rows: Rows
     policy: OnFailureSpec
     reached: Callable[[str], None]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from consortium.common.errors import InputError, ModelError, RunError
 from consortium.common.files import make_folders, remove_folders
-from consortium.editing.fingerprint import frozen_identity
+from consortium.editing.fingerprint import backbone_fingerprint
 from consortium.loading.inputs import model_inputs
 from consortium.models.language import LanguageModel
 from consortium.models.open import open_model
@@ -91,7 +91,7 @@ def write_edited_model(
 
 def _check_model(model: LanguageModel, name: str, inputs: Mapping[str, str]) -> None:
     """Refuse a model that is not the one of which the run's weights are an edit."""
-    now = model_inputs(frozen_identity(model, ()), {}, 0)
+    now = model_inputs(backbone_fingerprint(model, ()), {}, 0)
     for part, digest in now.items():
         if inputs.get(part, digest) != digest:
             digests = f"SHA-256 {inputs[part][:12]}… then, {digest[:12]}… now"

@@ -13,16 +13,16 @@ from consortium.records.rows import MetricRow
 from consortium.scenario.schema import Scenario
 
 
-def metric_rows(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> list[MetricRow]:
+def metric_rows(scenario: Scenario, round_number: int, arm: str, sums: ProbeSums) -> list[MetricRow]:
     """Metrics from sums: of each round whose edits were probed, of several together, and what is made of both.
 
     Raises:
         NotFiniteError: more answers are not finite than the scenario puts up with.
     """
-    _check_finite(scenario, round_number, lane, sums)
-    rows = [_metric_row(round_number, lane, *key, value) for key, value in sorted(sums.items())]
+    _check_finite(scenario, round_number, arm, sums)
+    rows = [_metric_row(round_number, arm, *key, value) for key, value in sorted(sums.items())]
     if scenario.evaluate.edits == "all" and round_number > 1:
-        rows += [_metric_row(round_number, lane, column, 0, value) for column, value in over_rounds(sums).items()]
+        rows += [_metric_row(round_number, arm, column, 0, value) for column, value in over_rounds(sums).items()]
     return [*rows, *(row for metric in registry.combined() for row in _combined_rows(metric, rows))]
 
 
@@ -36,7 +36,7 @@ def over_rounds(sums: ProbeSums) -> dict[str, ProbeSum]:
     return total
 
 
-def _check_finite(scenario: Scenario, round_number: int, lane: str, sums: ProbeSums) -> None:
+def _check_finite(scenario: Scenario, round_number: int, arm: str, sums: ProbeSums) -> None:
     counts: dict[str, tuple[int, int]] = {}
     for (column, _), value in sorted(sums.items()):
         bad, total = counts.get(column, (0, 0))
@@ -48,14 +48,14 @@ def _check_finite(scenario: Scenario, round_number: int, lane: str, sums: ProbeS
             f"{bad} of {count(total, registry.of_column(column).counted_in)} ({column})"
             for column, (bad, total) in wrong.items()
         )
-        raise not_finite(f"what the model says is not finite: {said} in lane {lane}, round {round_number}", most)
+        raise not_finite(f"what the model says is not finite: {said} in arm {arm}, round {round_number}", most)
 
 
 def not_finite(found: str, most: float) -> NotFiniteError:
     """The error of a run of whose numbers too many are not finite; ``most`` is the share that the scenario allows."""
     return NotFiniteError(
         found,
-        f"at most {100 * most:g} % of what a metric asks, of a round's edits, and of the prior's text "
+        f"at most {100 * most:g} % of what a metric asks, of a round's edits, and of the key covariance's text "
         "(evaluate.max_not_finite)",
         "set model.dtype to bfloat16 or float32 where it is float16; look at the prompts, and at how far edits moved "
         "weights; or go on without what is not finite, which is counted: consortium resume DIR --set "
@@ -76,7 +76,7 @@ def _combined_rows(metric: Metric, rows: Sequence[MetricRow]) -> Iterator[Metric
             if None not in values:
                 yield MetricRow(
                     parts[0].round,
-                    parts[0].lane,
+                    parts[0].arm,
                     metric.name,
                     of_round,
                     _combined(metric, values),
@@ -93,12 +93,12 @@ def _combined(metric: Metric, values: Sequence[float | None]) -> float | None:
     return metric.combine(known) if len(known) == len(values) else None
 
 
-def _metric_row(round_number: int, lane: str, column: str, of_round: int, total: ProbeSum) -> MetricRow:
+def _metric_row(round_number: int, arm: str, column: str, of_round: int, total: ProbeSum) -> MetricRow:
     """A row of the table; round 0 stands for no round in particular."""
     metric = registry.of_column(column)
     return MetricRow(
         round_number,
-        lane,
+        arm,
         column,
         of_round or None,
         metric.value(total),

@@ -116,13 +116,13 @@ def _of_file(path: Path) -> list[ChoiceQuestion]:
         raise FactsError(
             f"the questions {path} cannot be read: {error}",
             f"a file of JSON lines in UTF-8, or one of {sets}",
-            "correct evaluate.general",
+            "correct evaluate.downstream",
         ) from None
     # Not by splitlines: texts may hold characters that end a line elsewhere.
     lines = enumerate(text.split("\n"), start=1)
     found = [_question(path, number, line) for number, line in lines if line.strip()]
     if not found:
-        raise FactsError(f"{path}: no questions", "one question a line", "correct evaluate.general")
+        raise FactsError(f"{path}: no questions", "one question a line", "correct evaluate.downstream")
     return found
 
 

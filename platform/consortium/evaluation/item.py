@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from consortium.data.edit import Edit
 from consortium.data.request import Request
-from consortium.models.queries import Writing
+from consortium.models.queries import Generation
 from consortium.scenario.schema import Decoding
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Written:
         # Slow to import, and what is known of metrics is wanted where no model is.
         from consortium.common.seeds import torch_generator
 
-        return backend.write(texts, Writing(self.num_tokens, self.top_k, torch_generator(*self.draws)))
+        return backend.write(texts, Generation(self.num_tokens, self.top_k, torch_generator(*self.draws)))
 
 
 @dataclass(frozen=True)

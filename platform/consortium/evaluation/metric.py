@@ -85,7 +85,7 @@ class EvaluatedBatch(Protocol):
         ...
 
     def stands(self, edit: Edit, round_number: int) -> bool:
-        """Whether an edit's answer is the one that was settled on after a round."""
+        """Whether an edit's answer is the one that was decided on after a round."""
         ...
 
 

@@ -73,7 +73,7 @@ def _sampled_numbers(scenario: Scenario, stream: Stream, round_number: int, part
     return drawn[np.searchsorted(drawn, first) : np.searchsorted(drawn, end)]
 
 
-@lru_cache(maxsize=64)  # every cohort asks for the round's draw, and for those of all earlier rounds
+@lru_cache(maxsize=64)  # every party batch asks for the round's draw, and for those of all earlier rounds
 def _draw(seed: int, round_number: int, total: int, size: int) -> NDArray[np.int64]:
     drawn = np.sort(numpy_generator(seed, "sample", round_number).choice(total, size=size, replace=False))
     drawn.setflags(write=False)
@@ -83,6 +83,6 @@ def _draw(seed: int, round_number: int, total: int, size: int) -> NDArray[np.int
 def superseded(stream: Stream, rounds: range) -> dict[int, int]:
     """Fact → last of ``rounds`` in which some party contradicted an earlier request for it.
 
-    A contradiction that was taken back, up to the last of them, is none.
+    A contradiction that was removed, up to the last of them, is none.
     """
     return {fact: number for number in rounds for fact in stream.contradicted(number, rounds[-1])}

@@ -45,7 +45,7 @@ ProbeSums = dict[tuple[str, int], ProbeSum]
 
 
 def add_sums(parts: Sequence[ProbeSums]) -> ProbeSums:
-    """The sums of several cohorts, added in the order given."""
+    """The sums of several party batches, added in the order given."""
     total: ProbeSums = {}
     for part in parts:
         for key, value in part.items():

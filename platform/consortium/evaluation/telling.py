@@ -14,7 +14,7 @@ from consortium.evaluation.asking import AnsweredItem
 from consortium.evaluation.item import Item
 from consortium.evaluation.metric import Outcome
 from consortium.evaluation.sums import ProbeSums
-from consortium.models.queries import Writing
+from consortium.models.queries import Generation
 
 if TYPE_CHECKING:
     from consortium.editing.backend import Backend
@@ -24,7 +24,7 @@ ANSWER_TOKENS = 8
 
 
 @dataclass(frozen=True)
-class Told:
+class ProbeAnswer:
     """One probe of one edit.
 
     Attributes:
@@ -57,13 +57,13 @@ class Told:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A cohort's counts and sums, and what each of its probes was answered with."""
+    """A party batch's counts and sums, and what each of its probes was answered with."""
 
     sums: ProbeSums
-    told: tuple[Told, ...]
+    told: tuple[ProbeAnswer, ...]
 
 
-def tell(backend: Backend, answered: Sequence[AnsweredItem]) -> list[Told]:
+def tell(backend: Backend, answered: Sequence[AnsweredItem]) -> list[ProbeAnswer]:
     """Items' questions and what they were answered with, edit after edit.
 
     Beside an answer that says nothing by itself, as a score does, stands what the model writes after the prompt.
@@ -71,7 +71,7 @@ def tell(backend: Backend, answered: Sequence[AnsweredItem]) -> list[Told]:
     telling = [(each, each.metric.tell) for each in answered]
     found = [(each.item, tell(each.item, each.answers, each.reference)) for each, tell in telling if tell is not None]
     prompts = [outcome.prompt for _, outcomes in found for outcome in outcomes if outcome.needs_text]
-    texts = iter(backend.write(prompts, Writing(ANSWER_TOKENS)) if prompts else [])
+    texts = iter(backend.write(prompts, Generation(ANSWER_TOKENS)) if prompts else [])
     return [
         _told(item, number, outcome, next(texts) if outcome.needs_text else outcome.answer)
         for item, outcomes in found
@@ -79,10 +79,10 @@ def tell(backend: Backend, answered: Sequence[AnsweredItem]) -> list[Told]:
     ]
 
 
-def _told(item: Item, number: int, outcome: Outcome, answer: str | None) -> Told:
+def _told(item: Item, number: int, outcome: Outcome, answer: str | None) -> ProbeAnswer:
     request = item.asked.request
     assert request is not None, "whose edit is probed"
-    return Told(
+    return ProbeAnswer(
         request.party,
         request.round,
         request.index,

@@ -14,8 +14,8 @@ from consortium.common.errors import ScenarioError
 from consortium.data.edit import FactSet
 from consortium.features.virtual_time.stream import open_stream
 from consortium.loading.check import check_scenario
+from consortium.loading.field_errors import Places, dotted, refuse
 from consortium.loading.load import LoadedScenario
-from consortium.loading.mistakes import Places, dotted, refuse
 from consortium.loading.overrides import Override, apply_overrides, parse_override
 from consortium.loading.prepare import open_facts
 from consortium.loading.validate import validate
@@ -28,7 +28,7 @@ ALLOWED = (
     ROUNDS,
     "description",
     "evaluate.max_not_finite",
-    "cluster.hosts",
+    "cluster.workers",
     "cluster.timeout_s",
     "cluster.target_cache",
     "cluster.on_failure",
@@ -83,8 +83,8 @@ def _refuse_others(override: Override) -> None:
 
 
 def _validated(data: dict[str, Any], parsed: Sequence[Override], folder: Path) -> Scenario:
-    scenario, mistakes = validate(data)
-    refuse(mistakes, Places(str(folder), {}, {each.path: each.text for each in parsed}))
+    scenario, field_errors = validate(data)
+    refuse(field_errors, Places(str(folder), {}, {each.path: each.text for each in parsed}))
     assert scenario is not None, "no mistake was found"
     return scenario
 

@@ -18,19 +18,19 @@ from consortium.data.num_facts import facts_needed
 from consortium.editing.editors.editor import Editor
 from consortium.editing.editors.registry import EDITORS
 from consortium.loading.builtin_scenarios import find_file
-from consortium.loading.checks.attacks import attack_mistakes
-from consortium.loading.checks.cluster import cluster_mistakes
-from consortium.loading.checks.conflicts import agreement_mistakes, templates_are_there
-from consortium.loading.checks.data import facts_mistakes
-from consortium.loading.checks.faults import fault_mistakes
-from consortium.loading.checks.harm import harm_mistakes
-from consortium.loading.checks.metrics import evaluation_mistakes, mistakes_of_probes
-from consortium.loading.checks.stream import stream_mistakes
-from consortium.loading.checks.unlearning import anchor_mistakes, departure_mistakes
-from consortium.loading.checks.virtual_time import schedule_mistakes
-from consortium.loading.estimate import size_mistakes
+from consortium.loading.checks.attacks import attack_errors
+from consortium.loading.checks.cluster import cluster_errors
+from consortium.loading.checks.conflicts import conflict_errors, templates_are_there
+from consortium.loading.checks.data import facts_errors
+from consortium.loading.checks.faults import fault_errors
+from consortium.loading.checks.metrics import errors_of_probes, evaluation_errors
+from consortium.loading.checks.side_effects import side_effect_errors
+from consortium.loading.checks.stream import stream_errors
+from consortium.loading.checks.unlearning import reference_errors, unlearning_errors
+from consortium.loading.checks.virtual_time import virtual_time_errors
+from consortium.loading.estimate import size_errors
+from consortium.loading.field_errors import FieldError, refuse
 from consortium.loading.load import LoadedScenario
-from consortium.loading.mistakes import Mistake, refuse
 from consortium.loading.resolve import no_file, resolve
 from consortium.loading.yaml_text import KeyPath
 from consortium.merging.registry import create, known
@@ -44,137 +44,141 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     Args:
         loaded: the scenario as loaded.
         facts: its facts, to see whether there are enough; not checked when None.
-        model: its model's measures, to see whether layers and prior fit; not checked when None.
+        model: its model's measures, to see whether layers and key covariance fit; not checked when None.
 
     Raises:
         ScenarioError: every mistake with key path, place, what was found and what is allowed.
     """
     scenario = resolve(loaded.scenario)
-    refuse(list(size_mistakes(scenario, model)), loaded.places)  # first, since other rules go through rounds and facts
-    mistakes = [*stream_mistakes(scenario), *evaluation_mistakes(scenario)]
-    for rule in (_layers, _editor, _lanes, _methods, anchor_mistakes, departure_mistakes):
-        mistakes += rule(scenario)
-    mistakes += [*cluster_mistakes(scenario), *fault_mistakes(scenario), *attack_mistakes(scenario)]
-    mistakes += [*_sources(scenario, loaded.base_dir), *facts_mistakes(scenario, loaded.base_dir)]
-    mistakes += [*harm_mistakes(scenario, loaded.base_dir), *agreement_mistakes(scenario)]
-    mistakes += schedule_mistakes(scenario, loaded.base_dir)
+    refuse(list(size_errors(scenario, model)), loaded.places)  # first, since other rules go through rounds and facts
+    field_errors = [*stream_errors(scenario), *evaluation_errors(scenario)]
+    for rule in (_layers, _editor, _arms, _methods, reference_errors, unlearning_errors):
+        field_errors += rule(scenario)
+    field_errors += [*cluster_errors(scenario), *fault_errors(scenario), *attack_errors(scenario)]
+    field_errors += [*_sources(scenario, loaded.base_dir), *facts_errors(scenario, loaded.base_dir)]
+    field_errors += [*side_effect_errors(scenario, loaded.base_dir), *conflict_errors(scenario)]
+    field_errors += virtual_time_errors(scenario, loaded.base_dir)
     if model is not None:
-        mistakes += _fit_of_model(scenario, model)
-    if facts is not None and not mistakes:
-        mistakes += [*_fit_of_facts(scenario, facts), *mistakes_of_probes(scenario, facts)]
-        mistakes += templates_are_there(scenario, facts)
-    refuse(mistakes, loaded.places)
+        field_errors += _fit_of_model(scenario, model)
+    if facts is not None and not field_errors:
+        field_errors += [*_fit_of_facts(scenario, facts), *errors_of_probes(scenario, facts)]
+        field_errors += templates_are_there(scenario, facts)
+    refuse(field_errors, loaded.places)
 
 
-def _layers(scenario: Scenario) -> Iterator[Mistake]:
+def _layers(scenario: Scenario) -> Iterator[FieldError]:
     layers = scenario.editor.layers
     path = ("editor", "layers")
     if len(layers) == 2 and layers[0] > layers[1]:
-        yield Mistake(path, f"found {shown(layers)}", "the first critical layer, then the last", "swap the two")
+        yield FieldError(path, f"found {shown(layers)}", "the first critical layer, then the last", "swap the two")
     elif len(layers) > 2 and any(low >= high for low, high in pairwise(layers)):
         ascending = shown(sorted(set(layers)))
-        yield Mistake(path, f"found {shown(layers)}", "each layer once, in ascending order", f"write {ascending}")
+        yield FieldError(path, f"found {shown(layers)}", "each layer once, in ascending order", f"write {ascending}")
 
 
-def _editor(scenario: Scenario) -> Iterator[Mistake]:
+def _editor(scenario: Scenario) -> Iterator[FieldError]:
     name = scenario.editor.method
     if name not in EDITORS:
         allowed = "one of " + ", ".join(EDITORS)
-        yield Mistake(("editor", "method"), f"unknown editor {name!r}", allowed, closest(name, EDITORS))
+        yield FieldError(("editor", "method"), f"unknown editor {name!r}", allowed, closest(name, EDITORS))
         return
     editor = EDITORS[name]
     for index, method in enumerate(scenario.merge.methods):
         if editor.merges is not None and method.name in known() and method.name not in editor.merges:
             found = f"merge method {method.name!r} with the editor {name}: {editor.why_not_others}"
-            yield Mistake(("merge", "methods", index), found, "one of " + ", ".join(editor.merges))
+            yield FieldError(("merge", "methods", index), found, "one of " + ", ".join(editor.merges))
     yield from _all_at_once(scenario, editor)
 
 
-def _all_at_once(scenario: Scenario, editor: type[Editor]) -> Iterator[Mistake]:
+def _all_at_once(scenario: Scenario, editor: type[Editor]) -> Iterator[FieldError]:
     """An editor that tunes weights changes all layers at once, and has no residuals."""
     if not editor.tunes_weights:
         return
     num_layers = len(scenario.editor.edited_layers) if scenario.editor.critical_layers else 0
     if num_layers > 1 and any(scenario.merge.exchange_of(each) != "round" for each in scenario.merge.methods):
         found = f"found 'layer' with the editor {editor.name}, which changes {count(num_layers, 'layer')} at once"
-        yield Mistake(("merge", "exchange"), found, "round, or a single layer in editor.layers")
-    if scenario.overlap.detect != "none":
-        found = f"found {scenario.overlap.detect!r} with the editor {editor.name}, which has no residuals"
-        yield Mistake(("overlap", "detect"), found, "none")
+        yield FieldError(("merge", "exchange"), found, "round, or a single layer in editor.layers")
+    if scenario.overlap.skip_known != "none":
+        found = f"found {scenario.overlap.skip_known!r} with the editor {editor.name}, which has no residuals"
+        yield FieldError(("overlap", "skip_known"), found, "none")
     for index, method in enumerate(scenario.merge.methods):
-        if method.detect not in (None, "none"):
-            found = f"found {method.detect!r} with the editor {editor.name}, which has no residuals"
-            yield Mistake(("merge", "methods", index, "detect"), found, "none, or null")
+        if method.skip_known not in (None, "none"):
+            found = f"found {method.skip_known!r} with the editor {editor.name}, which has no residuals"
+            yield FieldError(("merge", "methods", index, "detect"), found, "none, or null")
 
 
-def _lanes(scenario: Scenario) -> Iterator[Mistake]:
+def _arms(scenario: Scenario) -> Iterator[FieldError]:
     # On some disks `A` and `a` would be one file.
-    counts = Counter(method.lane.lower() for method in scenario.merge.methods)
+    counts = Counter(method.arm.lower() for method in scenario.merge.methods)
     for index, method in enumerate(scenario.merge.methods):
         path = ("merge", "methods", index)
-        if method.lane == UNEDITED:
-            yield Mistake(path, f"lane {method.lane!r}", "another name: this one is the unedited model's row")
-        elif counts[method.lane.lower()] > 1:
+        if method.arm == UNEDITED:
+            yield FieldError(path, f"arm {method.arm!r}", "another name: this one is the unedited model's row")
+        elif counts[method.arm.lower()] > 1:
             hint = f"give each a label of its own, for example {{name: {method.name}, label: {method.name}-{index}}}"
-            times = counts[method.lane.lower()]
-            yield Mistake(path, f"lane {method.lane!r} is there {times} times", "each lane once, capitals aside", hint)
+            times = counts[method.arm.lower()]
+            yield FieldError(path, f"arm {method.arm!r} is there {times} times", "each arm once, capitals aside", hint)
 
 
-def _methods(scenario: Scenario) -> Iterator[Mistake]:
+def _methods(scenario: Scenario) -> Iterator[FieldError]:
     for index, method in enumerate(scenario.merge.methods):
         try:
             create(method.name, method.parameters)
         except ScenarioError as error:
             hint = closest(method.name, known()) if method.name not in known() else ""
-            yield Mistake(("merge", "methods", index), error.found, error.expected, hint or error.remedy)
+            yield FieldError(("merge", "methods", index), error.found, error.expected, hint or error.remedy)
 
 
-def _sources(scenario: Scenario, base_dir: Path) -> Iterator[Mistake]:
+def _sources(scenario: Scenario, base_dir: Path) -> Iterator[FieldError]:
     is_associative = isinstance(scenario.model, AssociativeModelSpec)
-    source, prior = scenario.facts.source, scenario.editor.prior.source
+    source, covariance = scenario.facts.source, scenario.editor.covariance.source
     path: KeyPath = ("facts", "source")
-    if is_associative and source != "drawn":
-        yield Mistake(path, f"found {source!r} with the associative model", "auto or drawn: it knows no language")
-    elif not is_associative and source == "drawn":
-        yield Mistake(path, "found 'drawn' with a language model", "auto, builtin, the path of a file, or hub:NAME")
-    elif source not in ("builtin", "drawn"):
+    if is_associative and source != "synthetic":
+        yield FieldError(path, f"found {source!r} with the associative model", "auto or drawn: it knows no language")
+    elif not is_associative and source == "synthetic":
+        yield FieldError(
+            path, "found 'synthetic' with a language model", "auto, builtin, the path of a file, or hub:NAME"
+        )
+    elif source not in ("builtin", "synthetic"):
         yield from _missing_file(
             path, source, "auto, builtin, the path of a file, or hub:NAME (a folder: hub:FOLDER)", base_dir
         )
-    path = ("editor", "prior", "source")
-    if is_associative and prior != "model":
-        yield Mistake(path, f"found {prior!r} with the associative model", "model: its keys are drawn, not read")
-    elif prior != "model":
-        yield from _missing_file(path, prior, "model, the path of a text file, or hub:NAME", base_dir)
+    path = ("editor", "covariance", "source")
+    if is_associative and covariance != "model":
+        yield FieldError(
+            path, f"found {covariance!r} with the associative model", "model: its keys are drawn, not read"
+        )
+    elif covariance != "model":
+        yield from _missing_file(path, covariance, "model, the path of a text file, or hub:NAME", base_dir)
 
 
-def _missing_file(path: KeyPath, source: str, allowed: str, base_dir: Path) -> Iterator[Mistake]:
+def _missing_file(path: KeyPath, source: str, allowed: str, base_dir: Path) -> Iterator[FieldError]:
     if not source.startswith("hub:") and find_file(source, base_dir) is None:
-        yield Mistake(path, no_file(source, base_dir), allowed)
+        yield FieldError(path, no_file(source, base_dir), allowed)
 
 
-def _fit_of_model(scenario: Scenario, model: ModelDescription) -> Iterator[Mistake]:
+def _fit_of_model(scenario: Scenario, model: ModelDescription) -> Iterator[FieldError]:
     last = model.num_layers - 1
     outside = [layer for layer in scenario.editor.layers if layer > last]
     if outside:
         allowed = f"layers from 0 to {last}: the model {scenario.model.name} has {model.num_layers}"
-        yield Mistake(("editor", "layers"), f"layer {outside[0]} is out of range", allowed)
+        yield FieldError(("editor", "layers"), f"layer {outside[0]} is out of range", allowed)
     elif isinstance(scenario.model, LanguageModelSpec) and scenario.editor.edited_layers[-1] == last:
         # Nothing attends to the subject above the last layer, so no target there could change what follows it.
         allowed = f"layers from 0 to {last - 1}: what the last one ({last}) says of a subject reaches no later token"
-        yield Mistake(("editor", "layers"), f"layer {last} is the model's last", allowed)
+        yield FieldError(("editor", "layers"), f"layer {last} is the model's last", allowed)
     alphaedit = scenario.editor.alphaedit
     uses_share = scenario.editor.method == "alphaedit" and alphaedit.threshold is None
     if uses_share and int(alphaedit.share * model.key_width) == 0:
         found = f"found {alphaedit.share:g}, by which none of {model.key_width} directions is free"
-        yield Mistake(("editor", "alphaedit", "share"), found, f"at least {1 / model.key_width:.2g}")
-    tokens, least = scenario.editor.prior.tokens, 2 * model.key_width
+        yield FieldError(("editor", "alphaedit", "share"), found, f"at least {1 / model.key_width:.2g}")
+    tokens, least = scenario.editor.covariance.tokens, 2 * model.key_width
     if tokens is not None and tokens < least:
         allowed = f"at least {least}, twice the width K = {model.key_width} of a key (or null for ten times K)"
-        yield Mistake(("editor", "prior", "tokens"), f"found {tokens}", allowed)
+        yield FieldError(("editor", "covariance", "tokens"), f"found {tokens}", allowed)
 
 
-def _fit_of_facts(scenario: Scenario, facts: FactSet) -> Iterator[Mistake]:
+def _fit_of_facts(scenario: Scenario, facts: FactSet) -> Iterator[FieldError]:
     needed = facts_needed(scenario)
     if needed <= len(facts):
         return
@@ -189,4 +193,4 @@ def _fit_of_facts(scenario: Scenario, facts: FactSet) -> Iterator[Mistake]:
     hint = (
         "lower parties.count, parties.edits_per_round or stream.rounds, raise facts.limit, or name another facts.source"
     )
-    yield Mistake(("parties",), found, allowed, hint)
+    yield FieldError(("parties",), found, allowed, hint)

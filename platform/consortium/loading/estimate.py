@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from consortium.common.counting import count as counted
-from consortium.loading.mistakes import Mistake
+from consortium.loading.field_errors import FieldError
 from consortium.loading.yaml_text import KeyPath
 from consortium.models.open import ModelDescription
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
@@ -57,7 +57,7 @@ def machine_bytes() -> int:
     return total
 
 
-def size_mistakes(scenario: Scenario, model: ModelDescription | None = None) -> Iterator[Mistake]:
+def size_errors(scenario: Scenario, model: ModelDescription | None = None) -> Iterator[FieldError]:
     """What the scenario asks for and this machine cannot hold, with the numbers and with what fits."""
     memory = machine_bytes()
     for need in _needs(scenario, model):
@@ -65,7 +65,7 @@ def size_mistakes(scenario: Scenario, model: ModelDescription | None = None) -> 
             allowed = f"at most the {_gib(memory)} of this machine"
             if need.unit_bytes:
                 allowed += f": {'.'.join(str(part) for part in need.path)} up to {memory / need.unit_bytes:,.0f}"
-            yield Mistake(need.path, f"{need.what} take at least {_gib(need.num_bytes)}", allowed)
+            yield FieldError(need.path, f"{need.what} take at least {_gib(need.num_bytes)}", allowed)
 
 
 def _needs(scenario: Scenario, model: ModelDescription | None) -> Iterator[Need]:

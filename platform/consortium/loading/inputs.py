@@ -21,14 +21,14 @@ from consortium.common.errors import FactsError
 from consortium.common.files import sha256
 from consortium.data.edit import FactSet
 from consortium.data.table import FactTable
-from consortium.evaluation.harm import open_harm
+from consortium.evaluation.side_effects import open_side_effects
 from consortium.records.code_version import source_digest, versions
 from consortium.records.manifest import machine
 from consortium.scenario.schema import Scenario
 
 #: Entry of the fingerprint of a key covariance → name of the input.
 _OF_MODEL = {
-    "trunk": "model weights",
+    "backbone": "model weights",
     "config": "model configuration",
     "tokenizer": "model tokenizer",
     "text": "text of the key covariance",
@@ -52,11 +52,11 @@ def scenario_inputs(scenario: Scenario, facts: FactSet) -> dict[str, str]:
     found = {}
     if isinstance(facts, FactTable):
         found["facts"] = digest_of_all([{"limit": facts.limit}, *facts.all_edits])
-    harm = open_harm(scenario.evaluate, scenario.seed)
-    if harm.text is not None:
-        found["text of the perplexity"] = hashlib.sha256(harm.text.encode()).hexdigest()
-    if harm.questions:
-        found["questions of the general probe"] = digest_of_all(harm.questions)
+    side_effects = open_side_effects(scenario.evaluate, scenario.seed)
+    if side_effects.text is not None:
+        found["text of the perplexity"] = hashlib.sha256(side_effects.text.encode()).hexdigest()
+    if side_effects.questions:
+        found["questions of the general probe"] = digest_of_all(side_effects.questions)
     if scenario.devices.trace is not None:
         found["trace of devices"] = _digest_of_trace(Path(scenario.devices.trace))
     return found

@@ -12,7 +12,7 @@ from consortium.common.errors import ScenarioError, closest, shown
 from consortium.common.reading import is_file
 from consortium.loading import allowed
 from consortium.loading.builtin_scenarios import scenario_names, scenario_path
-from consortium.loading.mistakes import REMEDY, Places, refuse
+from consortium.loading.field_errors import REMEDY, Places, refuse
 from consortium.loading.overrides import apply_overrides, parse_override
 from consortium.loading.validate import validate
 from consortium.loading.yaml_text import MAX_CHARACTERS, parse
@@ -54,8 +54,8 @@ def load_scenario(name_or_file: str, overrides: Sequence[str] = ()) -> LoadedSce
     changes = [parse_override(text) for text in overrides]
     changed = apply_overrides(data, changes)
     places = Places(origin, parsed.lines, {change.path: change.text for change in changes})
-    scenario, mistakes = validate(changed)
-    refuse(mistakes, places)
+    scenario, field_errors = validate(changed)
+    refuse(field_errors, places)
     assert scenario is not None
     return LoadedScenario(scenario, origin, path.resolve().parent, places)
 

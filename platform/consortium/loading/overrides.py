@@ -9,7 +9,7 @@ from typing import Any
 
 from consortium.common.errors import ScenarioError, shown
 from consortium.loading import allowed
-from consortium.loading.mistakes import dotted
+from consortium.loading.field_errors import dotted
 from consortium.loading.yaml_text import MAX_DEPTH, KeyPath, parse
 
 _LONGEST_PLACE = 20
@@ -63,7 +63,7 @@ def apply_overrides(data: dict[str, Any], overrides: Sequence[Override]) -> dict
     """A copy of ``data`` with each override written, the last of a key winning.
 
     Mappings that are not there are made; lists that are not there start as the schema's default. A
-    merge method given by name, or a number of hosts, becomes the mapping it stands for.
+    merge method given by name, or a number of workers, becomes the mapping it stands for.
 
     Raises:
         ScenarioError: a path leads into a value that holds no keys, or past the end of a list.
@@ -93,7 +93,7 @@ def _opened(value: Any, path: KeyPath, part: str | int) -> Any:
     """``value`` with its short form written out, so that a key below it can be set."""
     if isinstance(part, str) and isinstance(value, str) and path[:-1] == ("merge", "methods"):
         return {"name": value}
-    if isinstance(part, str) and type(value) is int and path == ("cluster", "hosts"):
+    if isinstance(part, str) and type(value) is int and path == ("cluster", "workers"):
         return {"min": value, "max": value}
     if value is None:
         return {} if isinstance(part, str) else []

@@ -10,13 +10,13 @@ from pathlib import Path
 from consortium.data.edit import FactSet
 from consortium.data.load import load_facts
 from consortium.data.num_facts import facts_needed, facts_of_first_deal
-from consortium.data.synthetic import DrawnFacts
-from consortium.editing.prior_text import check_source
-from consortium.evaluation.harm import open_harm
+from consortium.data.synthetic import SyntheticFacts
+from consortium.editing.covariance_text import check_source
+from consortium.evaluation.side_effects import open_side_effects
 from consortium.loading.check import check_scenario
 from consortium.loading.checks.lengths import check_lengths
+from consortium.loading.field_errors import Places
 from consortium.loading.load import LoadedScenario, load_scenario
-from consortium.loading.mistakes import Places
 from consortium.loading.resolve import resolve
 from consortium.models.open import describe, describe_reading, open_tokenizer
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
@@ -46,7 +46,7 @@ def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
         ScenarioError: a mistake in the scenario.
         FactsError: a source of facts, a text or a file of questions that is missing or malformed, or texts that are
             longer than the model reads.
-        InputError: a text for the prior that is empty or no text.
+        InputError: a text for the key covariance that is empty or no text.
         ModelError: a model that does not exist or is of an unknown architecture.
     """
     loaded = load_scenario(name_or_file, overrides)
@@ -75,12 +75,12 @@ def check_again(scenario: Scenario, facts: FactSet, folder: Path) -> None:
 
 def _check_inputs(loaded: LoadedScenario, scenario: Scenario, facts: FactSet) -> None:
     """All that can be said of a scenario's facts, texts and model without reading weights."""
-    harm = open_harm(scenario.evaluate, scenario.seed)
-    check_source(scenario.editor.prior)
+    side_effects = open_side_effects(scenario.evaluate, scenario.seed)
+    check_source(scenario.editor.covariance)
     model = scenario.model
     check_scenario(loaded, facts, describe(model))
     if isinstance(model, LanguageModelSpec):
-        check_lengths(scenario, facts, harm, describe_reading(model), partial(open_tokenizer, model))
+        check_lengths(scenario, facts, side_effects, describe_reading(model), partial(open_tokenizer, model))
 
 
 def open_facts(scenario: Scenario) -> FactSet:
@@ -91,6 +91,6 @@ def open_facts(scenario: Scenario) -> FactSet:
     """
     if isinstance(scenario.model, AssociativeModelSpec):
         if scenario.facts.limit is not None:
-            return DrawnFacts(scenario.model, scenario.facts.limit, scenario.seed)
-        return DrawnFacts(scenario.model, facts_needed(scenario), scenario.seed, facts_of_first_deal(scenario))
+            return SyntheticFacts(scenario.model, scenario.facts.limit, scenario.seed)
+        return SyntheticFacts(scenario.model, facts_needed(scenario), scenario.seed, facts_of_first_deal(scenario))
     return load_facts(scenario.facts)

@@ -16,7 +16,7 @@ _NAMED_MODELS = ("associative", "smollm2-135m")
 def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
     """The scenario with every ``auto`` that follows from the scenario itself replaced.
 
-    ``parties.edits`` is dealt to the rounds. Facts come from ``drawn`` with the associative model and from
+    ``parties.edits`` is dealt to the rounds. Facts come from ``synthetic`` with the associative model and from
     ``builtin`` else; the associative model's critical layers, where the scenario names none, are all it has, and all
     of them change. With ``base_dir``, relative paths of files that exist are made absolute, so that the result means
     the same in every folder.
@@ -28,20 +28,22 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
     if parties.edits is not None and "edits_per_round" not in parties.model_fields_set:
         parties = parties.model_copy(update={"edits_per_round": parties.edits // scenario.stream.rounds})
     if facts.source == "auto":
-        facts = facts.model_copy(update={"source": "drawn" if is_associative else "builtin"})
+        facts = facts.model_copy(update={"source": "synthetic" if is_associative else "builtin"})
     if isinstance(model, AssociativeModelSpec):
-        all_layers = {"layers": (0, model.num_layers - 1), "sharing": "memit"}
+        all_layers = {"layers": (0, model.num_layers - 1), "residual_schedule": "spread"}
         unnamed = {key: value for key, value in all_layers.items() if key not in editor.model_fields_set}
         editor = editor.model_copy(update=unnamed)
     if base_dir is not None:
-        facts = facts.model_copy(update={"source": _anchored(facts.source, ("builtin", "drawn"), base_dir)})
+        facts = facts.model_copy(update={"source": _on_initial(facts.source, ("builtin", "synthetic"), base_dir)})
         if facts.augmentations is not None:
-            facts = facts.model_copy(update={"augmentations": _anchored(facts.augmentations, (), base_dir)})
-        prior = editor.prior.model_copy(update={"source": _anchored(editor.prior.source, ("model",), base_dir)})
-        editor = editor.model_copy(update={"prior": prior})
-        evaluate = _anchored_harm(evaluate, base_dir)
+            facts = facts.model_copy(update={"augmentations": _on_initial(facts.augmentations, (), base_dir)})
+        covariance = editor.covariance.model_copy(
+            update={"source": _on_initial(editor.covariance.source, ("model",), base_dir)}
+        )
+        editor = editor.model_copy(update={"covariance": covariance})
+        evaluate = _on_initial_side_effects(evaluate, base_dir)
         if devices.trace is not None:
-            devices = devices.model_copy(update={"trace": _anchored(devices.trace, (), base_dir)})
+            devices = devices.model_copy(update={"trace": _on_initial(devices.trace, (), base_dir)})
         if model.name not in _NAMED_MODELS and is_folder(base_dir / expanded(model.name)):
             model = model.model_copy(update={"name": str((base_dir / expanded(model.name)).resolve())})
     changed = {
@@ -64,13 +66,13 @@ def no_file(name: str, base_dir: Path) -> str:
     return f"no file {name!r}, neither in {base_dir} nor in the working directory"
 
 
-def _anchored_harm(evaluate: EvaluateSpec, base_dir: Path) -> EvaluateSpec:
-    named = {"text": evaluate.text, "general": evaluate.general}
-    files = {key: _anchored(name, _NAMED_TEXTS, base_dir) for key, name in named.items() if name is not None}
+def _on_initial_side_effects(evaluate: EvaluateSpec, base_dir: Path) -> EvaluateSpec:
+    named = {"perplexity_text": evaluate.perplexity_text, "downstream": evaluate.downstream}
+    files = {key: _on_initial(name, _NAMED_TEXTS, base_dir) for key, name in named.items() if name is not None}
     return evaluate.model_copy(update=files)
 
 
-def _anchored(source: str, words: tuple[str, ...], base_dir: Path) -> str:
+def _on_initial(source: str, words: tuple[str, ...], base_dir: Path) -> str:
     if source in words:
         return source
     if source.startswith(_HUB):

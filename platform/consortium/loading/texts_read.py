@@ -10,7 +10,7 @@ from consortium.data.formats.record import shorten
 from consortium.data.plan import plan
 from consortium.data.table import FactTable
 from consortium.editing.editors.registry import EDITORS
-from consortium.editing.targets import ESSENCE
+from consortium.editing.targets import KL_PROMPT
 from consortium.evaluation.registry import asked
 from consortium.models.tokens import SLOT
 from consortium.scenario.schema import Scenario
@@ -50,7 +50,7 @@ def texts_read(scenario: Scenario, edit: Edit, rivals: Sequence[str]) -> Iterato
     in_context = has_contexts(scenario)
     targets = {"target_new": edit.target_new, **{f"the contradicting target {shorten(each)}": each for each in rivals}}
     templates = {"prompt": edit.prompt}
-    if scenario.conflicts.augment:
+    if scenario.conflicts.num_paraphrases:
         templates |= {f"augmentations[{place}]": text for place, text in enumerate(edit.augmentations)}
     for field, template in templates.items():
         for answer_field, answer in targets.items():
@@ -58,7 +58,7 @@ def texts_read(scenario: Scenario, edit: Edit, rivals: Sequence[str]) -> Iterato
                 field, template.replace(SLOT, edit.subject, 1), answer, answer_field, in_context, join=edit.join
             )
     if not EDITORS[scenario.editor.method].tunes_weights:
-        yield ReadText("subject", ESSENCE.replace(SLOT, edit.subject))
+        yield ReadText("subject", KL_PROMPT.replace(SLOT, edit.subject))
     if edit.target_old is not None:
         targets["target_old"] = edit.target_old
     read = {field for metric in asked(scenario.evaluate) for field in metric.reads(edit)}
@@ -94,6 +94,6 @@ def longest_rivals(scenario: Scenario, facts: FactTable) -> Callable[[int], list
     """For each fact, the longest target that may contradict its own; none where nothing is contradicted."""
     counts = plan(scenario.parties, scenario.stream)
     contradicts = any(each.conflict_party or each.conflict_round for each in counts)
-    if not contradicts and all(attack.kind != "target" for attack in scenario.attacks):
+    if not contradicts and all(attack.kind != "targeted" for attack in scenario.attacks):
         return lambda _fact: []
     return lambda fact: sorted(facts.rivals(fact), key=len)[-1:]

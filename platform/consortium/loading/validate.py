@@ -11,30 +11,31 @@ from pydantic import ValidationError
 from consortium.common.errors import closest, shown
 from consortium.loading import allowed
 from consortium.loading.checks.metrics import unknown_metrics
-from consortium.loading.mistakes import Mistake
+from consortium.loading.field_errors import FieldError
 from consortium.loading.yaml_text import KeyPath
 from consortium.scenario.schema import Scenario
 
-#: Sizes of numbers that a scenario can hold. Others are slips of the pen, and overflow in arithmetic or in tables.
+#: Sizes of numbers that a scenario can hold. Others are keyed digests of the pen, and overflow in arithmetic or in
+#: tables.
 LARGEST = 1e15
 SMALLEST = 1e-15
 #: A seed is hashed, and may be any number of 64 bits.
 LARGEST_SEED = (1 << 64) - 1
 
 
-def validate(data: Mapping[str, Any]) -> tuple[Scenario | None, list[Mistake]]:
+def validate(data: Mapping[str, Any]) -> tuple[Scenario | None, list[FieldError]]:
     """The scenario that ``data`` says, or None and every mistake that its types and the sizes of its numbers show."""
     absurd = [*_absurd_numbers(data, ()), *unknown_metrics(data)]
     try:
         scenario = Scenario.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        mistakes = [_mistake(details) for details in error.errors(include_url=False) if not _is_echo(details)]
-        places = {mistake.path for mistake in mistakes}
-        return None, list(dict.fromkeys([*mistakes, *(each for each in absurd if each.path not in places)]))
+        field_errors = [_field_error(details) for details in error.errors(include_url=False) if not _is_echo(details)]
+        places = {field_error.path for field_error in field_errors}
+        return None, list(dict.fromkeys([*field_errors, *(each for each in absurd if each.path not in places)]))
     return (None, absurd) if absurd else (scenario, [])
 
 
-def _absurd_numbers(value: Any, path: KeyPath) -> Iterator[Mistake]:
+def _absurd_numbers(value: Any, path: KeyPath) -> Iterator[FieldError]:
     """Numbers that are too large or too close to zero for any key, wherever they stand."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
@@ -47,7 +48,7 @@ def _absurd_numbers(value: Any, path: KeyPath) -> Iterator[Mistake]:
         if not abs(value) <= largest or 0 < abs(value) < SMALLEST:
             is_whole = isinstance(value, int)
             allowed = f"0, or a size from {SMALLEST:g} to {LARGEST:g}" if not is_whole else f"at most {int(largest):,}"
-            yield Mistake(path, f"found {shown(value)}", allowed)
+            yield FieldError(path, f"found {shown(value)}", allowed)
 
 
 def _is_echo(error: Mapping[str, Any]) -> bool:
@@ -55,15 +56,15 @@ def _is_echo(error: Mapping[str, Any]) -> bool:
     return bool(error["type"] == "too_short" and len(error["input"]) >= error["ctx"]["min_length"])
 
 
-def _mistake(error: Mapping[str, Any]) -> Mistake:
+def _field_error(error: Mapping[str, Any]) -> FieldError:
     location: KeyPath = error["loc"]
     if error["type"] == "extra_forbidden":
         return _unknown_key(location)
     if error["type"] == "missing" and isinstance(location[-1], int):
         location = location[:-1]  # a list that is too short
     elif error["type"] == "missing":
-        return Mistake(_path(location), "the key is missing", _words(location))
-    return Mistake(_path(location), f"found {shown(error['input'])}", _words(location), _hint(error, location))
+        return FieldError(_path(location), "the key is missing", _words(location))
+    return FieldError(_path(location), f"found {shown(error['input'])}", _words(location), _hint(error, location))
 
 
 def _path(location: KeyPath) -> KeyPath:
@@ -79,10 +80,10 @@ def _words(location: KeyPath) -> str:
     return allowed.words_for(node) if node is not None else "another value"
 
 
-def _unknown_key(location: KeyPath) -> Mistake:
+def _unknown_key(location: KeyPath) -> FieldError:
     node = allowed.node_at(location[:-1])
     keys = allowed.keys_of(node) if node is not None else []
-    return Mistake(_path(location), "unknown key", "the keys " + ", ".join(keys), closest(location[-1], keys))
+    return FieldError(_path(location), "unknown key", "the keys " + ", ".join(keys), closest(location[-1], keys))
 
 
 def _hint(error: Mapping[str, Any], location: KeyPath) -> str:

@@ -1,8 +1,8 @@
 """Sums kept apart by groups of parties, so that a merge can compare what groups say.
 
-A party's group is its number modulo the number of groups: it follows from the scenario and not from cohorts or hosts.
-Within a group statistics add as anywhere; a sum holds as many of them as there are groups, however many parties there
-are.
+A party's group is its number modulo the number of groups: it follows from the scenario and not from party batches or
+workers. Within a group statistics add as anywhere; a sum holds as many of them as there are groups, however many
+parties there are.
 
 Shapes: K key width, V value width, G groups.
 """
@@ -19,7 +19,7 @@ import torch
 from consortium.common.errors import StatisticsError
 from consortium.merging.deltas import check_addable
 from consortium.merging.method import Bounds, Contribution, MergeMethod, PartyShare, of_kind
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, Statistics, joined, statistics_of, widths
 
 #: Parameters of all methods over groups.
@@ -28,102 +28,102 @@ ALPHA = Bounds("coefficient of the sum over groups")
 
 
 @dataclass(frozen=True, eq=False)
-class GroupSums:
+class BucketSums:
     """Statistics by group, groups in ascending order; there is at least one.
 
     Attributes:
-        groups: number of a group → the sum of its parties' statistics.
+        buckets: number of a group → the sum of its parties' statistics.
     """
 
-    groups: Mapping[int, Statistics]
+    buckets: Mapping[int, Statistics]
 
     @property
     def basis(self) -> Basis:
         """What they are taken against."""
-        return next(iter(self.groups.values())).basis
+        return next(iter(self.buckets.values())).basis
 
     @property
     def num_edits(self) -> int:
         """Edits of all groups."""
-        return sum(each.num_edits for each in self.groups.values())
+        return sum(each.num_edits for each in self.buckets.values())
 
     @property
     def num_parties(self) -> int:
         """Parties of all groups, those without edits included."""
-        return sum(each.num_parties for each in self.groups.values())
+        return sum(each.num_parties for each in self.buckets.values())
 
     @property
     def nbytes(self) -> int:
         """Bytes of the numbers."""
-        return sum(each.nbytes for each in self.groups.values())
+        return sum(each.nbytes for each in self.buckets.values())
 
     @property
     def gram(self) -> Statistics:
         """Gram sums over all groups, for the history."""
-        return joined([each.gram for each in self.groups.values()])
+        return joined([each.gram for each in self.buckets.values()])
 
     def check(self, origin: str = "a party") -> None:
         """Raise StatisticsError, naming ``origin``, unless there is a group, and all numbers are finite and fit."""
-        if not self.groups:
+        if not self.buckets:
             raise StatisticsError(f"{origin} sent no group", "statistics of at least one", "send those of one's own")
-        for number, each in self.groups.items():
+        for number, each in self.buckets.items():
             each.check(f"group {number} of {origin}")
 
-    def __add__(self, other: GroupSums) -> GroupSums:
+    def __add__(self, other: BucketSums) -> BucketSums:
         return self.joined([other])
 
-    def joined(self, others: Sequence[GroupSums]) -> GroupSums:
+    def joined(self, others: Sequence[BucketSums]) -> BucketSums:
         """The sums of this and all others, group by group and in their order."""
         parts: dict[int, list[Statistics]] = {}
         for each in (self, *others):  # also of groups that do not meet, all are of one basis and width
             check_addable(self.basis, self._widths, each.basis, each._widths)
-            for number, statistics in each.groups.items():
+            for number, statistics in each.buckets.items():
                 parts.setdefault(number, []).append(statistics)
-        return GroupSums({number: joined(parts[number]) for number in sorted(parts)})
+        return BucketSums({number: joined(parts[number]) for number in sorted(parts)})
 
     @property
     def _widths(self) -> tuple[int, int]:
-        return widths(next(iter(self.groups.values())))
+        return widths(next(iter(self.buckets.values())))
 
 
 @runtime_checkable
-class InGroups(Protocol):
-    """A merge method whose contributions are :class:`GroupSums`."""
+class InBuckets(Protocol):
+    """A merge method whose contributions are :class:`BucketSums`."""
 
     @property
-    def num_groups(self) -> int:
+    def num_buckets(self) -> int:
         """G."""
         ...
 
 
 @dataclass(frozen=True)
-class OverGroups:
+class OverBuckets:
     """What methods over groups have in common: each is a middle of the groups' updates, and says which.
 
     Attributes:
-        groups: G, the number of groups of parties.
+        buckets: G, the number of groups of parties.
         alpha: α, the coefficient of the sum over groups.
     """
 
-    groups: Annotated[float, GROUPS] = 5
+    buckets: Annotated[float, GROUPS] = 5
     alpha: Annotated[float, ALPHA] = 1.0
 
     name: ClassVar[str]
     needs_solver: ClassVar[bool] = False
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
     @property
-    def num_groups(self) -> int:
+    def num_buckets(self) -> int:
         """G."""
-        return int(self.groups)
+        return int(self.buckets)
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[GroupSums]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None = None) -> list[BucketSums]:
         """Each party's statistics, under its group."""
-        return group_sums_of(shares, self.num_groups)
+        return bucket_sums_of(shares, self.num_buckets)
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = α·G·middle of Δ_g."""
-        deltas_GVK = group_updates(of_kind(total, GroupSums, self.name), solver)
+        deltas_GVK = bucket_updates(of_kind(total, BucketSums, self.name), solver)
         return self.alpha * len(deltas_GVK) * self.middle(deltas_GVK)
 
     @abstractmethod
@@ -131,12 +131,12 @@ class OverGroups:
         """One update [V, K] in the middle of those of all groups."""
 
 
-def group_sums_of(shares: Sequence[PartyShare], num_groups: int) -> list[GroupSums]:
+def bucket_sums_of(shares: Sequence[PartyShare], num_buckets: int) -> list[BucketSums]:
     """Each party's statistics as a sum of one, under the number of its group."""
     return [
-        GroupSums(
+        BucketSums(
             {
-                share.party % num_groups: statistics_of(
+                share.party % num_buckets: statistics_of(
                     share.basis, share.keys_KE, share.residuals_VE, share.form, share.generator
                 )
             }
@@ -145,12 +145,12 @@ def group_sums_of(shares: Sequence[PartyShare], num_groups: int) -> list[GroupSu
     ]
 
 
-def group_updates(sums: GroupSums, solver: PriorSolver) -> torch.Tensor:
+def bucket_updates(sums: BucketSums, solver: CovarianceSolver) -> torch.Tensor:
     """Each group's own update cross_g·(C + H + gram_g)⁻¹, [G, V, K] float64, of all groups that have parties."""
     sums.check("the merge")
-    return torch.stack([solver.merge(statistics) for statistics in sums.groups.values()])
+    return torch.stack([solver.merge(statistics) for statistics in sums.buckets.values()])
 
 
-def groups_of(method: MergeMethod) -> int | None:
+def buckets_of(method: MergeMethod) -> int | None:
     """In how many groups a method keeps parties apart; None where it does not."""
-    return method.num_groups if isinstance(method, InGroups) else None
+    return method.num_buckets if isinstance(method, InBuckets) else None

@@ -19,7 +19,7 @@ import torch
 from consortium.common.arrays import Array, array_of, require_finite, side_by_side
 from consortium.common.errors import StatisticsError
 from consortium.merging.method import PartyShare
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, FactoredStatistics, Statistics, check_same_basis, statistics_of, summed
 
 
@@ -154,10 +154,10 @@ class DeltaSum(CarriesGram):
         return DeltaSum(joined_updates([part.update for part in parts]), self.gram.joined([o.gram for o in others]))
 
 
-def delta_sums_of(shares: Sequence[PartyShare], solver: PriorSolver) -> list[DeltaSum]:
+def delta_sums_of(shares: Sequence[PartyShare], solver: CovarianceSolver) -> list[DeltaSum]:
     """Each party's local update as a sum of one: what it would do as the only party, or what its editor made.
 
-    Parties with few edits are solved together, by two passes over the prior's factor for up to K columns.
+    Parties with few edits are solved together, by two passes over the key covariance's factor for up to K columns.
     """
     found: list[DeltaSum] = []
     waiting: list[tuple[PartyShare, FactoredStatistics]] = []
@@ -178,7 +178,9 @@ def delta_sums_of(shares: Sequence[PartyShare], solver: PriorSolver) -> list[Del
     return found + _solved_together(waiting, solver)
 
 
-def _solved_together(parts: Sequence[tuple[PartyShare, FactoredStatistics]], solver: PriorSolver) -> list[DeltaSum]:
+def _solved_together(
+    parts: Sequence[tuple[PartyShare, FactoredStatistics]], solver: CovarianceSolver
+) -> list[DeltaSum]:
     if not parts:
         return []
     factors = solver.merge_factored([statistics for _, statistics in parts])

@@ -1,4 +1,4 @@
-"""History: H, the Gram sums of all earlier rounds of one lane and layer, kept as small as they come.
+"""History: H, the Gram sums of all earlier rounds of one arm and layer, kept as small as they come.
 
 Shapes: K key width, N columns of a round, M columns of several rounds.
 
@@ -33,16 +33,16 @@ _COLUMNS_SHARE = 4
 
 @dataclass(frozen=True, eq=False)
 class GramHistory:
-    """H of one lane and layer.
+    """H of one arm and layer.
 
     Attributes:
-        lane: name of the lane.
+        arm: name of the arm.
         base_round: last round in the base; 0 where there is none.
         base_KK: Gram sums up to that round; None for zero.
         columns: later round → columns [K, N], in ascending order of rounds.
     """
 
-    lane: str
+    arm: str
     base_round: int = 0
     base_KK: Array | None = None
     columns: Mapping[int, Array] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class GramHistory:
 
     @property
     def base_version(self) -> str | None:
-        """A name that no other base of this layer has in a run; None for no base, which lanes share."""
+        """A name that no other base of this layer has in a run; None for no base, which arms share."""
         return None if self.base_KK is None else self._version(self.base_round)
 
     def versions(self) -> list[str]:
@@ -73,7 +73,7 @@ class GramHistory:
         return self.versions()[-1] if self.columns else self.base_version
 
     def _version(self, round_number: int) -> str:
-        return f"{self.lane}@{round_number}"
+        return f"{self.arm}@{round_number}"
 
     def multiplied_out(self) -> torch.Tensor:
         """H [K, K]; there must be a base or columns."""
@@ -85,22 +85,22 @@ class GramHistory:
 
 
 def grown(history: GramHistory | None, gram: Statistics, weight: float) -> GramHistory | None:
-    """H + weight·gram after a round, as a history of the lane and round that the Gram sums are of.
+    """H + weight·gram after a round, as a history of the arm and round that the Gram sums are of.
 
     A round without edits leaves the history as it is. ``weight`` is positive.
     """
-    lane, round_number = gram.basis.lane, gram.basis.round
-    history = history or GramHistory(lane)
+    arm, round_number = gram.basis.arm, gram.basis.round
+    history = history or GramHistory(arm)
     if isinstance(gram, FactoredStatistics):
         if not gram.num_columns:
             return history if history.version else None
         if _COLUMNS_SHARE * (history.num_columns + gram.num_columns) <= gram.factor_KN.shape[0]:
             added = {round_number: _mixed(gram.factor_KN, weight)}
-            return GramHistory(lane, history.base_round, history.base_KK, {**history.columns, **added})
+            return GramHistory(arm, history.base_round, history.base_KK, {**history.columns, **added})
     gram_KK = tensor_of(gram.gram_KK)
     if history.version is None:
-        return GramHistory(lane, round_number, array_of(weight * gram_KK))
-    return GramHistory(lane, round_number, array_of(history.multiplied_out().add_(gram_KK, alpha=weight)))
+        return GramHistory(arm, round_number, array_of(weight * gram_KK))
+    return GramHistory(arm, round_number, array_of(history.multiplied_out().add_(gram_KK, alpha=weight)))
 
 
 def _mixed(factor_KN: Array, weight: float) -> Array:
@@ -113,6 +113,7 @@ def _mixed(factor_KN: Array, weight: float) -> Array:
 
 
 def history_weight_of(scenario: Scenario, spec: MethodSpec) -> float:
-    """h of a lane: its own, or else that of all; ``prior`` weighs earlier keys as heavily as ordinary text, by λ."""
+    """h of an arm: its own, or else that of all; ``covariance`` weighs earlier keys as heavily as ordinary text, by
+    λ."""
     weight = scenario.merge.history_weight if spec.history_weight is None else spec.history_weight
-    return scenario.editor.prior_weight if weight == "prior" else float(weight)
+    return scenario.editor.covariance_weight if weight == "covariance" else float(weight)

@@ -32,21 +32,21 @@ _SAME = 1e-4
 
 
 @dataclass(frozen=True)
-class Coincidence:
+class KeyOverlap:
     """How far a round's requests meet.
 
     Attributes:
         num_edits: requests in the sum.
-        num_meeting: requests whose keys are combinations of others' keys, D; two that ask the same count once.
-        contradiction: the share of what is asked for that contradicts the rest, ‖V·Z‖² / ‖V‖², from 0 to 1.
+        num_shared_keys: requests whose keys are combinations of others' keys, D; two that ask the same count once.
+        unresolvable_share: the share of what is asked for that contradicts the rest, ‖V·Z‖² / ‖V‖², from 0 to 1.
     """
 
     num_edits: int
-    num_meeting: int
-    contradiction: float
+    num_shared_keys: int
+    unresolvable_share: float
 
 
-def coincidence(total: object) -> Coincidence | None:
+def key_overlap(total: object) -> KeyOverlap | None:
     """What the sum of all parties' statistics says of them; None where it is not a factored sum of edits."""
     if not isinstance(total, FactoredStatistics) or not total.num_columns or not total.image_VN.shape[0]:
         return None
@@ -56,4 +56,4 @@ def coincidence(total: object) -> Coincidence | None:
     null_ND = vectors_NN[:, values_N <= _SAME**2 * values_N[-1]]
     asked = float(image_VN.square().sum())
     unmet = float((image_VN @ null_ND).square().sum())
-    return Coincidence(total.num_edits, null_ND.shape[1], unmet / asked if asked else 0.0)
+    return KeyOverlap(total.num_edits, null_ND.shape[1], unmet / asked if asked else 0.0)

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consortium.common.errors import NotFiniteError
+from consortium.merging.arm_state import ArmState
 from consortium.merging.history import GramHistory, grown
-from consortium.merging.key_overlap import Coincidence
-from consortium.merging.lane_state import LaneState
+from consortium.merging.key_overlap import KeyOverlap
 from consortium.merging.method import Contribution, MergeMethod
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Merged:
 def merge_layer(
     method: MergeMethod,
     total: Contribution,
-    solver: PriorSolver,
+    solver: CovarianceSolver,
     weight_VK: NDArray[np.float32],
     history: GramHistory | None,
     history_weight: float,
@@ -47,24 +47,24 @@ def merge_layer(
         new_VK = (weight_VK.astype(np.float64) + np.asarray(delta_VK)).astype(np.float32)
     if not np.isfinite(new_VK).all():
         raise NotFiniteError(
-            f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, lane {total.basis.lane}, "
+            f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, arm {total.basis.arm}, "
             "is not finite",
-            "finite statistics and a prior that outweighs rounding",
-            "raise editor.prior_weight or editor.prior.tokens, or lower editor.target.clamp",
+            "finite statistics and a key covariance that outweighs rounding",
+            "raise editor.covariance_weight or editor.covariance.tokens, or lower editor.target.clamp",
         )
     if np.abs(new_VK).max(initial=0.0) > largest:
         raise NotFiniteError(
-            f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, lane {total.basis.lane}, "
+            f"the merged weight of layer {total.basis.layer} in round {total.basis.round}, arm {total.basis.arm}, "
             f"is not finite in the model's type: it has a number of {np.abs(new_VK).max():.3g}",
             f"numbers up to {largest:.5g}",
-            "set model.dtype to bfloat16 or float32, raise editor.prior_weight, or lower editor.target.clamp",
+            "set model.dtype to bfloat16 or float32, raise editor.covariance_weight, or lower editor.target.clamp",
         )
     return Merged(new_VK, grown(history, total.gram, history_weight) if history_weight else history)
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far a lane's weights are from the global lane's and from the unedited ones, over all edited layers.
+    """How far an arm's weights are from the global arm's and from the unedited ones, over all edited layers.
 
     Beside it stands what the round's sums say of requests that meet; None where they say nothing.
     """
@@ -72,17 +72,17 @@ class Distances:
     weights_distance: float | None
     update_distance: float | None
     update_norm: float
-    coincidence: Coincidence | None = None
+    key_overlap: KeyOverlap | None = None
 
 
-def distances(lane: LaneState, base: Mapping[int, NDArray[np.float32]], reference: LaneState | None) -> Distances:
+def distances(arm: ArmState, base: Mapping[int, NDArray[np.float32]], reference: ArmState | None) -> Distances:
     """Relative Frobenius distances: ‖W - W_global‖ / ‖W_global‖, ‖ΔW - ΔW_global‖ / ‖ΔW_global‖, ‖ΔW‖ / ‖W₀‖."""
-    update_norm = _ratio(lane.weights, base, base)
+    update_norm = _ratio(arm.weights, base, base)
     if reference is None:
         return Distances(None, None, update_norm)
     moved = {layer: _wide(weight) - _wide(base[layer]) for layer, weight in reference.weights.items()}
-    weights_distance = _ratio(lane.weights, reference.weights, reference.weights)
-    return Distances(weights_distance, _ratio(lane.weights, reference.weights, moved), update_norm)
+    weights_distance = _ratio(arm.weights, reference.weights, reference.weights)
+    return Distances(weights_distance, _ratio(arm.weights, reference.weights, moved), update_norm)
 
 
 def _wide(weight: NDArray[np.floating]) -> NDArray[np.float64]:

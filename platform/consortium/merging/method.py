@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 
 from consortium.common.errors import StatisticsError
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, Form, Statistics, check_edits
 
 #: Contributions that wait to be joined at most; those of parties without edits weigh nothing.
@@ -96,14 +96,14 @@ class MergeMethod(Protocol):
     """Paper and equation."""
     needs_solver: ClassVar[bool]
     """Parties need the prior to contribute."""
-    retractable: ClassVar[bool]
+    removable: ClassVar[bool]
     """Contributions of all rounds can be added, and edits subtracted (:mod:`consortium.merging.retained_sum`)."""
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> Sequence[Contribution]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> Sequence[Contribution]:
         """What each party sends, from its own share alone; parties that are computed together save work."""
         ...
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """The update Δ [V, K], float64, computed at the coordinator from the sum over all parties."""
         ...
 
@@ -198,7 +198,7 @@ def of_kind(contribution: object, kind: type[Kind], method: str) -> Kind:
     return contribution
 
 
-def solver_of(solver: PriorSolver | None) -> PriorSolver:
+def solver_of(solver: CovarianceSolver | None) -> CovarianceSolver:
     """The solver, which a method with ``needs_solver`` must have been given."""
     assert solver is not None, "a method with needs_solver was called without a solver"
     return solver

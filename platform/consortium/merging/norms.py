@@ -24,32 +24,34 @@ from consortium.merging.methods.fisher import Fisher
 from consortium.merging.methods.global_edit import OwnedEdits
 from consortium.merging.methods.regmean import RegMean
 from consortium.merging.methods.ties import SignedSums
-from consortium.merging.reference_norms import Yardstick
+from consortium.merging.reference_norms import ReferenceNorms
 from consortium.merging.statistics import DenseStatistics, FactoredStatistics, Statistics
 
-Sizes = dict[str, float]
+RelativeNorms = dict[str, float]
 
 
-def sizes_of(message: Contribution, yardstick: Yardstick, system_trace: float | None = None) -> Sizes:
+def relative_norms_of(
+    message: Contribution, reference_norms: ReferenceNorms, system_trace: float | None = None
+) -> RelativeNorms:
     """The sizes of what a message holds by name; none of what cannot be measured.
 
     Args:
         message: of one party, with finite numbers and the shapes of the layer.
-        yardstick: the layer's.
+        reference_norms: the layer's.
         system_trace: tr(C + H), where the party sends Δ·G̃; None where it sends Δ, or none.
     """
     num_edits = max(1, message.num_edits)
     if isinstance(message, OwnedEdits):
         keys, residuals = length(*message.keys), length(*message.residuals)
-        measured = {"keys": (keys, yardstick.key_length), "residuals": (residuals, yardstick.output_length)}
+        measured = {"keys": (keys, reference_norms.key_length), "residuals": (residuals, reference_norms.output_length)}
         return _relative({name: (size / math.sqrt(num_edits), unit) for name, (size, unit) in measured.items()})
     keys = _root_of_trace(message.gram)
-    measured = {"keys": (keys / math.sqrt(num_edits), yardstick.key_length)}
+    measured = {"keys": (keys / math.sqrt(num_edits), reference_norms.key_length)}
     if isinstance(message, DenseStatistics | FactoredStatistics):
         residuals = _cross_length(message) / keys if keys else 0.0
-        measured["residuals"] = residuals / math.sqrt(num_edits), yardstick.output_length
+        measured["residuals"] = residuals / math.sqrt(num_edits), reference_norms.output_length
     elif isinstance(message, DeltaSum | SignedSums):
-        unit = yardstick.weight_norm * math.sqrt(num_edits)
+        unit = reference_norms.weight_norm * math.sqrt(num_edits)
         measured["update"] = _update_length(message), unit if system_trace is None else unit * (system_trace + keys**2)
     return _relative(measured)
 
@@ -59,7 +61,7 @@ def sends_weighted_updates(method: MergeMethod) -> bool:
     return isinstance(method, RegMean | Fisher)
 
 
-def _relative(measured: dict[str, tuple[float, float]]) -> Sizes:
+def _relative(measured: dict[str, tuple[float, float]]) -> RelativeNorms:
     return {name: size / unit for name, (size, unit) in measured.items() if unit}
 
 

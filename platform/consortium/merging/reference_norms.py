@@ -4,7 +4,7 @@
     w = ‖W₀‖F                       the size of the unedited weight
     b = a·w / √K                    the length of what W₀ puts out for a key of length a, on average over directions
 
-All follow from the scenario: the model, and the prior that is measured on it.
+All follow from the scenario: the model, and the key covariance that is measured on it.
 
 Shapes: K key width, V value width.
 """
@@ -22,7 +22,7 @@ from consortium.common.arrays import Array, length
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class ReferenceNorms:
     """The measures of one layer.
 
     Attributes:
@@ -41,18 +41,18 @@ class Yardstick:
         return self.key_length * self.weight_norm / math.sqrt(self.shape[1])
 
 
-def yardsticks(
+def all_reference_norms(
     base_weights: Mapping[int, NDArray[np.float32]], sums: Mapping[int, Array], num_tokens: int
-) -> dict[int, Yardstick]:
+) -> dict[int, ReferenceNorms]:
     """Layer → its measures.
 
     Args:
         base_weights: layer → the unedited weight [V, K].
-        sums: layer → Σ k·kᵀ [K, K] over the prior's text.
+        sums: layer → Σ k·kᵀ [K, K] over the key covariance's text.
         num_tokens: its length.
     """
     return {
-        layer: Yardstick(
+        layer: ReferenceNorms(
             (weight_VK.shape[0], weight_VK.shape[1]),
             math.sqrt(float(np.trace(sums[layer])) / num_tokens),
             length(weight_VK),

@@ -6,7 +6,7 @@ Everything is solved in float64 by Cholesky factors. With C + base = L·Lᵀ and
 
     A = C + H = C + base + U·Uᵀ        A⁻¹ = L⁻ᵀ·(I − Q·Qᵀ)·L⁻¹        Q·Qᵀ = W·(I + Wᵀ·W)⁻¹·Wᵀ,  W = L⁻¹·U
 
-so L is made once for all lanes, parties and rounds that share C + base, and a round adds its columns to Q. The
+so L is made once for all arms, parties and rounds that share C + base, and a round adds its columns to Q. The
 difference loses as many digits as U outweighs C + base, so heavy columns go into a factor of their own. No
 pseudo-inverse: a matrix that is not positive definite is refused.
 
@@ -27,17 +27,18 @@ from consortium.merging.statistics import FactoredStatistics, Statistics, widths
 
 _MAX_ASYMMETRY = 1e-6
 #: Largest trace of Wᵀ·W, which bounds how much U outweighs C + base, so that about 1e6·2e-16 is lost at most. A key
-#: like the prior's adds K/λ to it: M of them at most K²/4λ, 400 for K = 1536 and 45,000 for K = 16384 at λ = 1500.
+#: like the key covariance's adds K/λ to it: M of them at most K²/4λ, 400 for K = 1536 and 45,000 for K = 16384 at λ =
+#: 1500.
 _MOST_WEIGHT = 1e6
 #: Rows that are looked at together when a matrix is compared with its transpose.
 _BLOCK_ROWS = 256
 
 
-class PriorSolver:
+class CovarianceSolver:
     """Solves against A = C + H of one layer.
 
     Args:
-        prior_KK: C = λ·E[kkᵀ], float64, or what gives it when it is needed, to keep it in one place only.
+        covariance_KK: C = λ·E[kkᵀ], float64, or what gives it when it is needed, to keep it in one place only.
         base_KK: the dense part of H; None for zero. Columns come by :meth:`extended`.
         place: what the matrices belong to, for messages (``layer 5``).
         device: where to compute.
@@ -48,14 +49,16 @@ class PriorSolver:
 
     def __init__(
         self,
-        prior_KK: Array | Callable[[], Array],
+        covariance_KK: Array | Callable[[], Array],
         base_KK: Array | None = None,
         place: str = "a layer",
         device: torch.device | str = "cpu",
     ) -> None:
         self.place = place
         self.device = torch.device(device)
-        self._base = _Base(prior_KK if callable(prior_KK) else lambda: prior_KK, base_KK, place, self.device)
+        self._base = _Base(
+            covariance_KK if callable(covariance_KK) else lambda: covariance_KK, base_KK, place, self.device
+        )
         self._start()
 
     def _start(self) -> None:
@@ -78,7 +81,7 @@ class PriorSolver:
         """What it made and keeps, some of it together with other solvers."""
         return [*self._base.made(), self._mixed_KM]
 
-    def extended(self, columns_KN: Array) -> PriorSolver:
+    def extended(self, columns_KN: Array) -> CovarianceSolver:
         """The solver for A + columns·columnsᵀ, which shares this one's factor unless its columns become too heavy."""
         check_key_width(columns_KN.shape[0], self.key_width, self.place)
         whitened_KN = self._whitened(tensor_of(columns_KN, self.device))
@@ -94,7 +97,7 @@ class PriorSolver:
         other._weight = weight
         return other
 
-    def _refactored(self, columns: tuple[Array, ...]) -> PriorSolver:
+    def _refactored(self, columns: tuple[Array, ...]) -> CovarianceSolver:
         other = copy.copy(self)
         other._base = self._base.with_columns(columns)
         other._start()
@@ -178,21 +181,23 @@ class _Base:
     """C + base of a layer, with what columns were too heavy to stay beside it, and the factor once it was needed."""
 
     def __init__(
-        self, read_prior: Callable[[], Array], base_KK: Array | None, place: str, device: torch.device
+        self, read_covariance: Callable[[], Array], base_KK: Array | None, place: str, device: torch.device
     ) -> None:
         self._base_KK = base_KK
         self._columns: tuple[Array, ...] = ()
-        self._read_prior, self._device, self._name = read_prior, device, f"C + H of {place}"
+        self._read_covariance, self._device, self._name = read_covariance, device, f"C + H of {place}"
         self._factor_KK: torch.Tensor | None = None
-        prior_KK = read_prior()
-        _check_square(prior_KK, prior_KK, f"C of {place}")
-        self.key_width = int(prior_KK.shape[0])
+        covariance_KK = read_covariance()
+        _check_square(covariance_KK, covariance_KK, f"C of {place}")
+        self.key_width = int(covariance_KK.shape[0])
         if base_KK is not None:
-            _check_square(base_KK, prior_KK, f"H of {place}")
+            _check_square(base_KK, covariance_KK, f"H of {place}")
             return
-        total_KK = tensor_of(prior_KK, device).double()
+        total_KK = tensor_of(covariance_KK, device).double()
         _check_symmetric(total_KK, self._name)
-        self._factor_KK = _prior_factor(total_KK, self._name)  # a prior that is of no use is refused at once
+        self._factor_KK = _covariance_factor(
+            total_KK, self._name
+        )  # a key covariance that is of no use is refused at once
 
     def with_columns(self, columns: tuple[Array, ...]) -> _Base:
         """The sum of this and all columns·columnsᵀ, not factored yet."""
@@ -208,13 +213,15 @@ class _Base:
     def factor_KK(self) -> torch.Tensor:
         """L, which exists unless C + base is singular to working precision."""
         if self._factor_KK is None:
-            self._factor_KK = _prior_factor(self.total_KK(), self._name)
+            self._factor_KK = _covariance_factor(self.total_KK(), self._name)
         return self._factor_KK
 
     def total_KK(self) -> torch.Tensor:
         """The sum, to be written to."""
-        prior_KK = tensor_of(self._read_prior(), self._device).double()
-        total_KK = prior_KK.clone() if self._base_KK is None else prior_KK + tensor_of(self._base_KK, self._device)
+        covariance_KK = tensor_of(self._read_covariance(), self._device).double()
+        total_KK = (
+            covariance_KK.clone() if self._base_KK is None else covariance_KK + tensor_of(self._base_KK, self._device)
+        )
         return _with_columns(total_KK, self._columns)
 
 
@@ -232,21 +239,21 @@ def solved_from_right(rhs_VK: torch.Tensor, system_KK: torch.Tensor, name: str) 
 
 
 def check_key_width(found: int, expected: int, place: str) -> None:
-    """Raise StatisticsError when statistics and prior are of different widths."""
+    """Raise StatisticsError when statistics and key covariance are of different widths."""
     if found != expected:
         raise StatisticsError(
-            f"statistics with key width {found} meet a prior of key width {expected} at {place}",
-            "statistics and prior of the same layer of the same model",
-            "measure the prior and collect the edits on one model",
+            f"statistics with key width {found} meet a key covariance of key width {expected} at {place}",
+            "statistics and key covariance of the same layer of the same model",
+            "measure the key covariance and collect the edits on one model",
         )
 
 
-def _check_square(matrix_KK: Array, prior_KK: Array, name: str) -> None:
-    if matrix_KK.ndim != 2 or matrix_KK.shape != prior_KK.shape[::-1]:
+def _check_square(matrix_KK: Array, covariance_KK: Array, name: str) -> None:
+    if matrix_KK.ndim != 2 or matrix_KK.shape != covariance_KK.shape[::-1]:
         raise StatisticsError(
-            f"{name} is {list(matrix_KK.shape)}, the prior is {list(prior_KK.shape)}",
+            f"{name} is {list(matrix_KK.shape)}, the key covariance is {list(covariance_KK.shape)}",
             "square matrices [K, K] of one key width",
-            "measure the prior and the history on one model",
+            "measure the key covariance and the history on one model",
         )
 
 
@@ -262,11 +269,11 @@ def _check_symmetric(matrix_KK: torch.Tensor, name: str) -> None:
         raise StatisticsError(
             f"{name} is not symmetric: entries differ by {asymmetry:.3g} where the largest is {size:.3g}",
             "a sum of k·kᵀ, which is symmetric",
-            "measure the prior again",
+            "measure the key covariance again",
         )
 
 
-def _prior_factor(total_KK: torch.Tensor, name: str) -> torch.Tensor:
+def _covariance_factor(total_KK: torch.Tensor, name: str) -> torch.Tensor:
     """Cholesky factor of C + H, which must not be singular to working precision."""
     factor_KK = _cholesky(total_KK, name)
     # A pivot over its diagonal entry is the share of a coordinate that the earlier ones do not explain.
@@ -280,7 +287,9 @@ def _cholesky(matrix: torch.Tensor, name: str) -> torch.Tensor:
     # A finite sum proves finite numbers in one pass; one that is not may have overflowed, so look again.
     if not bool(torch.isfinite(matrix.sum())) and not bool(torch.isfinite(matrix).all()):
         raise StatisticsError(
-            f"{name} holds NaN or infinite numbers", "finite numbers only", "measure the prior again in float32"
+            f"{name} holds NaN or infinite numbers",
+            "finite numbers only",
+            "measure the key covariance again in float32",
         )
     factor: torch.Tensor
     factor, info = torch.linalg.cholesky_ex(matrix)
@@ -292,6 +301,6 @@ def _cholesky(matrix: torch.Tensor, name: str) -> torch.Tensor:
 def _singular(name: str, detail: str) -> StatisticsError:
     return StatisticsError(
         f"{name} is not positive definite ({detail})",
-        "a positive definite matrix, which a prior of more than K different keys is",
-        "measure the prior on more text (editor.prior.tokens) or raise editor.prior_weight",
+        "a positive definite matrix, which a key covariance of more than K different keys is",
+        "measure the key covariance on more text (editor.covariance.tokens) or raise editor.covariance_weight",
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from consortium.common.arrays import Array
 from consortium.merging.history import GramHistory
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 
 #: Least room for factors, in bytes.
 _LEAST_ROOM = 256 * 2**20
@@ -22,7 +22,7 @@ _LEAST_ROOM = 256 * 2**20
 _Key = tuple[int, str | None]
 
 
-def prior_matrix(gram_KK: Array, num_tokens: int, weight: float) -> Array:
+def covariance_matrix(gram_KK: Array, num_tokens: int, weight: float) -> Array:
     """C = λ·E[kkᵀ] from a sum over tokens."""
     return np.asarray(gram_KK * (weight / num_tokens))
 
@@ -31,26 +31,26 @@ class Solvers:
     """Makes solvers and keeps those used last.
 
     Args:
-        sums: layer → Σ k·kᵀ [K, K] over the prior's text.
+        sums: layer → Σ k·kᵀ [K, K] over the key covariance's text.
         num_tokens: its length.
         weight: λ.
 
-    Of a lane and layer only the last history that was asked for is kept, and the base that it grows from: a lane never
+    Of an arm and layer only the last history that was asked for is kept, and the base that it grows from: an arm never
     goes back behind what it has merged. All of it is bounded by twice the bytes of ``sums`` (or 256 MiB, if that is
-    more): a factor of C for each layer, and as much again for what belongs to single lanes. A factor that is made in
+    more): a factor of C for each layer, and as much again for what belongs to single arms. A factor that is made in
     its first use, after it was given out, may go beyond until the next solver is asked for.
     """
 
     def __init__(self, sums: Mapping[int, Array], num_tokens: int, weight: float) -> None:
-        self._prior_of: Callable[[int], Array] = lambda layer: prior_matrix(sums[layer], num_tokens, weight)
+        self._covariance_of: Callable[[int], Array] = lambda layer: covariance_matrix(sums[layer], num_tokens, weight)
         self._room = max(_LEAST_ROOM, 2 * sum(gram_KK.nbytes for gram_KK in sums.values()))
-        self._kept: OrderedDict[_Key, PriorSolver] = OrderedDict()
-        # Layer and lane → what is kept for that lane alone.
+        self._kept: OrderedDict[_Key, CovarianceSolver] = OrderedDict()
+        # Layer and arm → what is kept for that arm alone.
         self._own: dict[tuple[int, str], set[_Key]] = {}
 
     def get(
         self, layer: int, version: str | None = None, read: Callable[[], GramHistory | None] = lambda: None
-    ) -> PriorSolver:
+    ) -> CovarianceSolver:
         """The solver of a layer against a history.
 
         Args:
@@ -82,16 +82,16 @@ class Solvers:
             self._drop_earlier(layer, history)
 
     def _drop_earlier(self, layer: int, history: GramHistory) -> None:
-        """Keep nothing of the lane's earlier rounds, which are over, but the base."""
+        """Keep nothing of the arm's earlier rounds, which are over, but the base."""
         own: set[_Key] = {(layer, name) for name in (history.base_version, history.version) if name is not None}
-        for key in self._own.get((layer, history.lane), set()) - own:
+        for key in self._own.get((layer, history.arm), set()) - own:
             self._kept.pop(key, None)
-        self._own[layer, history.lane] = own
+        self._own[layer, history.arm] = own
 
-    def _based(self, layer: int, history: GramHistory | None) -> PriorSolver:
+    def _based(self, layer: int, history: GramHistory | None) -> CovarianceSolver:
         """The solver for C and the history's base alone, kept."""
         base_KK = history.base_KK if history else None
-        solver = PriorSolver(lambda: self._prior_of(layer), base_KK, f"layer {layer}")
+        solver = CovarianceSolver(lambda: self._covariance_of(layer), base_KK, f"layer {layer}")
         self._kept[layer, history.base_version if history else None] = solver
         return solver
 

@@ -32,17 +32,17 @@ class Basis:
     """What statistics are taken against; only statistics of one basis may be added.
 
     Attributes:
-        lane: name of the lane whose weights the keys come from.
+        arm: name of the arm whose weights the keys come from.
         round: round number, from 1.
         layer: number of the edited layer.
     """
 
-    lane: str
+    arm: str
     round: int
     layer: int
 
     def __str__(self) -> str:
-        return f"lane {self.lane}, round {self.round}, layer {self.layer}"
+        return f"arm {self.arm}, round {self.round}, layer {self.layer}"
 
 
 class _Arrays:
@@ -299,7 +299,7 @@ def to_arrays(statistics: Statistics) -> tuple[Header, dict[str, Array]]:
     basis = statistics.basis
     header: Header = {
         "form": "factored" if isinstance(statistics, FactoredStatistics) else "dense",
-        "lane": basis.lane,
+        "arm": basis.arm,
         "round": basis.round,
         "layer": basis.layer,
         "num_edits": statistics.num_edits,
@@ -311,7 +311,7 @@ def to_arrays(statistics: Statistics) -> tuple[Header, dict[str, Array]]:
 def from_arrays(header: Mapping[str, str | int], arrays: Mapping[str, Array]) -> Statistics:
     """The inverse of :func:`to_arrays`; StatisticsError when something is missing or shapes do not fit."""
     try:
-        basis = Basis(str(header["lane"]), int(header["round"]), int(header["layer"]))
+        basis = Basis(str(header["arm"]), int(header["round"]), int(header["layer"]))
         num_edits, num_parties = int(header["num_edits"]), int(header["num_parties"])
         if header["form"] == "factored":
             return FactoredStatistics(basis, arrays["factor_KN"], arrays["image_VN"], num_edits, num_parties)
@@ -336,8 +336,8 @@ def check_same_basis(left: Basis, right: Basis) -> None:
     if left != right:
         raise StatisticsError(
             f"statistics for {left} and for {right} cannot be added",
-            "one lane, one round and one layer in a sum",
-            "collect each layer of each lane and round on its own",
+            "one arm, one round and one layer in a sum",
+            "collect each layer of each arm and round on its own",
         )
 
 

@@ -1,17 +1,17 @@
 """Linear associative memories with drawn keys and values: the abstraction behind locate-then-edit, without language.
 
-Each of the layers is a linear memory W_l. What is asked (a :class:`Cue`) has a key k_l at every layer, and the
+Each of the layers is a linear memory W_l. What is asked (a :class:`Query`) has a key k_l at every layer, and the
 hidden state after layer l is h_l = Σ_{j≤l} W_j k_j. The answer is the object whose code vector is most like the
 last hidden state. Unlike in a transformer, keys do not depend on the layers below: an edit of layer 1 leaves the
 keys of layer 2 as they are.
 
 Keys are unit vectors. Those of one relation have a common part, so keys crowd along a few directions, as in a
-language model, and neither the prior nor an edit's Gram matrix is a multiple of the identity.
+language model, and neither the key covariance nor an edit's Gram matrix is a multiple of the identity.
 
 Source: linear associative memories as in ROME (arXiv 2202.05262, section 3.1) and MEMIT (arXiv 2210.07229,
 section 4.2); here keys and values are drawn instead of measured.
 
-Shapes: L layers, K key width, V value width, O objects, R relations, E cues (edits or probes), T tokens.
+Shapes: L layers, K key width, V value width, O objects, R relations, E queries (edits or probes), T tokens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from consortium.common.arrays import tensor_of
 from consortium.common.seeds import numpy_generator
-from consortium.data.synthetic import Cue
+from consortium.data.synthetic import Query
 from consortium.scenario.schema import AssociativeModelSpec
 
 COMMON_SHARE = 0.25
@@ -37,9 +37,9 @@ Array = NDArray[np.float64]
 
 
 class AssociativeMemory:
-    """The drawn parts of the model: code vectors of objects and keys of cues.
+    """The drawn parts of the model: code vectors of objects and keys of queries.
 
-    A cue's key comes from a generator of its own, so millions of keys need no memory, and no key depends on which
+    A query's key comes from a generator of its own, so millions of keys need no memory, and no key depends on which
     others are asked for.
     """
 
@@ -52,15 +52,15 @@ class AssociativeMemory:
         shape = (spec.num_relations, spec.num_layers, spec.key_width)
         self._common_RLK = _unit(numpy_generator(seed, "associative-relations").standard_normal(shape))
 
-    def keys(self, cues: Sequence[Cue]) -> Array:
-        """Keys [L, E, K] of cues at every layer, each of length 1 (a paraphrase's noise comes on top)."""
-        own_ELK = np.empty((len(cues), self._spec.num_layers, self._spec.key_width), np.float32)
-        for row, cue in zip(own_ELK, cues, strict=True):
-            self._draw("associative-key", cue.subject).standard_normal(out=row, dtype=np.float32)
-        keys_ELK = _blend(self._common_RLK[[cue.relation for cue in cues]], own_ELK)
-        for place, cue in enumerate(cues):
-            if cue.paraphrase:
-                generator = self._draw("associative-paraphrase", cue.subject, cue.paraphrase)
+    def keys(self, queries: Sequence[Query]) -> Array:
+        """Keys [L, E, K] of queries at every layer, each of length 1 (a paraphrase's noise comes on top)."""
+        own_ELK = np.empty((len(queries), self._spec.num_layers, self._spec.key_width), np.float32)
+        for row, query in zip(own_ELK, queries, strict=True):
+            self._draw("associative-key", query.subject).standard_normal(out=row, dtype=np.float32)
+        keys_ELK = _blend(self._common_RLK[[query.relation for query in queries]], own_ELK)
+        for place, query in enumerate(queries):
+            if query.paraphrase:
+                generator = self._draw("associative-paraphrase", query.subject, query.paraphrase)
                 noise_LK = _unit(generator.standard_normal(own_ELK.shape[1:], dtype=np.float32))
                 keys_ELK[place] += self._spec.paraphrase_noise * noise_LK
         return keys_ELK.transpose(1, 0, 2)
@@ -73,10 +73,10 @@ class AssociativeMemory:
         own_TLK = generator.standard_normal(shape, dtype=np.float32)
         return _blend(self._common_RLK[relations], own_TLK).transpose(1, 0, 2)
 
-    def weights_that_know(self, cues: Sequence[Cue], objects: Sequence[int]) -> list[NDArray[np.float32]]:
-        """Weights W [V, K] of all layers by which each cue is answered with its object."""
+    def weights_that_know(self, queries: Sequence[Query], objects: Sequence[int]) -> list[NDArray[np.float32]]:
+        """Weights W [V, K] of all layers by which each query is answered with its object."""
         values_VE = tensor_of(self.codes_OV[list(objects)]).T / self._spec.num_layers
-        return [store(tensor_of(keys_EK).T, values_VE).float().numpy() for keys_EK in self.keys(cues)]
+        return [store(tensor_of(keys_EK).T, values_VE).float().numpy() for keys_EK in self.keys(queries)]
 
     def _draw(self, purpose: str, *parts: int) -> np.random.Generator:
         return numpy_generator(self._seed, purpose, *parts)

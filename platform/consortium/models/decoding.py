@@ -3,7 +3,7 @@
 By teacher forcing each token is the arg-max after the target's own tokens before it; one run reads them all, in the
 prefix trees of :mod:`consortium.models.scoring`. By greedy decoding it is the arg-max after the model's own: the two
 are the same up to and including the first token that differs, so the model writes on from there only.
-:mod:`benchmarks.naive.answering` is the naive twin.
+:mod:`benchmarks.naive.decoding` is the naive twin.
 
 Source: EasyEdit's evaluation (KnowEdit, arXiv 2401.01286), which compares such tokens one by one.
 """

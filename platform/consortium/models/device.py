@@ -21,6 +21,6 @@ def find_device(name: str) -> torch.device:
         raise ModelError(
             f"model.device: {name!r}, and this process sees {num_gpus} CUDA devices",
             "auto, cpu" + "".join(f", cuda:{number}" for number in range(num_gpus)),
-            "set model.device to one of these; on Ray, give hosts GPUs (cluster.hosts.gpus)",
+            "set model.device to one of these; on Ray, give workers GPUs (cluster.workers.gpus)",
         )
     return device

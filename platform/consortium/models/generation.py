@@ -16,7 +16,7 @@ import torch
 
 from consortium.models.language import LanguageModel
 from consortium.models.prefix_tree import Tokens
-from consortium.models.queries import Writing
+from consortium.models.queries import Generation
 from consortium.models.sampling import draw, fill_in
 from consortium.models.tokens import decode, encode
 
@@ -28,7 +28,7 @@ KEPT_TOKENS = 4096
 Choose = Callable[[torch.Tensor], torch.Tensor]
 
 
-def write_texts(model: LanguageModel, prompts: Sequence[str], writing: Writing) -> list[str | None]:
+def write_texts(model: LanguageModel, prompts: Sequence[str], generation: Generation) -> list[str | None]:
     """What the model writes after each prompt, in their order; a prompt that is asked twice is continued once.
 
     None where some token was read from logits that are not finite.
@@ -36,7 +36,7 @@ def write_texts(model: LanguageModel, prompts: Sequence[str], writing: Writing) 
     Batches depend on the prompts alone, so equal calls with equal generators give equal texts.
     """
     starts = {prompt: tuple(encode(model.tokenizer, prompt)) for prompt in dict.fromkeys(prompts)}
-    written = write_tokens(model, list(starts.values()), [writing.num_tokens] * len(starts), _chooser(writing))
+    written = write_tokens(model, list(starts.values()), [generation.num_tokens] * len(starts), _chooser(generation))
     texts = {
         prompt: None if tokens is None else decode(model.tokenizer, tokens)
         for prompt, tokens in zip(starts, written, strict=True)
@@ -92,8 +92,8 @@ def _best(logits_BN: torch.Tensor) -> torch.Tensor:
     return logits_BN.argmax(-1).cpu()
 
 
-def _chooser(writing: Writing) -> Choose:
-    top_k, generator = writing.top_k, writing.generator
+def _chooser(generation: Generation) -> Choose:
+    top_k, generator = generation.top_k, generation.generator
     if top_k == 1:
         return _best
     assert generator is not None, "a draw needs a generator"

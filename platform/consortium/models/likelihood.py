@@ -41,7 +41,7 @@ def continuation_nll(model: LanguageModel, asked: Sequence[tuple[str, str]]) -> 
     return nll_sums(model, [_continued(model.tokenizer, *one) for one in asked])
 
 
-@lru_cache(maxsize=1 << 14)  # lanes and rounds ask the same again
+@lru_cache(maxsize=1 << 14)  # arms and rounds ask the same again
 def _continued(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str) -> Asked:
     ids = tuple(encode(tokenizer, prompt))
     if not ids:
@@ -70,7 +70,7 @@ def text_nll(
     return sum((nll for nll, _ in sound), 0.0), num_counted, sum(size for _, size in costs) - num_counted
 
 
-@lru_cache(maxsize=4)  # every cohort, lane and round asks for the same text
+@lru_cache(maxsize=4)  # every party batch, arm and round asks for the same text
 def windows(
     tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int | None, max_tokens: int = MOST_TOKENS
 ) -> tuple[Asked, ...]:
@@ -96,7 +96,7 @@ def windows(
         raise FactsError(
             f"a text of {count(len(tokens), 'token')} for the perplexity",
             "a text of some hundred words",
-            "name another in evaluate.text",
+            "name another in evaluate.perplexity_text",
         )
     return tuple((read, counted) for read, counted in found if counted)
 

@@ -1,4 +1,4 @@
-"""A change wanted after an RMS norm, taken back to what is normed.
+"""A change wanted after an RMS norm, removed to what is normed.
 
 Gemma norms an MLP's output x before adding it to the residual stream: y = g ⊙ x / rms(x). All y lie on an ellipsoid,
 {R·g ⊙ u : ‖u‖ = 1} with R = ‖x‖ / rms(x), so a wanted y + r is reached in part only. Taken instead is the nearest
@@ -49,13 +49,13 @@ def change_before_norm(
 
 def _nearest_on_sphere(reach_EV: torch.Tensor, target_EV: torch.Tensor) -> torch.Tensor:
     """The unit vectors u [E, V] with the least ‖reach ⊙ u - target‖."""
-    pull_EV, stiffness_EV = reach_EV * target_EV, reach_EV.square()
+    regularizer_EV, stiffness_EV = reach_EV * target_EV, reach_EV.square()
     # Every component by itself gives a μ at which ‖u‖ is at least one; at ‖pull‖ it is at most one.
-    low_E1 = (pull_EV.abs() - stiffness_EV).amax(dim=1, keepdim=True)
-    high_E1 = torch.maximum(pull_EV.norm(dim=1, keepdim=True), low_E1)
+    low_E1 = (regularizer_EV.abs() - stiffness_EV).amax(dim=1, keepdim=True)
+    high_E1 = torch.maximum(regularizer_EV.norm(dim=1, keepdim=True), low_E1)
     for _ in range(_HALVINGS):
         middle_E1 = (low_E1 + high_E1) / 2
-        is_long_E1 = (pull_EV / (stiffness_EV + middle_E1)).norm(dim=1, keepdim=True) > 1
+        is_long_E1 = (regularizer_EV / (stiffness_EV + middle_E1)).norm(dim=1, keepdim=True) > 1
         low_E1 = torch.where(is_long_E1, middle_E1, low_E1)
         high_E1 = torch.where(is_long_E1, high_E1, middle_E1)
-    return torch.nn.functional.normalize(pull_EV / (stiffness_EV + high_E1), dim=1)
+    return torch.nn.functional.normalize(regularizer_EV / (stiffness_EV + high_E1), dim=1)

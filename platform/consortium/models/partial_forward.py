@@ -26,14 +26,14 @@ Places = tuple[torch.Tensor, torch.Tensor]
 
 
 class Rows(Protocol):
-    """Token sequences laid out in rows: a :class:`~consortium.models.packing.Packing` or a forest."""
+    """Token sequences laid out in rows: a :class:`~consortium.models.packing.Packing` or a prefix trees."""
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ids [R, T], positions [R, T] and mask [R, T, T]."""
         ...
 
 
-def run_bottom(
+def run_lower_layers(
     model: LanguageModel, rows: Rows, last_layer: int, key_layers: Sequence[int], read: KeyReader
 ) -> torch.Tensor:
     """Run blocks 0 … ``last_layer`` and return the hidden states [R, T, V] after the last of them.

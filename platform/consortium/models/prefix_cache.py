@@ -19,14 +19,14 @@ from transformers.cache_utils import DynamicLayer
 
 from consortium.models.hooks import run_whole
 from consortium.models.language import LanguageModel
-from consortium.models.partial_forward import run_bottom
-from consortium.models.prefix_tree import TOKENS_AT_ONCE, Forest, plant
+from consortium.models.partial_forward import run_lower_layers
+from consortium.models.prefix_tree import TOKENS_AT_ONCE, PrefixTrees, build_trees
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Beginnings:
+class PrefixCache:
     """Hidden states of suffixes after a layer, and keys and values of prefixes above it.
 
     Attributes:
@@ -39,9 +39,9 @@ class Beginnings:
 
 
 @torch.no_grad()
-def run_beginnings(
+def run_prefixes(
     model: LanguageModel, sequences: Sequence[Sequence[int]], splits: Sequence[int], layer: int
-) -> Beginnings:
+) -> PrefixCache:
     """Run suffixes up to ``layer`` and prefixes through the blocks above it.
 
     Args:
@@ -50,7 +50,7 @@ def run_beginnings(
         splits: length of each sequence's prefix; the rest, at least a token, is its suffix.
         layer: number of a block.
     """
-    return Beginnings(_suffixes(model, sequences, splits, layer), _prefixes(model, sequences, splits, layer))
+    return PrefixCache(_suffixes(model, sequences, splits, layer), _prefixes(model, sequences, splits, layer))
 
 
 def _at_once(model: LanguageModel) -> int:
@@ -63,9 +63,9 @@ def _suffixes(
     lengths = [len(ids) - split for ids, split in zip(sequences, splits, strict=True)]
     first = [0, *accumulate(lengths)]
     hidden_TV = torch.empty(first[-1], model.hidden_width, dtype=model.dtype, device=model.device)
-    for forest in plant(sequences, _at_once(model)):
-        hidden_RTV = run_bottom(model, forest, layer, [], lambda _layer, _keys: None)
-        number, token, row, column = _tokens(forest, model.device)
+    for trees in build_trees(sequences, _at_once(model)):
+        hidden_RTV = run_lower_layers(model, trees, layer, [], lambda _layer, _keys: None)
+        number, token, row, column = _tokens(trees, model.device)
         behind = token >= _on(model.device, splits)[number]
         place = _on(model.device, first)[number] + token - _on(model.device, splits)[number]
         hidden_TV[place[behind]] = hidden_RTV[row[behind], column[behind]]
@@ -79,9 +79,9 @@ def _prefixes(
     if not begun:
         return {}
     prefix: dict[int, KeysValues] = {}
-    for forest in plant([sequences[number][: splits[number]] for number in begun], _at_once(model)):
-        cache = run_whole(model, forest.tensors())
-        number, token, row, column = _tokens(forest, model.device)
+    for trees in build_trees([sequences[number][: splits[number]] for number in begun], _at_once(model)):
+        cache = run_whole(model, trees.tensors())
+        number, token, row, column = _tokens(trees, model.device)
         number = _on(model.device, begun)[number]
         for block in range(layer + 1, model.num_layers):
             kept = cache.layers[block]
@@ -95,11 +95,11 @@ def _prefixes(
     return prefix
 
 
-def _tokens(forest: Forest, device: torch.device) -> list[torch.Tensor]:
-    """Of every token of every sequence of a forest: sequence, place in it, row and column."""
+def _tokens(trees: PrefixTrees, device: torch.device) -> list[torch.Tensor]:
+    """Of every token of every sequence of a prefix trees: sequence, place in it, row and column."""
     found = [
         (number, token, row, column)
-        for number, row, columns in zip(forest.numbers, forest.row_N, forest.columns_N, strict=True)
+        for number, row, columns in zip(trees.numbers, trees.row_N, trees.columns_N, strict=True)
         for token, column in enumerate(columns)
     ]
     return [_on(device, part) for part in zip(*found, strict=True)]

@@ -30,8 +30,8 @@ Places = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Forest:
-    """Some token sequences of a call of :func:`plant`, laid out in the rows of one batch.
+class PrefixTrees:
+    """Some token sequences of a call of :func:`build_trees`, laid out in the rows of one batch.
 
     Attributes:
         numbers: the sequences that are in this batch, as numbered in the call.
@@ -103,7 +103,9 @@ class _Row:
         return min(len(self.last), len(tokens))
 
 
-def plant(sequences: Sequence[Sequence[int]], tokens_at_once: int, row_tokens: int | None = None) -> list[Forest]:
+def build_trees(
+    sequences: Sequence[Sequence[int]], tokens_at_once: int, row_tokens: int | None = None
+) -> list[PrefixTrees]:
     """Lay sequences out as trees in rows, and rows in batches; by the sequences alone, so equal calls give equal ones.
 
     Sequences are taken in ascending order, so that those which share most are neighbours and mostly share a row.
@@ -123,7 +125,7 @@ def plant(sequences: Sequence[Sequence[int]], tokens_at_once: int, row_tokens: i
         if not rows or rows[-1].length + rows[-1].new_columns(tokens) > limit:
             rows.append(_Row())
         rows[-1].add(tokens)
-    return [_forest(batch, numbers_of) for batch in _batches(rows, tokens_at_once)]
+    return [_trees(batch, numbers_of) for batch in _batches(rows, tokens_at_once)]
 
 
 def _batches(rows: list[_Row], tokens_at_once: int) -> list[list[_Row]]:
@@ -138,7 +140,7 @@ def _batches(rows: list[_Row], tokens_at_once: int) -> list[list[_Row]]:
     return batches
 
 
-def _forest(rows: list[_Row], numbers_of: dict[Tokens, list[int]]) -> Forest:
+def _trees(rows: list[_Row], numbers_of: dict[Tokens, list[int]]) -> PrefixTrees:
     placed = [
         (number, tokens, place, columns)
         for place, row in enumerate(rows)
@@ -146,4 +148,4 @@ def _forest(rows: list[_Row], numbers_of: dict[Tokens, list[int]]) -> Forest:
         for number in numbers_of[tokens]
     ]
     numbers, sequences, row_N, columns_N = zip(*placed, strict=True)
-    return Forest(numbers, sequences, row_N, columns_N, len(rows), rows[0].length)
+    return PrefixTrees(numbers, sequences, row_N, columns_N, len(rows), rows[0].length)

@@ -78,7 +78,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Writing:
+class Generation:
     """How texts are to be written.
 
     Attributes:

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from consortium.common.errors import FactsError
 from consortium.models.language import LanguageModel
 from consortium.models.partial_forward import run_blocks_to
-from consortium.models.prefix_tree import TOKENS_AT_ONCE, Forest, Tokens, plant
+from consortium.models.prefix_tree import TOKENS_AT_ONCE, PrefixTrees, Tokens, build_trees
 from consortium.models.queries import Probe, Score
 from consortium.models.tokens import encode, target_ids
 
@@ -58,7 +58,7 @@ def nll_sums(model: LanguageModel, asked: Sequence[Asked]) -> list[float]:
     return [-sum(likelihood for likelihood, _, _ in answers[one]) for one in asked]
 
 
-@lru_cache(maxsize=1 << 14)  # lanes and rounds ask the same again
+@lru_cache(maxsize=1 << 14)  # arms and rounds ask the same again
 def asked_of(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, Asked | None]:
     """A probe's target and rival as tokens; FactsError for an empty prompt."""
     prompt = tuple(encode(tokenizer, probe.prompt, probe.with_start))
@@ -89,9 +89,9 @@ def read_continuations(model: LanguageModel, continuations: Iterable[Asked]) -> 
     own, and what is not finite then is so by itself.
     """
     asked = list(continuations)
-    answers = _read_planted(model, asked)
+    answers = _read_built(model, asked)
     spoilt = [one for one in asked if not is_finite(answers[one])]
-    return answers | _read_planted(model, spoilt, row_tokens=1) if spoilt else answers
+    return answers | _read_built(model, spoilt, row_tokens=1) if spoilt else answers
 
 
 def is_finite(read: Iterable[Read]) -> bool:
@@ -99,18 +99,16 @@ def is_finite(read: Iterable[Read]) -> bool:
     return all(math.isfinite(likelihood) and math.isfinite(of_best) for likelihood, _, of_best in read)
 
 
-def _read_planted(
-    model: LanguageModel, asked: Sequence[Asked], row_tokens: int | None = None
-) -> dict[Asked, list[Read]]:
+def _read_built(model: LanguageModel, asked: Sequence[Asked], row_tokens: int | None = None) -> dict[Asked, list[Read]]:
     """Read continuations that share rows of ``row_tokens`` columns."""
     answers = {}
-    for forest in plant([_to_read(*one) for one in asked], TOKENS_AT_ONCE[model.device.type], row_tokens):
+    for trees in build_trees([_to_read(*one) for one in asked], TOKENS_AT_ONCE[model.device.type], row_tokens):
         spoken = [
             _spoken(*asked[number], row, columns)
-            for number, row, columns in zip(forest.numbers, forest.row_N, forest.columns_N, strict=True)
+            for number, row, columns in zip(trees.numbers, trees.row_N, trees.columns_N, strict=True)
         ]
-        read = _run(model, forest, {token for tokens in spoken for token in tokens})
-        for number, tokens in zip(forest.numbers, spoken, strict=True):
+        read = _run(model, trees, {token for tokens in spoken for token in tokens})
+        for number, tokens in zip(trees.numbers, spoken, strict=True):
             answers[asked[number]] = [read[token] for token in tokens]
     return answers
 
@@ -125,14 +123,14 @@ def _spoken(prompt: Tokens, continuation: Tokens, row: int, columns: Sequence[in
 
 
 @torch.inference_mode()
-def _run(model: LanguageModel, forest: Forest, spoken: Iterable[_Spoken]) -> dict[_Spoken, Read]:
+def _run(model: LanguageModel, trees: PrefixTrees, spoken: Iterable[_Spoken]) -> dict[_Spoken, Read]:
     """Run a batch once and read off tokens at their places."""
     by_place: dict[_Place, list[int]] = {}
     for place, token in sorted(spoken):
         by_place.setdefault(place, []).append(token)
     places = torch.tensor(list(by_place))
     blocks = range(model.num_layers)
-    final_MV = model.norm(run_blocks_to(model, forest, blocks, (places[:, 0], places[:, 1])))
+    final_MV = model.norm(run_blocks_to(model, trees, blocks, (places[:, 0], places[:, 1])))
     read: dict[_Spoken, Read] = {}
     size = max(1, _LOGITS_AT_ONCE // int(model.text_config.vocab_size))
     tokens_of = list(by_place.items())

@@ -1,4 +1,4 @@
-"""Evaluation: what a host asks a model about its parties' edits; counts and sums leave it."""
+"""Evaluation: what a worker asks a model about its parties' edits; counts and sums leave it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from consortium.evaluation.metric import Metric
 from consortium.evaluation.schedule import probed_rounds, sampled_requests
 from consortium.evaluation.telling import Evaluated, tell
 from consortium.features.conflicts.resolution import settled_of
-from consortium.party.data import PrivateEdits
-from consortium.party.shard import Shard, Weights
+from consortium.party.data import PartyDataset
+from consortium.party.edited_layers import EditedLayers, Weights
 from consortium.scenario.schema import Scenario
 
 #: Tokens kept at most of the unedited model's own answers, by which those of later models are measured.
 _ANSWER_TOKENS = 1 << 20
 
 
-class Prober:
+class Evaluator:
     """Asks the model in a shard about party batches' edits; every method is idempotent.
 
     Args:
-        private: the parties' edits.
-        shard: the model.
+        party_data: the parties' edits.
+        edited_layers: the model.
     """
 
-    def __init__(self, private: PrivateEdits, shard: Shard) -> None:
-        self._private = private
-        self._shard = shard
-        evaluate, seed = private.scenario.evaluate, private.scenario.seed
+    def __init__(self, party_data: PartyDataset, edited_layers: EditedLayers) -> None:
+        self._party_data = party_data
+        self._edited_layers = edited_layers
+        evaluate, seed = party_data.scenario.evaluate, party_data.scenario.seed
         self._metrics = [metric.opened(evaluate, seed) for metric in registry.asked(evaluate)]
         self._of_unedited: Kept[Sequence[Any]] = Kept(_ANSWER_TOKENS, _num_tokens)
 
@@ -57,12 +57,14 @@ class Prober:
             before: the round's first weights, for metrics that compare with them; None not to.
         """
         answered = self._ask(self.items(batch, retention, before is not None), weights, before)
-        told = tell(self._shard.backend, answered) if self._private.scenario.evaluate.per_edit else ()
+        told = tell(self._edited_layers.backend, answered) if self._party_data.scenario.evaluate.per_edit else ()
         return Evaluated(reduced(answered), tuple(told))
 
     def items(self, batch: PartyBatch, retention: bool, has_start: bool = False) -> list[tuple[Metric, Item]]:
         """What is asked about a batch's edits after a round: every metric's items."""
-        evaluated = _Batch(self._private, batch, retention, has_start, self._shard.backend.has_document_start)
+        evaluated = _Batch(
+            self._party_data, batch, retention, has_start, self._edited_layers.backend.has_document_start
+        )
         found = [(metric, item) for metric in self._metrics for item in metric.items(evaluated)]
         # Whatever asks about an edit of the round stands side by side, as its answers do in the table of them.
         places = {id(each): place for place, each in enumerate(evaluated.sampled())}
@@ -78,21 +80,21 @@ class Prober:
             items = [asked[number][1] for number in numbers]
             if name == "start" and items:
                 assert before is not None, "metrics ask nothing of weights that are not there"
-                self._shard.load(before)
+                self._edited_layers.load(before)
             put = self._put if name == "start" else self._put_unedited
             reference |= dict(zip(numbers, answers_to(items, put), strict=True))
-        self._shard.load(weights)
+        self._edited_layers.load(weights)
         answers = answers_to([item for _, item in asked], self._put)
         return [AnsweredItem(*asked[number], found, reference.get(number, ())) for number, found in enumerate(answers)]
 
     def _put(self, way: Way, texts: Sequence[Any]) -> Sequence[Any]:
-        return way.put(self._shard.backend, texts)
+        return way.put(self._edited_layers.backend, texts)
 
     def _put_unedited(self, way: Way, texts: Sequence[Any]) -> Sequence[Any]:
-        """The unedited model's answers, which lanes and rounds share: the model is put back to be asked."""
+        """The unedited model's answers, which arms and rounds share: the model is put back to be asked."""
 
         def answer() -> Sequence[Any]:
-            self._shard.load_base()
+            self._edited_layers.load_base()
             return self._put(way, texts)
 
         return self._of_unedited.get((way, texts), answer)
@@ -107,7 +109,7 @@ def _num_tokens(answers: Sequence[Any]) -> int:
 class _Batch:
     """A party batch after a round, as metrics see it (:class:`consortium.evaluation.metric.EvaluatedBatch`)."""
 
-    private: PrivateEdits
+    party_data: PartyDataset
     batch: PartyBatch
     is_edited: bool
     has_start: bool
@@ -123,19 +125,19 @@ class _Batch:
 
     @property
     def scenario(self) -> Scenario:
-        return self.private.scenario
+        return self.party_data.scenario
 
     @property
     def stream(self) -> Stream:
-        return self.private.stream
+        return self.party_data.stream
 
     @property
     def facts(self) -> FactSet:
-        return self.private.facts
+        return self.party_data.facts
 
     @property
     def parties(self) -> range:
-        return self.scenario.cohort(self.number)
+        return self.scenario.party_batch(self.number)
 
     def sampled(self) -> Sequence[AskedEdit]:
         return self._sampled
@@ -143,20 +145,20 @@ class _Batch:
     @cached_property
     def _sampled(self) -> list[AskedEdit]:
         earlier = probed_rounds(self.scenario, self.round_number)[:-1]
-        standing = self.private.standing(earlier, self.round_number, self.parties) if earlier else []
-        found = [self.asked(request, of_round) for of_round, request in standing]
-        settled = settled_of(self.batch)
+        resolver = self.party_data.resolver(earlier, self.round_number, self.parties) if earlier else []
+        found = [self.asked(request, of_round) for of_round, request in resolver]
+        resolution = settled_of(self.batch)
         for request in sampled_requests(self.scenario, self.stream, self.round_number, self.parties):
-            is_withdrawn = settled.of(request.party, request.index).fate == "withdrawn"
+            is_withdrawn = resolution.of(request.party, request.index).status == "rejected"
             found.append(self.asked(request, self.round_number, is_withdrawn))
         return found
 
     def earlier(self) -> Sequence[AskedEdit]:
-        standing = self.private.standing(range(1, self.round_number), self.round_number, self.parties)
-        return [self.asked(request, of_round) for of_round, request in standing]
+        resolver = self.party_data.resolver(range(1, self.round_number), self.round_number, self.parties)
+        return [self.asked(request, of_round) for of_round, request in resolver]
 
     def asked(self, request: Request, of_round: int, is_withdrawn: bool = False) -> AskedEdit:
-        return AskedEdit(self.private.edit(request), of_round, request, is_withdrawn)
+        return AskedEdit(self.party_data.edit(request), of_round, request, is_withdrawn)
 
     def stands(self, edit: Edit, round_number: int) -> bool:
-        return self.private.stands(edit, round_number)
+        return self.party_data.stands(edit, round_number)

@@ -1,10 +1,10 @@
-"""Checkpoints: edited weights, and history or live sums, of every lane after a round, as safetensors.
+"""Checkpoints: edited weights, and history or retained sum, of every arm after a round, as safetensors.
 
 Shapes: K key width, V value width, N columns. Tensors: ``layer.<n>.weight`` [V, K] float32; of a history, as it is
 (:mod:`consortium.merging.history`), ``layer.<n>.history.base.<round>`` [K, K] and
-``layer.<n>.history.columns.<round>`` [K, N], float64; of a live sum (:mod:`consortium.merging.retained_sum`)
-``layer.<n>.live.<array>``, float64, with what else there is to say of it as JSON in the metadata ``live.<n>``.
-Refusals at the lane's door are JSON, too: ``refused``, a list of [round, party].
+``layer.<n>.history.columns.<round>`` [K, N], float64; of a retained sum (:mod:`consortium.merging.retained_sum`)
+``layer.<n>.retained.<array>``, float64, with what else there is to say of it as JSON in the metadata ``retained.<n>``.
+Refusals at the arm's screening are JSON, too: ``rejected``, a list of [round, party].
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from safetensors.numpy import save_file
 
 from consortium.common.errors import RunDirectoryError
 from consortium.common.files import sha256
+from consortium.merging.arm_state import ArmState
 from consortium.merging.history import GramHistory
-from consortium.merging.lane_state import LaneState
-from consortium.merging.retained_sum import Live, live_arrays, live_from
+from consortium.merging.retained_sum import Live, retained_arrays, retained_from
 from consortium.records import entries
 from consortium.records.digests import damage
 
@@ -39,34 +39,34 @@ def folder_of(round: int) -> str:
     return f"{FOLDER}/round-{round:04d}"
 
 
-def path_of(lane: str, round: int) -> str:
+def path_of(arm: str, round: int) -> str:
     """Path of a checkpoint, relative to the run directory."""
-    return f"{folder_of(round)}/{lane}.safetensors"
+    return f"{folder_of(round)}/{arm}.safetensors"
 
 
-def save(folder: Path, state: LaneState) -> str:
-    """Write a lane's checkpoint into the run directory ``folder``; returns the file's SHA-256."""
+def save(folder: Path, state: ArmState) -> str:
+    """Write an arm's checkpoint into the run directory ``folder``; returns the file's SHA-256."""
     tensors = {f"layer.{n}.weight": np.ascontiguousarray(each, np.float32) for n, each in state.weights.items()}
     tensors |= {name: array for n, each in state.history.items() for name, array in _history_tensors(n, each).items()}
-    metadata = {"lane": state.lane, "round": str(state.round)}
-    if state.refused:
-        metadata["refused"] = json.dumps(state.refused)
-    for layer, live in state.live.items():
-        header, arrays = live_arrays(live)
+    metadata = {"arm": state.arm, "round": str(state.round)}
+    if state.rejected:
+        metadata["rejected"] = json.dumps(state.rejected)
+    for layer, retained in state.retained.items():
+        header, arrays = retained_arrays(retained)
         metadata[f"live.{layer}"] = json.dumps(header)
         tensors |= {f"layer.{layer}.live.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
-    with entries.replacing(folder, path_of(state.lane, state.round)) as temporary:
+    with entries.replacing(folder, path_of(state.arm, state.round)) as temporary:
         save_file(tensors, temporary, metadata=metadata)
         with temporary.open("rb") as file:
             return sha256(file)
 
 
-def load(folder: Path, name: str, digest: str, layer_shapes: Mapping[int, tuple[int, int]] | None = None) -> LaneState:
+def load(folder: Path, name: str, digest: str, layer_shapes: Mapping[int, tuple[int, int]] | None = None) -> ArmState:
     """Read a checkpoint by its path in a run directory.
 
     Raises RunDirectoryError when the file is missing or is not what was written.
 
-    It is what was written if it has the digest, and is of the lane and round that its path says. With
+    It is what was written if it has the digest, and is of the arm and round that its path says. With
     ``layer_shapes``, layer → (V, K), its arrays must have the sizes that follow from them.
     """
     path = folder / name
@@ -79,9 +79,9 @@ def load(folder: Path, name: str, digest: str, layer_shapes: Mapping[int, tuple[
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise _damaged(path, f"cannot be read: {error}") from error
-    if path_of(metadata.get("lane", ""), _number(metadata.get("round", ""))) != name:
-        lane, round = metadata.get("lane"), metadata.get("round")
-        raise _damaged(path, f"is of another lane or round: it says lane {lane}, round {round}")
+    if path_of(metadata.get("arm", ""), _number(metadata.get("round", ""))) != name:
+        arm, round = metadata.get("arm"), metadata.get("round")
+        raise _damaged(path, f"is of another arm or round: it says arm {arm}, round {round}")
     strange = [tensor for tensor in tensors if not _TENSOR.fullmatch(tensor)]
     if strange:
         raise _damaged(path, f"holds other tensors than a checkpoint: {strange[0]}")
@@ -99,23 +99,23 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else -1
 
 
-def _state_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> LaneState:
-    return LaneState(
-        lane=metadata["lane"],
+def _state_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> ArmState:
+    return ArmState(
+        arm=metadata["arm"],
         round=int(metadata["round"]),
         weights=_weights_of(tensors),
-        history=_histories_of(metadata["lane"], tensors),
-        live=_live_of(metadata, tensors),
-        refused=tuple((int(number), int(party)) for number, party in json.loads(metadata.get("refused", "[]"))),
+        history=_histories_of(metadata["arm"], tensors),
+        retained=_retained_of(metadata, tensors),
+        rejected=tuple((int(number), int(party)) for number, party in json.loads(metadata.get("rejected", "[]"))),
     )
 
 
-def _misfit(state: LaneState, layer_shapes: Mapping[int, tuple[int, int]]) -> str | None:
+def _misfit(state: ArmState, layer_shapes: Mapping[int, tuple[int, int]]) -> str | None:
     """What of a state cannot belong to the run, in words: layers, shapes, types, or numbers that are not finite."""
     shapes = {layer: weight_VK.shape for layer, weight_VK in state.weights.items()}
     if shapes != dict(layer_shapes):
         return f"holds weights {_named(shapes)}, where the run has {_named(layer_shapes)}"
-    if not {*state.history, *state.live} <= {*layer_shapes}:
+    if not {*state.history, *state.retained} <= {*layer_shapes}:
         return "holds a history of a layer that the run does not edit"
     arrays: list[tuple[NDArray[Any], type]] = [(each, np.float32) for each in state.weights.values()]
     for layer, history in state.history.items():
@@ -126,10 +126,10 @@ def _misfit(state: LaneState, layer_shapes: Mapping[int, tuple[int, int]]) -> st
             return f"holds columns of another width than {width}, that of the keys of layer {layer}"
         base = [] if history.base_KK is None else [history.base_KK]
         arrays += [(each, np.float64) for each in (*base, *history.columns.values())]
-    for layer, live in state.live.items():
-        for name, array in live_arrays(live)[1].items():
+    for layer, retained in state.retained.items():
+        for name, array in retained_arrays(retained)[1].items():
             if not _fits(name.rpartition("_")[2], array.shape, layer_shapes[layer]):
-                return f"holds a live sum {name} of shape {array.shape} for layer {layer}"
+                return f"holds a retained sum {name} of shape {array.shape} for layer {layer}"
             arrays.append((array, np.float64))
     if any(array.dtype != kind for array, kind in arrays):
         return "holds numbers of another type than it was written in"
@@ -161,13 +161,13 @@ def _history_tensors(layer: int, history: GramHistory) -> dict[str, NDArray[Any]
     return {f"layer.{layer}.history.{name}": np.ascontiguousarray(each) for name, each in (base | columns).items()}
 
 
-def _histories_of(lane: str, tensors: dict[str, NDArray[Any]]) -> dict[int, GramHistory]:
+def _histories_of(arm: str, tensors: dict[str, NDArray[Any]]) -> dict[int, GramHistory]:
     found: dict[int, GramHistory] = {}
     # Numbers as numbers: round 10 comes after round 9, and a base before the columns added to it.
     parts = [name.split(".") for name in tensors if ".history." in name]
     for layer, what, number in sorted((int(part[1]), part[3], int(part[4])) for part in parts):
         array = tensors[f"layer.{layer}.history.{what}.{number}"]
-        history = found.get(layer, GramHistory(lane))
+        history = found.get(layer, GramHistory(arm))
         if what == "base":
             found[layer] = replace(history, base_round=number, base_KK=array)
         else:
@@ -175,12 +175,12 @@ def _histories_of(lane: str, tensors: dict[str, NDArray[Any]]) -> dict[int, Gram
     return found
 
 
-def _live_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> dict[int, Live]:
+def _retained_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> dict[int, Live]:
     headers = {int(key.partition(".")[2]): json.loads(text) for key, text in metadata.items() if key[:5] == "live."}
     arrays: dict[int, dict[str, NDArray[Any]]] = {layer: {} for layer in sorted(headers)}
     for layer, name in (name.removeprefix("layer.").split(".live.") for name in tensors if ".live." in name):
         arrays[int(layer)][name] = tensors[f"layer.{layer}.live.{name}"]
-    return {layer: live_from(headers[layer], own) for layer, own in arrays.items()}
+    return {layer: retained_from(headers[layer], own) for layer, own in arrays.items()}
 
 
 def keep_only(folder: Path, paths: Iterable[str]) -> None:

@@ -21,7 +21,7 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.common.errors import InputError, RunDirectoryError
 from consortium.common.files import own_path, remove_folders
-from consortium.merging.lane_state import LaneState
+from consortium.merging.arm_state import ArmState
 from consortium.records import (
     checkpoints,
     creation,
@@ -205,8 +205,8 @@ class RunDirectory:
         """What is wrong with a checkpoint of the committed round, in words; None where all are as they were written."""
         return self._damage_of(self.committed_round)
 
-    def lane_states(self) -> dict[str, LaneState]:
-        """Lane → its state after the committed round, in the order they were committed in; empty before the first.
+    def arm_states(self) -> dict[str, ArmState]:
+        """Arm → its state after the committed round, in the order they were committed in; empty before the first.
 
         Raises:
             RunDirectoryError: a checkpoint is missing or damaged; it is named.
@@ -214,26 +214,26 @@ class RunDirectory:
         if self.committed_round is None:
             return {}
         kept = self._checkpoints_of(self.committed_round)
-        missing = soundness.missing_lanes(self)
+        missing = soundness.missing_arms(self)
         if missing:
             raise unlike(self.path / manifest.FILE, missing[0])
         shapes = self.manifest.layer_shapes
         states = [checkpoints.load(self.path, path, digest, shapes) for path, digest in kept.items()]
-        return {state.lane: state for state in states}
+        return {state.arm: state for state in states}
 
-    def state_of(self, lane: str, round: int | None = None) -> LaneState:
-        """A lane's state after a round, the committed one by default.
+    def state_of(self, arm: str, round: int | None = None) -> ArmState:
+        """An arm's state after a round, the committed one by default.
 
         Raises:
-            RunDirectoryError: the run has no such lane, no checkpoint of that round is kept, or it is damaged.
+            RunDirectoryError: the run has no such arm, no checkpoint of that round is kept, or it is damaged.
         """
-        lanes = [method.lane for method in self.scenario.merge.methods]
-        if lane not in lanes:
+        arms = [method.arm for method in self.scenario.merge.methods]
+        if arm not in arms:
             raise RunDirectoryError(
-                f"{self.path} has no lane {lane!r}.", f"one of {', '.join(lanes)}.", "name one of them."
+                f"{self.path} has no arm {arm!r}.", f"one of {', '.join(arms)}.", "name one of them."
             )
         number = self.committed_round if round is None else round
-        path = None if number is None else checkpoints.path_of(lane, number)
+        path = None if number is None else checkpoints.path_of(arm, number)
         if path not in self.manifest.checkpoints or (number or 0) > (self.committed_round or 0):
             kept = sorted({int(Path(each).parent.name.removeprefix("round-")) for each in self.manifest.checkpoints})
             found = "no round is committed" if number is None else f"no checkpoint of round {number} is kept"
@@ -251,8 +251,8 @@ class RunDirectory:
         Checkpoints of the committed round are among it; where only they are damaged, :meth:`repair` goes back a round.
         """
         found = [*self._files.damages(), *soundness.damaged_checkpoints(self)]
-        lanes = [f"{manifest.FILE} {what}" for what in soundness.missing_lanes(self)]
-        return tuple(dict.fromkeys([*found, *lanes, *(soundness.misfits(self) if not found else ())]))
+        arms = [f"{manifest.FILE} {what}" for what in soundness.missing_arms(self)]
+        return tuple(dict.fromkeys([*found, *arms, *(soundness.misfits(self) if not found else ())]))
 
     def recall(self, key: str, default: Any = None) -> Any:
         """What :meth:`remember` was last given for ``key``, as JSON gives it back (tuples become lists)."""
@@ -287,7 +287,7 @@ class RunDirectory:
         self._working_since = time.monotonic()
 
     @property
-    def is_held(self) -> bool:
+    def is_already_known(self) -> bool:
         """Whether this process is the one that writes."""
         return self._holding.writes
 
@@ -325,7 +325,7 @@ class RunDirectory:
         own = RunLock(self.path, lock.REPORT, "reported on")
         own.acquire(_REPORT_S)
         try:
-            if not self.is_held:
+            if not self.is_already_known:
                 self.manifest = self._files.latest = manifest.read(self.path)
             yield
         finally:
@@ -334,7 +334,7 @@ class RunDirectory:
     def commit(
         self,
         round: int,
-        states: Sequence[LaneState],
+        states: Sequence[ArmState],
         rows: Rows,
         reached: Callable[[str], None] = lambda stage: None,
     ) -> None:
@@ -342,16 +342,16 @@ class RunDirectory:
 
         Args:
             round: the round after the committed one; 0 (the unedited model) for the first commit.
-            states: the state of every lane after the round.
+            states: the state of every arm after the round.
             rows: what the round adds to the tables; each row is of this round.
             reached: told of each of :data:`STAGES` before it begins.
         """
         self.lock()
         assert round == self._next_round, f"round {round} committed after {self.committed_round}"
-        assert all(state.round == round for state in states), f"a lane's state is not of round {round}"
+        assert all(state.round == round for state in states), f"an arm's state is not of round {round}"
         self._drop_uncommitted()
         reached("checkpoints")
-        written = {checkpoints.path_of(state.lane, round): checkpoints.save(self.path, state) for state in states}
+        written = {checkpoints.path_of(state.arm, round): checkpoints.save(self.path, state) for state in states}
         reached("tables")
         grown = self._files.replace(
             self._write_manifest,
@@ -371,7 +371,7 @@ class RunDirectory:
             checkpoints=self._kept_checkpoints(round) | written,
             layer_shapes=_layer_shapes(states) or self.manifest.layer_shapes,
             untold=(),
-            **self._files.settled(grown | added),
+            **self._files.resolution(grown | added),
         )
         self._drop_uncommitted()
 
@@ -384,7 +384,7 @@ class RunDirectory:
         of_last = self.table("nodes").filter(pc.field("round") == last)
         grown = partial(_append, self.path, "nodes", [of_last, *_of_round("nodes", rows, last)], last)
         self._write_manifest(
-            **self._files.settled(self._files.replace(self._write_manifest, {_path_of_table("nodes"): grown}))
+            **self._files.resolution(self._files.replace(self._write_manifest, {_path_of_table("nodes"): grown}))
         )
 
     def remember(self, key: str, value: Any) -> None:
@@ -394,7 +394,7 @@ class RunDirectory:
         written = self._files.replace(
             self._write_manifest, {memory.FILE: partial(Path.write_text, data=text, encoding="utf-8")}
         )
-        self._write_manifest(**self._files.settled(written))
+        self._write_manifest(**self._files.resolution(written))
 
     def note(self, kind: str, detail: str) -> None:
         """Have the next commit tell of something as an event, whoever makes it."""
@@ -606,7 +606,7 @@ class RunDirectory:
         longer = [table for table, last in lasts.items() if last is not None and last >= too_late]
         if longer:
             cut = {_path_of_table(table): partial(_append, self.path, table, [], too_late) for table in longer}
-            self._write_manifest(**self._files.settled(self._files.replace(self._write_manifest, cut)))
+            self._write_manifest(**self._files.resolution(self._files.replace(self._write_manifest, cut)))
 
     def _drop_uncommitted(self) -> None:
         entries.remove_temporaries(self.path)
@@ -651,7 +651,7 @@ def _is_until(path: str, round: int | None) -> bool:
     return round is not None and int(Path(path).parent.name.rpartition("-")[2]) <= round
 
 
-def _layer_shapes(states: Sequence[LaneState]) -> dict[int, tuple[int, int]]:
+def _layer_shapes(states: Sequence[ArmState]) -> dict[int, tuple[int, int]]:
     if not states:
         return {}
     return {layer: (weight.shape[0], weight.shape[1]) for layer, weight in states[0].weights.items()}

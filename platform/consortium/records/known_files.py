@@ -72,7 +72,7 @@ class KnownFiles:
             writers: path → writes the new file to where it is told.
 
         Returns:
-            Path → SHA-256 of the new files, for :meth:`settled`.
+            Path → SHA-256 of the new files, for :meth:`resolution`.
         """
         present = {path: self._digest_now(path) for path in writers if self.digests(path)}
         with ExitStack() as replacements:
@@ -89,7 +89,7 @@ class KnownFiles:
         self.check(path)
         return digest_of(self._folder, path)
 
-    def settled(self, new: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    def resolution(self, new: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """``files`` and ``pending`` of the manifest once files have their new digests."""
         pending = {path: digest for path, digest in self.latest.pending.items() if path not in new}
         return {"files": self.latest.files | dict(new), "pending": pending}

@@ -17,7 +17,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 #: Rows that are turned into columns at once.
 _BATCH_ROWS = 8192
 
-"""Lane of the unedited model's metrics, at round 0."""
+"""Arm of the unedited model's metrics, at round 0."""
 
 
 def _column(meaning: str, unit: str = "") -> dict[str, str]:
@@ -26,10 +26,10 @@ def _column(meaning: str, unit: str = "") -> dict[str, str]:
 
 @dataclass(frozen=True)
 class RoundRow:
-    """What one lane did in one round; seconds are work, summed over cohorts and the coordinator."""
+    """What one arm did in one round; seconds are work, summed over party batches and the coordinator."""
 
     round: int = field(metadata=_column("round number, from 1"))
-    lane: str = field(metadata=_column("lane"))
+    arm: str = field(metadata=_column("arm"))
     num_parties: int = field(metadata=_column("parties whose edits were merged", "parties"))
     num_edits: int = field(metadata=_column("edits merged", "edits"))
     bytes_sent: int = field(metadata=_column("what all parties sent for the merge", "bytes"))
@@ -38,27 +38,29 @@ class RoundRow:
     merge_s: float = field(metadata=_column("work on the merge", "s"))
     evaluate_s: float = field(metadata=_column("work on the evaluation", "s"))
     weights_distance: float | None = field(
-        metadata=_column("‖W_lane − W_global‖F / ‖W_global‖F over all edited layers; null without a global lane", "1")
+        metadata=_column("‖W_arm − W_global‖F / ‖W_global‖F over all edited layers; null without a global arm", "1")
     )
     update_distance: float | None = field(
         metadata=_column(
-            "‖ΔW_lane − ΔW_global‖F / ‖ΔW_global‖F, ΔW against the unedited weights; null without a global lane", "1"
+            "‖ΔW_lane − ΔW_global‖F / ‖ΔW_global‖F, ΔW against the unedited weights; null without a global arm", "1"
         )
     )
     update_norm: float = field(metadata=_column("‖ΔW‖F / ‖W₀‖F, ΔW against the unedited weights W₀", "1"))
-    num_meeting: int | None = field(
+    num_shared_keys: int | None = field(
         default=None,
         metadata=_column("edits whose keys others have too, by the sums; null where these do not tell", "edits"),
     )
-    contradiction: float | None = field(
+    unresolvable_share: float | None = field(
         default=None,
         metadata=_column(
             "share of what was asked for that no update can give, by the sums; null where these do not tell", "1"
         ),
     )
-    num_retracted: int = field(default=0, metadata=_column("edits of earlier rounds that were taken back", "edits"))
-    num_refused: int = field(default=0, metadata=_column("parties that were refused or still quarantined", "parties"))
-    largest_norm: float | None = field(
+    num_removed: int = field(default=0, metadata=_column("edits of earlier rounds that were removed", "edits"))
+    num_parties_rejected: int = field(
+        default=0, metadata=_column("parties that were refused or still excluded", "parties")
+    )
+    max_norm_ratio: float | None = field(
         default=None,
         metadata=_column("largest size of a message that was admitted, in multiples of what is usual", "1"),
     )
@@ -78,30 +80,30 @@ class EditRow:
     target_new: str = field(metadata=_column("what the model shall say"))
     target_old: str | None = field(metadata=_column("what it said before; null where the source has none"))
     kind: str = field(metadata=_column("fresh, overlap, conflict-party, conflict-round or repeat"))
-    retracted: int | None = field(
+    removed: int | None = field(
         default=None,
         metadata=_column("round at whose start the party takes it back, as the scenario says; null: never"),
     )
-    fate: str | None = field(
+    status: str | None = field(
         default=None,
         metadata=_column(
             "alone, shared (others ask for the same), contested (others want another answer), won or withdrawn; "
-            "null where nothing is settled"
+            "null where nothing is resolved"
         ),
     )
     num_asking: int | None = field(
         default=None,
         metadata=_column(
-            "requests of the round for the same answer, this one included; null where nothing is settled", "edits"
+            "requests of the round for the same answer, this one included; null where nothing is resolved", "edits"
         ),
     )
     weight: float | None = field(
         default=None,
-        metadata=_column("what the edit counts in the merge, 0 when withdrawn; null where nothing is settled", "1"),
+        metadata=_column("what the edit counts in the merge, 0 when withdrawn; null where nothing is resolved", "1"),
     )
-    num_augmented: int | None = field(
+    num_paraphrases: int | None = field(
         default=None,
-        metadata=_column("copies in other words merged beside it; null where nothing is settled", "edits"),
+        metadata=_column("copies in other words merged beside it; null where nothing is resolved", "edits"),
     )
     asked_in: int | None = field(
         default=None,
@@ -111,25 +113,25 @@ class EditRow:
 
 @dataclass(frozen=True)
 class PartyRow:
-    """What one party gave to one lane in one round, in which it asked for edits or took some back."""
+    """What one party gave to one arm in one round, in which it asked for edits or took some back."""
 
     round: int = field(metadata=_column("round number, from 1"))
-    lane: str = field(metadata=_column("lane"))
+    arm: str = field(metadata=_column("arm"))
     party: int = field(metadata=_column("party number, from 0"))
-    cohort: int = field(metadata=_column("cohort that the party belongs to, from 0"))
+    party_batch: int = field(metadata=_column("party batch that the party belongs to, from 0"))
     num_edits: int = field(metadata=_column("edits of the party; 0 where it was refused", "edits"))
     bytes_sent: int = field(metadata=_column("what the party sent for the merge", "bytes"))
-    num_left_out: int | None = field(
+    num_skipped: int | None = field(
         default=None,
         metadata=_column(
             "edits it left out, the model holding them already or something else; null where nobody looked", "edits"
         ),
     )
-    num_retracted: int = field(default=0, metadata=_column("edits of earlier rounds that it took back", "edits"))
-    refused: str | None = field(
+    num_removed: int = field(default=0, metadata=_column("edits of earlier rounds that it took back", "edits"))
+    rejected: str | None = field(
         default=None,
         metadata=_column(
-            "why its message was refused, or quarantined where that was in an earlier round; null: it was admitted"
+            "why its message was refused, or excluded where that was in an earlier round; null: it was admitted"
         ),
     )
     num_not_finite: int | None = field(
@@ -142,10 +144,10 @@ class PartyRow:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One measure of one lane after one round."""
+    """One measure of one arm after one round."""
 
     round: int = field(metadata=_column("round after which was measured"))
-    lane: str = field(metadata=_column("lane; `unedited` for what the unedited model says of the same edits"))
+    arm: str = field(metadata=_column("arm; `unedited` for what the unedited model says of the same edits"))
     metric: str = field(
         metadata=_column(
             "metric, followed by what it was asked of or how, such as `_with_start`, if it has several columns"
@@ -153,7 +155,7 @@ class MetricRow:
     )
     of_round: int | None = field(
         metadata=_column(
-            "round whose edits were probed (of retracted: in which they were taken back); null: of several together, "
+            "round whose edits were probed (of removed: in which they were removed); null: of several together, "
             "or of none"
         )
     )
@@ -195,7 +197,7 @@ class AnswerRow:
     """What one probe of one edit was answered with; only with ``evaluate.per_edit``."""
 
     round: int = field(metadata=_column("round after which was measured"))
-    lane: str = field(metadata=_column("lane; `unedited` for what the unedited model says"))
+    arm: str = field(metadata=_column("arm; `unedited` for what the unedited model says"))
     party: int = field(metadata=_column("party that asked for the edit"))
     edit_round: int = field(metadata=_column("round in which it did"))
     index: int = field(metadata=_column("place among its requests of that round, as in the table of edits"))
@@ -228,10 +230,10 @@ class AnswerRow:
 
 @dataclass(frozen=True)
 class ResidualRow:
-    """What one lane's model was still wanting of a round's edits, when their targets were optimised."""
+    """What one arm's model was still wanting of a round's edits, when their targets were optimised."""
 
     round: int = field(metadata=_column("round number, from 1"))
-    lane: str = field(metadata=_column("lane"))
+    arm: str = field(metadata=_column("arm"))
     layer: int = field(metadata=_column("layer at which the targets are"))
     kind: str = field(metadata=_column("kind of the requests"))
     asked_before: int = field(metadata=_column("earlier rounds in which the same party asked for the same", "rounds"))
@@ -239,16 +241,18 @@ class ResidualRow:
     residual: float | None = field(
         metadata=_column("mean of ‖z − h‖ / ‖h‖, h the hidden state and z the target; null for no edit", "1")
     )
-    num_held: int = field(metadata=_column("of them taken for held, by overlap.threshold, and left out", "edits"))
+    num_known: int = field(metadata=_column("of them taken for held, by overlap.threshold, and left out", "edits"))
     num_contradicting: int | None = field(
         default=None,
         metadata=_column("of them contradicting an earlier round, in truth; null where nobody looked", "edits"),
     )
-    num_found: int | None = field(
+    num_detected: int | None = field(
         default=None,
         metadata=_column("of them found so by their party (conflicts.detect); null where nobody looked", "edits"),
     )
-    num_right: int | None = field(default=None, metadata=_column("of them both; null where nobody looked", "edits"))
+    num_correctly_detected: int | None = field(
+        default=None, metadata=_column("of them both; null where nobody looked", "edits")
+    )
     num_not_finite: int | None = field(
         default=0,
         metadata=_column(
@@ -259,24 +263,24 @@ class ResidualRow:
 
 
 @dataclass(frozen=True)
-class LedgerRow:
-    """One cohort's edits in one merge."""
+class AuditRow:
+    """One party batch's edits in one merge."""
 
     round: int = field(metadata=_column("round number, from 1"))
-    lane: str = field(metadata=_column("lane"))
+    arm: str = field(metadata=_column("arm"))
     layer: int = field(metadata=_column("layer that was merged"))
-    cohort: int = field(metadata=_column("cohort, from 0"))
-    kind: str = field(metadata=_column("merge; or retract, for edits of earlier rounds that were taken back before it"))
-    num_edits: int = field(metadata=_column("accepted edits that the cohort's answer speaks for", "edits"))
+    party_batch: int = field(metadata=_column("party batch, from 0"))
+    kind: str = field(metadata=_column("merge; or retract, for edits of earlier rounds that were removed before it"))
+    num_edits: int = field(metadata=_column("accepted edits that the party batch's answer speaks for", "edits"))
     num_summed: int = field(
         metadata=_column(
             "of them and their copies in other words, those in the sum; the rest was held already or not finite",
             "edits",
         )
     )
-    digest: str = field(metadata=_column("of the accepted edits' places and weights, as the host computed it"))
-    host: str | None = field(metadata=_column("host whose answer was merged; null in a serial run"))
-    num_attempts: int = field(metadata=_column("how often hosts were asked until an answer came", "calls"))
+    digest: str = field(metadata=_column("of the accepted edits' places and weights, as the worker computed it"))
+    worker: str | None = field(metadata=_column("worker whose answer was merged; null in a serial run"))
+    num_attempts: int = field(metadata=_column("how often workers were asked until an answer came", "calls"))
     num_dropped: int = field(metadata=_column("answers that came twice or too late, and were dropped", "answers"))
 
 
@@ -287,30 +291,31 @@ class EventRow:
     time_s: float = field(metadata=_column("when it was recorded (its end), since the run's start", "s"))
     kind: str = field(
         metadata=_column(
-            "open-model, prior, contexts, announce, targets, collect, retract, add, merge, evaluate, commit, records, "
-            "host-started, "
-            "host-lost, host-parked, taken-over, refused, resumed …"
+            "open-model, key covariance, contexts, announce, targets, collect, unlearn, add, merge, evaluate, "
+            "commit, records, "
+            "worker-started, "
+            "worker-lost, worker-stopped, taken-over, refused, resumed …"
         )
     )
     round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))
-    lane: str | None = field(metadata=_column("lane; null when it concerns none in particular"))
+    arm: str | None = field(metadata=_column("arm; null when it concerns none in particular"))
     layer: int | None = field(metadata=_column("layer; null when it concerns none in particular"))
-    cohort: int | None = field(metadata=_column("cohort; null when it concerns none in particular"))
-    host: str | None = field(metadata=_column("host that did it or that it befell; null for the coordinator"))
+    party_batch: int | None = field(metadata=_column("party batch; null when it concerns none in particular"))
+    worker: str | None = field(metadata=_column("worker that did it or that it befell; null for the coordinator"))
     seconds: float | None = field(metadata=_column("how long it took; null for a moment", "s"))
     bytes: int | None = field(metadata=_column("bytes that came of it; null where none did", "bytes"))
     detail: str | None = field(metadata=_column("more, in words"))
     round_trip_s: float | None = field(
         default=None,
         metadata=_column(
-            "from handing the call to the host until its answer was taken; null for what no host was asked", "s"
+            "from handing the call to the worker until its answer was taken; null for what no worker was asked", "s"
         ),
     )
 
 
 @dataclass(frozen=True)
 class ScheduleRow:
-    """One round in virtual time; the same for all lanes. Only of runs that have a virtual time."""
+    """One round in virtual time; the same for all arms. Only of runs that have a virtual time."""
 
     round: int = field(metadata=_column("round number, from 1"))
     start_s: float = field(metadata=_column("when it begins, in virtual time from the run's beginning", "s"))
@@ -335,8 +340,8 @@ class ScheduleRow:
 
 
 @dataclass(frozen=True)
-class AttendanceRow:
-    """One party that is asked in one round of virtual time; the same for all lanes."""
+class ParticipationRow:
+    """One party that is asked in one round of virtual time; the same for all arms."""
 
     round: int = field(metadata=_column("round number, from 1"))
     party: int = field(metadata=_column("party number, from 0"))
@@ -356,16 +361,18 @@ class NodeRow:
     type: str = field(metadata=_column("type of the node; empty where the cluster has none"))
     cpus: float = field(metadata=_column("CPUs it says it has", "CPUs"))
     gpus: float = field(metadata=_column("GPUs it says it has", "GPUs"))
-    cpus_reserved: float = field(metadata=_column("CPUs of it that this run's hosts or others reserve", "CPUs"))
-    gpus_reserved: float = field(metadata=_column("GPUs of it that this run's hosts or others reserve", "GPUs"))
-    cpus_busy: float = field(metadata=_column("CPUs reserved by hosts that have a call", "CPUs"))
-    gpus_busy: float = field(metadata=_column("GPUs reserved by hosts that have a call", "GPUs"))
-    hosts: int = field(metadata=_column("hosts on it that are ready or busy", "hosts"))
-    hosts_starting: int = field(metadata=_column("hosts on it that are starting", "hosts"))
-    hosts_wanted: int = field(
-        metadata=_column("hosts that were of use and within the scenario's bounds, on all nodes", "hosts")
+    cpus_reserved: float = field(metadata=_column("CPUs of it that this run's workers or others reserve", "CPUs"))
+    gpus_reserved: float = field(metadata=_column("GPUs of it that this run's workers or others reserve", "GPUs"))
+    cpus_busy: float = field(metadata=_column("CPUs reserved by workers that have a call", "CPUs"))
+    gpus_busy: float = field(metadata=_column("GPUs reserved by workers that have a call", "GPUs"))
+    workers: int = field(metadata=_column("workers on it that are ready or busy", "workers"))
+    workers_starting: int = field(metadata=_column("workers on it that are starting", "workers"))
+    workers_wanted: int = field(
+        metadata=_column("workers that were of use and within the scenario's bounds, on all nodes", "workers")
     )
-    hosts_parked: int = field(metadata=_column("hosts that were ended so far for want of work, on all nodes", "hosts"))
+    workers_stopped: int = field(
+        metadata=_column("workers that were ended so far for want of work, on all nodes", "workers")
+    )
 
 
 Row = (
@@ -375,10 +382,10 @@ Row = (
     | MetricRow
     | AnswerRow
     | ResidualRow
-    | LedgerRow
+    | AuditRow
     | EventRow
     | ScheduleRow
-    | AttendanceRow
+    | ParticipationRow
     | NodeRow
 )
 
@@ -389,10 +396,10 @@ ROW_TYPES: dict[str, type[Row]] = {
     "metrics": MetricRow,
     "answers": AnswerRow,
     "residuals": ResidualRow,
-    "ledger": LedgerRow,
+    "audit": AuditRow,
     "events": EventRow,
     "schedule": ScheduleRow,
-    "attendance": AttendanceRow,
+    "participation": ParticipationRow,
     "nodes": NodeRow,
 }
 """Table name → type of its rows."""
@@ -428,10 +435,10 @@ class Rows:
     metrics: Sequence[MetricRow] = ()
     answers: Iterable[AnswerRow] = ()
     residuals: Sequence[ResidualRow] = ()
-    ledger: Sequence[LedgerRow] = ()
+    audit: Sequence[AuditRow] = ()
     events: Sequence[EventRow] = ()
     schedule: Sequence[ScheduleRow] = ()
-    attendance: Sequence[AttendanceRow] = ()
+    participation: Sequence[ParticipationRow] = ()
     nodes: Sequence[NodeRow] = ()
 
     def of(self, table: str) -> Iterable[Row]:
@@ -473,14 +480,14 @@ def in_batches(table: str, rows: Iterable[Row], size: int = _BATCH_ROWS) -> Iter
 
 
 def headline(rows: Iterable[MetricRow]) -> dict[tuple[int, str, str], MetricRow]:
-    """The one row that stands for each (round, lane, metric).
+    """The one row that stands for each (round, arm, metric).
 
     It is the row over several rounds together if there is one, else the only one, else (for example retention with one
     row for each earlier round) the mean over the rows, weighted by their edits.
     """
     groups: dict[tuple[int, str, str], list[MetricRow]] = {}
     for row in rows:
-        groups.setdefault((row.round, row.lane, row.metric), []).append(row)
+        groups.setdefault((row.round, row.arm, row.metric), []).append(row)
     return {key: _stand_in(group) for key, group in groups.items()}
 
 
@@ -491,7 +498,7 @@ def _stand_in(group: list[MetricRow]) -> MetricRow:
     num_edits = sum(row.num_edits for row in group)
     return MetricRow(
         round=group[0].round,
-        lane=group[0].lane,
+        arm=group[0].arm,
         metric=group[0].metric,
         of_round=None,
         success=_weighted([row.success for row in group], group),

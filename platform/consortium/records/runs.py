@@ -22,7 +22,7 @@ class RunSummary:
         status: running, done, failed, interrupted or damaged.
         rounds_done: committed rounds, the unedited model not counted.
         rounds: rounds in all; 0 when damaged.
-        lanes: lanes in the scenario's order.
+        arms: arms in the scenario's order.
         started: ISO 8601, UTC; empty when damaged.
         worked_s: seconds of work so far.
         error: why it failed or what is damaged; else None.
@@ -33,7 +33,7 @@ class RunSummary:
     status: str
     rounds_done: int
     rounds: int
-    lanes: tuple[str, ...]
+    arms: tuple[str, ...]
     started: str
     worked_s: float
     error: str | None
@@ -95,7 +95,7 @@ def _summary(path: Path) -> RunSummary:
         status=manifest.status_of(path, found),
         rounds_done=found.committed_round or 0,
         rounds=shown.stream.rounds,
-        lanes=tuple(each.label or each.name for each in shown.merge.methods),
+        arms=tuple(each.label or each.name for each in shown.merge.methods),
         started=found.started,
         worked_s=found.worked_s,
         error=found.error,

@@ -1,4 +1,4 @@
-"""TensorBoard scalars: one folder per lane, one event file per round, so that a round can be taken back."""
+"""TensorBoard scalars: one folder per arm, one event file per round, so that a round can be removed."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ FOLDER = "tensorboard"
 
 
 def scalars(rows: Rows) -> dict[str, dict[str, float]]:
-    """Lane → tag → value of one round's rows; values that are null are left out."""
+    """Arm → tag → value of one round's rows; values that are null are left out."""
     found: dict[str, dict[str, float | None]] = {}
     for row in rows.rounds:
-        found.setdefault(row.lane, {}).update(_of_round(row) | _of_virtual_time(rows))
-    for (_, lane, metric), measured in headline(rows.metrics).items():
-        values = found.setdefault(lane, {})
+        found.setdefault(row.arm, {}).update(_of_round(row) | _of_virtual_time(rows))
+    for (_, arm, metric), measured in headline(rows.metrics).items():
+        values = found.setdefault(arm, {})
         values[f"metrics/{metric}"] = measured.success
         values[f"strict/{metric}"] = measured.strict
     for each in rows.metrics:
         if _is_of_earlier(each):
-            found[each.lane][f"{each.metric}/of_round_{each.of_round:04d}"] = each.success
-    return {lane: {tag: v for tag, v in values.items() if v is not None} for lane, values in found.items()}
+            found[each.arm][f"{each.metric}/of_round_{each.of_round:04d}"] = each.success
+    return {arm: {tag: v for tag, v in values.items() if v is not None} for arm, values in found.items()}
 
 
 def write(folder: Path, rows: Rows, round: int) -> None:
-    """Write a round's scalars of every lane."""
+    """Write a round's scalars of every arm."""
     now = time.time()
     # TensorBoard reads files in the order of their names and throws away what seems to go back in steps.
     name = f"events.out.tfevents.{int(now):010}{_suffix(round)}"
-    for lane, values in scalars(rows).items():
-        with entries.replacing(folder, f"{FOLDER}/{lane}/{name}") as temporary, temporary.open("wb") as file:
+    for arm, values in scalars(rows).items():
+        with entries.replacing(folder, f"{FOLDER}/{arm}/{name}") as temporary, temporary.open("wb") as file:
             for record in _records(values, round, now):
                 file.write(record)
 
@@ -67,7 +67,7 @@ def _records(values: Mapping[str, float], round: int, now: float) -> Iterator[by
 
 
 def files_of(folder: Path, round: int) -> list[str]:
-    """The event files of a round, all lanes', relative to the run directory."""
+    """The event files of a round, all arms', relative to the run directory."""
     return [path for path in _event_files(folder) if round_of(path) == round]
 
 
@@ -105,12 +105,12 @@ def drop_from(folder: Path, round: int) -> None:
 
 
 def _event_files(folder: Path) -> list[str]:
-    """The event files of all rounds and lanes, relative to the run directory."""
+    """The event files of all rounds and arms, relative to the run directory."""
     found = []
-    for lane in entries.names(folder, FOLDER):
-        if entries.is_folder(folder, f"{FOLDER}/{lane}"):
-            names = entries.names(folder, f"{FOLDER}/{lane}")
-            paths = [f"{FOLDER}/{lane}/{name}" for name in names if "tfevents" in name]
+    for arm in entries.names(folder, FOLDER):
+        if entries.is_folder(folder, f"{FOLDER}/{arm}"):
+            names = entries.names(folder, f"{FOLDER}/{arm}")
+            paths = [f"{FOLDER}/{arm}/{name}" for name in names if "tfevents" in name]
             found += [path for path in paths if round_of(path) is not None]
     return found
 
@@ -138,7 +138,7 @@ def _of_round(row: RoundRow) -> dict[str, float | None]:
 
 
 def _of_virtual_time(rows: Rows) -> dict[str, float | None]:
-    """The same in every lane; nothing without virtual time."""
+    """The same in every arm; nothing without virtual time."""
     found: dict[str, float | None] = {}
     for row in rows.schedule:
         found = {

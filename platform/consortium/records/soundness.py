@@ -22,20 +22,20 @@ def check_round(directory: RunDirectory) -> None:
         )
 
 
-def missing_lanes(directory: RunDirectory) -> list[str]:
-    """Lanes of which the manifest names no checkpoint after the committed round, in words."""
+def missing_arms(directory: RunDirectory) -> list[str]:
+    """Arms of which the manifest names no checkpoint after the committed round, in words."""
     committed = directory.committed_round
     if committed is None:
         return []
-    lanes = (method.lane for method in directory.scenario.merge.methods)
-    missing = [lane for lane in lanes if checkpoints.path_of(lane, committed) not in directory.manifest.checkpoints]
-    return [f"names no checkpoint of lane {lane} after round {committed}" for lane in missing]
+    arms = (method.arm for method in directory.scenario.merge.methods)
+    missing = [arm for arm in arms if checkpoints.path_of(arm, committed) not in directory.manifest.checkpoints]
+    return [f"names no checkpoint of arm {arm} after round {committed}" for arm in missing]
 
 
 def misfits(directory: RunDirectory) -> list[str]:
     """What does not fit together, in words; the tables must be as they were written."""
     has_weights = bool(directory.manifest.layer_shapes)
-    missing = missing_lanes(directory) if has_weights else []
+    missing = missing_arms(directory) if has_weights else []
     return [*(f"{manifest.FILE} {what}" for what in missing), *_unreadable(directory), *_lost_rounds(directory)]
 
 
@@ -52,7 +52,7 @@ def _unreadable(directory: RunDirectory) -> list[str]:
 
 
 def damaged_checkpoints(directory: RunDirectory) -> list[str]:
-    """What is wrong with any checkpoint that is kept, in words; none of another lane, round or shape is right."""
+    """What is wrong with any checkpoint that is kept, in words; none of another arm, round or shape is right."""
     found = []
     for path, digest in directory.manifest.checkpoints.items():
         try:
@@ -64,8 +64,8 @@ def damaged_checkpoints(directory: RunDirectory) -> list[str]:
 
 def _lost_rounds(directory: RunDirectory) -> list[str]:
     """Committed rounds of which the tables do not tell."""
-    told = {(row["round"], row["lane"]) for row in directory.table("rounds", ["lane"]).to_pylist()}
-    lanes = [method.lane for method in directory.scenario.merge.methods]
+    told = {(row["round"], row["arm"]) for row in directory.table("rounds", ["arm"]).to_pylist()}
+    arms = [method.arm for method in directory.scenario.merge.methods]
     rounds = range(1, (directory.committed_round or 0) + 1)
-    lost = [number for number in rounds if any((number, lane) not in told for lane in lanes)]
-    return [f"tables/rounds.parquet has not all lanes of round {number}, which is committed" for number in lost]
+    lost = [number for number in rounds if any((number, arm) not in told for arm in arms)]
+    return [f"tables/rounds.parquet has not all arms of round {number}, which is committed" for number in lost]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from consortium.records.directory import RunDirectory
 from consortium.report.drawing import Drawing, drawing_of
 from consortium.report.results import Results
-from consortium.report.style import LaneStyle
+from consortium.report.style import ArmStyle
 from consortium.report.words import own
 
 Titles = Mapping[str, tuple[str, str]]
@@ -27,7 +27,7 @@ class Cell:
     text: str
     notes: Sequence[str] = ()  # further lines in small print
     is_best: bool = False  # of its column
-    style: LaneStyle | None = None  # the lane's line and marker, in front of the text
+    style: ArmStyle | None = None  # the arm's line and marker, in front of the text
 
 
 Cells = list[str | Cell]
@@ -68,7 +68,7 @@ class Figure:
     caption: str  # what it means, in a sentence
     draw: Callable[..., Any]  # makes matplotlib's figure of ``data``
     data: Sequence[Any]
-    legend: Mapping[str, LaneStyle] = field(default_factory=dict)  # of lanes that the picture itself does not name
+    legend: Mapping[str, ArmStyle] = field(default_factory=dict)  # of arms that the picture itself does not name
     is_wide: bool = False  # scrolls sideways on a narrow screen
     is_heavy: bool = False  # has too many elements for an SVG, and becomes a PNG
 
@@ -93,7 +93,7 @@ class Figures:
     kind: ClassVar = "figures"
     figures: Sequence[Figure]
     beside: Table | Meanings | None = None  # to their right
-    legend: Mapping[str, LaneStyle] = field(default_factory=dict)  # above all of them
+    legend: Mapping[str, ArmStyle] = field(default_factory=dict)  # above all of them
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,10 @@ class Run:
 
     directory: RunDirectory
     results: Results
-    styles: Mapping[str, LaneStyle]  # of each lane
-    titles: Titles  # lane → (title, reference) of its merge method
+    styles: Mapping[str, ArmStyle]  # of each arm
+    titles: Titles  # arm → (title, reference) of its merge method
 
-    def lane(self, name: str, title: str = "") -> Cell:
-        """A cell with a lane's line, marker and name: in small print where it has a title besides."""
+    def arm(self, name: str, title: str = "") -> Cell:
+        """A cell with an arm's line, marker and name: in small print where it has a title besides."""
         notes = (own(name),) if title and title != name else ()
         return Cell(own(title or name), notes, style=self.styles[name])

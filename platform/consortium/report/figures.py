@@ -13,22 +13,22 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from consortium.report.drawing import legend, new_figure
 from consortium.report.results import Traffic
-from consortium.report.style import INK, KIND_COLOURS, OTHER_COLOUR, UNEDITED_STYLE, LaneStyle
+from consortium.report.style import INK, KIND_COLOURS, OTHER_COLOUR, UNEDITED_STYLE, ArmStyle
 from consortium.report.words import distance, measured, size
 
 Curve = Sequence[tuple[float, float]]
 Curves = Mapping[str, Curve]
-Styles = Mapping[str, LaneStyle]
+Styles = Mapping[str, ArmStyle]
 
 _DASHED: dict[str, Any] = {"color": UNEDITED_STYLE.colour, "linestyle": (0, (4, 3)), "linewidth": 1.3}
 
 
 def percent_curves(curves: Curves, styles: Styles, unedited: float | None, of_edits: bool = False) -> Figure:
-    """Percent over rounds, one line a lane; the unedited model as a dashed line.
+    """Percent over rounds, one line an arm; the unedited model as a dashed line.
 
     Args:
-        curves: lane → (round, percent).
-        styles: lane → style.
+        curves: arm → (round, percent).
+        styles: arm → style.
         unedited: the unedited model's percent, or None.
         of_edits: the rounds are those in which the edits were made, not those after which was measured.
     """
@@ -44,7 +44,7 @@ def distance_curves(curves: Curves, styles: Styles) -> Figure:
     """Distances over rounds on a logarithmic axis; zeros, which it has no place for, stand at its foot, marked 0."""
     values = _values(curves)
     foot = min((value for value in values if value > 0), default=1e-9) / 3
-    shown = {lane: [(round, max(value, foot)) for round, value in curve] for lane, curve in curves.items()}
+    shown = {arm: [(round, max(value, foot)) for round, value in curve] for arm, curve in curves.items()}
     figure, axes = _curves(shown, styles, log=True)
     if 0 in values:
         low, high = axes.get_ylim()
@@ -56,7 +56,7 @@ def distance_curves(curves: Curves, styles: Styles) -> Figure:
 
 
 def residual_curves(curves: Curves, styles: Styles, threshold: float | None) -> Figure:
-    """Lengths of residuals over the number of times that the same was asked for before, one line a lane."""
+    """Lengths of residuals over the number of times that the same was asked for before, one line an arm."""
     figure, axes = _curves(curves, styles, threshold)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(5))
@@ -83,7 +83,7 @@ def value_curves(curves: Curves, styles: Styles, unedited: float | None) -> Figu
 
 
 def percent_bars(values: Mapping[str, float], styles: Styles, unedited: float | None) -> Figure:
-    """Percent of each lane as a bar with its number; for a run with a single measured round."""
+    """Percent of each arm as a bar with its number; for a run with a single measured round."""
     figure, axes = _bars(values, styles, unedited, 100.0, None)
     is_signed = min(values.values()) < 0  # of the metrics in percent, a conflict's magnitude alone
     ticks = [-100, -50, 0, 50, 100] if is_signed else [0, 25, 50, 75, 100]
@@ -125,8 +125,8 @@ def traffic_ranges(traffic: Mapping[str, Traffic], styles: Styles, dense_bytes: 
     """What one party sends in one round: from the least to the most, with the median, on a logarithmic axis."""
     figure, axes = bar_figure(list(traffic))
     axes.set_xscale("log")
-    for place, (lane, sent) in enumerate(traffic.items()):
-        colour, median = styles[lane].colour, max(sent.median, 1)
+    for place, (arm, sent) in enumerate(traffic.items()):
+        colour, median = styles[arm].colour, max(sent.median, 1)
         ends = [max(sent.smallest, 1), max(sent.largest, 1)]
         axes.plot(ends, [place, place], color=colour, linewidth=7, alpha=0.35, solid_capstyle="round")
         axes.plot([median], [place], marker="o", markersize=8, color=colour)
@@ -173,10 +173,10 @@ def bar_figure(names: Sequence[str], room_in: float = 0.55, bar_in: float = 0.34
 
 
 def draw_curves(axes: Axes, curves: Curves, styles: Styles) -> None:
-    """One line a lane, with markers where there are few points."""
+    """One line an arm, with markers where there are few points."""
     longest = max((len(curve) for curve in curves.values()), default=0)
-    for lane, curve in curves.items():
-        style = styles[lane]
+    for arm, curve in curves.items():
+        style = styles[arm]
         axes.plot(
             [x for x, _ in curve],
             [y for _, y in curve],
@@ -224,8 +224,8 @@ def _bars(
 ) -> tuple[Figure, Axes]:
     """Bars with their numbers, none longer than ``widest``, and the unedited model as a dashed line."""
     figure, axes = bar_figure(list(values))
-    for place, (lane, value) in enumerate(values.items()):
-        length, colour = min(value, widest), styles[lane].colour  # the edge shows a bar that has no length
+    for place, (arm, value) in enumerate(values.items()):
+        length, colour = min(value, widest), styles[arm].colour  # the edge shows a bar that has no length
         axes.barh(place, length, height=0.66, color=colour, edgecolor=colour, linewidth=1.2, clip_on=False)
         right = max(length, 0) + 0.015 * widest
         label = axes.text(right, place, measured(value, unit), va="center", ha="left", zorder=4)

@@ -47,7 +47,7 @@ def head_of(run: Run) -> Head:
         name=scenario.name,
         description=scenario.description,
         status=directory.status,
-        notice=standing(directory),
+        notice=run_status(directory),
         what_was_run=what_was_run(scenario, results),
         example=example(directory),
         findings=findings(results),
@@ -91,14 +91,14 @@ def layers(scenario: Scenario) -> str:
 def what_was_run(scenario: Scenario, results: Results) -> str:
     """One paragraph in plain language."""
     model, parties = scenario.model, scenario.parties.count
-    done = max((lane.last.round for lane in results.lanes if lane.last), default=0)
+    done = max((arm.last.round for arm in results.arms if arm.last), default=0)
     facts = "pairs of key and answer" if isinstance(model, AssociativeModelSpec) else "facts"
     amount = f", {count(results.num_edits, 'edit')} in {count(done, 'round')}" if done else ""
-    lanes = [lane.lane for lane in results.lanes]
+    arms = [arm.arm for arm in results.arms]
     methods = (
-        f"Compared are {count(len(lanes), 'merge method')} on the same parties and edits: {listing(lanes)}"
-        if len(lanes) > 1
-        else f"The merge method is {lanes[0]}"
+        f"Compared are {count(len(arms), 'merge method')} on the same parties and edits: {listing(arms)}"
+        if len(arms) > 1
+        else f"The merge method is {arms[0]}"
     )
     return (
         f"{count(parties, 'party')}{' each' if parties > 1 else ''} wanted {model_name(scenario)} to hold {facts} of "
@@ -114,19 +114,21 @@ def how_edited(scenario: Scenario) -> str:
     if editor.tunes_weights:
         return f"The editor is {editor.title}: each party tuned the weights on its own edits"
     return (
-        f"The editor is {editor.title}, residuals shared as {scenario.editor.sharing}, keys taken once per "
+        f"The editor is {editor.title}, residuals shared as {scenario.editor.residual_schedule}, keys taken once per "
         f"{_exchanges(scenario)}"
     )
 
 
 def _exchanges(scenario: Scenario) -> str:
-    """How often keys are taken, and from the unedited model where they are, by lane where lanes differ."""
+    """How often keys are taken, and from the unedited model where they are, by arm where arms differ."""
     merge = scenario.merge
     based = " from the unedited model"
-    said = {each.lane: merge.exchange_of(each) + based * (merge.anchor_of(each) == "base") for each in merge.methods}
+    said = {
+        each.arm: merge.exchange_of(each) + based * (merge.reference_of(each) == "initial") for each in merge.methods
+    }
     if len(set(said.values())) == 1:
         return next(iter(said.values()))
-    return ", ".join(f"{words} in {lane}" for lane, words in said.items())
+    return ", ".join(f"{words} in {arm}" for arm, words in said.items())
 
 
 def example(directory: RunDirectory) -> str | None:
@@ -144,7 +146,7 @@ def example(directory: RunDirectory) -> str | None:
 
 def findings(results: Results) -> list[str]:
     """The result in at most four sentences, computed from the tables; empty before the first measure."""
-    found = (_best(results), _exactness(results), _forgetting(results), _harm(results))
+    found = (_best(results), _exactness(results), _forgetting(results), _side_effects(results))
     return [each for each in found if each]
 
 
@@ -155,59 +157,59 @@ def _best(results: Results) -> str | None:
     known = of_column(metric)
     sign = -1 if known.higher_is_better else 1
     ranked = sorted(
-        (lane for lane in results.lanes if metric in lane.final), key=lambda lane: sign * lane.final[metric].value
+        (arm for arm in results.arms if metric in arm.final), key=lambda arm: sign * arm.final[metric].value
     )
     name = metric_name(metric)
-    scores = [f"{lane.lane} {lane.final[metric].value:.1f}" for lane in ranked]
+    scores = [f"{arm.arm} {arm.final[metric].value:.1f}" for arm in ranked]
     before = f" (unedited model {results.unedited[metric].value:.1f})" if metric in results.unedited else ""
-    asked = count(max(lane.final[metric].num_probes for lane in ranked), known.counted_in)
+    asked = count(max(arm.final[metric].num_probes for arm in ranked), known.counted_in)
     if len(ranked) == 1:
-        return f"{ranked[0].lane} reached a {name} of {ranked[0].final[metric].value:.1f}{before}, on {asked}."
+        return f"{ranked[0].arm} reached a {name} of {ranked[0].final[metric].value:.1f}{before}, on {asked}."
     return f"By {name}, best first: {', '.join(scores)}{before}; on {asked}."
 
 
 def _exactness(results: Results) -> str | None:
-    lane, reference = results.lane_of("collabedit"), results.lane_of("global")
-    if lane is None or reference is None or lane.last is None or lane.last.weights_distance is None:
+    arm, reference = results.arm_of("collabedit"), results.arm_of("global")
+    if arm is None or reference is None or arm.last is None or arm.last.weights_distance is None:
         return None
-    away = f"The weights of {lane.lane} are {distance(lane.last.weights_distance)} away from those of {reference.lane}"
-    if lane.last.weights_distance <= SAME_WITHIN_ROUNDING:
+    away = f"The weights of {arm.arm} are {distance(arm.last.weights_distance)} away from those of {reference.arm}"
+    if arm.last.weights_distance <= SAME_WITHIN_ROUNDING:
         away += ": the same model but for rounding, although nobody’s edits were brought together"
     others = [
         (each.last.update_distance, each)
-        for each in results.lanes
+        for each in results.arms
         if each.method not in ("collabedit", "global") and each.last and each.last.update_distance is not None
     ]
-    if others and lane.last.update_distance is not None:
+    if others and arm.last.update_distance is not None:
         best_distance, best = min(others, key=lambda pair: pair[0])
         away += (
-            f". Of what global edit changed, {lane.lane} misses {distance(lane.last.update_distance)} and the nearest "
-            f"other method, {best.lane}, {distance(best_distance)} (1 would be: all of it)"
+            f". Of what global edit changed, {arm.arm} misses {distance(arm.last.update_distance)} and the nearest "
+            f"other method, {best.arm}, {distance(best_distance)} (1 would be: all of it)"
         )
     return away + "."
 
 
 def _forgetting(results: Results) -> str | None:
-    held = [(lane, lane.final["retention"].value) for lane in results.lanes if "retention" in lane.final]
+    held = [(arm, arm.final["retention"].value) for arm in results.arms if "retention" in arm.final]
     if not held:
         return None
-    scores = ", ".join(f"{lane.lane} {score:.1f} %" for lane, score in sorted(held, key=lambda pair: -pair[1]))
-    asked = max(lane.final["retention"].num_probes for lane, _ in held)
+    scores = ", ".join(f"{arm.arm} {score:.1f} %" for arm, score in sorted(held, key=lambda pair: -pair[1]))
+    asked = max(arm.final["retention"].num_probes for arm, _ in held)
     return f"Of earlier rounds’ edits there still hold at the end: {scores} (of {count(asked, 'question')})."
 
 
-def _harm(results: Results) -> str | None:
+def _side_effects(results: Results) -> str | None:
     """Perplexity of the fixed text, least first."""
-    found = [(lane, lane.final["perplexity"]) for lane in results.lanes if "perplexity" in lane.final]
+    found = [(arm, arm.final["perplexity"]) for arm in results.arms if "perplexity" in arm.final]
     before = results.unedited.get("perplexity")
     if not found or before is None:
         return None
     ranked = sorted(found, key=lambda pair: pair[1].value)
-    values = ", ".join(f"{lane.lane} {measured(row.value, row.unit)}" for lane, row in ranked)
+    values = ", ".join(f"{arm.arm} {measured(row.value, row.unit)}" for arm, row in ranked)
     return f"Perplexity of a fixed text, {measured(before.value, before.unit)} before any edit: {values}."
 
 
-def standing(directory: RunDirectory) -> str | None:
+def run_status(directory: RunDirectory) -> str | None:
     """What to say about a run that is not done; None for one that is."""
     committed = directory.committed_round
     so_far = (

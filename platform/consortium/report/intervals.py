@@ -34,7 +34,7 @@ def wilson(share: float, count: int, missed: float = _MISSED) -> Interval:
 
 
 def intervals(measures: Mapping[str, MetricRow]) -> dict[str, Interval]:
-    """Metric → its interval in percent, of one lane's measures; those with a unit of their own have none."""
+    """Metric → its interval in percent, of one arm's measures; those with a unit of their own have none."""
     found = {metric: interval for metric, row in measures.items() if (interval := _of_row(row, _MISSED)) is not None}
     for metric in registry.combined():
         parts = [measures[each] for each in metric.parts if each in measures]

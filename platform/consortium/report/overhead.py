@@ -1,17 +1,18 @@
 """What a run's time went into: arithmetic, solving, and what is neither.
 
-From the first call for the prior or for targets to the end of the last commit, a host has as many seconds as it is
-there; start-up is kept apart. Each of these seconds is one of
+From the first call for the key covariance or for targets to the end of the last commit, a worker has as many seconds as
+it is there; start-up is kept apart. Each of these seconds is one of
 
-    arithmetic   work on the prior, contexts, targets, statistics and evaluation, as the host itself measured it
-    solving      the host did nothing while the coordinator merged
-    waiting      it had no call: it waited for slower hosts, or for the coordinator to have something for it
+    arithmetic   work on the key covariance, contexts, targets, statistics and evaluation, as the worker itself measured
+    it
+    solving      the worker did nothing while the coordinator merged
+    waiting      it had no call: it waited for slower workers, or for the coordinator to have something for it
     calls        a call was on its way: handing it over, reading the arrays it names, the answer's way back
-    records      the host did nothing while the coordinator wrote a round down
+    records      the worker did nothing while the coordinator wrote a round down
 
-and the last three are overhead. A call's work is taken to begin when the call is handed out. A merge while all hosts
+and the last three are overhead. A call's work is taken to begin when the call is handed out. A merge while all workers
 work takes nothing from them. Work on a crowded processor takes longer, which these numbers do not show. The serial
-twin counts as one host that also merges and writes.
+twin counts as one worker that also merges and writes.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ OVERHEAD = ("waiting", "calls", "records")
 """What is neither arithmetic nor solving."""
 
 SPENT_MEANINGS = {
-    "arithmetic": "Work on the prior, targets, statistics and evaluation, as the host measured it.",
-    "solving": "The host did nothing while the coordinator merged.",
-    "waiting": "The host had no call: it waited for slower hosts, or for the coordinator.",
+    "arithmetic": "Work on the key covariance, targets, statistics and evaluation, as the worker measured it.",
+    "solving": "The worker did nothing while the coordinator merged.",
+    "waiting": "The worker had no call: it waited for slower workers, or for the coordinator.",
     "calls": "A call was on its way: handing it over, reading the arrays it names, the answer’s way back.",
-    "records": "The host did nothing while the coordinator wrote a round down.",
+    "records": "The worker did nothing while the coordinator wrote a round down.",
 }
-"""What a host's seconds go into → what that means, in one line."""
+"""What a worker's seconds go into → what that means, in one line."""
 
-SERIAL_HOST = "this process"
+SERIAL_WORKER = "this process"
 
-_WORK = ("prior", "contexts", "announce", "targets", "collect", "retract", "add", "evaluate")
-_FIRST_WORK = ("prior", "targets")
+_WORK = ("covariance", "contexts", "announce", "targets", "collect", "unlearn", "add", "evaluate")
+_FIRST_WORK = ("covariance", "targets")
 
 #: From when to when, in seconds since the run's start.
 _Span = tuple[float, float]
@@ -79,20 +80,20 @@ class RunTime:
     """Where the time of a run went.
 
     Attributes:
-        hosts: host → its seconds.
-        wall_s: from the first call for the prior or for targets to the end of the last commit.
-        startup_s: before that: opening models, and contexts where the prior was known. Processes that resumed the
-            run start up and work again, and add to both.
+        workers: worker → its seconds.
+        wall_s: from the first call for the key covariance or for targets to the end of the last commit.
+        startup_s: before that: opening models, and contexts where the key covariance was known. Processes that resumed
+            the run start up and work again, and add to both.
     """
 
-    hosts: Mapping[str, Spent]
+    workers: Mapping[str, Spent]
     wall_s: float
     startup_s: float
 
     @property
     def spent(self) -> Spent:
-        """The seconds of all hosts."""
-        return sum(self.hosts.values(), Spent())
+        """The seconds of all workers."""
+        return sum(self.workers.values(), Spent())
 
 
 def run_time(events: Sequence[EventRow], ended_s: float | None = None) -> RunTime | None:
@@ -103,7 +104,7 @@ def run_time(events: Sequence[EventRow], ended_s: float | None = None) -> RunTim
         ended_s: when the last commit had been written; None where nobody knows, and its records are left out.
 
     Returns:
-        None where no host worked for any time.
+        None where no worker worked for any time.
     """
     processes: list[list[EventRow]] = [[]]
     for event in sorted(events, key=lambda event: event.time_s):
@@ -112,38 +113,38 @@ def run_time(events: Sequence[EventRow], ended_s: float | None = None) -> RunTim
         processes[-1].append(event)
     ends = [None] * (len(processes) - 1) + [ended_s]
     stretches = [found for each in zip(processes, ends, strict=True) if (found := _stretch_of(*each)) is not None]
-    hosts: dict[str, Spent] = {}
+    workers: dict[str, Spent] = {}
     for stretch in stretches:
-        for host in stretch.hosts():
-            hosts[host] = hosts.get(host, Spent()) + stretch.spent(host)
-    if not hosts:
+        for worker in stretch.workers():
+            workers[worker] = workers.get(worker, Spent()) + stretch.spent(worker)
+    if not workers:
         return None
     wall_s = sum(stretch.end - stretch.start for stretch in stretches)
-    return RunTime(hosts, wall_s, sum(stretch.start - stretch.begun for stretch in stretches))
+    return RunTime(workers, wall_s, sum(stretch.start - stretch.begun for stretch in stretches))
 
 
 @dataclass(frozen=True)
 class _Stretch:
-    """What one process did of a run: it began, its hosts worked from ``start`` to ``end``."""
+    """What one process did of a run: it began, its workers worked from ``start`` to ``end``."""
 
     events: Sequence[EventRow]
     begun: float
     start: float
     end: float
 
-    def hosts(self) -> list[str]:
-        """All hosts that were there while others worked."""
-        started = [event.host for event in self.events if event.host is not None and event.time_s <= self.end]
-        worked = [event.host or SERIAL_HOST for event in self._calls()]
+    def workers(self) -> list[str]:
+        """All workers that were there while others worked."""
+        started = [event.worker for event in self.events if event.worker is not None and event.time_s <= self.end]
+        worked = [event.worker or SERIAL_WORKER for event in self._calls()]
         return list(dict.fromkeys([*started, *worked]))
 
     def _calls(self) -> list[EventRow]:
         return [event for event in self.events if event.kind in _WORK and _handed(event) >= self.start]
 
-    def spent(self, host: str) -> Spent:
-        """One host's seconds."""
-        calls = [event for event in self._calls() if (event.host or SERIAL_HOST) == host]
-        begin, end = self._presence(host)
+    def spent(self, worker: str) -> Spent:
+        """One worker's seconds."""
+        calls = [event for event in self._calls() if (event.worker or SERIAL_WORKER) == worker]
+        begin, end = self._presence(worker)
         sent = [(_handed(call) + _seconds(call), call.time_s) for call in calls]
         marks = [begin, *(time for call in calls for time in (_handed(call), call.time_s)), end]
         idle = list(pairwise(marks))[::2]
@@ -155,10 +156,10 @@ class _Stretch:
         )
         return Spent(sum(map(_seconds, calls)), merged, waiting, called, written)
 
-    def _presence(self, host: str) -> _Span:
-        mine = [event for event in self.events if event.host == host]
-        begin = max([self.start, *(event.time_s for event in mine if event.kind == "host-started")])
-        end = min([self.end, *(event.time_s for event in mine if event.kind in ("host-lost", "host-parked"))])
+    def _presence(self, worker: str) -> _Span:
+        mine = [event for event in self.events if event.worker == worker]
+        begin = max([self.start, *(event.time_s for event in mine if event.kind == "worker-started")])
+        end = min([self.end, *(event.time_s for event in mine if event.kind in ("worker-lost", "worker-stopped"))])
         return begin, max(begin, end)
 
     def _merges(self) -> list[_Span]:
@@ -186,7 +187,7 @@ def _seconds(event: EventRow) -> float:
 
 
 def _handed(event: EventRow) -> float:
-    """When a call was handed to its host; for what no host was asked, when it began."""
+    """When a call was handed to its worker; for what no worker was asked, when it began."""
     return event.time_s - max(_seconds(event), event.round_trip_s or 0.0)
 
 

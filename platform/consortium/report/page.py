@@ -34,7 +34,7 @@ from consortium.report.sections import (
     unlearning,
     virtual_time,
 )
-from consortium.report.style import lane_styles
+from consortium.report.style import arm_styles
 from consortium.scenario.schema import Scenario
 
 _SECTIONS = (
@@ -59,7 +59,7 @@ def build_report(directory: RunDirectory, titles: Titles | None = None) -> Repor
 
     Args:
         directory: the run.
-        titles: lane → (title, reference) of its method; taken from the registry of merge methods where left out.
+        titles: arm → (title, reference) of its method; taken from the registry of merge methods where left out.
 
     Raises:
         RunDirectoryError: it cannot be written.
@@ -90,11 +90,11 @@ def read_report(directory: RunDirectory, titles: Titles | None = None) -> Report
 def run_of(directory: RunDirectory, titles: Titles | None = None) -> Run:
     """What sections are made of."""
     results = read_results(directory)
-    styles = lane_styles([(lane.lane, lane.method) for lane in results.lanes])
+    styles = arm_styles([(arm.arm, arm.method) for arm in results.arms])
     return Run(directory, results, styles, {**_titles(directory.scenario), **(titles or {})})
 
 
 def _titles(scenario: Scenario) -> dict[str, tuple[str, str]]:
-    """Lane → (title, reference) of its method; a lane with a label of its own keeps it beside the title."""
-    kinds = {method.lane: METHODS.get(method.name) for method in scenario.merge.methods}
-    return {lane: (kind.title, kind.reference) for lane, kind in kinds.items() if kind is not None}
+    """Arm → (title, reference) of its method; an arm with a label of its own keeps it beside the title."""
+    kinds = {method.arm: METHODS.get(method.name) for method in scenario.merge.methods}
+    return {arm: (kind.title, kind.reference) for arm, kind in kinds.items() if kind is not None}

@@ -12,13 +12,13 @@ from consortium.report.content import Figure
 from consortium.report.drawing import FONTS
 from consortium.report.page import Report
 from consortium.report.render import render
-from consortium.report.style import FAINT, INK, LaneStyle
+from consortium.report.style import FAINT, INK, ArmStyle
 from consortium.report.words import plain
 
 _LINE = 16.0
 _LETTER = 5.6
 _TOP = _LINE + 6
-_Entry = tuple[str, LaneStyle, float, float]
+_Entry = tuple[str, ArmStyle, float, float]
 
 
 def write_pictures(report: Report, folder: Path) -> list[Path]:
@@ -85,14 +85,14 @@ def _with_legend(figure: Figure) -> str:
     )
 
 
-def _legend(styles: Mapping[str, LaneStyle], width: float, top: float) -> list[_Entry]:
-    """Each lane with its style and the upper left corner of its entry, as many to a line as fit in."""
+def _legend(styles: Mapping[str, ArmStyle], width: float, top: float) -> list[_Entry]:
+    """Each arm with its style and the upper left corner of its entry, as many to a line as fit in."""
     entries: list[_Entry] = []
     x, y = 2.0, top
-    for lane, style in styles.items():
-        needed = 40 + _LETTER * len(lane)
+    for arm, style in styles.items():
+        needed = 40 + _LETTER * len(arm)
         if x > 2 and x + needed > width:
             x, y = 2.0, y + _LINE
-        entries.append((lane, style, x, y))
+        entries.append((arm, style, x, y))
         x += needed
     return entries

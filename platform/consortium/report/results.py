@@ -20,7 +20,7 @@ PHASES = ("targets", "collect", "merge", "evaluate")
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes that one party sent for one lane in one round: over all parties and rounds of the lane."""
+    """Bytes that one party sent for one arm in one round: over all parties and rounds of the arm."""
 
     smallest: float
     median: float
@@ -29,10 +29,10 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class LaneResult:
-    """One lane of a run."""
+class ArmResult:
+    """One arm of a run."""
 
-    lane: str
+    arm: str
     method: str  # name of its merge method
     rounds: tuple[RoundRow, ...]  # committed, in order
     measures: Mapping[tuple[int, str], MetricRow]  # (round, metric) → the row that stands for it
@@ -61,20 +61,20 @@ class LaneResult:
 class Results:
     """A whole run."""
 
-    lanes: tuple[LaneResult, ...]  # in the scenario's order
+    arms: tuple[ArmResult, ...]  # in the scenario's order
     unedited: Mapping[str, MetricRow]  # metric → measure of the unedited model
     metrics: tuple[str, ...]  # those measured, in the order to show them; without those with a section of their own
-    #: Lane → metric → (round of the edits, percent) after the last round, for earlier rounds' edits.
+    #: Arm → metric → (round of the edits, percent) after the last round, for earlier rounds' edits.
     earlier: Mapping[str, Mapping[str, list[tuple[int, float]]]]
-    held: Mapping[str, Mapping[tuple[int, int], float]]  # lane → (after which round, of which) → percent that holds
+    held: Mapping[str, Mapping[tuple[int, int], float]]  # arm → (after which round, of which) → percent that holds
     events: tuple[EventRow, ...]  # in the order of time
-    time: RunTime | None  # what the hosts' time went into; None before a round was committed
+    time: RunTime | None  # what the workers' time went into; None before a round was committed
     edit_kinds: Mapping[int, Mapping[str, int]]  # round → kind of request → number of requests
     num_edits: int
 
-    def lane_of(self, method: str) -> LaneResult | None:
-        """The first lane that runs a merge method, or None."""
-        return next((lane for lane in self.lanes if lane.method == method), None)
+    def arm_of(self, method: str) -> ArmResult | None:
+        """The first arm that runs a merge method, or None."""
+        return next((arm for arm in self.arms if arm.method == method), None)
 
 
 def is_in_tables(column: str) -> bool:
@@ -90,25 +90,25 @@ def read_results(directory: RunDirectory) -> Results:
     metrics = [row for row in measured if row.success is not None]
     events = [EventRow(**row) for row in directory.table("events").to_pylist()]
     chosen = headline(metrics)
-    traffic = _traffic(directory.table("parties", ["lane", "bytes_sent"]))
-    lanes = tuple(
-        LaneResult(
-            lane=method.lane,
+    traffic = _traffic(directory.table("parties", ["arm", "bytes_sent"]))
+    arms = tuple(
+        ArmResult(
+            arm=method.arm,
             method=method.name,
-            rounds=tuple(sorted((row for row in rounds if row.lane == method.lane), key=lambda row: row.round)),
-            measures={(round, metric): row for (round, lane, metric), row in chosen.items() if lane == method.lane},
-            traffic=traffic.get(method.lane),
+            rounds=tuple(sorted((row for row in rounds if row.arm == method.arm), key=lambda row: row.round)),
+            measures={(round, metric): row for (round, arm, metric), row in chosen.items() if arm == method.arm},
+            traffic=traffic.get(method.arm),
         )
         for method in directory.scenario.merge.methods
     )
     kinds = _edit_kinds(directory.table("edits", ["kind"]))
     found = [name for name in {row.metric for row in metrics} if not registry.of_column(name).has_section]
     return Results(
-        lanes=lanes,
-        unedited={metric: row for (_, lane, metric), row in chosen.items() if lane == UNEDITED},
+        arms=arms,
+        unedited={metric: row for (_, arm, metric), row in chosen.items() if arm == UNEDITED},
         metrics=tuple(registry.in_order(found)),
-        earlier={lane.lane: _earlier(metrics, lane.lane) for lane in lanes},
-        held={lane.lane: _held(metrics, lane.lane) for lane in lanes},
+        earlier={arm.arm: _earlier(metrics, arm.arm) for arm in arms},
+        held={arm.arm: _held(metrics, arm.arm) for arm in arms},
         events=tuple(sorted(events, key=lambda event: event.time_s)),
         # The run's clock stopped when the last commit had been written, if nothing went wrong after it.
         time=run_time(events, directory.worked_s if directory.manifest.status == "done" else None),
@@ -119,9 +119,9 @@ def read_results(directory: RunDirectory) -> Results:
 
 def _traffic(parties: pa.Table) -> dict[str, Traffic]:
     found = {}
-    for lane in pc.unique(parties["lane"]).to_pylist():
-        sent = parties.filter(pc.field("lane") == lane)["bytes_sent"].to_numpy()
-        found[lane] = Traffic(float(sent.min()), float(np.median(sent)), float(sent.max()), int(sent.sum()))
+    for arm in pc.unique(parties["arm"]).to_pylist():
+        sent = parties.filter(pc.field("arm") == arm)["bytes_sent"].to_numpy()
+        found[arm] = Traffic(float(sent.min()), float(np.median(sent)), float(sent.max()), int(sent.sum()))
     return found
 
 
@@ -133,9 +133,9 @@ def _edit_kinds(edits: pa.Table) -> dict[int, dict[str, int]]:
     return found
 
 
-def _earlier(metrics: list[MetricRow], lane: str) -> dict[str, list[tuple[int, float]]]:
-    """Metric → (round of the edits, percent) of the lane's last measured round, where several rounds were probed."""
-    mine = [row for row in metrics if row.lane == lane and row.of_round is not None]
+def _earlier(metrics: list[MetricRow], arm: str) -> dict[str, list[tuple[int, float]]]:
+    """Metric → (round of the edits, percent) of the arm's last measured round, where several rounds were probed."""
+    mine = [row for row in metrics if row.arm == arm and row.of_round is not None]
     last = max((row.round for row in mine), default=0)
     found: dict[str, list[tuple[int, float]]] = {}
     for row in sorted(mine, key=lambda row: row.of_round or 0):
@@ -144,11 +144,11 @@ def _earlier(metrics: list[MetricRow], lane: str) -> dict[str, list[tuple[int, f
     return {metric: points for metric, points in found.items() if len(points) > 1}
 
 
-def _held(metrics: list[MetricRow], lane: str) -> dict[tuple[int, int], float]:
+def _held(metrics: list[MetricRow], arm: str) -> dict[tuple[int, int], float]:
     """(After, of) → percent: retention of earlier rounds' edits, and the efficacy of the round's own."""
     found = {}
     for row in metrics:
         is_own = row.metric == "efficacy" and row.of_round == row.round
-        if row.lane == lane and row.of_round is not None and (is_own or row.metric == "retention"):
+        if row.arm == arm and row.of_round is not None and (is_own or row.metric == "retention"):
             found[row.round, row.of_round] = row.value
     return dict(sorted(found.items()))

@@ -1,4 +1,4 @@
-"""How lanes look: one colour, marker and line for each lane everywhere.
+"""How arms look: one colour, marker and line for each arm everywhere.
 
 Colours are those of Okabe and Ito (jfly.uni-koeln.de/color), which people with any common colour vision tell apart;
 markers and lines differ as well, so that nothing is said by colour alone.
@@ -34,12 +34,12 @@ SPENT_COLOURS = {
     "calls": "#c0562b",
     "records": OTHER_COLOUR,
 }
-"""What a host's seconds went into → colour."""
+"""What a worker's seconds went into → colour."""
 
 
 @dataclass(frozen=True)
-class LaneStyle:
-    """How a lane is drawn."""
+class ArmStyle:
+    """How an arm is drawn."""
 
     colour: str
     marker: str
@@ -47,23 +47,23 @@ class LaneStyle:
     width: float = 1.8
 
 
-UNEDITED_STYLE = LaneStyle("#6b7680", "", "--", 1.5)
+UNEDITED_STYLE = ArmStyle("#6b7680", "", "--", 1.5)
 """How the unedited model is drawn: a dashed line."""
 
 
-def lane_styles(lanes: Sequence[tuple[str, str]]) -> dict[str, LaneStyle]:
-    """Lane → style, from (lane, method) in the scenario's order.
+def arm_styles(arms: Sequence[tuple[str, str]]) -> dict[str, ArmStyle]:
+    """Arm → style, from (arm, method) in the scenario's order.
 
     Global edit is a broad grey line beneath: where collabedit does what it promises, one covers the other.
     """
-    styles: dict[str, LaneStyle] = {}
+    styles: dict[str, ArmStyle] = {}
     place = 0
-    for lane, method in lanes:
+    for arm, method in arms:
         if method == "global" and not any(style.width > 2 for style in styles.values()):
-            styles[lane] = LaneStyle("#9aa5b1", "o", "-", 6.0)
+            styles[arm] = ArmStyle("#9aa5b1", "o", "-", 6.0)
             continue
         cycle = place // len(_COLOURS)
-        styles[lane] = LaneStyle(
+        styles[arm] = ArmStyle(
             _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)], _LINES[cycle % len(_LINES)]
         )
         place += 1

@@ -10,10 +10,10 @@ from consortium.evaluation import registry
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
 from consortium.report.intervals import Interval, half_width, intervals
-from consortium.report.no_edits import lanes_without_edits
+from consortium.report.no_edits import arms_without_edits
 from consortium.report.not_finite import left_out
 from consortium.report.overhead import RunTime
-from consortium.report.results import PHASES, LaneResult, is_in_tables, read_results
+from consortium.report.results import PHASES, ArmResult, is_in_tables, read_results
 from consortium.report.words import distance, measured, metric_meaning, metric_name
 from consortium.scenario.schema import UNEDITED
 
@@ -24,7 +24,7 @@ _DISTANCE_MEANING = "How far the weights are from those of global edit, relative
 
 @dataclass(frozen=True)
 class ResultTable:
-    """Text of a table: headings, one row for each lane and for the unedited model, and what the columns mean.
+    """Text of a table: headings, one row for each arm and for the unedited model, and what the columns mean.
 
     The first column, which names the row, has no meaning.
     """
@@ -38,16 +38,16 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
     """What came out of a run, for ``--format json``.
 
     Keys: status, name, seed, out, report (None until written), error, rounds (committed), num_rounds, num_parties,
-    num_edits, wall_s (seconds of work, pauses left out), time (what the hosts' seconds went into, as the report says:
+    num_edits, wall_s (seconds of work, pauses left out), time (what the workers' seconds went into, as the report says:
     arithmetic, solving, waiting, calls, records, overhead_share, wall_s, startup_s; None before any work),
     virtual_s (virtual seconds of all committed rounds; None without virtual time),
-    unedited (metric → measure) and lanes: for each lane its method, metrics (metric → measure), weights_distance,
+    unedited (metric → measure) and arms: for each arm its method, metrics (metric → measure), weights_distance,
     update_distance, update_norm, bytes_sent (all parties and rounds), bytes_per_party (least, median, most of one party
     in one round) and seconds (phase → work). A measure is {success, strict} in percent, after_round, num_edits,
     num_probes and unit, which is null but for metrics with a unit of their own; then it is that of success;
     num_not_finite (probes besides, left out) and interval (both ends of the 95 % interval of success, in percent; None
-    where there is none). not_finite lists what was left out since its numbers are not finite: lane, what (a metric, or
-    edits), number, total. without_edits lists the lanes in which no edit was merged.
+    where there is none). not_finite lists what was left out since its numbers are not finite: arm, what (a metric, or
+    edits), number, total. without_edits lists the arms in which no edit was merged.
     """
     results = read_results(directory)
     report = directory.report_path
@@ -65,10 +65,10 @@ def summary(directory: RunDirectory) -> dict[str, Any]:
         "wall_s": round(directory.worked_s, 3),
         "time": _time(results.time) if results.time else None,
         "virtual_s": max(directory.table("schedule")["end_s"].to_pylist(), default=None),
-        "without_edits": lanes_without_edits(directory),
+        "without_edits": arms_without_edits(directory),
         "not_finite": [asdict(each) for each in left_out(directory)],
         UNEDITED: _measures(results.unedited),
-        "lanes": {lane.lane: _lane(lane) for lane in results.lanes},
+        "arms": {arm.arm: _arm(arm) for arm in results.arms},
     }
 
 
@@ -77,10 +77,10 @@ def result_table(found: dict[str, Any]) -> ResultTable:
 
     Left out are parts of other metrics, and metrics with a section of their own in the report.
     """
-    lanes: dict[str, dict[str, Any]] = found["lanes"]
-    measures = [*(lane["metrics"] for lane in lanes.values()), found[UNEDITED]]
+    arms: dict[str, dict[str, Any]] = found["arms"]
+    measures = [*(arm["metrics"] for arm in arms.values()), found[UNEDITED]]
     metrics = registry.in_order({name for each in measures for name in each if is_in_tables(name)})
-    shown = [(name, lane["metrics"], _distance(lane)) for name, lane in lanes.items()]
+    shown = [(name, arm["metrics"], _distance(arm)) for name, arm in arms.items()]
     shown += [(UNEDITED, found[UNEDITED], "–")] if found[UNEDITED] else []
     rows = [(name, *(_shown(of_row.get(each)) for each in metrics), away) for name, of_row, away in shown]
     if rows:
@@ -88,13 +88,13 @@ def result_table(found: dict[str, Any]) -> ResultTable:
         rows += [(QUESTIONS, *map(_num_questions, by_metric), "–"), (WITHIN, *map(_within, by_metric), "–")]
     columns = ("method", *map(metric_name, metrics), "distance from global")
     meanings = (*map(metric_meaning, metrics), _DISTANCE_MEANING)
-    has_distance = any(lane["weights_distance"] is not None for lane in lanes.values())
+    has_distance = any(arm["weights_distance"] is not None for arm in arms.values())
     end = None if has_distance else -1
     return ResultTable(columns[:end], tuple(row[:end] for row in rows), meanings[:end])
 
 
 def _num_questions(measures: Sequence[dict[str, Any]]) -> str:
-    """How many questions a column's numbers were measured on; where lanes have more or fewer, from … to."""
+    """How many questions a column's numbers were measured on; where arms have more or fewer, from … to."""
     counts = {each["num_probes"] for each in measures}
     return "–".join(f"{count:,}" for count in sorted({min(counts), max(counts)}))
 
@@ -105,19 +105,19 @@ def _within(measures: Sequence[dict[str, Any]]) -> str:
     return f"{max(widths):.1f}" if widths else "–"
 
 
-def _lane(lane: LaneResult) -> dict[str, Any]:
-    last, traffic = lane.last, lane.traffic
+def _arm(arm: ArmResult) -> dict[str, Any]:
+    last, traffic = arm.last, arm.traffic
     return {
-        "method": lane.method,
-        "metrics": _measures(lane.final),
+        "method": arm.method,
+        "metrics": _measures(arm.final),
         "weights_distance": last.weights_distance if last else None,
         "update_distance": last.update_distance if last else None,
         "update_norm": last.update_norm if last else None,
-        "bytes_sent": sum(row.bytes_sent for row in lane.rounds),
+        "bytes_sent": sum(row.bytes_sent for row in arm.rounds),
         "bytes_per_party": (
             {"least": traffic.smallest, "median": traffic.median, "most": traffic.largest} if traffic else None
         ),
-        "seconds": {phase: lane.seconds(phase) for phase in PHASES},
+        "seconds": {phase: arm.seconds(phase) for phase in PHASES},
     }
 
 
@@ -152,5 +152,5 @@ def _shown(measure: dict[str, Any] | None) -> str:
     return "–" if measure is None else measured(measure["success"], measure["unit"])
 
 
-def _distance(lane: dict[str, Any]) -> str:
-    return "reference" if lane["method"] == "global" else distance(lane["weights_distance"])
+def _distance(arm: dict[str, Any]) -> str:
+    return "reference" if arm["method"] == "global" else distance(arm["weights_distance"])

@@ -114,5 +114,5 @@ def listing(names: Sequence[str]) -> str:
 
 
 def main_metric(results: Results) -> str | None:
-    """The metric by which lanes are ranked: the first that is shown."""
-    return next((metric for metric in results.metrics if any(metric in lane.final for lane in results.lanes)), None)
+    """The metric by which arms are ranked: the first that is shown."""
+    return next((metric for metric in results.metrics if any(metric in arm.final for arm in results.arms)), None)

@@ -1,4 +1,4 @@
-"""The scenario's types of what a run stands on: hosts, and the nodes of a cluster on one machine."""
+"""The scenario's types of what a run stands on: workers, and the nodes of a cluster on one machine."""
 
 from __future__ import annotations
 
@@ -9,46 +9,48 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 from consortium.scenario.spec import HundredThousand, Seconds, Spec, Thousand
 
 
-class HostsSpec(Spec):
+class WorkersSpec(Spec):
     """The Ray actors that hold the model, or one kind of them."""
 
-    min: HundredThousand = Field(1, description="hosts without which the run is refused; they stay while there is work")
-    max: HundredThousand = Field(1, description="hosts at most; never more than there are cohorts")
+    min: HundredThousand = Field(
+        1, description="workers without which the run is refused; they stay while there is work"
+    )
+    max: HundredThousand = Field(1, description="workers at most; never more than there are party batches")
     cpus: Annotated[float, Field(ge=0.0, le=1e6)] = Field(
-        1, description="CPUs that Ray reserves for a host; may be a fraction"
+        1, description="CPUs that Ray reserves for a worker; may be a fraction"
     )
     gpus: Annotated[float, Field(ge=0.0, le=1e6)] = Field(
-        0, description="GPUs that Ray reserves for a host; may be a fraction"
+        0, description="GPUs that Ray reserves for a worker; may be a fraction"
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] | None = Field(
         None, description="auto, cpu, cuda or cuda:N; null for model.device"
     )
     idle_s: Seconds = Field(
         60.0,
-        description="a host beyond min ends after so many seconds without work, so that its node can be given back",
+        description="a worker beyond min ends after so many seconds without work, so that its node can be given back",
     )
 
 
-class HostKindSpec(HostsSpec):
-    """One of several kinds of hosts."""
+class WorkerKindSpec(WorkersSpec):
+    """One of several kinds of workers."""
 
     min: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        0, description="hosts of this kind without which the run is refused"
+        0, description="workers of this kind without which the run is refused"
     )
 
 
-def _number_stands_for_hosts(value: Any) -> Any:
+def _number_stands_for_workers(value: Any) -> Any:
     return {"min": value, "max": value} if type(value) is int else value
 
 
-def _hosts_form(value: Any) -> str:
-    return "<array>" if isinstance(value, list | tuple) else "<HostsSpec>"
+def _workers_form(value: Any) -> str:
+    return "<array>" if isinstance(value, list | tuple) else "<WorkersSpec>"
 
 
-_OneKind = Annotated[HostsSpec, BeforeValidator(_number_stands_for_hosts, json_schema_input_type=int | HostsSpec)]
-_Kinds = Annotated[tuple[HostKindSpec, ...], Field(min_length=1)]
-Hosts = Annotated[
-    Annotated[_OneKind, Tag("<HostsSpec>")] | Annotated[_Kinds, Tag("<array>")], Discriminator(_hosts_form)
+_OneKind = Annotated[WorkersSpec, BeforeValidator(_number_stands_for_workers, json_schema_input_type=int | WorkersSpec)]
+_Kinds = Annotated[tuple[WorkerKindSpec, ...], Field(min_length=1)]
+Workers = Annotated[
+    Annotated[_OneKind, Tag("<WorkersSpec>")] | Annotated[_Kinds, Tag("<array>")], Discriminator(_workers_form)
 ]
 
 
@@ -68,7 +70,7 @@ class AutoscaleSpec(Spec):
     # Whole numbers: Ray's autoscaler takes no node type with a share of one.
     node_cpus: Annotated[int, Field(ge=0, le=10_000)] = Field(1, description="CPUs that a node says it has")
     node_gpus: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="GPUs that a node says it has")
-    idle_s: Seconds = Field(5.0, description="a node without a host for so many seconds ends")
+    idle_s: Seconds = Field(5.0, description="a node without a worker for so many seconds ends")
     watch_s: Annotated[float, Field(ge=0.0, le=3.2e7)] = Field(
         30.0, description="after the last round, the run looks for so many seconds at most how its nodes end; 0: not"
     )

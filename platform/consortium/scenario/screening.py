@@ -1,4 +1,4 @@
-"""The scenario's types for parties that misbehave: whom the door refuses, and for how long."""
+"""The scenario's types for parties that misbehave: whom screening refuses, and for how long."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pydantic import Discriminator, Field, Tag
 from consortium.scenario.spec import Positive, Spec
 
 
-def _quarantine_form(value: Any) -> str:
+def _exclude_for_form(value: Any) -> str:
     return "<Word>" if isinstance(value, str) else "<Rounds>"
 
 
-Quarantine = Annotated[
+ExcludeFor = Annotated[
     Annotated[Positive, Tag("<Rounds>")] | Annotated[Literal["round", "run"], Tag("<Word>")],
-    Discriminator(_quarantine_form),
+    Discriminator(_exclude_for_form),
 ]
 
 
-class AdmissionSpec(Spec):
-    """What a party's own message may be like, to be added to its cohort's sum."""
+class ScreeningSpec(Spec):
+    """What a party's own message may be like, to be added to its party batch's sum."""
 
     max_norm: Annotated[float, Field(gt=0.0)] = Field(
         1000.0,
         description="keys, residuals and updates of a message may be so many times as long as is usual in the unedited "
         "model",
     )
-    quarantine: Quarantine = Field(
+    exclude_for: ExcludeFor = Field(
         "round",
         description="how long a refused party is out: the rest of the round, so many rounds (this one included), or "
         "the rest of the run",
@@ -35,7 +35,7 @@ class AdmissionSpec(Spec):
 
 
 AttackKind = Literal[
-    "nan", "inf", "shape", "asymmetric", "indefinite", "stale", "replay", "huge", "scale", "flip", "target"
+    "nan", "inf", "shape", "non_symmetric", "non_psd", "stale", "replay", "oversized", "scale", "sign_flip", "targeted"
 ]
 
 
@@ -43,7 +43,8 @@ class AttackSpec(Spec):
     """Parties that misbehave, on purpose."""
 
     kind: AttackKind = Field(
-        description="what is wrong with their messages; scale, flip and target are poisoning that passes the door"
+        description="what is wrong with their messages; scale, sign_flip and targeted are poisoning that passes "
+        "screening"
     )
     parties: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="numbers of the parties, from 0; empty for a share of all"

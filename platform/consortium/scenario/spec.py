@@ -16,7 +16,7 @@ class Spec(BaseModel):
 #: A name that becomes part of file names: 255 bytes hold it with a suffix.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-#: Counts have upper bounds far above what anybody runs: beyond them a slip of the pen would take all memory, or no end.
+#: Counts have upper bounds far above what anybody runs: beyond them a typing mistake would take all memory, or no end.
 Positive = Annotated[int, Field(ge=1, le=10**9)]
 Thousand = Annotated[int, Field(ge=1, le=1_000)]
 TenThousand = Annotated[int, Field(ge=1, le=10_000)]

@@ -13,7 +13,7 @@ import pytest
 from consortium.cli.main import main
 from consortium.common.errors import InputError, RunError, StatisticsError
 from consortium.common.progress import Progress
-from consortium.merging.lane_state import LaneState
+from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow, Rows
 
@@ -40,7 +40,7 @@ def engine(monkeypatch):
         if directory.committed_round is None:
             rows = [MetricRow(0, "unedited", "efficacy", None, 12.5, None, 8, 8)]
             weights = {0: np.zeros((4, 8), np.float32)}
-            states = [LaneState(method.lane, 0, weights, {}) for method in scenario.merge.methods]
+            states = [ArmState(method.arm, 0, weights, {}) for method in scenario.merge.methods]
             directory.commit(0, states, Rows(metrics=rows))
         if fake.failure is not None:
             raise fake.failure
@@ -130,10 +130,10 @@ def test_no_command_is_a_mistake(capfd):
 
 
 def test_a_run_that_fails_says_how_to_go_on(engine, capfd):
-    engine.failure = RunError("host 3 did not answer", "an answer within 5 s", "look at the host")
+    engine.failure = RunError("worker 3 did not answer", "an answer within 5 s", "look at the worker")
     assert serial() == 1
     err = capfd.readouterr().err
-    assert "host 3 did not answer" in err
+    assert "worker 3 did not answer" in err
     assert "consortium resume runs/tiny" in err
     assert "Traceback" not in err
     assert RunDirectory.open("runs/tiny").status == "failed"
@@ -244,7 +244,7 @@ def test_a_second_resume_changes_nothing(engine, capfd):
 
 def test_ls_says_of_each_what_is_wrong_with_it(engine, capfd, tmp_path):
     serial()
-    engine.failure = RunError("host 3 did not answer")
+    engine.failure = RunError("worker 3 did not answer")
     serial("--out", "runs/failed")
     capfd.readouterr()
     for name in ("bomb", "fifo", "huge", "torn", "link"):
@@ -258,7 +258,7 @@ def test_ls_says_of_each_what_is_wrong_with_it(engine, capfd, tmp_path):
     (tmp_path / "runs/link/manifest.json").symlink_to("../tiny/manifest.json")
     assert main(["ls"]) == 0
     out = capfd.readouterr().out
-    assert "runs/failed failed: host 3 did not answer" in out
+    assert "runs/failed failed: worker 3 did not answer" in out
     for name in ("fifo", "huge", "torn", "link"):
         assert f"runs/{name} is damaged: runs/{name}/manifest.json" in out
     assert out.count("done") == 2, "of the bomb, the manifest says all that is shown"
@@ -285,7 +285,7 @@ def test_validate_checks_every_file(capfd, tmp_path):
 def test_validate_counts_one_of_a_thing_as_one(capfd):
     changes = ["--set", "parties.count=1", "--set", "stream.rounds=1", "--set", "merge.methods=[collabedit]"]
     assert main(["validate", "tiny.yaml", *changes]) == 0
-    assert "tiny.yaml: OK, 1 party, 1 round, lane collabedit\n" in capfd.readouterr().out
+    assert "tiny.yaml: OK, 1 party, 1 round, arm collabedit\n" in capfd.readouterr().out
 
 
 def test_what_new_writes_is_valid(capfd):

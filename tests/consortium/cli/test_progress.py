@@ -23,7 +23,7 @@ def test_a_line_of_a_phase_without_units_counts_none():
 
 
 def test_a_line_says_what_is_waited_for():
-    assert line_of(snapshot(waiting_for="cohort 2")).endswith("waiting for cohort 2")
+    assert line_of(snapshot(waiting_for="party batch 2")).endswith("waiting for party batch 2")
 
 
 def test_a_line_without_an_estimate_says_nothing_of_the_time_left():
@@ -89,7 +89,7 @@ def test_a_terminal_gets_a_live_line(terminal, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     stream = terminal()
     with shown_progress(stream) as show:
-        show(snapshot(waiting_for="cohort 2"))
+        show(snapshot(waiting_for="party batch 2"))
     assert "3/18 edits" in stream.getvalue()
     if terminal is AsciiTerminal:
         assert stream.getvalue().isascii()

@@ -6,7 +6,7 @@ import io
 
 import pytest
 from consortium.cli.table import PLAIN_WIDTH, write_results
-from consortium.merging.lane_state import LaneState
+from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow, RoundRow, Rows
 from consortium.report.summary import result_table, summary
@@ -21,18 +21,18 @@ MANY = (
 def run_with(path, metrics):
     scenario = Scenario.model_validate({"name": "wide", "merge": {"methods": ("global", "simple_average")}})
     run = RunDirectory.create(path, scenario)
-    run.commit(0, [LaneState(lane, 0, {}, {}) for lane in ("global", "simple_average")], Rows())
+    run.commit(0, [ArmState(arm, 0, {}, {}) for arm in ("global", "simple_average")], Rows())
     rows = Rows(
         rounds=[
-            RoundRow(1, lane, 4, 16, 1000, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.1) for lane in ("global", "simple_average")
+            RoundRow(1, arm, 4, 16, 1000, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.1) for arm in ("global", "simple_average")
         ],
         metrics=[
-            MetricRow(1, lane, metric, 1, 100.0 - place, None, 16, 16)
-            for lane in ("global", "simple_average", UNEDITED)
+            MetricRow(1, arm, metric, 1, 100.0 - place, None, 16, 16)
+            for arm in ("global", "simple_average", UNEDITED)
             for place, metric in enumerate(metrics)
         ],
     )
-    run.commit(1, [LaneState(lane, 1, {}, {}) for lane in ("global", "simple_average")], rows)
+    run.commit(1, [ArmState(arm, 1, {}, {}) for arm in ("global", "simple_average")], rows)
     return run
 
 

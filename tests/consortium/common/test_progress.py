@@ -18,8 +18,8 @@ def test_a_phase_is_counted_from_nothing_to_its_total() -> None:
         ("targets", 2, 3, 10, 10, "edits"),
     ]
     assert [each.share_done for each in seen] == pytest.approx([0.0, 0.2, 0.5])
-    meter.enter("evaluate", 2, 5, "cohorts")
-    assert (seen[-1].done, seen[-1].total, seen[-1].unit) == (0, 5, "cohorts")
+    meter.enter("evaluate", 2, 5, "party_batches")
+    assert (seen[-1].done, seen[-1].total, seen[-1].unit) == (0, 5, "party_batches")
     assert seen[-1].share_done == pytest.approx(0.5)
 
 
@@ -68,15 +68,15 @@ def test_more_work_than_expected_never_shows_more_than_all() -> None:
 def test_phases_without_a_cost_are_counted_but_do_not_move_the_estimate() -> None:
     seen: list[Progress] = []
     meter = Meter(1, {"targets": 2}, seen.append)
-    meter.enter("prior", 0, 4, "chunks")
+    meter.enter("covariance", 0, 4, "chunks")
     meter.advance(1)
-    assert (seen[-1].phase, seen[-1].done, seen[-1].share_done) == ("prior", 1, 0.0)
+    assert (seen[-1].phase, seen[-1].done, seen[-1].share_done) == ("covariance", 1, 0.0)
 
 
 def test_nothing_expected_shows_nothing_done() -> None:
     seen: list[Progress] = []
     meter = Meter(1, {}, seen.append)
-    meter.enter("prior", 0, 4, "chunks")
+    meter.enter("covariance", 0, 4, "chunks")
     meter.advance(4)
     assert seen[-1].share_done == 0.0
 
@@ -87,7 +87,7 @@ def test_waiting_is_told_and_time_runs_on(monkeypatch: pytest.MonkeyPatch) -> No
     seen: list[Progress] = []
     meter = Meter(1, {"targets": 2}, seen.append)
     now[0] = 107.5
-    meter.show("host 2")
-    assert (seen[-1].waiting_for, seen[-1].elapsed_s) == ("host 2", 7.5)
+    meter.show("worker 2")
+    assert (seen[-1].waiting_for, seen[-1].elapsed_s) == ("worker 2", 7.5)
     meter.advance(1)
     assert seen[-1].waiting_for == ""

@@ -62,9 +62,9 @@ def test_templates_have_one_place_for_the_subject_and_end_where_the_target_begin
 
 @BY_RELATION
 def test_no_edit_is_asked_for_in_the_words_that_judge_it(relation):
-    judged = {template.casefold() for template in (relation.prompt, *relation.paraphrases)}
+    screened = {template.casefold() for template in (relation.prompt, *relation.paraphrases)}
     assert len(relation.augmentations) >= 4
-    assert judged.isdisjoint(template.casefold() for template in relation.augmentations)
+    assert screened.isdisjoint(template.casefold() for template in relation.augmentations)
 
 
 @BY_RELATION

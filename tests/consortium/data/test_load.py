@@ -134,8 +134,8 @@ def test_sources_that_are_not_files_are_refused(tmp_path):
         load(tmp_path)
     with pytest.raises(FactsError, match="`hub:` without a name"):
         load("hub:")
-    with pytest.raises(FactsError, match="drawn"):
-        load("drawn")
+    with pytest.raises(FactsError, match="synthetic"):
+        load("synthetic")
 
 
 @pytest.fixture
@@ -182,9 +182,9 @@ def test_a_malformed_record_of_a_dataset_is_named(tmp_path, offline_hub):
 
 
 def test_a_hub_out_of_reach_is_said_so(offline_hub):
-    with pytest.raises(FactsError, match="hub:nobody/nothing cannot be reached") as refusal:
+    with pytest.raises(FactsError, match="hub:nobody/nothing cannot be reached") as rejection:
         load("hub:nobody/nothing")
-    assert "check the network" in refusal.value.remedy
+    assert "check the network" in rejection.value.remedy
 
 
 SANITATION = {

@@ -1,25 +1,32 @@
-"""Who leaves and what is taken back: by the scenario alone, each edit once, and without a trace in others' streams."""
+"""Who leaves and what is removed: by the scenario alone, each edit once, and without a trace in others' streams."""
 
 from collections import Counter
 
 import pytest
 from consortium.data.num_facts import facts_needed
-from consortium.data.removals import departures
+from consortium.data.removals import removals
 from consortium.data.stream import Stream
-from consortium.scenario.schema import LeaveSpec, PartiesSpec, PartitionSpec, RetractSpec, Scenario, StreamSpec
+from consortium.scenario.schema import (
+    EditRemovalSpec,
+    PartiesSpec,
+    PartitionSpec,
+    PartyRemovalSpec,
+    Scenario,
+    StreamSpec,
+)
 
 RELATIONS = [f"r{number % 7}" for number in range(600)]
 SHARES = {"overlap": 0.25, "conflict": 0.25, "repeat": 0.25}
 
 
-def stream_of(leave=(), retract=(), seed=1, kind="iid", rounds=4, **shares):
+def stream_of(leave=(), unlearn=(), seed=1, kind="iid", rounds=4, **shares):
     parties = PartiesSpec(count=5, edits_per_round=8, partition=PartitionSpec(kind=kind))
-    spec = StreamSpec(rounds=rounds, leave=tuple(leave), retract=tuple(retract), **shares)
+    spec = StreamSpec(rounds=rounds, leave=tuple(leave), unlearn=tuple(unlearn), **shares)
     return Stream(seed, parties, spec, RELATIONS)
 
 
 def leaves(round_number, *parties):
-    return LeaveSpec(round=round_number, parties=parties)
+    return PartyRemovalSpec(round=round_number, parties=parties)
 
 
 def requests_of(stream, parties=range(5)):
@@ -64,14 +71,14 @@ def test_later_rounds_know_that_nobody_was_contradicted():
 
 def test_what_leaves_is_taken_back_once():
     stream = stream_of([leaves(3, 1), leaves(4, 2)])
-    assert stream.taken_back(3, 1) == stream.requests(1, 1) + stream.requests(2, 1)
-    assert stream.taken_back(4, 2) == sum((stream.requests(number, 2) for number in (1, 2, 3)), ())
-    assert stream.taken_back(4, 1) == stream.taken_back(3, 0) == ()
-    assert stream.departures.rounds() == [3, 4]
+    assert stream.removed(3, 1) == stream.requests(1, 1) + stream.requests(2, 1)
+    assert stream.removed(4, 2) == sum((stream.requests(number, 2) for number in (1, 2, 3)), ())
+    assert stream.removed(4, 1) == stream.removed(3, 0) == ()
+    assert stream.removals.rounds() == [3, 4]
     first = stream.requests(1, 1)[0]
     assert [stream.is_live(first, number) for number in (1, 2, 3, 4)] == [True, True, False, False]
-    assert stream.taken_back_in(first) == 3
-    assert stream.taken_back_in(stream.requests(1, 0)[0]) is None
+    assert stream.removed_in(first) == 3
+    assert stream.removed_in(stream.requests(1, 0)[0]) is None
 
 
 def test_numbers_of_those_who_are_there():
@@ -79,30 +86,30 @@ def test_numbers_of_those_who_are_there():
     assert [stream.num_requests(number) for number in (1, 2, 3, 4)] == [32, 32, 24, 24]
     assert stream.present(3).tolist() == [0, 2, 3]
     assert [stream.num_requests(3, range(first, first + 2)) for first in (0, 2, 4)] == [8, 16, 0]
-    assert stream.departures.taken_back.keys() == {1}, "who never took part takes nothing back"
+    assert stream.removals.removed.keys() == {1}, "who never took part takes nothing back"
 
 
 @pytest.mark.parametrize(("share", "number"), [(0.5, 4), (0.51, 5), (0.01, 1), (1.0, 8), (0.125, 1)])
 def test_a_share_is_rounded_up(share, number):
-    stream = stream_of(retract=[RetractSpec(round=3, parties=(2,), of_round=1, share=share)])
-    taken = stream.taken_back(3, 2)
+    stream = stream_of(unlearn=[EditRemovalSpec(round=3, parties=(2,), of_round=1, share=share)])
+    taken = stream.removed(3, 2)
     assert len(taken) == len({request.index for request in taken}) == number
     assert {request.round for request in taken} == {1}
 
 
 def test_nothing_is_taken_back_twice():
-    half = [RetractSpec(round=number, parties=(2,), share=0.5) for number in (3, 3, 4)]
-    stream = stream_of([leaves(4, 3)], [RetractSpec(round=3, parties=(3,), share=0.5), *half])
-    taken = [each for number in (3, 4) for party in (2, 3) for each in stream.taken_back(number, party)]
+    half = [EditRemovalSpec(round=number, parties=(2,), share=0.5) for number in (3, 3, 4)]
+    stream = stream_of([leaves(4, 3)], [EditRemovalSpec(round=3, parties=(3,), share=0.5), *half])
+    taken = [each for number in (3, 4) for party in (2, 3) for each in stream.removed(number, party)]
     assert max(Counter((each.party, each.round, each.index) for each in taken).values()) == 1
     # Party 2 has 16 edits in round 3: 8 and half of the other 8; in round 4, half of the 4 + 8 that are left.
-    assert [len(stream.taken_back(number, 2)) for number in (3, 4)] == [8 + 4, 6]
-    assert len(stream.taken_back(4, 3)) == 3 * 8 - len(stream.taken_back(3, 3))
+    assert [len(stream.removed(number, 2)) for number in (3, 4)] == [8 + 4, 6]
+    assert len(stream.removed(4, 3)) == 3 * 8 - len(stream.removed(3, 3))
 
 
 def test_what_is_taken_back_is_drawn_from_the_seed():
-    retract = StreamSpec(rounds=3, retract=(RetractSpec(round=3, parties=(0, 1), share=0.3),))
-    drawn = [departures(seed, retract, [20, 20, 20]).taken_back for seed in (1, 1, 2)]
+    unlearn = StreamSpec(rounds=3, unlearn=(EditRemovalSpec(round=3, parties=(0, 1), share=0.3),))
+    drawn = [removals(seed, unlearn, [20, 20, 20]).removed for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert drawn[0][0] != drawn[0][1], "each party draws for itself"
     indices = [index for own in drawn[0].values() for _, index in own]
@@ -120,9 +127,9 @@ def test_the_demand_counts_what_is_dealt_to_those_who_leave():
 
 @pytest.mark.parametrize("until", [2, 3, 4])
 def test_contradictions_are_those_of_the_requests_that_stand(until):
-    """The tables and the requests made from them say the same, departures and what is taken back included."""
-    taken_back = RetractSpec(round=4, parties=(0, 3), share=0.6)
-    stream = stream_of([leaves(3, 1)], [taken_back], **{**SHARES, "conflict": 0.5})
+    """The tables and the requests made from them say the same, removals and what is removed included."""
+    removed = EditRemovalSpec(round=4, parties=(0, 3), share=0.6)
+    stream = stream_of([leaves(3, 1)], [removed], **{**SHARES, "conflict": 0.5})
     expected = [
         request.fact
         for party in range(5)

@@ -38,8 +38,10 @@ def settings_of_streams(draw: st.DrawFn) -> Setting:
     kind = draw(st.sampled_from(["iid", "dirichlet"]))
     partition = PartitionSpec(kind=kind, alpha=0.5)
     parties = PartiesSpec(count=draw(st.integers(1, 7)), edits_per_round=draw(st.integers(1, 12)), partition=partition)
-    partners, rounds = draw(st.sampled_from([2, 2, 3, 5])), draw(st.integers(1, 5))
-    stream = StreamSpec(rounds=rounds, overlap=shares[0], conflict=conflict, repeat=shares[3], partners=partners)
+    sharing_group_size, rounds = draw(st.sampled_from([2, 2, 3, 5])), draw(st.integers(1, 5))
+    stream = StreamSpec(
+        rounds=rounds, overlap=shares[0], conflict=conflict, repeat=shares[3], sharing_group_size=sharing_group_size
+    )
     return Setting(parties, stream)
 
 
@@ -92,7 +94,7 @@ def test_every_kind_means_what_it_says(setting: Setting) -> None:
     stream = setting.open()
     for number in range(1, setting.stream.rounds + 1):
         for party in range(setting.parties.count):
-            leader = party - party % setting.stream.partners
+            leader = party - party % setting.stream.sharing_group_size
             partner = {each.fact: each.variant for each in stream.requests(number, leader)} if party > leader else {}
             for index, request in enumerate(stream.requests(number, party)):
                 assert (request.round, request.party, request.index) == (number, party, index)
@@ -151,7 +153,9 @@ def test_the_last_of_an_odd_number_of_parties_has_no_partner() -> None:
 
 def test_all_partners_of_a_group_ask_for_what_their_leader_shares() -> None:
     """Groups of four, the last of them two: 3 of 10 edits are asked for by the whole group, 2 contradicted by all."""
-    stream = StreamSpec(rounds=3, overlap=0.3, conflict=ConflictSpec(party=0.2, round=0.1), repeat=0.1, partners=4)
+    stream = StreamSpec(
+        rounds=3, overlap=0.3, conflict=ConflictSpec(party=0.2, round=0.1), repeat=0.1, sharing_group_size=4
+    )
     opened = Setting(PartiesSpec(count=10, edits_per_round=10), stream).open()
     for number in (1, 2, 3):
         variants: dict[int, list[tuple[int, int]]] = {}

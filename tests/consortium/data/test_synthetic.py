@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from consortium.common.errors import FactsError
 from consortium.data.edit import FactSet
-from consortium.data.synthetic import Cue, DrawnFacts, read_cue, read_object
+from consortium.data.synthetic import Query, SyntheticFacts, read_object, read_query
 from consortium.scenario.schema import AssociativeModelSpec
 
 SPEC = AssociativeModelSpec(name="associative", key_width=64, num_relations=4, num_objects=10)
 
 
-def drawn(count: int = 200, seed: int = 1, spec: AssociativeModelSpec = SPEC) -> DrawnFacts:
-    return DrawnFacts(spec, count, seed)
+def drawn(count: int = 200, seed: int = 1, spec: AssociativeModelSpec = SPEC) -> SyntheticFacts:
+    return SyntheticFacts(spec, count, seed)
 
 
 def test_an_edit_reads_as_what_it_asks() -> None:
@@ -25,24 +25,24 @@ def test_an_edit_reads_as_what_it_asks() -> None:
     assert edit.target_new != edit.target_old
 
 
-def test_other_words_to_ask_in_are_cues_of_their_own() -> None:
+def test_other_words_to_ask_in_are_queries_of_their_own() -> None:
     edit = drawn().edit(17)
-    asked = [read_cue(template.replace("{}", edit.subject)) for template in edit.augmentations]
-    assert [cue.paraphrase for cue in asked] == list(range(3, 11))
-    assert {cue.subject for cue in asked} == {34}
-    assert not {read_cue(text) for text in edit.paraphrases} & set(asked)
+    asked = [read_query(template.replace("{}", edit.subject)) for template in edit.augmentations]
+    assert [query.paraphrase for query in asked] == list(range(3, 11))
+    assert {query.subject for query in asked} == {34}
+    assert not {read_query(text) for text in edit.paraphrases} & set(asked)
 
 
 def test_prompts_and_targets_are_read_back_to_their_numbers() -> None:
-    assert read_cue("the r3 of s17 is") == Cue(subject=34, relation=3, paraphrase=0)
-    assert read_cue("paraphrase 2: the r3 of n17 is") == Cue(subject=35, relation=3, paraphrase=2)
+    assert read_query("the r3 of s17 is") == Query(subject=34, relation=3, paraphrase=0)
+    assert read_query("paraphrase 2: the r3 of n17 is") == Query(subject=35, relation=3, paraphrase=2)
     assert read_object(" o5") == read_object("o5") == 5
 
 
 @pytest.mark.parametrize("prompt", ["", "the capital of France is", "the r3 of s17 is not", "the r3 of {} is"])
 def test_a_prompt_in_a_language_is_refused(prompt: str) -> None:
     with pytest.raises(FactsError, match=r"the associative model was asked .*\n.*\n.*set facts\.source to drawn"):
-        read_cue(prompt)
+        read_query(prompt)
 
 
 def test_a_target_in_a_language_is_refused() -> None:
@@ -68,24 +68,24 @@ def test_with_two_objects_variants_alternate() -> None:
 
 def test_neighbours_are_held_out_subjects_of_the_same_relation_that_the_memory_knows() -> None:
     facts = drawn()
-    cues, objects = facts.known()
-    answers = dict(zip(cues, objects, strict=True))
+    queries, objects = facts.known()
+    answers = dict(zip(queries, objects, strict=True))
     for fact in range(50):
         edit = facts.edit(fact)
         assert len(edit.neighbors) == 2
         for neighbor in edit.neighbors:
-            cue = read_cue(neighbor.prompt)
-            assert f"r{cue.relation}" == edit.relation
-            assert cue.subject % 2 == 1
-            assert answers[cue] == read_object(neighbor.target)
+            query = read_query(neighbor.prompt)
+            assert f"r{query.relation}" == edit.relation
+            assert query.subject % 2 == 1
+            assert answers[query] == read_object(neighbor.target)
 
 
 def test_the_memory_knows_true_objects_of_the_first_facts_within_half_of_its_capacity() -> None:
     facts = drawn()
-    cues, objects = facts.known()
-    assert len(cues) == len(objects) == 16 + 16 == SPEC.key_width // 2
+    queries, objects = facts.known()
+    assert len(queries) == len(objects) == 16 + 16 == SPEC.key_width // 2
     for fact in range(16):
-        assert cues[fact] == read_cue(facts.edit(fact).text)
+        assert queries[fact] == read_query(facts.edit(fact).text)
         assert f"o{objects[fact]}" == facts.edit(fact).target_old
 
 

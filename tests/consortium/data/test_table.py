@@ -72,9 +72,9 @@ def test_a_neighbor_that_answers_with_the_variants_target_is_left_out():
 
 
 def test_a_table_without_enough_objects_is_refused():
-    with pytest.raises(FactsError, match="0 other objects") as refusal:
+    with pytest.raises(FactsError, match="0 other objects") as rejection:
         FactTable(COLORS[:1]).edit(0, variant=1)
-    assert "set stream.conflict to 0" in refusal.value.remedy
+    assert "set stream.conflict to 0" in rejection.value.remedy
     two_facts = FactTable((COLORS[0], edit(1, "color", None, "green")))
     assert two_facts.edit(0, variant=1).target_new == "green"
     with pytest.raises(FactsError, match="1 other objects"):

@@ -10,19 +10,19 @@ import pytest
 import torch
 from consortium.common.errors import ModelError, ScenarioError
 from consortium.data.edit import Edit
-from consortium.data.synthetic import DrawnFacts, read_cue, read_object
+from consortium.data.synthetic import SyntheticFacts, read_object, read_query
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.backend import Backend
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
-from consortium.models.queries import Probe, Writing
-from consortium.scenario.editor import EditorSpec, PriorSpec
+from consortium.models.queries import Generation, Probe
+from consortium.scenario.editor import CovarianceSpec, EditorSpec
 from consortium.scenario.schema import AssociativeModelSpec
 
 SPEC = AssociativeModelSpec(
     name="associative", device="cpu", num_layers=3, key_width=96, value_width=48, num_objects=20, num_relations=4
 )
-EDITOR = EditorSpec(layers=(1, 2), prior_weight=5.0)
-FACTS = DrawnFacts(SPEC, 60, seed=1)
+EDITOR = EditorSpec(layers=(1, 2), covariance_weight=5.0)
+FACTS = SyntheticFacts(SPEC, 60, seed=1)
 
 
 def new_backend(editor: EditorSpec = EDITOR, spec: AssociativeModelSpec = SPEC) -> AssociativeBackend:
@@ -35,7 +35,7 @@ def edits_of(count: int, variant: int = 0) -> list[Edit]:
 
 def naive_hidden(weights: Mapping[int, np.ndarray], prompt: str, last_layer: int) -> np.ndarray:
     """One prompt, one layer after the other."""
-    keys_LEK = AssociativeMemory(SPEC, seed=1).keys([read_cue(prompt)])
+    keys_LEK = AssociativeMemory(SPEC, seed=1).keys([read_query(prompt)])
     hidden_V = np.zeros(SPEC.value_width)
     for layer in range(last_layer + 1):
         hidden_V += weights[layer].astype(np.float64) @ keys_LEK[layer, 0]
@@ -43,24 +43,24 @@ def naive_hidden(weights: Mapping[int, np.ndarray], prompt: str, last_layer: int
 
 
 def all_base_weights() -> dict[int, np.ndarray]:
-    return new_backend(EditorSpec(layers=(0, 2), sharing="memit")).base_weights()
+    return new_backend(EditorSpec(layers=(0, 2), residual_schedule="spread")).base_weights()
 
 
-def prior_of(backend: Backend, weight: float) -> dict[int, torch.Tensor]:
-    sums, counts = zip(*(backend.prior_sum(chunk) for chunk in range(backend.prior_chunks())), strict=True)
+def covariance_of(backend: Backend, weight: float) -> dict[int, torch.Tensor]:
+    sums, counts = zip(*(backend.covariance_sum(chunk) for chunk in range(backend.covariance_chunks())), strict=True)
     return {layer: torch.from_numpy(sum(each[layer] for each in sums)) * weight / sum(counts) for layer in sums[0]}
 
 
 def teach(backend: Backend, edits: list[Edit], editor: EditorSpec = EDITOR) -> None:
     """MEMIT over the edited layers: Δ = R Kᵀ (C + K Kᵀ)⁻¹, with the residual shared out over the layers to come."""
-    prior = prior_of(backend, editor.prior_weight)
+    covariance = covariance_of(backend, editor.covariance_weight)
     layers = editor.edited_layers
     weights = backend.base_weights()
     targets = backend.targets(edits, layers[-1])
     for place, layer in enumerate(layers):
         keys_KE, missing_VE = backend.keys_and_residuals(backend.states(edits, layer, None), targets)
         residuals_VE = missing_VE / (len(layers) - place)
-        delta_KV = torch.linalg.solve(prior[layer] + keys_KE @ keys_KE.T, keys_KE @ residuals_VE.T)
+        delta_KV = torch.linalg.solve(covariance[layer] + keys_KE @ keys_KE.T, keys_KE @ residuals_VE.T)
         weights[layer] = (weights[layer] + delta_KV.T.numpy()).astype(np.float32)
         backend.load_weights(weights)
 
@@ -80,7 +80,7 @@ def test_keys_and_residuals_equal_a_naive_loop() -> None:
     assert keys_KE.dtype == residuals_VE.dtype == torch.float64
     memory = AssociativeMemory(SPEC, seed=1)
     for place, edit in enumerate(edits):
-        expected_LK = memory.keys([read_cue(edit.text)])[:, 0]
+        expected_LK = memory.keys([read_query(edit.text)])[:, 0]
         np.testing.assert_array_equal(keys_KE[:, place], expected_LK[2])
         missing_V = targets.vectors_EV[place].double().numpy() - naive_hidden(weights, edit.text, 1)
         np.testing.assert_allclose(residuals_VE[:, place], missing_V, rtol=1e-12, atol=1e-12)
@@ -130,10 +130,10 @@ def test_scores_do_not_depend_on_how_probes_are_batched(monkeypatch: pytest.Monk
     assert new_backend().score([]) == []
 
 
-def test_prior_sums_equal_a_naive_loop_over_the_text() -> None:
-    backend = new_backend(EditorSpec(layers=(1, 2), prior=PriorSpec(tokens=1100)))
-    assert backend.prior_chunks() == 2
-    sums, num_tokens = backend.prior_sum(1)
+def test_covariance_sums_equal_a_naive_loop_over_the_text() -> None:
+    backend = new_backend(EditorSpec(layers=(1, 2), covariance=CovarianceSpec(tokens=1100)))
+    assert backend.covariance_chunks() == 2
+    sums, num_tokens = backend.covariance_sum(1)
     assert num_tokens == 1100 - 1024
     assert list(sums) == [1, 2]
     expected_KK = np.zeros((96, 96))
@@ -143,9 +143,9 @@ def test_prior_sums_equal_a_naive_loop_over_the_text() -> None:
     assert sums[2].dtype == np.float64
 
 
-def test_the_prior_is_ten_times_the_key_width_by_default() -> None:
+def test_the_covariance_is_ten_times_the_key_width_by_default() -> None:
     backend = new_backend()
-    assert sum(backend.prior_sum(chunk)[1] for chunk in range(backend.prior_chunks())) == 960
+    assert sum(backend.covariance_sum(chunk)[1] for chunk in range(backend.covariance_chunks())) == 960
 
 
 def test_the_unedited_memory_says_the_true_objects_it_knows() -> None:
@@ -155,10 +155,10 @@ def test_the_unedited_memory_says_the_true_objects_it_knows() -> None:
     assert recall(backend, known) == recall(backend, neighbors) == 1.0
 
 
-@pytest.mark.parametrize("sharing", ["memit", "boundary"])
-def test_few_edits_are_all_recalled_and_neighbours_stay(sharing: str) -> None:
+@pytest.mark.parametrize("residual_schedule", ["spread", "first_last"])
+def test_few_edits_are_all_recalled_and_neighbours_stay(residual_schedule: str) -> None:
     backend, edits = new_backend(), edits_of(12)
-    teach(backend, edits, EDITOR.model_copy(update={"sharing": sharing}))
+    teach(backend, edits, EDITOR.model_copy(update={"residual_schedule": residual_schedule}))
     assert recall(backend, [(edit.text, edit.target_new) for edit in edits]) == 1.0
     assert recall(backend, [(edit.paraphrases[0], edit.target_new) for edit in edits]) >= 0.9
     assert recall(backend, [(each.prompt, each.target) for edit in edits for each in edit.neighbors]) == 1.0
@@ -167,7 +167,7 @@ def test_few_edits_are_all_recalled_and_neighbours_stay(sharing: str) -> None:
 def test_more_edits_than_the_memory_holds_are_not_all_recalled() -> None:
     """Otherwise recall would say nothing about a merge."""
     spec = SPEC.model_copy(update={"key_width": 8, "value_width": 8})
-    facts = DrawnFacts(spec, 200, seed=1)
+    facts = SyntheticFacts(spec, 200, seed=1)
     backend = AssociativeBackend(spec, EDITOR, facts, seed=1)
     edits = [facts.edit(fact) for fact in range(200)]
     teach(backend, edits)
@@ -179,7 +179,7 @@ def test_two_backends_of_one_seed_agree_to_the_bit() -> None:
     for layer, weights_VK in first.base_weights().items():
         assert np.array_equal(weights_VK, second.base_weights()[layer])
     assert torch.equal(first.targets(edits, 2).vectors_EV, second.targets(edits, 2).vectors_EV)
-    assert np.array_equal(first.prior_sum(0)[0][1], second.prior_sum(0)[0][1])
+    assert np.array_equal(first.covariance_sum(0)[0][1], second.covariance_sum(0)[0][1])
 
 
 def test_loaded_weights_are_copied_and_base_weights_stay() -> None:
@@ -209,14 +209,14 @@ def test_layers_that_are_not_there_are_refused() -> None:
         new_backend(EditorSpec(layers=(5, 9)))
 
 
-def test_a_prior_of_text_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"editor\.prior\.source: 'wiki\.txt' with the associative model"):
-        new_backend(EditorSpec(layers=(1, 2), prior=PriorSpec(source="wiki.txt")))
+def test_a_covariance_of_text_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"editor\.key covariance\.source: 'wiki\.txt' with the associative model"):
+        new_backend(EditorSpec(layers=(1, 2), covariance=CovarianceSpec(source="wiki.txt")))
 
 
-def test_too_little_text_for_the_prior_is_refused() -> None:
+def test_too_little_text_for_the_covariance_is_refused() -> None:
     with pytest.raises(ScenarioError, match="at least 192"):
-        new_backend(EditorSpec(layers=(1, 2), prior=PriorSpec(tokens=191)))
+        new_backend(EditorSpec(layers=(1, 2), covariance=CovarianceSpec(tokens=191)))
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
@@ -227,13 +227,13 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 @pytest.mark.parametrize("decoding", ["teacher_forcing", "greedy"])
 def test_an_answer_is_the_likeliest_object_and_a_text_no_more_than_it(decoding) -> None:
     backend = new_backend()
-    cues, objects = FACTS.known()
-    prompts = [f"the r{cue.relation} of s{cue.subject // 2} is" for cue in cues if cue.subject % 2 == 0]
+    queries, objects = FACTS.known()
+    prompts = [f"the r{query.relation} of s{query.subject // 2} is" for query in queries if query.subject % 2 == 0]
     probes = [Probe(prompt, f"o{number}") for prompt, number in zip(prompts, objects, strict=False)]
     probes.append(Probe(prompts[0], f"o{(objects[0] + 1) % SPEC.num_objects}"))
     answers = backend.answer(probes, decoding)
     assert [answer.is_target for answer in answers] == [True] * len(prompts) + [False]
     assert [answer.said for answer in answers] == [(number,) for number in [*objects[: len(prompts)], objects[0]]]
     assert answers[-1].wanted != answers[-1].said
-    assert backend.write(prompts[:2], Writing(100)) == [f"o{number}" for number in objects[:2]]
-    assert backend.answer([], decoding) == backend.write([], Writing(3)) == []
+    assert backend.write(prompts[:2], Generation(100)) == [f"o{number}" for number in objects[:2]]
+    assert backend.answer([], decoding) == backend.write([], Generation(3)) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from consortium.data.edit import Edit
-from consortium.data.synthetic import DrawnFacts, read_cue, read_object
+from consortium.data.synthetic import SyntheticFacts, read_object, read_query
 from consortium.editing import fine_tuning
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.language import LanguageBackend
@@ -20,7 +20,7 @@ from support.pico import PICO_TYPES, pico_model
 SPEC = AssociativeModelSpec(
     name="associative", device="cpu", num_layers=3, key_width=24, value_width=12, num_objects=9, num_relations=4
 )
-FACTS = DrawnFacts(SPEC, 20, seed=1)
+FACTS = SyntheticFacts(SPEC, 20, seed=1)
 EDITS = (
     Edit("start", "r", "Paris", "{} is the capital of", "Peru"),
     Edit("middle", "r", "Eiffel Tower", "The oldest tower, the {}, stands in the city of", "Rome and London"),
@@ -38,7 +38,9 @@ def associative(**changes):
 
 
 def language(model, layers=(1,), **changes):
-    return LanguageBackend(model, EditorSpec(method="ft", layers=layers, sharing="memit", ft=settings(**changes)), 0)
+    return LanguageBackend(
+        model, EditorSpec(method="ft", layers=layers, residual_schedule="spread", ft=settings(**changes)), 0
+    )
 
 
 class TestAssociative:
@@ -50,7 +52,7 @@ class TestAssociative:
         edits = [FACTS.edit(fact, 0) for fact in range(5)]
         backend = associative(steps=1)
         memory = AssociativeMemory(SPEC, seed=1)
-        keys_LEK = memory.keys([read_cue(edit.text) for edit in edits])
+        keys_LEK = memory.keys([read_query(edit.text) for edit in edits])
         weights = memory.weights_that_know(*FACTS.known())
         hidden_VE = sum(weights[layer].astype(np.float64) @ keys_LEK[layer].T for layer in range(3))
         off_OE = torch.softmax(torch.tensor(LOGIT_SCALE * memory.codes_OV @ hidden_VE), dim=0)

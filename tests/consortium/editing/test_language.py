@@ -7,15 +7,15 @@ import pytest
 import torch
 from consortium.common.errors import ModelError, ScenarioError
 from consortium.data.edit import Edit
+from consortium.editing.key_covariance import CovarianceCache
 from consortium.editing.language import LanguageBackend
-from consortium.editing.prior import PriorCache
 from consortium.models.language import LanguageModel
 from consortium.models.queries import Probe
-from consortium.scenario.editor import ContextsSpec, EditorSpec, PriorSpec, TargetSpec
+from consortium.scenario.editor import ContextsSpec, CovarianceSpec, EditorSpec, TargetSpec
 from support.pico import KEY_WIDTH, pico_model
 
 EDITOR = EditorSpec(
-    layers=(0, 2), sharing="memit", contexts=ContextsSpec(count=3, tokens=5), target=TargetSpec(steps=3)
+    layers=(0, 2), residual_schedule="spread", contexts=ContextsSpec(count=3, tokens=5), target=TargetSpec(steps=3)
 )
 EDITS = [
     Edit("one", "r", "Eiffel Tower", "The {} is in the city of", "Rome", "Paris"),
@@ -37,7 +37,7 @@ def doubled(backend: LanguageBackend) -> dict[int, np.ndarray]:
 @pytest.mark.parametrize("model_type", ["gpt2", "llama"])
 def test_base_weights_are_copies_of_the_edited_layers_as_value_by_key(model_type: str) -> None:
     model = pico_model(model_type)
-    backend = new_backend(model, EDITOR.model_copy(update={"sharing": "boundary"}))
+    backend = new_backend(model, EDITOR.model_copy(update={"residual_schedule": "first_last"}))
     base = backend.base_weights()
     assert list(base) == [0, 2]
     for layer, weight_VK in base.items():
@@ -88,7 +88,7 @@ def test_no_question_changes_the_model() -> None:
     targets = backend.targets(EDITS, 2)
     backend.keys_and_residuals(backend.states(EDITS, 1, None), targets)
     backend.score(PROBES)
-    backend.prior_chunks()
+    backend.covariance_chunks()
     assert backend.model.weights_hash() == before
 
 
@@ -114,45 +114,49 @@ def test_questions_are_asked_under_the_present_weights() -> None:
             assert one == three
 
 
-def test_contexts_and_prior_are_of_the_unedited_model_whatever_is_loaded() -> None:
+def test_contexts_and_covariance_are_of_the_unedited_model_whatever_is_loaded() -> None:
     backend = new_backend()
-    contexts, (sums, count), fingerprint = backend.contexts(), backend.prior_sum(0), backend.prior_fingerprint()
+    contexts, (sums, count), fingerprint = (
+        backend.contexts(),
+        backend.covariance_sum(0),
+        backend.covariance_fingerprint(),
+    )
     assert len(contexts) == 3
     assert count == 512
-    for question in ("contexts", "prior_sum", "prior_fingerprint"):
+    for question in ("contexts", "covariance_sum", "covariance_fingerprint"):
         backend.load_weights(doubled(backend))
         if question == "contexts":
             assert backend.contexts() == contexts
-        elif question == "prior_sum":
-            np.testing.assert_array_equal(backend.prior_sum(0)[0][2], sums[2])
+        elif question == "covariance_sum":
+            np.testing.assert_array_equal(backend.covariance_sum(0)[0][2], sums[2])
         else:
-            assert backend.prior_fingerprint() == fingerprint
+            assert backend.covariance_fingerprint() == fingerprint
 
 
-def test_the_prior_is_the_same_whatever_the_runs_seed_and_contexts_are_not() -> None:
+def test_the_covariance_is_the_same_whatever_the_runs_seed_and_contexts_are_not() -> None:
     first, second = new_backend(seed=1), new_backend(seed=2)
-    assert first.prior_fingerprint() == second.prior_fingerprint()
-    np.testing.assert_array_equal(first.prior_sum(0)[0][0], second.prior_sum(0)[0][0])
+    assert first.covariance_fingerprint() == second.covariance_fingerprint()
+    np.testing.assert_array_equal(first.covariance_sum(0)[0][0], second.covariance_sum(0)[0][0])
     assert first.contexts() == new_backend(seed=1).contexts() != second.contexts()
 
 
-def test_the_default_number_of_tokens_is_part_of_the_priors_key() -> None:
-    """Named or not, it is the same prior; and editors of other layers share it where they are as wide."""
+def test_the_default_number_of_tokens_is_part_of_the_covariances_key() -> None:
+    """Named or not, it is the same key covariance; and editors of other layers share it where they are as wide."""
 
     def folder(editor: EditorSpec) -> object:
-        return PriorCache(new_backend(editor=editor).prior_fingerprint()).folder
+        return CovarianceCache(new_backend(editor=editor).covariance_fingerprint()).folder
 
     default = folder(EDITOR)
-    named = EDITOR.model_copy(update={"prior": PriorSpec(tokens=10 * KEY_WIDTH)})
-    fewer = EDITOR.model_copy(update={"prior": PriorSpec(tokens=2 * KEY_WIDTH)})
+    named = EDITOR.model_copy(update={"covariance": CovarianceSpec(tokens=10 * KEY_WIDTH)})
+    fewer = EDITOR.model_copy(update={"covariance": CovarianceSpec(tokens=2 * KEY_WIDTH)})
     assert folder(named) == default
     assert folder(EDITOR.model_copy(update={"layers": (1, 2)})) == default
     assert folder(fewer) != default
 
 
-def test_too_little_text_for_the_prior_is_refused_before_any_is_sampled() -> None:
-    backend = new_backend(editor=EDITOR.model_copy(update={"prior": PriorSpec(tokens=95)}))
-    for question in (backend.prior_chunks, backend.prior_fingerprint):
+def test_too_little_text_for_the_covariance_is_refused_before_any_is_sampled() -> None:
+    backend = new_backend(editor=EDITOR.model_copy(update={"covariance": CovarianceSpec(tokens=95)}))
+    for question in (backend.covariance_chunks, backend.covariance_fingerprint):
         with pytest.raises(ScenarioError, match="at least 96"):
             question()
 

@@ -11,7 +11,7 @@ from support.scenarios import pico_scenario
 BFLOAT16 = {"target": {"arithmetic": "bfloat16"}}
 
 
-def test_another_arithmetic_is_refused_where_the_trunk_is_not_written_out(tmp_path):
+def test_another_arithmetic_is_refused_where_the_backbone_is_not_written_out(tmp_path):
     scenario = pico_scenario(pico_folder(tmp_path, "gpt2", num_layers=4), editor=BFLOAT16)
     with pytest.raises(ScenarioError, match=r"editor\.target\.arithmetic: bfloat16 for a model of type gpt2"):
         open_backend(scenario, FactTable(builtin_edits()))

@@ -25,7 +25,9 @@ from consortium.models.language import LanguageModel, language_model
 from consortium.scenario.editor import ContextsSpec, EditorSpec, TargetSpec
 from support.pico import pico_model, pico_tokenizer
 
-EDITOR = EditorSpec(layers=(0, 1), sharing="memit", contexts=ContextsSpec(count=2), target=TargetSpec(steps=3))
+EDITOR = EditorSpec(
+    layers=(0, 1), residual_schedule="spread", contexts=ContextsSpec(count=2), target=TargetSpec(steps=3)
+)
 EDITS = (
     Edit("one", "r", "Eiffel Tower", "The {} is in the city of", "Rome", "Paris"),
     Edit("two", "r", "Peru", "The capital of {} is", "Tokyo", "Lima"),
@@ -191,10 +193,13 @@ class TestMisses:
         assert len(versions) == 2
 
     def test_what_targets_do_not_depend_on_is_no_miss(self, known: dict[str, object]) -> None:
-        """Probes, names and what the edit replaces; the prior; the folder that a model lay in."""
+        """Probes, names and what the edit replaces; the key covariance; the folder that a model lay in."""
         probes = {"paraphrases": ("What city?",), "neighbors": (Neighbor("Big Ben is in", "London"),)}
         assert _edited(fact_id="x", relation="y", target_old=None, **probes)() == known
-        assert backend_of(editor=EDITOR.model_copy(update={"prior_weight": 1.0})).targets_fingerprint(EDITS, 1) == known
+        assert (
+            backend_of(editor=EDITOR.model_copy(update={"covariance_weight": 1.0})).targets_fingerprint(EDITS, 1)
+            == known
+        )
         assert _config(_name_or_path="elsewhere") == known
         assert _weights(0, scale=1.0) == known
 
@@ -231,7 +236,7 @@ class TestDamage:
         assert cache.load(PRINT) is None
 
 
-class TestSharing:
+class TestResidualSchedule:
     def test_entries_lie_in_the_cache_folder_of_the_user_alone(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

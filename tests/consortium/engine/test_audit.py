@@ -1,4 +1,4 @@
-"""The ledger: what it says of whole runs, and that it notices whatever is missing, twice, or not what it should be."""
+"""The audit: what it says of whole runs, and that it notices whatever is missing, twice, or not what it should be."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from consortium.data.edit import Edit
 from consortium.data.party_batch import WeightedEdit
 from consortium.data.request import Request
 from consortium.engine import audit
-from consortium.party.audit_digest import receipt_of
+from consortium.party.audit_digest import inclusion_record_of
 from consortium.records import tables
 from consortium.records.directory import RunDirectory
-from support.scenarios import associative_scenario, departing_scenario
+from support.scenarios import associative_scenario, unlearning_scenario
 
-SETTLING = {
-    "stream": {"rounds": 2, "partners": 3, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25},
-    "overlap": {"weigh": "once"},
-    "conflicts": {"policy": "priority", "augment": 1},
+RESOLVING = {
+    "stream": {"rounds": 2, "sharing_group_size": 3, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25},
+    "overlap": {"duplicates": "count_once"},
+    "conflicts": {"policy": "priority", "num_paraphrases": 1},
 }
 KINDS = {
     "plain": lambda: associative_scenario(merge={"methods": ["global", "collabedit"]}),
-    "settled": lambda: associative_scenario(merge={"methods": ["collabedit"]}, **SETTLING),
-    "departing": departing_scenario,
-    "refused": lambda: associative_scenario(
+    "resolution": lambda: associative_scenario(merge={"methods": ["collabedit"]}, **RESOLVING),
+    "unlearning": unlearning_scenario,
+    "rejected": lambda: associative_scenario(
         merge={"methods": ["global", "collabedit"]}, attacks=[{"kind": "nan", "parties": [1], "rounds": [2, 2]}]
     ),
     "held": lambda: associative_scenario(
         model={"key_width": 96},
         merge={"methods": ["collabedit"]},
         stream={"rounds": 3, "repeat": 0.5},
-        overlap={"detect": "residual", "threshold": 0.5},
+        overlap={"skip_known": "residual", "threshold": 0.5},
     ),
     "tuned": lambda: associative_scenario(
         editor={"method": "ft", "layers": [1]}, merge={"methods": ["simple_average"]}, stream={"rounds": 1}
@@ -56,31 +56,31 @@ def test_every_accepted_edit_is_in_exactly_one_merge(run):
 
 
 def test_the_numbers_are_those_of_the_scenario(plain):
-    """7 parties × 4 edits × 2 rounds; 2 rounds × 2 lanes × 3 layers; 4 cohorts in each."""
+    """7 parties × 4 edits × 2 rounds; 2 rounds × 2 arms × 3 layers; 4 party batches in each."""
     found = audit.account(plain)
     assert (found.num_edits, found.num_merges, found.num_entries) == (56, 12, 48)
-    rows = plain.table("ledger").to_pylist()
-    assert {row["num_edits"] for row in rows} == {8, 4}, "the last cohort has one party"
-    assert {(row["num_attempts"], row["num_dropped"], row["host"]) for row in rows} == {(1, 0, None)}
+    rows = plain.table("audit").to_pylist()
+    assert {row["num_edits"] for row in rows} == {8, 4}, "the last party batch has one party"
+    assert {(row["num_attempts"], row["num_dropped"], row["worker"]) for row in rows} == {(1, 0, None)}
 
 
 def test_what_is_withdrawn_left_out_copied_or_taken_back_is_counted(finished_run):
-    settled = finished_run(KINDS["settled"]())
+    resolution = finished_run(KINDS["resolution"]())
     summed = Counter()
-    for row in settled.table("edits").to_pylist():
-        summed["edits"] += row["fate"] != "withdrawn"
-        summed["copies"] += row["num_augmented"]
-    rows = [row for row in settled.table("ledger").to_pylist() if row["layer"] == 0]
+    for row in resolution.table("edits").to_pylist():
+        summed["edits"] += row["status"] != "withdrawn"
+        summed["copies"] += row["num_paraphrases"]
+    rows = [row for row in resolution.table("audit").to_pylist() if row["layer"] == 0]
     assert sum(row["num_edits"] for row in rows) == summed["edits"] < 56
     assert sum(row["num_summed"] for row in rows) == summed["edits"] + summed["copies"] > summed["edits"]
 
     held = finished_run(KINDS["held"]())
-    rows = [row for row in held.table("ledger").to_pylist() if row["layer"] == 0]
-    left_out = sum(row["num_left_out"] for row in held.table("parties").to_pylist())
+    rows = [row for row in held.table("audit").to_pylist() if row["layer"] == 0]
+    left_out = sum(row["num_skipped"] for row in held.table("parties").to_pylist())
     assert sum(row["num_edits"] - row["num_summed"] for row in rows) == left_out > 0
 
-    departing = finished_run(KINDS["departing"]())
-    back = [row for row in departing.table("ledger").to_pylist() if row["kind"] == "retract"]
+    unlearning = finished_run(KINDS["unlearning"]())
+    back = [row for row in unlearning.table("audit").to_pylist() if row["kind"] == "unlearn"]
     assert {row["round"] for row in back} == {3, 4}
 
 
@@ -93,11 +93,12 @@ def repeat(rows):
 
 
 def exchange(rows):
-    """Two cohorts' edits, wherever they are, so that lanes and layers still agree."""
+    """Two party batches' edits, wherever they are, so that arms and layers still agree."""
     swapped = {0: 1, 1: 0}
-    of = {row["cohort"]: row["digest"] for row in rows if row["round"] == 1}
+    of = {row["party_batch"]: row["digest"] for row in rows if row["round"] == 1}
     return [
-        row | {"digest": of[swapped.get(row["cohort"], row["cohort"])]} if row["round"] == 1 else row for row in rows
+        row | {"digest": of[swapped.get(row["party_batch"], row["party_batch"])]} if row["round"] == 1 else row
+        for row in rows
     ]
 
 
@@ -116,34 +117,34 @@ def differ(rows):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (drop, "merge of round 1, lane global, layer 0: cohort 0 is in it 0 times"),
-        (repeat, "merge of round 1, lane global, layer 0: cohort 0 is in it 2 times"),
-        (exchange, "merge of round 1, lane global, layer 0: not the 8 edits that cohort 0 must have"),
-        (miscount, "merge of round 1, lane global, layer 0: 27 edits, where the table of rounds has 28"),
-        (lose_a_round, "merge of round 2, lane collabedit, layer 2: cohort 3 is in it 0 times"),
-        (differ, "merge of round 1: lanes or layers differ in the edits of cohort 0"),
+        (drop, "merge of round 1, arm global, layer 0: party batch 0 is in it 0 times"),
+        (repeat, "merge of round 1, arm global, layer 0: party batch 0 is in it 2 times"),
+        (exchange, "merge of round 1, arm global, layer 0: not the 8 edits that party batch 0 must have"),
+        (miscount, "merge of round 1, arm global, layer 0: 27 edits, where the table of rounds has 28"),
+        (lose_a_round, "merge of round 2, arm collabedit, layer 2: party batch 3 is in it 0 times"),
+        (differ, "merge of round 1: arms or layers differ in the edits of party batch 0"),
     ],
 )
 def test_what_does_not_add_up_is_told(plain, tmp_path, damage, message):
     copy = shutil.copytree(plain.path, tmp_path / "run")
-    path = tables.path_of(copy, "ledger")
+    path = tables.path_of(copy, "audit")
     whole = pq.read_table(path)
     pq.write_table(pa.Table.from_pylist(damage(whole.to_pylist()), schema=whole.schema), path)
     found = audit.verify(copy)
     assert message in found
-    assert found[0] == "tables/ledger.parquet is damaged: its SHA-256 differs from the one in manifest.json"
+    assert found[0] == "tables/audit.parquet is damaged: its SHA-256 differs from the one in manifest.json"
 
 
-def test_a_run_without_a_ledger_says_so(plain, tmp_path):
+def test_a_run_without_an_audit_says_so(plain, tmp_path):
     copy = shutil.copytree(plain.path, tmp_path / "run")
     with RunDirectory.open(copy) as directory:
         directory.lock()
-        directory._write_manifest(tables=tuple(name for name in directory.manifest.tables if name != "ledger"))
+        directory._write_manifest(tables=tuple(name for name in directory.manifest.tables if name != "audit"))
     assert audit.account(RunDirectory.open(copy)) is None
-    assert "older than the ledger" in audit.verify(copy)[0]
+    assert "older than the audit" in audit.verify(copy)[0]
 
 
-class TestReceipts:
+class TestInclusionRecords:
     """Whatever a merge depends on changes the digest; what is edited does not."""
 
     first = Request(1, 4, 0, 17, 0, "fresh")
@@ -162,12 +163,14 @@ class TestReceipts:
         ],
     )
     def test_other_edits_have_another_digest(self, edits):
-        assert receipt_of(0, edits).digest != receipt_of(0, [WeightedEdit(self.first, 1.0)]).digest
+        assert inclusion_record_of(0, edits).digest != inclusion_record_of(0, [WeightedEdit(self.first, 1.0)]).digest
 
     def test_it_tells_nothing_of_what_is_edited(self):
         other = Request(1, 4, 0, 99, 2, "conflict-round", 1)
-        assert receipt_of(0, [WeightedEdit(other, 1.0)]) == receipt_of(0, [WeightedEdit(self.first, 1.0)])
+        assert inclusion_record_of(0, [WeightedEdit(other, 1.0)]) == inclusion_record_of(
+            0, [WeightedEdit(self.first, 1.0)]
+        )
 
     def test_copies_are_summed_but_are_no_edits(self):
-        found = receipt_of(3, [WeightedEdit(self.first, 1.0), WeightedEdit(self.first, 1.0, self.copy)])
-        assert (found.cohort, found.num_edits, found.num_summed) == (3, 1, 2)
+        found = inclusion_record_of(3, [WeightedEdit(self.first, 1.0), WeightedEdit(self.first, 1.0, self.copy)])
+        assert (found.party_batch, found.num_edits, found.num_summed) == (3, 1, 2)

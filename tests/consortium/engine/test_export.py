@@ -22,8 +22,8 @@ def run(request, tmp_path_factory):
 
 
 def test_the_exported_model_has_the_runs_weights_and_all_others_unchanged(run, tmp_path, capsys):
-    assert main(["export", str(run), str(tmp_path / "edited"), "--lane", "collabedit"]) == 0
-    assert "as the lane collabedit edited it in 3 rounds" in capsys.readouterr().out
+    assert main(["export", str(run), str(tmp_path / "edited"), "--arm", "collabedit"]) == 0
+    assert "as the arm collabedit edited it in 3 rounds" in capsys.readouterr().out
     before = AutoModelForCausalLM.from_pretrained(run.parent / "model").state_dict()
     after = AutoModelForCausalLM.from_pretrained(tmp_path / "edited").state_dict()
     checkpoint = load_file(run / "checkpoints/round-0003/collabedit.safetensors")
@@ -37,7 +37,7 @@ def test_the_exported_model_has_the_runs_weights_and_all_others_unchanged(run, t
 
 def test_the_exported_model_answers_as_the_run_counted(run, tmp_path):
     """The efficacy of all edits of the last round, asked anew of the folder by plain transformers."""
-    assert main(["export", str(run), str(tmp_path / "edited"), "--lane", "global", "--round", "3"]) == 0
+    assert main(["export", str(run), str(tmp_path / "edited"), "--arm", "global", "--round", "3"]) == 0
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "edited")
 
@@ -55,7 +55,7 @@ def test_the_exported_model_answers_as_the_run_counted(run, tmp_path):
     [counted] = [
         row
         for row in metrics
-        if (row["lane"], row["metric"], row["round"], row["of_round"]) == ("global", "efficacy", 3, 3)
+        if (row["arm"], row["metric"], row["round"], row["of_round"]) == ("global", "efficacy", 3, 3)
     ]
     assert (counted["num_edits"], counted["success"]) == (len(found), pytest.approx(100 * sum(found) / len(found)))
 
@@ -63,10 +63,10 @@ def test_the_exported_model_answers_as_the_run_counted(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lane", "ties"], "no lane 'ties'"),
-        (["--lane", "collabedit", "--round", "1"], "no checkpoint of round 1 is kept"),
-        (["--lane", "collabedit", "--round", "99"], "no checkpoint of round 99 is kept"),
-        (["--lane", "collabedit", "--round", "-1"], "no checkpoint of round -1 is kept"),
+        (["--arm", "ties"], "no arm 'ties'"),
+        (["--arm", "collabedit", "--round", "1"], "no checkpoint of round 1 is kept"),
+        (["--arm", "collabedit", "--round", "99"], "no checkpoint of round 99 is kept"),
+        (["--arm", "collabedit", "--round", "-1"], "no checkpoint of round -1 is kept"),
     ],
 )
 def test_what_the_run_does_not_have_is_refused(run, tmp_path, capsys, arguments, message):
@@ -79,9 +79,9 @@ def test_a_refused_export_leaves_no_folder_and_takes_none_away(run, tmp_path, ca
     mine = tmp_path / "mine"
     mine.mkdir()
     for folder in (tmp_path / "a/b/edited", mine):
-        assert main(["export", str(run), str(folder), "--lane", "ties"]) == 2
+        assert main(["export", str(run), str(folder), "--arm", "ties"]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-    assert main(["export", str(run), str(mine), "--lane", "global"]) == 0
+    assert main(["export", str(run), str(mine), "--arm", "global"]) == 0
     assert (mine / "model.safetensors").exists()
 
 
@@ -91,7 +91,7 @@ def test_another_model_under_the_same_name_is_refused(run, tmp_path, capsys):
         weights = load_file(run.parent / "model/model.safetensors")
         name = next(name for name in sorted(weights) if name.endswith(("norm.weight", "ln_f.weight")))
         save_file({**weights, name: weights[name] * 1.01}, run.parent / "model/model.safetensors", {"format": "pt"})
-        assert main(["export", str(run), str(tmp_path / "edited"), "--lane", "global"]) == 2
+        assert main(["export", str(run), str(tmp_path / "edited"), "--arm", "global"]) == 2
     finally:
         (run.parent / "model/model.safetensors").write_bytes(saved)
     assert "model weights of" in capsys.readouterr().err
@@ -101,12 +101,12 @@ def test_another_model_under_the_same_name_is_refused(run, tmp_path, capsys):
 def test_nothing_is_overwritten(run, tmp_path, capsys):
     (tmp_path / "edited").mkdir()
     (tmp_path / "edited" / "notes.txt").write_text("mine")
-    assert main(["export", str(run), str(tmp_path / "edited"), "--lane", "global"]) == 2
+    assert main(["export", str(run), str(tmp_path / "edited"), "--arm", "global"]) == 2
     assert "holds something already" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["edited", "notes.txt"]
 
 
 def test_an_associative_model_is_refused(tmp_path, capsys):
     run_serially(associative_scenario(), tmp_path / "run")
-    assert main(["export", str(tmp_path / "run"), str(tmp_path / "edited"), "--lane", "global"]) == 2
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "edited"), "--arm", "global"]) == 2
     assert "associative" in capsys.readouterr().err

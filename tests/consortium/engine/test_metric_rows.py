@@ -16,10 +16,10 @@ from consortium.evaluation.schedule import (
 )
 from consortium.evaluation.sums import ProbeSum
 from consortium.merging import registry
+from consortium.merging.arm_state import ArmState
 from consortium.merging.history import GramHistory
-from consortium.merging.lane_state import LaneState
 from consortium.merging.layer_update import distances, merge_layer
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, DenseStatistics
 from consortium.scenario.editor import EditorSpec
 from hypothesis import given
@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 from support.scenarios import associative_scenario
 
 
-def editor(*layers: int, sharing: str = "memit") -> EditorSpec:
-    return EditorSpec(layers=layers, sharing=sharing)
+def editor(*layers: int, residual_schedule: str = "spread") -> EditorSpec:
+    return EditorSpec(layers=layers, residual_schedule=residual_schedule)
 
 
 def stream_of(scenario, num_facts=400):
@@ -48,18 +48,20 @@ class TestPlan:
         assert plan_round(editor(4, 6), "round") == (Step((6,), (Part(4, 6, 3), Part(5, 6, 3), Part(6, 6, 3))),)
 
     def test_boundary_layer_by_layer_has_targets_before_each_step(self):
-        assert plan_round(editor(4, 6, sharing="boundary"), "layer") == (
+        assert plan_round(editor(4, 6, residual_schedule="first_last"), "layer") == (
             Step((4,), (Part(4, 4, 1),)),
             Step((6,), (Part(6, 6, 1),)),
         )
 
     def test_boundary_at_once_has_all_targets_first(self):
-        assert plan_round(editor(4, 6, sharing="boundary"), "round") == (Step((4, 6), (Part(4, 4, 1), Part(6, 6, 1))),)
+        assert plan_round(editor(4, 6, residual_schedule="first_last"), "round") == (
+            Step((4, 6), (Part(4, 4, 1), Part(6, 6, 1))),
+        )
 
     @pytest.mark.parametrize("exchange", ["layer", "round"])
-    @pytest.mark.parametrize("sharing", ["memit", "boundary"])
-    def test_a_single_layer_gets_everything_in_one_step(self, sharing, exchange):
-        assert plan_round(editor(3, sharing=sharing), exchange) == (Step((3,), (Part(3, 3, 1),)),)
+    @pytest.mark.parametrize("residual_schedule", ["spread", "first_last"])
+    def test_a_single_layer_gets_everything_in_one_step(self, residual_schedule, exchange):
+        assert plan_round(editor(3, residual_schedule=residual_schedule), exchange) == (Step((3,), (Part(3, 3, 1),)),)
 
     @pytest.mark.parametrize("layers", [(0, 4), (1, 3, 6)])
     def test_what_is_missing_is_shared_out_exactly(self, layers):
@@ -75,12 +77,12 @@ class TestPlan:
 class TestMerge:
     """K = 2, V = 1: one edit with key (1, 0) and residual 2 against C = I; so Δ = (2·1/(1 + 1), 0) = (1, 0)."""
 
-    basis = Basis("lane", 1, 0)
+    basis = Basis("arm", 1, 0)
     statistics = DenseStatistics(basis, np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 0.0]]), 1)
     weight_VK = np.array([[10.0, 20.0]], np.float32)
 
     def merge(self, history=None, weight=1.0, statistics=statistics):
-        solver = PriorSolver(np.eye(2), history and history.base_KK, "layer 0")
+        solver = CovarianceSolver(np.eye(2), history and history.base_KK, "layer 0")
         return merge_layer(registry.create("collabedit", {}), statistics, solver, self.weight_VK, history, weight)
 
     def test_the_update_is_added(self):
@@ -90,7 +92,7 @@ class TestMerge:
 
     def test_history_counts_in_the_solve_once_and_grows_by_the_weighted_gram(self):
         """With H = diag(2, 0): Δ = 2/(1 + 2 + 1) = 0.5; then H becomes diag(2 + h·1, 0), h = 0.5."""
-        merged = self.merge(GramHistory("lane", 1, np.diag([2.0, 0.0])), weight=0.5)
+        merged = self.merge(GramHistory("arm", 1, np.diag([2.0, 0.0])), weight=0.5)
         np.testing.assert_allclose(merged.weight_VK, [[10.5, 20.0]])
         np.testing.assert_array_equal(merged.history.base_KK, np.diag([2.5, 0.0]))
 
@@ -103,7 +105,7 @@ class TestMerge:
     def test_the_sum_is_rounded_once(self):
         """1 + 2⁻²⁵ + 2⁻²⁵ is 1 when each step is rounded to float32, and so is 1 + 2⁻²⁴; but 3·2⁻²⁵ rounds up."""
         tiny = DenseStatistics(self.basis, np.zeros((2, 2)), np.array([[3 * 2.0**-25, 0.0]]), 1)
-        solver = PriorSolver(np.eye(2), None, "layer 0")
+        solver = CovarianceSolver(np.eye(2), None, "layer 0")
         weight_VK = np.array([[1.0, 1.0]], np.float32)
         merged = merge_layer(registry.create("collabedit", {}), tiny, solver, weight_VK, None, 0.0)
         assert merged.weight_VK[0, 0] == np.float32(1 + 2.0**-23)
@@ -111,12 +113,12 @@ class TestMerge:
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_bad_statistics_are_refused(self, bad):
         statistics = DenseStatistics(self.basis, np.eye(2), np.array([[bad, 0.0]]), 1)
-        with pytest.raises(StatisticsError, match="lane lane, round 1, layer 0"):
+        with pytest.raises(StatisticsError, match="arm arm, round 1, layer 0"):
             self.merge(statistics=statistics)
 
     def test_a_weight_that_overflows_is_refused(self):
         statistics = DenseStatistics(self.basis, np.eye(2), np.array([[1e300, 0.0]]), 1)
-        with pytest.raises(RunError, match="layer 0 in round 1, lane lane, is not finite"):
+        with pytest.raises(RunError, match="layer 0 in round 1, arm arm, is not finite"):
             self.merge(statistics=statistics)
 
 
@@ -135,16 +137,16 @@ def test_evaluation_is_due_every_so_often_and_always_at_the_end(every, due):
 
 class TestSample:
     @given(st.integers(1, 9), st.integers(1, 30) | st.none(), st.integers(1, 4))
-    def test_cohorts_have_the_sample_between_them(self, num_parties, sample, cohort_size):
+    def test_party_batches_have_the_sample_between_them(self, num_parties, sample, parties_per_batch):
         scenario = associative_scenario(
             parties={"count": num_parties, "edits_per_round": 3},
             evaluate={"sample": sample},
-            cluster={"cohort_size": cohort_size},
+            cluster={"parties_per_batch": parties_per_batch},
         )
         stream = stream_of(scenario)
-        cohorts = [scenario.cohort(number) for number in range(scenario.num_cohorts)]
-        parts = [sampled_requests(scenario, stream, 2, parties) for parties in cohorts]
-        assert [num_sampled(scenario, stream, 2, parties) for parties in cohorts] == [len(part) for part in parts]
+        party_batches = [scenario.party_batch(number) for number in range(scenario.num_party_batches)]
+        parts = [sampled_requests(scenario, stream, 2, parties) for parties in party_batches]
+        assert [num_sampled(scenario, stream, 2, parties) for parties in party_batches] == [len(part) for part in parts]
         together = [request for part in parts for request in part]
         assert together == sampled_requests(scenario, stream, 2, range(num_parties))
         places = [(request.party, request.index) for request in together]
@@ -181,7 +183,7 @@ class TestMetrics:
     scenario = associative_scenario()
 
     def rows(self, sums):
-        return {(row.metric, row.of_round): row for row in metric_rows(self.scenario, 2, "lane", sums)}
+        return {(row.metric, row.of_round): row for row in metric_rows(self.scenario, 2, "arm", sums)}
 
     def test_percent_and_harmonic_mean(self):
         """3/(1/50 + 1/100 + 1/25) = 3/0.07 = 42.857; strict 3/(1/25 + 1/50 + 1/50) = 37.5."""
@@ -220,7 +222,7 @@ class TestMetrics:
             ("neighborhood", 2): ProbeSum(4.0, 0.0, 4, 9),
             ("retention", 1): ProbeSum(3.0, 0.0, 4, 4),
         }
-        rows = {(row.metric, row.of_round): row for row in metric_rows(scenario, 2, "lane", sums)}
+        rows = {(row.metric, row.of_round): row for row in metric_rows(scenario, 2, "arm", sums)}
         assert [rows[metric, None].success for metric in ("efficacy", "paraphrase", "neighborhood")] == [50, 50, 100]
         assert rows["score", None].success == pytest.approx(3 / (2 / 50 + 1 / 100))
         assert rows["score", 1].success == pytest.approx(3 / (1 / 75 + 1 / 50 + 1 / 100))
@@ -247,23 +249,23 @@ class TestDistances:
     def base(self):
         return {0: np.array([[3.0, 0.0]], np.float32), 1: np.array([[0.0, 4.0]], np.float32)}
 
-    def lane(self, first, second):
+    def arm(self, first, second):
         weights = {0: np.array([first], np.float32), 1: np.array([second], np.float32)}
-        return LaneState("lane", 1, weights, {})
+        return ArmState("arm", 1, weights, {})
 
     def test_by_hand(self):
-        """‖W₀‖ = 5. Global moves by (0, 6) and (8, 0): ΔW 10 long, W √125. The lane moves half as far: 5 away."""
-        reference = self.lane([3.0, 6.0], [8.0, 4.0])
-        found = distances(self.lane([3.0, 3.0], [4.0, 4.0]), self.base, reference)
+        """‖W₀‖ = 5. Global moves by (0, 6) and (8, 0): ΔW 10 long, W √125. The arm moves half as far: 5 away."""
+        reference = self.arm([3.0, 6.0], [8.0, 4.0])
+        found = distances(self.arm([3.0, 3.0], [4.0, 4.0]), self.base, reference)
         assert found.update_norm == pytest.approx(1.0)
         assert found.update_distance == pytest.approx(0.5)
         assert found.weights_distance == pytest.approx(5 / 125**0.5)
 
     def test_to_itself_nothing_and_without_a_reference_none(self):
-        lane = self.lane([3.0, 3.0], [4.0, 4.0])
-        found = distances(lane, self.base, lane)
+        arm = self.arm([3.0, 3.0], [4.0, 4.0])
+        found = distances(arm, self.base, arm)
         assert (found.weights_distance, found.update_distance) == (0.0, 0.0)
-        found = distances(lane, self.base, None)
+        found = distances(arm, self.base, None)
         assert (found.weights_distance, found.update_distance) == (None, None)
 
     def test_small_differences_of_large_numbers_count(self):
@@ -271,7 +273,7 @@ class TestDistances:
         base = {0: np.full((1, 1000), 1e4, np.float32)}
         moved = base[0].copy()
         moved[0, 0] = np.nextafter(np.float32(1e4), np.float32(2e4))
-        found = distances(LaneState("lane", 1, {0: moved}, {}), base, None)
+        found = distances(ArmState("arm", 1, {0: moved}, {}), base, None)
         assert found.update_norm == pytest.approx((float(moved[0, 0]) - 1e4) / (1e4 * 1000**0.5), rel=1e-9)
 
 

@@ -8,14 +8,16 @@ from consortium.data.party_batch import PartyBatch
 from consortium.editing.layer_schedule import plan_round
 from consortium.editing.open import open_backend
 from consortium.engine import serial
-from consortium.engine.prior import add_chunk
+from consortium.engine.key_covariance import add_chunk
 from consortium.loading.prepare import open_facts
-from consortium.party.worker import CohortWorker
+from consortium.party.worker import Worker
 from consortium.records.directory import RunDirectory
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, few_edits_scenario, pico_scenario, run_serially
 
-BOTH = [(exchange, sharing) for exchange in ("layer", "round") for sharing in ("memit", "boundary")]
+BOTH = [
+    (exchange, residual_schedule) for exchange in ("layer", "round") for residual_schedule in ("spread", "first_last")
+]
 
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -34,7 +36,7 @@ def states_of(scenario, path):
     directory = run_serially(scenario, path)
     with RunDirectory.open(path) as reader:
         base = open_backend(scenario, open_facts(scenario)).base_weights()
-        return directory, reader.lane_states(), base
+        return directory, reader.arm_states(), base
 
 
 def relative(left, right, base=None):
@@ -47,14 +49,14 @@ def relative(left, right, base=None):
 
 class TestExactness:
     @pytest.mark.parametrize("statistics", ["dense", "factored"])
-    @pytest.mark.parametrize(("exchange", "sharing"), BOTH)
+    @pytest.mark.parametrize(("exchange", "residual_schedule"), BOTH)
     @pytest.mark.parametrize("model", ["llama", "gpt2", "associative"])
-    def test_collabedit_is_global_edit(self, model, exchange, sharing, statistics, pico, tmp_path):
+    def test_collabedit_is_global_edit(self, model, exchange, residual_schedule, statistics, pico, tmp_path):
         scenario = make_scenario(
             model,
             pico,
             stream={"rounds": 1},
-            editor={"sharing": sharing},
+            editor={"residual_schedule": residual_schedule},
             merge={"methods": ["global", "collabedit"], "exchange": exchange, "statistics": statistics},
         )
         _, states, base = states_of(scenario, tmp_path / "run")
@@ -63,15 +65,15 @@ class TestExactness:
         assert relative(merged, exact) <= 1e-6
         assert relative(merged, exact, base) <= 1e-6
 
-    @pytest.mark.parametrize(("exchange", "sharing"), BOTH)
+    @pytest.mark.parametrize(("exchange", "residual_schedule"), BOTH)
     @pytest.mark.parametrize("model", ["llama", "associative"])
-    def test_collabedit_is_a_central_solve(self, model, exchange, sharing, pico, tmp_path):
+    def test_collabedit_is_a_central_solve(self, model, exchange, residual_schedule, pico, tmp_path):
         """Δ = R·Kᵀ·(C + K·Kᵀ)⁻¹ for everybody's keys and residuals side by side, by a general solver."""
         scenario = make_scenario(
             model,
             pico,
             stream={"rounds": 1},
-            editor={"sharing": sharing},
+            editor={"residual_schedule": residual_schedule},
             merge={"methods": ["collabedit"], "exchange": exchange},
         )
         _, states, base = states_of(scenario, tmp_path / "run")
@@ -89,37 +91,37 @@ class TestExactness:
         _, forgetful, _ = states_of(associative_scenario(**changes), tmp_path / "without")
         assert relative(forgetful["collabedit"].weights, exact, base) > 1e-3
 
-    def test_a_lanes_own_history_weight_is_as_that_of_a_run_of_its_own(self, finished_run):
-        weights = {"static": 0.0, "once": 1.0, "prior": "prior"}
-        lanes = [{"name": "collabedit", "label": label, "history_weight": h} for label, h in weights.items()]
-        states = finished_run(few_edits_scenario(merge={"methods": lanes})).lane_states()
+    def test_an_arms_own_history_weight_is_as_that_of_a_run_of_its_own(self, finished_run):
+        weights = {"static": 0.0, "once": 1.0, "covariance": "covariance"}
+        arms = [{"name": "collabedit", "label": label, "history_weight": h} for label, h in weights.items()]
+        states = finished_run(few_edits_scenario(merge={"methods": arms})).arm_states()
         for label, weight in weights.items():
             merge = {"methods": [{"name": "collabedit", "label": label}], "history_weight": weight}
-            alone = finished_run(few_edits_scenario(merge=merge)).lane_states()
+            alone = finished_run(few_edits_scenario(merge=merge)).arm_states()
             assert difference({label: states[label]}, alone) == []
         assert states["static"].history == {}
 
-    @pytest.mark.parametrize("cohort_size", [1, 3, 7])
-    def test_cohorts_do_not_matter(self, cohort_size, finished_run):
+    @pytest.mark.parametrize("parties_per_batch", [1, 3, 7])
+    def test_party_batches_do_not_matter(self, parties_per_batch, finished_run):
         merge = {"methods": ["collabedit", "simple_average", "ties"]}
-        by_two = finished_run(associative_scenario(merge=merge)).lane_states()
-        other = associative_scenario(merge=merge, cluster={"cohort_size": cohort_size})
-        states = finished_run(other).lane_states()
-        for lane, state in states.items():
-            assert relative(state.weights, by_two[lane].weights) <= 1e-6, lane
+        by_two = finished_run(associative_scenario(merge=merge)).arm_states()
+        other = associative_scenario(merge=merge, cluster={"parties_per_batch": parties_per_batch})
+        states = finished_run(other).arm_states()
+        for arm, state in states.items():
+            assert relative(state.weights, by_two[arm].weights) <= 1e-6, arm
 
 
 def solve_centrally(scenario, contexts):
     """One round, written out: every layer's keys and residuals of all parties, and one linear system."""
     facts = open_facts(scenario)
-    worker = CohortWorker(scenario, facts, open_backend(scenario, facts))
+    worker = Worker(scenario, facts, open_backend(scenario, facts))
     model = worker.backend
-    prior = None
-    for chunk in range(model.prior_chunks()):
-        prior = add_chunk(prior, model.prior_sum(chunk))
+    covariance = None
+    for chunk in range(model.covariance_chunks()):
+        covariance = add_chunk(covariance, model.covariance_sum(chunk))
     model.set_contexts(contexts)
-    # Cohort by cohort, since a language model's own rounding depends on what is computed together.
-    groups = [worker.private.edits(PartyBatch(1, cohort)) for cohort in range(scenario.num_cohorts)]
+    # Party batch by party batch, since a language model's own rounding depends on what is computed together.
+    groups = [worker.party_data.edits(PartyBatch(1, party_batch)) for party_batch in range(scenario.num_party_batches)]
     weights, targets = model.base_weights(), {}
     for step in plan_round(scenario.editor, scenario.merge.exchange):
         for layer in step.targets:
@@ -130,8 +132,10 @@ def solve_centrally(scenario, contexts):
             # From the bottom each time, so that what the run carries from layer to layer is put to the test.
             found = [model.keys_and_residuals(model.states(edits, part.layer, None), goal) for edits, goal in pairs]
             keys_KE, missing_VE = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
-            prior_KK = torch.tensor(prior.sums[part.layer]) * scenario.editor.prior_weight / prior.num_tokens
-            system_KK = prior_KK + keys_KE @ keys_KE.T
+            covariance_KK = (
+                torch.tensor(covariance.sums[part.layer]) * scenario.editor.covariance_weight / covariance.num_tokens
+            )
+            system_KK = covariance_KK + keys_KE @ keys_KE.T
             updates[part.layer] = torch.linalg.solve(system_KK, keys_KE @ missing_VE.T).T / part.divisor
         for layer, update_VK in updates.items():
             weights[layer] = (weights[layer].astype(np.float64) + update_VK.numpy()).astype(np.float32)
@@ -160,9 +164,9 @@ class TestRecords:
         directory, _ = recorded
         rows = directory.table("metrics").to_pylist()
         assert {row["round"] for row in rows} == {2, 3}
-        keys = [(row["round"], row["lane"], row["metric"], row["of_round"]) for row in rows]
+        keys = [(row["round"], row["arm"], row["metric"], row["of_round"]) for row in rows]
         assert len(keys) == len(set(keys))
-        assert {row["lane"] for row in rows} == {"unedited", *(spec.lane for spec in directory.scenario.merge.methods)}
+        assert {row["arm"] for row in rows} == {"unedited", *(spec.arm for spec in directory.scenario.merge.methods)}
 
     def test_progress_grows_to_the_whole(self, recorded):
         _, told = recorded
@@ -170,7 +174,7 @@ class TestRecords:
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1.0)
         assert shares[len(shares) // 2] < 0.9
-        assert {progress.phase for progress in told} >= {"prior", "targets", "evaluate"}
+        assert {progress.phase for progress in told} >= {"covariance", "targets", "evaluate"}
         assert all(progress.done <= progress.total for progress in told)
 
 
@@ -200,7 +204,7 @@ def resumed(path):
 
 
 MOMENTS = {
-    "prior": lambda progress: progress.phase == "prior" and progress.done == 1,
+    "covariance": lambda progress: progress.phase == "covariance" and progress.done == 1,
     "first targets": lambda progress: (progress.phase, progress.round) == ("targets", 1),
     "round 2's targets": lambda progress: (progress.phase, progress.round, progress.done) == ("targets", 2, 8),
     "round 2's evaluation": lambda progress: (progress.phase, progress.round) == ("evaluate", 2) and progress.done > 0,
@@ -218,7 +222,7 @@ def whole(finished_run):
 def few_edits(finished_run):
     """Five rounds of seven edits at K = 96: columns after rounds 1 to 3, at most 24; a base at round 4."""
     directory = finished_run(few_edits_scenario())
-    histories = [each for state in directory.lane_states().values() for each in state.history.values()]
+    histories = [each for state in directory.arm_states().values() for each in state.history.values()]
     assert {(each.base_round, tuple(each.columns)) for each in histories} == {(4, (5,))}
     return directory
 
@@ -229,14 +233,14 @@ class TestResume:
         interrupted(whole.scenario, tmp_path / "run", MOMENTS[moment])
         directory = resumed(tmp_path / "run")
         assert directory.status == "done"
-        assert difference(whole.lane_states(), directory.lane_states()) == []
+        assert difference(whole.arm_states(), directory.arm_states()) == []
 
     def test_tables_are_those_of_the_undisturbed_run(self, whole, tmp_path):
         interrupted(whole.scenario, tmp_path / "run", MOMENTS["round 2's evaluation"])
         directory = resumed(tmp_path / "run")
         for table in ("edits", "parties", "metrics"):
             assert directory.table(table).equals(whole.table(table)), table
-        columns = ["round", "lane", "num_edits", "bytes_sent", "update_norm", "weights_distance", "update_distance"]
+        columns = ["round", "arm", "num_edits", "bytes_sent", "update_norm", "weights_distance", "update_distance"]
         assert directory.table("rounds").select(columns).equals(whole.table("rounds").select(columns))
         events = directory.table("events").to_pylist()
         assert [(row["round"], row["detail"]) for row in events if row["kind"] == "resumed"] == [(2, "after round 1")]
@@ -249,7 +253,7 @@ class TestResume:
         directory.close()
         again = resumed(tmp_path / "run")
         assert again.status == "done"
-        assert difference(whole.lane_states(), again.lane_states()) == []
+        assert difference(whole.arm_states(), again.arm_states()) == []
         assert again.table("metrics").equals(whole.table("metrics"))
 
     @pytest.mark.parametrize("round_number", [3, 4, 5])
@@ -257,14 +261,14 @@ class TestResume:
         """Killed while the history is columns, in the round that makes a base of them, and after it."""
         moment = lambda progress: (progress.phase, progress.round) == ("evaluate", round_number)  # noqa: E731
         interrupted(few_edits.scenario, tmp_path / "run", moment)
-        assert difference(few_edits.lane_states(), resumed(tmp_path / "run").lane_states()) == []
+        assert difference(few_edits.arm_states(), resumed(tmp_path / "run").arm_states()) == []
 
     def test_a_language_model_ends_with_the_same_bits(self, pico, finished_run, tmp_path):
-        """Contexts and the prior are kept, targets are optimised anew."""
+        """Contexts and the key covariance are kept, targets are optimised anew."""
         scenario = pico_scenario(pico["llama"], stream={"rounds": 2})
         whole = finished_run(scenario)
         interrupted(scenario, tmp_path / "run", lambda progress: (progress.phase, progress.round) == ("evaluate", 2))
-        assert difference(whole.lane_states(), resumed(tmp_path / "run").lane_states()) == []
+        assert difference(whole.arm_states(), resumed(tmp_path / "run").arm_states()) == []
 
 
 def _raise_enough():

@@ -13,12 +13,12 @@ from consortium.evaluation import registry
 from consortium.evaluation.metrics.fluency import entropy
 from consortium.evaluation.metrics.locality import probes as locality_probes
 from consortium.evaluation.sums import ProbeSum
-from consortium.models.queries import Answer, Probe, Writing
+from consortium.models.queries import Answer, Generation, Probe
 from consortium.scenario.editor import EditorSpec
 from support.evaluation import measured
 from support.pico import pico_model
 
-from benchmarks.naive.answering import answer_probes_naively, write_naively
+from benchmarks.naive.decoding import answer_probes_naively, write_naively
 
 TOWER = Edit(
     "tower",
@@ -50,15 +50,15 @@ class SetAnswers:
     def __init__(self, said: Mapping[tuple[str, str], tuple[int, ...]], texts: Mapping[str, str]) -> None:
         self.said, self.texts = said, texts
         self.decodings: list[str] = []
-        self.writings: list[Writing] = []
+        self.generations: list[Generation] = []
 
     def answer(self, probes: Sequence[Probe], decoding: str) -> list[Answer]:
         self.decodings.append(decoding)
         said = [self.said.get((probe.prompt, probe.target), (0, 0, 0)) for probe in probes]
         return [Answer(tokens, (1, 2, 3), tokens == (1, 2, 3)) for tokens in said]
 
-    def write(self, prompts: Sequence[str], writing: Writing) -> list[str]:
-        self.writings.append(writing)
+    def write(self, prompts: Sequence[str], generation: Generation) -> list[str]:
+        self.generations.append(generation)
         return [self.texts[prompt] for prompt in prompts]
 
 
@@ -121,7 +121,7 @@ def test_fluency_is_written_after_the_edits_generation_prompts_or_its_own() -> N
     sums = measured(backend, [TOWER, BARE], "fluency", decoding=("teacher_forcing", "greedy"))
     wanted = entropy("a b a b c") / 2 + entropy("a b c d e")
     assert sums == {(name, 3): ProbeSum(pytest.approx(wanted), None, 2, 3) for name in ("fluency", "fluency_greedy")}
-    assert [(each.top_k, each.num_tokens) for each in backend.writings] == [(5, 100), (1, 100)]
+    assert [(each.top_k, each.num_tokens) for each in backend.generations] == [(5, 100), (1, 100)]
 
 
 def test_each_decoding_has_rows_of_its_own() -> None:

@@ -55,7 +55,7 @@ def test_names_and_what_is_asked_for():
     named = registry.by_name()
     assert named[:4] == ["efficacy", "paraphrase", "neighborhood", "retention"]
     assert not {"perplexity", "downstream_accuracy", "score"} & set(named)
-    spec = EvaluateSpec(metrics=("retention", "efficacy"), text="builtin")
+    spec = EvaluateSpec(metrics=("retention", "efficacy"), perplexity_text="builtin")
     assert [metric.name for metric in registry.asked(spec)] == ["retention", "efficacy", "perplexity"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from consortium.common.errors import ScenarioError
 from consortium.data.builtin import builtin_edits
 from consortium.data.edit import Edit
-from consortium.data.synthetic import DrawnFacts
+from consortium.data.synthetic import SyntheticFacts
 from consortium.data.table import FactTable
 from consortium.loading.check import check_scenario
 from consortium.loading.load import load_scenario
@@ -46,12 +46,12 @@ def check(tmp_path):
         {"editor": {"layers": [1, 3, 8]}},
         {"merge": {"methods": ["ties", {"name": "ties", "label": "ties-2"}]}},
         {"model": {"name": "associative"}},
-        {"model": {"name": "associative"}, "facts": {"source": "drawn"}},
+        {"model": {"name": "associative"}, "facts": {"source": "synthetic"}},
         {"stream": {"rounds": 5}, "evaluate": {"every": 3}, "faults": [{"round": 5, "during": "evaluate"}]},
-        {"model": {"device": "cuda"}, "cluster": {"hosts": {"gpus": 0.5}}},
-        {"conflicts": {"policy": "priority", "priorities": [3, 0], "augment": 2}},
-        {"overlap": {"weigh": "once"}, "faults": [{"round": 1, "during": "announce"}]},
-        {"faults": [{"round": 0, "during": "prior"}, {"kill": "node"}, {"slow": 2.0, "rate": 0.1, "max": 4}]},
+        {"model": {"device": "cuda"}, "cluster": {"workers": {"gpus": 0.5}}},
+        {"conflicts": {"policy": "priority", "priorities": [3, 0], "num_paraphrases": 2}},
+        {"overlap": {"duplicates": "count_once"}, "faults": [{"round": 1, "during": "announce"}]},
+        {"faults": [{"round": 0, "during": "covariance"}, {"kill": "node"}, {"slow": 2.0, "rate": 0.1, "max": 4}]},
         {"faults": [{"round": 1, "during": "commit", "fill": "disk"}, {"round": 1, "during": "merge"}]},
         {"faults": [{"during": "commit", "kill": "coordinator"}, {"during": "collect", "corrupt": "answer"}]},
         {"faults": [{"cut": 20.0}, {"during": "collect", "cut": 0.5, "rate": 0.1, "max": 4}]},
@@ -89,24 +89,27 @@ def test_what_can_run_is_accepted(check, sections):
         (
             {
                 "editor": {"method": "ft", "layers": [9]},
-                "merge": {"methods": [{"name": "ties", "detect": "residual"}]},
+                "merge": {"methods": [{"name": "ties", "skip_known": "residual"}]},
             },
             r"merge.methods.0.detect .*'residual' with the editor ft, which has no residuals",
         ),
-        ({"conflicts": {"on_detect": "yield"}}, r"conflicts.on_detect .*'yield' with conflicts.detect: none"),
+        ({"conflicts": {"on_detect": "skip"}}, r"conflicts.on_detect .*'skip' with conflicts.detect: none"),
         (
-            {"conflicts": {"detect": "answer"}, "merge": {"anchor": "base", "exchange": "round"}},
-            r"conflicts.detect .*lane 'global' has anchor: base",
+            {"conflicts": {"detect": "model_answer"}, "merge": {"reference": "initial", "exchange": "round"}},
+            r"conflicts.detect .*arm 'global' has reference: initial",
         ),
         (
             {
-                "conflicts": {"detect": "answer"},
+                "conflicts": {"detect": "model_answer"},
                 "editor": {"method": "ft", "layers": [9]},
                 "merge": {"methods": ["ties"]},
             },
             r"conflicts.detect .*editor ft, which has no residuals",
         ),
-        ({"conflicts": {"span": "run"}}, r"conflicts.span .*'run' with conflicts.policy: none(.|\n)*latest, priority"),
+        (
+            {"conflicts": {"scope": "run"}},
+            r"conflicts.scope .*'run' with conflicts.policy: none(.|\n)*latest, priority",
+        ),
         ({"editor": {"layers": [9, 5]}}, r"editor.layers.*found \[9, 5\]\n.*first critical layer, then the last"),
         ({"editor": {"layers": [5, 9, 7]}}, r"found \[5, 9, 7\]\n.*ascending order\n.*write \[5, 7, 9\]"),
         ({"editor": {"layers": [5, 7, 7]}}, r"each layer once.*\n.*write \[5, 7\]"),
@@ -116,10 +119,10 @@ def test_what_can_run_is_accepted(check, sections):
         ),
         (
             {"merge": {"methods": [{"name": "ties", "label": "a"}, {"name": "ties", "label": "A"}]}},
-            r"lane 'A' is there 2 times\n.*capitals aside",
+            r"arm 'A' is there 2 times\n.*capitals aside",
         ),
-        ({"merge": {"methods": ["ties", "ties"]}}, r"lane 'ties' is there 2 times\n.*\n.*label"),
-        ({"merge": {"methods": [{"name": "ties", "label": "unedited"}]}}, r"lane 'unedited'\n.*unedited model's row"),
+        ({"merge": {"methods": ["ties", "ties"]}}, r"arm 'ties' is there 2 times\n.*\n.*label"),
+        ({"merge": {"methods": [{"name": "ties", "label": "unedited"}]}}, r"arm 'unedited'\n.*unedited model's row"),
         (
             {"merge": {"methods": ["tie"]}},
             r"merge.methods.0.*unknown merge method 'tie'\n.*one of global.*\n.*mean 'ties'",
@@ -139,18 +142,19 @@ def test_what_can_run_is_accepted(check, sections):
             {"model": {"name": "associative"}, "evaluate": {"metrics": ["fluency"]}},
             "evaluate.metrics.*'fluency' with the associative model",
         ),
-        ({"cluster": {"hosts": {"min": 3, "max": 2}}}, r"cluster.hosts.*min 3 is above max 2"),
-        ({"model": {"device": "cuda"}}, r"model.device.*device 'cuda' with cluster.hosts.gpus: 0"),
+        ({"cluster": {"workers": {"min": 3, "max": 2}}}, r"cluster.workers.*min 3 is above max 2"),
+        ({"model": {"device": "cuda"}}, r"model.device.*device 'cuda' with cluster.workers.gpus: 0"),
         (
-            {"cluster": {"hosts": [{"max": 2}, {"max": 3}]}},
-            r"cluster.hosts.*min is 0 for every kind of hosts\n.*a min above 0",
+            {"cluster": {"workers": [{"max": 2}, {"max": 3}]}},
+            r"cluster.workers.*min is 0 for every kind of workers\n.*a min above 0",
         ),
-        ({"cluster": {"hosts": [{"min": 1}, {"min": 3, "max": 2}]}}, r"cluster.hosts.1.*min 3 is above max 2"),
+        ({"cluster": {"workers": [{"min": 1}, {"min": 3, "max": 2}]}}, r"cluster.workers.1.*min 3 is above max 2"),
         (
-            {"cluster": {"hosts": [{"min": 1, "device": "cuda"}]}},
-            r"cluster.hosts.0.device.*device 'cuda' with cluster.hosts.0.gpus: 0\n.*\n.*set cluster.hosts.0.gpus: 1",
+            {"cluster": {"workers": [{"min": 1, "device": "cuda"}]}},
+            r"cluster.workers.0.device.*device 'cuda' with cluster.workers.0.gpus: 0\n.*\n.*set "
+            r"cluster.workers.0.gpus: 1",
         ),
-        ({"cluster": {"hosts": {"gpus": 1.5}}}, r"cluster.hosts.gpus.*found 1.5\n.*a whole number, or a share"),
+        ({"cluster": {"workers": {"gpus": 1.5}}}, r"cluster.workers.gpus.*found 1.5\n.*a whole number, or a share"),
         (
             {"cluster": {"prices": [{"of": "cpu", "per_hour": 1.0}, {"of": "cpu", "per_hour": 2.0}]}},
             r'cluster.prices.*\["cpu", "cpu"\]\n.*one price for each',
@@ -162,29 +166,32 @@ def test_what_can_run_is_accepted(check, sections):
         ),
         (
             {"faults": [{"round": 1, "during": "announce"}]},
-            r"faults.0.during.*'announce', where nothing is settled\n.*overlap.weigh: once or a policy",
+            r"faults.0.during.*'announce', where nothing is resolved\n.*overlap.duplicates: count_once or a policy",
         ),
         (
-            {"faults": [{"kill": "host", "slow": 1.0}]},
-            r"faults.0.*found kill host, slow 1\n.*one of kill, cut, slow, corrupt",
+            {"faults": [{"kill": "worker", "slow": 1.0}]},
+            r"faults.0.*found kill worker, slow 1\n.*one of kill, cut, slow, corrupt",
         ),
-        ({"faults": [{"round": 1, "during": "prior"}]}, r"faults.0.round.*found 1\n.*0: the prior comes before"),
+        (
+            {"faults": [{"round": 1, "during": "covariance"}]},
+            r"faults.0.round.*found 1\n.*0: the key covariance comes before",
+        ),
         (
             {"faults": [{"round": 0, "during": "collect"}]},
-            r"faults.0.round.*found 0\n.*a round from 1, or during: prior",
+            r"faults.0.round.*found 0\n.*a round from 1, or during: key covariance",
         ),
-        ({"faults": [{"during": "retract"}]}, r"faults.0.during.*'retract', where no edits are taken back"),
+        ({"faults": [{"during": "unlearn"}]}, r"faults.0.during.*'unlearn', where no edits are removed"),
         (
             {"faults": [{"fill": "disk", "during": "collect"}]},
             r"faults.0.during.*'collect' with fill: disk\n.*commit: rounds are written in no other phase",
         ),
         (
             {"faults": [{"cut": 20.0, "during": "commit"}]},
-            r"faults.0.during.*'commit' with cut 20\n.*a phase in which hosts are called: prior, announce",
+            r"faults.0.during.*'commit' with cut 20\n.*a phase in which workers are called: covariance, announce",
         ),
         (
             {"faults": [{"slow": 1.5, "during": "merge"}]},
-            r"faults.0.during.*'merge' with slow 1.5\n.*a phase in which hosts are called: prior, announce",
+            r"faults.0.during.*'merge' with slow 1.5\n.*a phase in which workers are called: covariance, announce",
         ),
         (
             {"conflicts": {"priorities": [1]}},
@@ -196,28 +203,31 @@ def test_what_can_run_is_accepted(check, sections):
         ),
         ({"conflicts": {"policy": "priority", "priorities": [1, 1]}}, r"conflicts.priorities.*\n.*each party once"),
         (
-            {"overlap": {"weigh": "once"}, "editor": {"method": "rome"}, "merge": {"methods": ["ties"]}},
-            r"editor.method.*settled with the editor rome.*\n.*memit, alphaedit, emmet",
+            {"overlap": {"duplicates": "count_once"}, "editor": {"method": "rome"}, "merge": {"methods": ["ties"]}},
+            r"editor.method.*resolved with the editor rome.*\n.*memit, alphaedit, emmet",
         ),
         (
-            {"conflicts": {"augment": 2}},
-            r"conflicts.augment.*found 2 with conflicts.policy: none.*\n.*latest, priority",
+            {"conflicts": {"num_paraphrases": 2}},
+            r"conflicts.num_paraphrases.*found 2 with conflicts.policy: none.*\n.*latest, priority",
         ),
         ({"facts": {"augmentations": "no.json"}}, r"facts.augmentations.*no file 'no.json'"),
         (
             {"model": {"name": "associative"}, "facts": {"augmentations": "no.json"}},
             r"facts.augmentations.*'no.json' with the associative model\n.*bring their own",
         ),
-        ({"facts": {"source": "drawn"}}, r"facts.source.*'drawn' with a language model"),
+        ({"facts": {"source": "synthetic"}}, r"facts.source.*'synthetic' with a language model"),
         ({"facts": {"source": "no/such.jsonl"}}, r"facts.source.*no file 'no/such.jsonl'"),
-        ({"editor": {"prior": {"source": "no.txt"}}}, r"editor.prior.source.*no file 'no.txt'.*\n.*model, the path"),
+        (
+            {"editor": {"covariance": {"source": "no.txt"}}},
+            r"editor.covariance.source.*no file 'no.txt'.*\n.*model, the path",
+        ),
         (
             {"model": {"name": "associative"}, "facts": {"source": "builtin"}},
             r"facts.source.*'builtin' with the associative model",
         ),
         (
-            {"model": {"name": "associative"}, "editor": {"prior": {"source": "hub:x"}}},
-            r"editor.prior.source.*'hub:x' with the associative model",
+            {"model": {"name": "associative"}, "editor": {"covariance": {"source": "hub:x"}}},
+            r"editor.covariance.source.*'hub:x' with the associative model",
         ),
     ],
 )
@@ -228,7 +238,7 @@ def test_what_cannot_run_is_refused(check, sections, message):
 
 def test_all_mistakes_are_reported_at_once(check):
     with pytest.raises(ScenarioError, match="3 mistakes"):
-        check(editor={"layers": [9, 5]}, facts={"source": "drawn"}, cluster={"hosts": {"min": 2, "max": 1}})
+        check(editor={"layers": [9, 5]}, facts={"source": "synthetic"}, cluster={"workers": {"min": 2, "max": 1}})
 
 
 def test_alphaedit_needs_a_free_direction(check):
@@ -246,16 +256,16 @@ def test_layers_must_be_layers_of_the_model(check):
         check(sizes=MODEL, editor={"layers": [5, 12]})
 
 
-def test_a_prior_needs_twice_as_many_tokens_as_a_key_is_wide(check):
+def test_a_covariance_needs_twice_as_many_tokens_as_a_key_is_wide(check):
     """Keys of width 32 need 64 tokens."""
-    check(sizes=MODEL, editor={"prior": {"tokens": 64}})
-    with pytest.raises(ScenarioError, match=r"editor.prior.tokens.*found 63\n.*at least 64"):
-        check(sizes=MODEL, editor={"prior": {"tokens": 63}})
+    check(sizes=MODEL, editor={"covariance": {"tokens": 64}})
+    with pytest.raises(ScenarioError, match=r"editor.covariance.tokens.*found 63\n.*at least 64"):
+        check(sizes=MODEL, editor={"covariance": {"tokens": 63}})
 
 
 def test_more_edits_than_facts_are_refused_with_the_numbers_to_lower(check):
     """3 parties × 2 edits × 4 rounds = 24 facts."""
-    facts = DrawnFacts(AssociativeModelSpec(name="associative"), 23, 0)
+    facts = SyntheticFacts(AssociativeModelSpec(name="associative"), 23, 0)
     message = r"24 facts are asked for \(parties.count 3 × parties.edits_per_round 2 × stream.rounds 4"
     with pytest.raises(ScenarioError, match=message + r"[^\n]*\n.*at most 23"):
         check(facts, parties={"count": 3, "edits_per_round": 2}, stream={"rounds": 4})
@@ -264,15 +274,17 @@ def test_more_edits_than_facts_are_refused_with_the_numbers_to_lower(check):
 
 def test_asking_again_needs_other_words(check):
     facts = FactTable((Edit("1", "r", "France", "{} is", "x"),) * 16)
-    wish = {"conflicts": {"policy": "latest", "augment": 2}}
-    with pytest.raises(ScenarioError, match=r"conflicts.augment.*no fact of builtin has.*\n.*\n.*facts.augmentations"):
+    wish = {"conflicts": {"policy": "latest", "num_paraphrases": 2}}
+    with pytest.raises(
+        ScenarioError, match=r"conflicts.num_paraphrases.*no fact of builtin has.*\n.*\n.*facts.augmentations"
+    ):
         check(facts, **wish)
     check(FactTable(builtin_edits()), **wish)
 
 
 def test_a_file_of_facts_is_looked_for_beside_the_scenario(check, tmp_path):
     (tmp_path / "facts.jsonl").write_text("")
-    check(editor={"prior": {"source": "facts.jsonl"}})
+    check(editor={"covariance": {"source": "facts.jsonl"}})
 
 
 def test_metrics_for_which_no_fact_has_questions_are_refused(check):

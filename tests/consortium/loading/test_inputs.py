@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from consortium.cli import main
 from consortium.common.files import read_arrays
-from consortium.editing.prior import PriorCache
+from consortium.editing.key_covariance import CovarianceCache
 from consortium.engine import audit
 from consortium.loading.inputs import digest_of_all
 from consortium.loading.prepare import open_facts
@@ -41,7 +41,7 @@ def whole(folder, finished_run):
         facts={"source": str(folder / "facts.jsonl"), "limit": None},
         stream={"rounds": 2},
         merge={"methods": ["collabedit"]},
-        evaluate={"text": str(folder / "text.txt"), "metrics": ["efficacy"]},
+        evaluate={"perplexity_text": str(folder / "text.txt"), "metrics": ["efficacy"]},
     )
     return finished_run(scenario)
 
@@ -66,7 +66,7 @@ def kept(folder):
 
 
 def covariances(cache_folder):
-    return sorted((cache_folder / "prior").rglob("*.safetensors"))
+    return sorted((cache_folder / "covariance").rglob("*.safetensors"))
 
 
 @pytest.fixture
@@ -90,10 +90,10 @@ def test_the_manifest_names_all_of_them(whole):
 
 @pytest.mark.slow
 def test_a_lost_covariance_is_measured_again_without_a_word(whole, stopped, cache, capsys):
-    shutil.rmtree(cache / "prior")
+    shutil.rmtree(cache / "covariance")
     assert main.main(["resume", str(stopped)]) == 0
     assert "damaged" not in capsys.readouterr().err
-    assert difference(whole.lane_states(), RunDirectory.open(stopped).lane_states()) == []
+    assert difference(whole.arm_states(), RunDirectory.open(stopped).arm_states()) == []
     assert covariances(cache)
 
 
@@ -105,7 +105,7 @@ def test_a_damaged_covariance_is_told_and_measured_again(whole, stopped, cache):
         path.write_bytes(content)
     assert main.main(["resume", str(stopped)]) == 0
     again = RunDirectory.open(stopped)
-    assert difference(whole.lane_states(), again.lane_states()) == []
+    assert difference(whole.arm_states(), again.arm_states()) == []
     told = [row["detail"] for row in again.table("events").to_pylist() if row["kind"] == "cache-damaged"]
     assert len(told) == len(covariances(cache))
     assert all("is damaged, and measured again" in words for words in told)
@@ -116,7 +116,7 @@ def test_another_covariance_is_refused(stopped, cache, capsys):
     path = covariances(cache)[0]
     before = path.read_bytes()
     arrays, layer = read_arrays(path), int(path.stem.removeprefix("layer-"))
-    other = PriorCache({})
+    other = CovarianceCache({})
     other.folder = path.parent
     other.store(layer, arrays["gram"] + np.eye(len(arrays["gram"])) * 1e-9, int(arrays["num_tokens"][0]))
     try:
@@ -234,7 +234,7 @@ def test_a_run_that_is_refused_is_not_changed_before(folder, stopped, capsys):
 
 
 @pytest.mark.usefixtures("kept")
-def test_the_ledger_tells_of_other_facts(folder, stopped):
+def test_the_audit_tells_of_other_facts(folder, stopped):
     assert audit.verify(stopped) == ()
     other_facts(folder)
     assert "facts: not what the run began with" in audit.verify(stopped)

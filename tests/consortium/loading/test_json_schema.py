@@ -42,10 +42,13 @@ def test_wrong_names_are_invalid(validator, data):
 def test_short_forms_and_parameters_are_valid(validator):
     data = {
         "name": "a",
-        "cluster": {"hosts": 2},
+        "cluster": {"workers": 2},
         "stream": {"conflict": {"party": 0.1}},
         "merge": {
-            "methods": [*known(), {"name": "task_arithmetic", "alpha": 0.5, "label": "half", "history_weight": "prior"}]
+            "methods": [
+                *known(),
+                {"name": "task_arithmetic", "alpha": 0.5, "label": "half", "history_weight": "covariance"},
+            ]
         },
     }
     assert list(validator.iter_errors(data)) == []

@@ -7,7 +7,7 @@ from consortium.loading.load import load_scenario
 
 
 @pytest.fixture
-def refusal(tmp_path):
+def rejection(tmp_path):
     """The message with which a file of this text is refused."""
 
     def refuse(text, *overrides):
@@ -34,11 +34,11 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
     assert load_scenario(str(path)).scenario.name == "mine"
 
 
-def test_a_number_may_stand_for_hosts_and_a_name_for_a_method(tmp_path):
+def test_a_number_may_stand_for_workers_and_a_name_for_a_method(tmp_path):
     path = tmp_path / "s.yaml"
-    path.write_text("name: mine\ncluster: {hosts: 3}\nmerge: {methods: [ties, {name: dare, density: 0.5}]}\n")
+    path.write_text("name: mine\ncluster: {workers: 3}\nmerge: {methods: [ties, {name: dare, density: 0.5}]}\n")
     scenario = load_scenario(str(path)).scenario
-    assert (scenario.cluster.hosts.min, scenario.cluster.hosts.max) == (3, 3)
+    assert (scenario.cluster.workers.min, scenario.cluster.workers.max) == (3, 3)
     assert [method.parameters for method in scenario.merge.methods] == [{}, {"density": 0.5}]
 
 
@@ -78,11 +78,11 @@ def test_a_folder_is_refused(tmp_path):
         ("name: a\nstream:\n", ["stream (line 2): found nothing (null)", "leave the key out"]),
         ("name: a\nstream: {overlap: 1.5}", ["found 1.5", "a number from 0 to 1"]),
         ("name: a\nstream: {overlap: .inf}", ["found Infinity", "a number from 0 to 1"]),
-        ("name: a\neditor: {prior_weight: 0}", ["found 0", "a number above 0"]),
+        ("name: a\neditor: {covariance_weight: 0}", ["found 0", "a number above 0"]),
         ("name: a\neditor: {alphaedit: {share: 1.5}}", ["found 1.5", "a number above 0 and at most 1"]),
         ("name: a\neditor: {layers: []}", ["editor.layers", "found []", "a list of at least 1 item"]),
         ("name: a\neditor: {layers: [-1, 3]}", ["editor.layers.0", "found -1"]),
-        ("name: a\neditor: {sharing: bondary}", ["one of memit, boundary", "did you mean 'boundary'?"]),
+        ("name: a\neditor: {sharing: first_lats}", ["one of spread, first_last", "did you mean 'first_last'?"]),
         ("name: a\nmerge: {methods: ties}", ['found "ties"', "put it in a list: [ties]"]),
         ("name: a\nmerge: {methods: [{label: x}]}", ["merge.methods.0.name", "the key is missing"]),
         ("name: a\nmerge: {methods: [{name: ties, label: a/b}]}", ["merge.methods.0.label", 'found "a/b"']),
@@ -94,26 +94,29 @@ def test_a_folder_is_refused(tmp_path):
         ("name: a\nstream: {phases: [{rounds: [1, 2, 3]}]}", ["stream.phases.0.rounds", "found [1, 2, 3]"]),
         ("name: a\nstream: {conflict: {party: 2}}", ["stream.conflict.party", "found 2", "a number from 0 to 1"]),
         ("name: a\nstream: {conflict: {partys: 0}}", ["stream.conflict.partys", "unknown key", "party, round"]),
-        ("name: a\nmerge: {history_weight: x}", ["merge.history_weight (line 2)", "a number of at least 0 or prior"]),
+        (
+            "name: a\nmerge: {history_weight: x}",
+            ["merge.history_weight (line 2)", "a number of at least 0 or covariance"],
+        ),
         ("name: a\nmerge: {methods: [{name: ties, history_weight: -1}]}", ["methods.0.history_weight", "found -1"]),
         ("name: a\nstream: {conflict: x}", ["stream.conflict (line 2)", "or a mapping with the keys party, round"]),
-        ("name: a\ncluster: {hosts: 0}", ["cluster.hosts.min", "found 0", "a whole number from 1 to 100,000"]),
+        ("name: a\ncluster: {workers: 0}", ["cluster.workers.min", "found 0", "a whole number from 1 to 100,000"]),
         (
             "name: a\nfaults: [{round: 1, during: merging}]",
-            ["faults.0.during", "one of prior, announce, targets, collect, retract, merge, evaluate, commit"],
+            ["faults.0.during", "one of covariance, announce, targets, collect, unlearn, merge, evaluate, commit"],
         ),
         ("name: a\nevaluate: {metrics: [eficacy]}", ["evaluate.metrics.0", "did you mean 'efficacy'?"]),
     ],
 )
-def test_mistakes_name_key_place_value_and_what_is_allowed(refusal, text, parts):
-    message = refusal(text)
+def test_mistakes_name_key_place_value_and_what_is_allowed(rejection, text, parts):
+    message = rejection(text)
     assert "s.yaml" in message
     for part in parts:
         assert part in message
 
 
-def test_all_mistakes_are_reported_at_once(refusal):
-    message = refusal("name: a\nseed: -1\nstream: {rounds: 0, foo: 1}\nparties: 3\n")
+def test_all_mistakes_are_reported_at_once(rejection):
+    message = rejection("name: a\nseed: -1\nstream: {rounds: 0, foo: 1}\nparties: 3\n")
     assert "4 mistakes" in message
     for key in ("seed", "stream.rounds", "stream.foo", "parties"):
         assert f"  {key} (line" in message
@@ -124,11 +127,11 @@ def test_all_mistakes_are_reported_at_once(refusal):
     [
         "name: a\nmodel: {name: associative, x: 1}\nstream: {conflict: {party: 2}}",
         "name: a\nstream: {phases: [{rounds: [1, 1], conflict: 3}]}",
-        "name: a\ncluster: {hosts: many}\nmerge: {methods: [3]}",
+        "name: a\ncluster: {workers: many}\nmerge: {methods: [3]}",
     ],
 )
-def test_no_words_of_the_library_leak_into_messages(refusal, text):
-    message = refusal(text)
+def test_no_words_of_the_library_leak_into_messages(rejection, text):
+    message = rejection(text)
     for word in ("Spec", "constrained", "function-", "tagged-union", "pydantic", "Input should", "<"):
         assert word not in message
 
@@ -136,14 +139,14 @@ def test_no_words_of_the_library_leak_into_messages(refusal, text):
 def test_overrides_change_what_the_file_says(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text("name: a\nmerge:\n  methods: [global, task_arithmetic]\n")
-    overrides = ["merge.methods.1.alpha=0.5", "stream.rounds=2", "stream.rounds=3", "cluster.hosts=2"]
+    overrides = ["merge.methods.1.alpha=0.5", "stream.rounds=2", "stream.rounds=3", "cluster.workers=2"]
     scenario = load_scenario(str(path), overrides).scenario
     assert scenario.merge.methods[1].parameters == {"alpha": 0.5}
-    assert (scenario.stream.rounds, scenario.cluster.hosts.max) == (3, 2)
+    assert (scenario.stream.rounds, scenario.cluster.workers.max) == (3, 2)
 
 
-def test_a_mistake_on_the_command_line_is_placed_there(refusal):
-    assert "stream.foo (--set stream.foo=1): unknown key" in refusal("name: a", "stream.foo=1")
-    assert "stream.rounds (--set stream.rounds=0): found 0" in refusal(
+def test_a_mistake_on_the_command_line_is_placed_there(rejection):
+    assert "stream.foo (--set stream.foo=1): unknown key" in rejection("name: a", "stream.foo=1")
+    assert "stream.rounds (--set stream.rounds=0): found 0" in rejection(
         "name: a\nstream: {rounds: 1}", "stream.rounds=0"
     )

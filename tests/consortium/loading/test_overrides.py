@@ -20,10 +20,10 @@ def changed(data, *texts):
         ({}, "editor.layers.0=3", {"editor": {"layers": [3, 9]}}),
         ({}, "editor.layers=[3, 4]", {"editor": {"layers": [3, 4]}}),
         ({}, "stream.phases.0.rounds=[1, 2]", {"stream": {"phases": [{"rounds": [1, 2]}]}}),
-        ({"cluster": {"hosts": 2}}, "cluster.hosts.max=4", {"cluster": {"hosts": {"min": 2, "max": 4}}}),
+        ({"cluster": {"workers": 2}}, "cluster.workers.max=4", {"cluster": {"workers": {"min": 2, "max": 4}}}),
         ({}, "model.device=cuda:1", {"model": {"device": "cuda:1"}}),
         ({}, "description=a=b", {"description": "a=b"}),
-        ({}, "editor.prior_weight=1e3", {"editor": {"prior_weight": 1000.0}}),
+        ({}, "editor.covariance_weight=1e3", {"editor": {"covariance_weight": 1000.0}}),
         ({}, "facts.limit=", {"facts": {"limit": None}}),
     ],
 )

@@ -1,13 +1,13 @@
 """Defaults that depend on other keys."""
 
 from consortium.loading.resolve import resolve
-from consortium.scenario.editor import EditorSpec, PriorSpec
+from consortium.scenario.editor import CovarianceSpec, EditorSpec
 from consortium.scenario.schema import AssociativeModelSpec, EvaluateSpec, FactsSpec, PartiesSpec, Scenario, StreamSpec
 
 
 def test_facts_follow_from_the_kind_of_model():
     assert resolve(Scenario(name="a")).facts.source == "builtin"
-    assert resolve(Scenario(name="a", model=AssociativeModelSpec(name="associative"))).facts.source == "drawn"
+    assert resolve(Scenario(name="a", model=AssociativeModelSpec(name="associative"))).facts.source == "synthetic"
 
 
 def test_an_associative_model_is_edited_in_all_its_layers_unless_some_are_named():
@@ -26,11 +26,11 @@ def test_files_and_folders_beside_the_scenario_become_absolute(tmp_path):
             "name": "a",
             "model": {"name": "model"},
             "facts": FactsSpec(source="f.jsonl", augmentations="more.json"),
-            "editor": EditorSpec(prior=PriorSpec(source="t.txt")),
+            "editor": EditorSpec(covariance=CovarianceSpec(source="t.txt")),
         }
     )
     resolved = resolve(scenario, tmp_path)
-    places = (resolved.model.name, resolved.facts.source, resolved.editor.prior.source)
+    places = (resolved.model.name, resolved.facts.source, resolved.editor.covariance.source)
     assert places == tuple(str(tmp_path / name) for name in ("model", "f.jsonl", "t.txt"))
     assert resolved.facts.augmentations == str(tmp_path / "more.json")
 
@@ -43,9 +43,9 @@ def test_texts_and_questions_beside_the_scenario_become_absolute(tmp_path):
         ("builtin", "piqa", ("builtin", "piqa")),
         (None, None, (None, None)),
     ):
-        scenario = Scenario(name="a", evaluate=EvaluateSpec(text=text, general=general))
+        scenario = Scenario(name="a", evaluate=EvaluateSpec(perplexity_text=text, downstream=general))
         evaluate = resolve(scenario, tmp_path).evaluate
-        assert (evaluate.text, evaluate.general) == expected
+        assert (evaluate.perplexity_text, evaluate.downstream) == expected
 
 
 def test_edits_in_all_are_dealt_to_the_rounds_once():
@@ -60,7 +60,7 @@ def test_edits_in_all_are_dealt_to_the_rounds_once():
 def test_names_that_are_no_files_stay(tmp_path):
     (tmp_path / "smollm2-135m").mkdir()
     resolved = resolve(Scenario(name="a", facts=FactsSpec(source="hub:x")), tmp_path)
-    places = (resolved.model.name, resolved.facts.source, resolved.editor.prior.source)
+    places = (resolved.model.name, resolved.facts.source, resolved.editor.covariance.source)
     assert places == ("smollm2-135m", "hub:x", "model")
 
 

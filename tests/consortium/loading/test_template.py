@@ -18,8 +18,8 @@ def test_the_template_is_a_right_scenario_of_defaults(tmp_path, file_name):
 
 
 _IN_LISTS = (
-    *("PhaseSpec", "LeaveSpec", "RetractSpec", "FaultSpec", "MethodSpec", "DeviceClassSpec", "AttackSpec"),
-    *("HostKindSpec", "PriceSpec"),
+    *("PhaseSpec", "PartyRemovalSpec", "EditRemovalSpec", "FaultSpec", "MethodSpec", "DeviceClassSpec", "AttackSpec"),
+    *("WorkerKindSpec", "PriceSpec"),
 )
 _OTHER_FORMS = ("AssociativeModelSpec", "ConflictSpec", "DistributionSpec", "LognormalSpec")
 
@@ -55,7 +55,18 @@ def test_every_example_in_the_template_is_right(tmp_path):
 
 
 def _is_example(line):
-    shown = ("conflict", "conflicts", "phases", "methods", "hosts", "prices", "faults", "attacks", "devices", "classes")
+    shown = (
+        "conflict",
+        "conflicts",
+        "phases",
+        "methods",
+        "workers",
+        "prices",
+        "faults",
+        "attacks",
+        "devices",
+        "classes",
+    )
     return line.lstrip("# ").split(":")[0] in shown
 
 

@@ -8,7 +8,7 @@ from consortium.common.seeds import torch_generator
 from consortium.merging.deltas import DeltaSum, DenseUpdate
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.registry import create
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, zero
 
 BASIS = Basis("simple_average", 1, 5)
@@ -22,7 +22,7 @@ def three_parties(name, **parameters):
     key_KE = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
     edits = [(key_KE, torch.tensor([[4.0]]).double()), (key_KE, torch.tensor([[8.0]]).double())]
     edits.append((key_KE[:, :0], torch.zeros(1, 0).double()))
-    method, solver = create(name, parameters), PriorSolver(np.eye(2))
+    method, solver = create(name, parameters), CovarianceSolver(np.eye(2))
     total = sum_in_order(
         method.contribute([PartyShare(BASIS, *edit, "auto", torch_generator(0, "r")) for edit in edits], solver)
     )
@@ -54,5 +54,7 @@ def test_a_sum_holds_the_update_and_the_gram_factor():
 
 def test_an_update_that_is_not_finite_is_refused():
     bad = DeltaSum(DenseUpdate(np.array([[np.inf, 0.0]])), zero(BASIS, 2, 0))
-    with pytest.raises(StatisticsError, match="delta_VK of cohort 1 for lane simple_average, round 1, layer 5: 1 of 2"):
-        bad.check("cohort 1")
+    with pytest.raises(
+        StatisticsError, match="delta_VK of party batch 1 for arm simple_average, round 1, layer 5: 1 of 2"
+    ):
+        bad.check("party batch 1")

@@ -8,10 +8,10 @@ from consortium.common.errors import StatisticsError
 from consortium.common.seeds import torch_generator
 from consortium.merging.deltas import DenseUpdate, FactoredUpdate, delta_sums_of, joined_updates
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
 
-BASIS = Basis("lane", 1, 5)
+BASIS = Basis("arm", 1, 5)
 K, V = 12, 5
 
 
@@ -21,7 +21,7 @@ def gaussian(*shape, seed=0):
 
 def solver():
     samples = gaussian(K, 4 * K, seed=99)
-    return PriorSolver((samples @ samples.T / (4 * K)).numpy())
+    return CovarianceSolver((samples @ samples.T / (4 * K)).numpy())
 
 
 def share(num_edits, form="auto", seed=0):
@@ -83,13 +83,13 @@ def test_dense_and_factored_updates_add():
         np.testing.assert_allclose(joined_updates(parts).delta_VK, expected, atol=1e-13)
 
 
-def test_a_cohort_of_small_parties_sends_less_than_one_dense_update():
+def test_a_party_batch_of_small_parties_sends_less_than_one_dense_update():
     shares = [share(1, seed=seed) for seed in range(3)]
     assert sum_in_order(delta_sums_of(shares, solver())).update.nbytes == 8 * 3 * (K + V) < 8 * K * V
 
 
 def test_factors_that_do_not_fit_or_are_not_finite_are_refused():
-    with pytest.raises(StatisticsError, match=r"factors \[5, 2\] and \[12, 1\] of cohort 3"):
-        FactoredUpdate(np.zeros((V, 2)), np.zeros((K, 1))).check("cohort 3")
-    with pytest.raises(StatisticsError, match="solved_KN of cohort 3: 12 of 12"):
-        FactoredUpdate(np.zeros((V, 1)), np.full((K, 1), np.inf)).check("cohort 3")
+    with pytest.raises(StatisticsError, match=r"factors \[5, 2\] and \[12, 1\] of party batch 3"):
+        FactoredUpdate(np.zeros((V, 2)), np.zeros((K, 1))).check("party batch 3")
+    with pytest.raises(StatisticsError, match="solved_KN of party batch 3: 12 of 12"):
+        FactoredUpdate(np.zeros((V, 1)), np.full((K, 1), np.inf)).check("party batch 3")

@@ -16,7 +16,7 @@ from consortium.merging.statistics import Basis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-BASIS = Basis("lane", 1, 5)
+BASIS = Basis("arm", 1, 5)
 K, V = 12, 5
 
 
@@ -41,14 +41,14 @@ def shares(sizes, form="auto", seed=0):
     ]
 
 
-def total_of(method, party_shares, prior):
-    return sum_in_order(method.contribute(party_shares, prior))
+def total_of(method, party_shares, covariance):
+    return sum_in_order(method.contribute(party_shares, covariance))
 
 
-def merged(name, party_shares, prior=None, **parameters):
-    prior = prior or solver()
+def merged(name, party_shares, covariance=None, **parameters):
+    covariance = covariance or solver()
     method = create(name, parameters)
-    return method.merge(total_of(method, party_shares, prior), prior)
+    return method.merge(total_of(method, party_shares, covariance), covariance)
 
 
 def relative(one, other):
@@ -72,7 +72,7 @@ def test_collabedit_equals_global_for_any_split_and_order(sizes, form, seed):
 
 
 def test_collabedit_equals_global_round_after_round():
-    """Each round's Gram sums enter the next round's A, in both lanes from their own contributions.
+    """Each round's Gram sums enter the next round's A, in both arms from their own contributions.
 
     Rounds of 2 edits are columns of the history while there are at most K/4 = 3; rounds of 22 go to its base.
     """
@@ -81,9 +81,9 @@ def test_collabedit_equals_global_round_after_round():
         sizes = [1, 0, 1] if number % 4 else [3, 0, 4, 15]
         deltas = {}
         for name in history:
-            method, prior = create(name, {}), solver(history=history[name])
-            total = total_of(method, shares(sizes, seed=number), prior)
-            deltas[name] = method.merge(total, prior)
+            method, covariance = create(name, {}), solver(history=history[name])
+            total = total_of(method, shares(sizes, seed=number), covariance)
+            deltas[name] = method.merge(total, covariance)
             history[name] = grown(history[name], total.gram, 1.0)
         assert relative(deltas["collabedit"], deltas["global"]) <= 1e-10
 
@@ -115,19 +115,19 @@ def test_parties_without_edits_give_no_update(name):
 @pytest.mark.parametrize("name", known())
 def test_the_size_of_a_sum_does_not_grow_with_parties(name):
     """But for global, the owner of all edits, whose sum holds every edit once."""
-    method, prior = create(name, {}), solver()
-    few, many = (total_of(method, shares([2] * num), prior).nbytes for num in (10, 30))
+    method, covariance = create(name, {}), solver()
+    few, many = (total_of(method, shares([2] * num), covariance).nbytes for num in (10, 30))
     assert many == (3 * few if name == "global" else few)
 
 
 @pytest.mark.parametrize("name", known())
 def test_methods_and_contributions_pickle_exactly(name):
-    method, prior = create(name, {}), solver()
+    method, covariance = create(name, {}), solver()
     assert pickle.loads(pickle.dumps(method)) == method
-    total = total_of(method, shares([2, 3]), prior)
+    total = total_of(method, shares([2, 3]), covariance)
     sent = pickle.loads(pickle.dumps(total, protocol=5))
     sent.check()
-    assert torch.equal(method.merge(sent, prior), method.merge(total, prior))
+    assert torch.equal(method.merge(sent, covariance), method.merge(total, covariance))
     assert total.nbytes == sent.nbytes
 
 
@@ -140,20 +140,20 @@ def test_messages_hold_no_torch_tensors(name):
 
 @pytest.mark.parametrize("name", known())
 def test_contributions_of_other_weights_are_refused(name):
-    method, prior = create(name, {}), solver()
+    method, covariance = create(name, {}), solver()
     one = shares([2])[0]
-    other = replace(shares([2])[0], basis=Basis("lane", 2, 5))
-    with pytest.raises(StatisticsError, match=r"round 1, layer 5 and for lane lane, round 2, layer 5 cannot be added"):
-        sum_in_order(method.contribute([one], prior) + method.contribute([other], prior))
+    other = replace(shares([2])[0], basis=Basis("arm", 2, 5))
+    with pytest.raises(StatisticsError, match=r"round 1, layer 5 and for arm arm, round 2, layer 5 cannot be added"):
+        sum_in_order(method.contribute([one], covariance) + method.contribute([other], covariance))
 
 
 @pytest.mark.parametrize("name", known())
 def test_contributions_of_other_widths_are_refused(name):
-    method, prior = create(name, {}), solver()
+    method, covariance = create(name, {}), solver()
     one = shares([2])[0]
     lower = replace(shares([2])[0], residuals_VE=one.residuals_VE[1:])
     with pytest.raises(StatisticsError, match="let every party open the same model"):
-        sum_in_order(method.contribute([one], prior) + method.contribute([lower], prior))
+        sum_in_order(method.contribute([one], covariance) + method.contribute([lower], covariance))
 
 
 @pytest.mark.parametrize("name", known())
@@ -165,10 +165,10 @@ def test_contributions_of_another_method_are_refused(name):
 
 
 @pytest.mark.parametrize("name", known())
-def test_statistics_wider_than_the_prior_are_refused(name):
+def test_statistics_wider_than_the_covariance_are_refused(name):
     method = create(name, {})
     share = replace(shares([2])[0], keys_KE=gaussian(K + 1, 2))
-    with pytest.raises(StatisticsError, match="key width 13 meet a prior of key width 12"):
+    with pytest.raises(StatisticsError, match="key width 13 meet a key covariance of key width 12"):
         method.merge(method.contribute([share], solver())[0], solver())
 
 

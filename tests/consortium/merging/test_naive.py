@@ -14,7 +14,7 @@ from consortium.merging.statistics import Basis
 
 from benchmarks.naive.merging import average_naively, merge_naively, regmean_naively
 
-BASIS = Basis("lane", 1, 5)
+BASIS = Basis("arm", 1, 5)
 K, V = 12, 5
 NAIVE = {
     "collabedit": ({}, merge_naively),
@@ -49,9 +49,9 @@ def test_ours_equals_the_naive_twin(name, form, sizes, columns):
     """With a history of a base and some columns, parties of few edits and of many, in every form."""
     samples = gaussian(K, 4 * K, seed=99)
     base = gaussian(K, 6, seed=98)
-    history = GramHistory("lane", 1, (base @ base.T).numpy())
+    history = GramHistory("arm", 1, (base @ base.T).numpy())
     if columns:
-        history = GramHistory("lane", 1, history.base_KK, {2: gaussian(K, columns, seed=97).numpy()})
+        history = GramHistory("arm", 1, history.base_KK, {2: gaussian(K, columns, seed=97).numpy()})
     solver = Solvers({5: (samples @ samples.T).numpy()}, 4 * K, 1.0).get(5, history.version, lambda: history)
     keys = [gaussian(K, size, seed=place) for place, size in enumerate(sizes)]
     residuals = [gaussian(V, size, seed=50 + place) for place, size in enumerate(sizes)]
@@ -61,6 +61,6 @@ def test_ours_equals_the_naive_twin(name, form, sizes, columns):
     method = create(name.partition("-")[0], parameters)
     ours_VK = method.merge(sum_in_order(method.contribute(shares, solver)), solver)
     crosses = [one @ other.T for one, other in zip(residuals, keys, strict=True)]
-    prior_KK = samples @ samples.T / (4 * K)
-    theirs_VK = merge_as_papers_do(prior_KK, history.multiplied_out(), crosses, [each @ each.T for each in keys])
+    covariance_KK = samples @ samples.T / (4 * K)
+    theirs_VK = merge_as_papers_do(covariance_KK, history.multiplied_out(), crosses, [each @ each.T for each in keys])
     np.testing.assert_allclose(ours_VK, theirs_VK, rtol=0, atol=1e-10 * float(theirs_VK.abs().max()))

@@ -1,4 +1,4 @@
-"""Laws of the live sum: rounds in any order, what was subtracted was never there, and a bounded size."""
+"""Laws of the retained sum: rounds in any order, what was subtracted was never there, and a bounded size."""
 
 import itertools
 import json
@@ -11,8 +11,8 @@ from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.methods.global_edit import GlobalEdit, OwnedEdits
 from consortium.merging.methods.ties import Ties
 from consortium.merging.registry import METHODS, create
-from consortium.merging.retained_sum import live_arrays, live_from, with_round, without
-from consortium.merging.solver import PriorSolver
+from consortium.merging.retained_sum import retained_arrays, retained_from, with_round, without
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
 
 K, V = 12, 5
@@ -29,23 +29,23 @@ EDITS = {number: (matrix(number, K, 3), matrix(100 + number, V, 3)) for number i
 
 def share(round_number, keys_KE, residuals_VE, form="auto", seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return PartyShare(Basis("lane", round_number, 0), keys_KE, residuals_VE, form, generator, generator)
+    return PartyShare(Basis("arm", round_number, 0), keys_KE, residuals_VE, form, generator, generator)
 
 
 def contribution(method, round_number, edits, form="auto", seed=0):
     return sum_in_order(create(method, {}).contribute([share(round_number, *edits, form, seed)], None))
 
 
-def live_of(method, rounds, form="auto"):
-    live = None
+def retained_of(method, rounds, form="auto"):
+    retained = None
     for place, number in enumerate(rounds, start=1):
-        live = with_round(live, contribution(method, place, EDITS[number], form))
-    return live
+        retained = with_round(retained, contribution(method, place, EDITS[number], form))
+    return retained
 
 
 def solver():
     factor = matrix(7, K, K)
-    return PriorSolver((factor @ factor.T + torch.eye(K)).numpy())
+    return CovarianceSolver((factor @ factor.T + torch.eye(K)).numpy())
 
 
 def closed_form(rounds):
@@ -64,7 +64,7 @@ def apart(left, right):
 def test_the_order_of_rounds_does_not_matter(method, form):
     expected = closed_form([1, 2, 3])
     for rounds in itertools.permutations([1, 2, 3]):
-        found = create(method, {}).merge(live_of(method, rounds, form), solver())
+        found = create(method, {}).merge(retained_of(method, rounds, form), solver())
         assert apart(found, expected) <= 1e-12, rounds
 
 
@@ -72,61 +72,61 @@ def test_the_order_of_rounds_does_not_matter(method, form):
 @pytest.mark.parametrize("gone", [1, 2, 3])
 def test_what_was_taken_back_was_never_there(method, form, gone):
     """Under another rotation than it was sent with, and before another round comes."""
-    live = without(live_of(method, [1, 2, 3], form), contribution(method, 4, EDITS[gone], form, seed=9))
-    live = with_round(live, contribution(method, 4, EDITS[4], form))
+    retained = without(retained_of(method, [1, 2, 3], form), contribution(method, 4, EDITS[gone], form, seed=9))
+    retained = with_round(retained, contribution(method, 4, EDITS[4], form))
     left = [number for number in (1, 2, 3, 4) if number != gone]
-    assert apart(create(method, {}).merge(live, solver()), closed_form(left)) <= 1e-12
-    assert live.num_edits == 9
+    assert apart(create(method, {}).merge(retained, solver()), closed_form(left)) <= 1e-12
+    assert retained.num_edits == 9
 
 
 @pytest.mark.parametrize(("method", "form"), METHOD_FORMS)
 def test_single_edits_can_be_taken_back(method, form):
     keys_KE, residuals_VE = EDITS[1]
     some = (keys_KE[:, [0, 2]], residuals_VE[:, [0, 2]])
-    live = without(live_of(method, [1, 2], form), contribution(method, 3, some, form))
+    retained = without(retained_of(method, [1, 2], form), contribution(method, 3, some, form))
     keys_KE, residuals_VE = (torch.cat([EDITS[1][part][:, 1:2], EDITS[2][part]], dim=1) for part in (0, 1))
     alone = with_round(None, contribution(method, 1, (keys_KE, residuals_VE), form))
-    assert apart(create(method, {}).merge(live, solver()), create(method, {}).merge(alone, solver())) <= 1e-12
+    assert apart(create(method, {}).merge(retained, solver()), create(method, {}).merge(alone, solver())) <= 1e-12
 
 
 @pytest.mark.parametrize(("method", "form"), METHOD_FORMS)
 def test_of_nothing_that_is_left_the_update_is_exactly_zero(method, form):
-    live = live_of(method, [1, 2], form)
+    retained = retained_of(method, [1, 2], form)
     for number in (2, 1):
-        live = without(live, contribution(method, 3, EDITS[number], form, seed=5))
-    assert live.num_edits == 0
-    assert not create(method, {}).merge(live, solver()).any()
+        retained = without(retained, contribution(method, 3, EDITS[number], form, seed=5))
+    assert retained.num_edits == 0
+    assert not create(method, {}).merge(retained, solver()).any()
 
 
 @pytest.mark.parametrize(("method", "form"), METHOD_FORMS)
 def test_more_than_there_is_cannot_be_taken_back(method, form):
-    live = without(live_of(method, [1, 2], form), contribution(method, 3, EDITS[1], form))
-    with pytest.raises(StatisticsError, match="4 edits are taken back, and not all of them are among the 3"):
-        without(live, contribution(method, 3, (matrix(1, K, 4), matrix(2, V, 4)), form))
+    retained = without(retained_of(method, [1, 2], form), contribution(method, 3, EDITS[1], form))
+    with pytest.raises(StatisticsError, match="4 edits are removed, and not all of them are among the 3"):
+        without(retained, contribution(method, 3, (matrix(1, K, 4), matrix(2, V, 4)), form))
 
 
 def test_global_takes_back_only_what_it_owns():
     with pytest.raises(StatisticsError, match="not all of them are among the 6"):
-        without(live_of("global", [1, 2]), contribution("global", 3, EDITS[3]))
+        without(retained_of("global", [1, 2]), contribution("global", 3, EDITS[3]))
 
 
 def test_the_same_edit_of_two_parties_is_taken_back_once():
     """Both have the key and the residual to rounding; one of them stays."""
     nearly = tuple(part * (1 + 1e-9) for part in EDITS[1])
-    live = with_round(live_of("global", [1, 2]), contribution("global", 3, nearly))
-    live = without(live, contribution("global", 4, EDITS[1]))
-    assert live.num_edits == 6
-    assert apart(GlobalEdit().merge(live, solver()), closed_form([1, 2])) <= 1e-8
+    retained = with_round(retained_of("global", [1, 2]), contribution("global", 3, nearly))
+    retained = without(retained, contribution("global", 4, EDITS[1]))
+    assert retained.num_edits == 6
+    assert apart(GlobalEdit().merge(retained, solver()), closed_form([1, 2])) <= 1e-8
 
 
 def test_sums_of_few_edits_stay_factored_and_none_is_larger_than_dense():
     sizes = {}
-    live = None
+    retained = None
     for number in range(1, 8):
         edits = (matrix(number, K, 3), matrix(number + 50, V, 3))
-        live = with_round(live, contribution("collabedit", number, edits))
-        sizes[number] = live.nbytes
-        assert isinstance(live, FactoredStatistics if 3 * number <= K else DenseStatistics)
+        retained = with_round(retained, contribution("collabedit", number, edits))
+        sizes[number] = retained.nbytes
+        assert isinstance(retained, FactoredStatistics if 3 * number <= K else DenseStatistics)
     assert sizes[1] * 2 == sizes[2]
     assert max(sizes.values()) == K * (K + V) * 8
 
@@ -143,41 +143,45 @@ def test_columns_are_of_the_sum_alone():
 @pytest.mark.parametrize("method", ["collabedit", "global"])
 def test_rounds_without_edits_add_nothing(method):
     nothing = (torch.zeros(K, 0, dtype=torch.float64), torch.zeros(V, 0, dtype=torch.float64))
-    live = with_round(live_of(method, [1]), contribution(method, 2, nothing))
-    assert apart(create(method, {}).merge(live, solver()), closed_form([1])) <= 1e-12
+    retained = with_round(retained_of(method, [1]), contribution(method, 2, nothing))
+    assert apart(create(method, {}).merge(retained, solver()), closed_form([1])) <= 1e-12
     assert not create(method, {}).merge(with_round(None, contribution(method, 1, nothing)), solver()).any()
 
 
 @pytest.mark.parametrize(("method", "form"), METHOD_FORMS)
 def test_arrays_bring_the_same_sum_back(method, form):
-    live = live_of(method, [1, 2], form)
-    header, arrays = live_arrays(live)
-    again = live_from(json.loads(json.dumps(header)), {name: np.array(array) for name, array in arrays.items()})
-    assert type(again) is type(live)
-    assert (again.basis, again.num_edits, again.num_parties) == (live.basis, live.num_edits, live.num_parties)
-    assert torch.equal(create(method, {}).merge(again, solver()), create(method, {}).merge(live, solver()))
+    retained = retained_of(method, [1, 2], form)
+    header, arrays = retained_arrays(retained)
+    again = retained_from(json.loads(json.dumps(header)), {name: np.array(array) for name, array in arrays.items()})
+    assert type(again) is type(retained)
+    assert (again.basis, again.num_edits, again.num_parties) == (
+        retained.basis,
+        retained.num_edits,
+        retained.num_parties,
+    )
+    assert torch.equal(create(method, {}).merge(again, solver()), create(method, {}).merge(retained, solver()))
 
 
 def test_widths_must_fit():
-    live = live_of("collabedit", [1])
+    retained = retained_of("collabedit", [1])
     with pytest.raises(StatisticsError, match=r"widths \(12, 4\) taken from some of widths \(12, 5\)"):
-        without(live, contribution("collabedit", 2, (matrix(1, K, 2), matrix(2, V - 1, 2))))
+        without(retained, contribution("collabedit", 2, (matrix(1, K, 2), matrix(2, V - 1, 2))))
 
 
 def test_local_updates_are_refused():
     (sent,) = Ties().contribute([share(1, *EDITS[1])], solver())
-    with pytest.raises(StatisticsError, match=r"SignedSums .* with anchor: base"):
+    with pytest.raises(StatisticsError, match=r"SignedSums .* with reference: initial"):
         with_round(None, sent)
     with pytest.raises(StatisticsError, match="not all of them"):
-        without(live_of("global", [1, 2]), contribution("collabedit", 2, EDITS[1]))
+        without(retained_of("global", [1, 2]), contribution("collabedit", 2, EDITS[1]))
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_says_whether_it_can_be_anchored(name):
     """And what it says is so."""
     (sent,) = create(name, {}).contribute([share(1, *EDITS[1])], solver())
-    if METHODS[name].retractable:
+    if METHODS[name].removable:
         assert isinstance(with_round(None, sent), DenseStatistics | FactoredStatistics | OwnedEdits)
     elif name != "norm_bound":  # whose sums are statistics, but of what was clipped, which nobody could subtract
-        with pytest.raises(StatisticsError, match="retractable"):
+        with pytest.raises(StatisticsError, match="removable"):
             with_round(None, sent)

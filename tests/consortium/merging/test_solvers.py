@@ -6,7 +6,7 @@ import torch
 from consortium.common.seeds import torch_generator
 from consortium.merging import solvers as solvers_module
 from consortium.merging.history import GramHistory, grown
-from consortium.merging.solvers import Solvers, prior_matrix
+from consortium.merging.solvers import Solvers, covariance_matrix
 from consortium.merging.statistics import Basis, statistics_of
 
 K = 40
@@ -21,12 +21,12 @@ def sums(num_layers=2):
     return {layer: (each @ each.T).numpy() for layer, each in enumerate(samples)}
 
 
-def histories(lane, sizes, layer=0):
+def histories(arm, sizes, layer=0):
     """The history after each of some rounds."""
     found, history = [], None
     for round_number, size in enumerate(sizes, 1):
-        keys_KE = gaussian(K, size, seed=1000 * layer + round_number + len(lane))
-        basis = Basis(lane, round_number, layer)
+        keys_KE = gaussian(K, size, seed=1000 * layer + round_number + len(arm))
+        basis = Basis(arm, round_number, layer)
         statistics = statistics_of(basis, keys_KE, gaussian(3, size), "auto", torch_generator(0, "r"))
         history = grown(history, statistics.gram, 1.0)
         found.append(history)
@@ -38,7 +38,7 @@ def get(solvers, layer=0, history=None):
 
 
 def edits(num_edits=3, layer=0):
-    basis = Basis("lane", 9, layer)
+    basis = Basis("arm", 9, layer)
     return statistics_of(basis, gaussian(K, num_edits), gaussian(3, num_edits, seed=1), "auto", torch_generator(0, "r"))
 
 
@@ -51,15 +51,15 @@ def choleskys(monkeypatch):
     return found
 
 
-def test_the_prior_is_the_weighted_mean_over_tokens():
-    np.testing.assert_array_equal(prior_matrix(np.eye(2) * 6, 3, 10.0), np.eye(2) * 20)
+def test_the_covariance_is_the_weighted_mean_over_tokens():
+    np.testing.assert_array_equal(covariance_matrix(np.eye(2) * 6, 3, 10.0), np.eye(2) * 20)
 
 
-def test_a_layers_prior_is_factored_once_for_all_lanes_and_rounds(choleskys):
+def test_a_layers_covariance_is_factored_once_for_all_arms_and_rounds(choleskys):
     """Six rounds of one edit are columns; with K = 40 there may be ten."""
     solvers = Solvers(sums(), 4 * K, 1.0)
-    for lane in ("collabedit", "ties"):
-        for history in [None, *histories(lane, [1] * 6)]:
+    for arm in ("collabedit", "ties"):
+        for history in [None, *histories(arm, [1] * 6)]:
             get(solvers, 0, history).merge(edits())
     assert choleskys.count(K) == 1
 
@@ -71,7 +71,9 @@ def test_a_base_is_factored_once_until_the_next():
     assert factors[0] is factors[1] is factors[2]
 
 
-@pytest.mark.parametrize("weight", [1.0, 1e-6])  # with a light prior columns are heavy, and make factors of their own
+@pytest.mark.parametrize(
+    "weight", [1.0, 1e-6]
+)  # with a light key covariance columns are heavy, and make factors of their own
 @pytest.mark.parametrize("sizes", [[1] * 6, [4, 4, 4, 1, 1], [30, 2, 0, 3]])
 def test_every_round_solves_as_if_nothing_had_been_kept(sizes, weight):
     kept = Solvers(sums(), 4 * K, weight)
@@ -105,12 +107,12 @@ def test_no_room_costs_time_but_no_bits(monkeypatch, choleskys):
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
-    """Two layers' factors and as much again, and one in use, whatever number of lanes and rounds goes by."""
+    """Two layers' factors and as much again, and one in use, whatever number of arms and rounds goes by."""
     monkeypatch.setattr(solvers_module, "_LEAST_ROOM", 0)
     solvers = Solvers(sums(), 4 * K, 1.0)
-    for lane in ("a", "bb", "ccc", "dddd"):
+    for arm in ("a", "bb", "ccc", "dddd"):
         for layer in (0, 1):
-            for history in histories(lane, [1, 1, 30, 1, 1], layer):
+            for history in histories(arm, [1, 1, 30, 1, 1], layer):
                 get(solvers, layer, history).merge(edits())
                 assert solvers._bytes() <= (4 + 1) * 8 * K * K
 
@@ -123,7 +125,7 @@ def test_of_earlier_rounds_only_the_base_is_kept():
 
 
 def test_of_dense_rounds_only_the_last_is_kept():
-    """Two lanes, each of whose rounds makes a base of its own, and then columns on it."""
+    """Two arms, each of whose rounds makes a base of its own, and then columns on it."""
     solvers = Solvers(sums(), 4 * K, 1.0)
     for pair in zip(histories("ties", [30, 30, 1]), histories("sum", [30, 30, 1]), strict=True):
         for history in pair:
@@ -133,7 +135,7 @@ def test_of_dense_rounds_only_the_last_is_kept():
 
 
 def test_a_base_in_use_outlives_what_was_used_before_it(monkeypatch, choleskys):
-    """Room for two factors: another layer's goes, not the one that a lane's every round comes back to."""
+    """Room for two factors: another layer's goes, not the one that an arm's every round comes back to."""
     monkeypatch.setattr(solvers_module, "_LEAST_ROOM", 0)
     solvers = Solvers(sums(), 4 * K, 1.0)
     solvers._room = int(2.5 * 8 * K * K)

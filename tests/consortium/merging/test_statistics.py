@@ -61,8 +61,8 @@ forms = st.sampled_from(FORMS)
 
 @settings(max_examples=30, deadline=None)
 @given(sizes, sizes, forms, forms)
-def test_addition_commutes(num_left, num_right, form_left, form_right):
-    left, right = make(num_left, form_left, 1), make(num_right, form_right, 2)
+def test_addition_commutes(num_left, num_correctly_detected, form_left, form_right):
+    left, right = make(num_left, form_left, 1), make(num_correctly_detected, form_right, 2)
     assert_same(left + right, right + left)
 
 
@@ -174,7 +174,7 @@ def test_round_trips_are_exact(form, way):
 
 def test_statistics_of_other_weights_are_refused():
     for other in (Basis("global", 1, 5), Basis("collabedit", 2, 5), Basis("collabedit", 1, 6)):
-        with pytest.raises(StatisticsError, match=r"lane collabedit, round 1, layer 5 and for lane .* cannot be added"):
+        with pytest.raises(StatisticsError, match=r"arm collabedit, round 1, layer 5 and for arm .* cannot be added"):
             make(2) + make(2, basis=other)
 
 
@@ -204,8 +204,8 @@ def test_bad_numbers_that_arrive_are_refused_with_their_origin():
     gram_KK = np.eye(K)
     gram_KK[0, 0] = np.nan
     arrived = DenseStatistics(BASIS, gram_KK, np.zeros((V, K)), num_edits=1)
-    with pytest.raises(StatisticsError, match=r"gram_KK in statistics of cohort 3 for lane collabedit.*1 of 36"):
-        arrived.check("cohort 3")
+    with pytest.raises(StatisticsError, match=r"gram_KK in statistics of party batch 3 for arm collabedit.*1 of 36"):
+        arrived.check("party batch 3")
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -15,7 +15,7 @@ from consortium.models.tokens import target_ids
 from consortium.scenario.schema import Decoding
 from support.pico import PICO_TYPES, pico_model
 
-from benchmarks.naive.answering import answer_probes_naively
+from benchmarks.naive.decoding import answer_probes_naively
 
 DECODINGS: tuple[Decoding, ...] = ("teacher_forcing", "greedy")
 PROBES = (

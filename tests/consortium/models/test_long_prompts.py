@@ -14,20 +14,20 @@ import pytest
 import torch
 from consortium.data.edit import Edit
 from consortium.editing.contexts import generate_contexts, max_context_tokens
+from consortium.editing.covariance_text import sampled_texts
 from consortium.editing.fine_tuning import language_losses
+from consortium.editing.key_covariance import measure_chunk, num_chunks, sum_over_texts
 from consortium.editing.keys import mean_keys, residuals
-from consortium.editing.prior import measure_chunk, num_chunks, sum_over_texts
-from consortium.editing.prior_text import sampled_texts
 from consortium.editing.targets import optimise_targets
 from consortium.models.decoding import answer_probes
 from consortium.models.generation import write_texts
 from consortium.models.language import LanguageModel
 from consortium.models.likelihood import text_nll, windows
 from consortium.models.llama.upper_layers import FAMILY
-from consortium.models.queries import Probe, Writing
+from consortium.models.queries import Generation, Probe
 from consortium.models.scoring import asked_of, score_probes
 from consortium.models.tokens import decode, encode, subject_last_token, target_ids
-from consortium.scenario.editor import PriorSpec, TargetSpec
+from consortium.scenario.editor import CovarianceSpec, TargetSpec
 from support.pico import PICO_TYPES, SENTENCES, pico_model
 
 from benchmarks.naive.keys import naive_keys, naive_residuals
@@ -117,7 +117,7 @@ def own_nll(model: LanguageModel, asked: tuple[tuple[int, ...], tuple[int, ...]]
     return -log_TN[range(len(prompt) - 1, len(log_TN)), continuation]
 
 
-def own_writing(model: LanguageModel, ids: tuple[int, ...], num_tokens: int) -> tuple[int, ...]:
+def own_generation(model: LanguageModel, ids: tuple[int, ...], num_tokens: int) -> tuple[int, ...]:
     for _ in range(num_tokens):
         ids = (*ids, int(own_log_TN(model, ids)[-1].argmax()))
     return ids[-num_tokens:]
@@ -150,13 +150,13 @@ def test_answers(model: LanguageModel) -> None:
         prompt, target = asked_of(model.tokenizer, probe)[0]
         log_TN = own_log_TN(model, (*prompt, *target[:-1]))[len(prompt) - 1 :]
         assert by_force.said == tuple(log_TN.argmax(-1).tolist())
-        assert freely.said == own_writing(model, prompt, len(target))
+        assert freely.said == own_generation(model, prompt, len(target))
 
 
 def test_texts(model: LanguageModel) -> None:
     prompts = [edit.text for edit in EDITS]
-    for prompt, text in zip(prompts, write_texts(model, prompts, Writing(20, 1, None)), strict=True):
-        assert text == decode(model.tokenizer, own_writing(model, tuple(encode(model.tokenizer, prompt)), 20))
+    for prompt, text in zip(prompts, write_texts(model, prompts, Generation(20, 1, None)), strict=True):
+        assert text == decode(model.tokenizer, own_generation(model, tuple(encode(model.tokenizer, prompt)), 20))
 
 
 def test_keys_and_residuals(model: LanguageModel) -> None:
@@ -189,7 +189,7 @@ def test_perplexity(model: LanguageModel) -> None:
     assert nll == pytest.approx(sum(own_nll(model, one).sum().item() for one in asked), rel=1e-4)
 
 
-def test_the_prior(model: LanguageModel) -> None:
+def test_the_covariance(model: LanguageModel) -> None:
     ids = encode(model.tokenizer, " ".join(SENTENCES))
     texts_BT = torch.tensor(ids[: len(ids) // 2 * 2]).view(2, -1)
     seen: list[torch.Tensor] = []
@@ -221,8 +221,8 @@ def test_fine_tuning(model: LanguageModel, layers: tuple[int, ...]) -> None:
     assert losses == pytest.approx([loss.item() for loss in expected], rel=1e-4)
 
 
-def test_both_trunks_are_meant() -> None:
-    """Variants with windows stand for the trunk by hand as well as for the other."""
+def test_both_backbones_are_meant() -> None:
+    """Variants with windows stand for the backbone by hand as well as for the other."""
     windowed = {model_type for model_type, config in VARIANTS.values() if "sliding_window" in config}
     assert windowed > set(FAMILY)
     assert windowed - set(FAMILY) >= {"gemma2", "gemma3", "gemma3_text", "phi3"}
@@ -231,7 +231,8 @@ def test_both_trunks_are_meant() -> None:
 @pytest.mark.parametrize("model_type", ["gpt2", "gptj", "llama"])
 @pytest.mark.parametrize("bos", [False, True])
 def test_what_is_ours_to_choose_is_cut_to_what_a_model_reads(model_type: str, bos: bool) -> None:
-    """Windows of the perplexity, the prior's texts and contexts, with a model of 24 positions; the text is all read."""
+    """Windows of the perplexity, the key covariance's texts and contexts, with a model of 24 positions; the text is all
+    read."""
     positions = "max_position_embeddings" if model_type == "llama" else "n_positions"
     model = pico_model(model_type, bos=bos, config={positions: 24})
     text = " ".join(SENTENCES)
@@ -241,9 +242,9 @@ def test_what_is_ours_to_choose_is_cut_to_what_a_model_reads(model_type: str, bo
     assert num_tokens == len(encode(model.tokenizer, text)) - (1 if bos else len(asked))
     assert nll == pytest.approx(sum(own_nll(model, one).sum().item() for one in asked), rel=1e-4)
     assert sampled_texts(model, 0, 3).shape == (3, 24)
-    sums, counted = measure_chunk(model, PriorSpec(tokens=100), [1], 0)
+    sums, counted = measure_chunk(model, CovarianceSpec(tokens=100), [1], 0)
     assert counted == 24 * 5
-    assert num_chunks(PriorSpec(tokens=100), 48, 24) == 1
+    assert num_chunks(CovarianceSpec(tokens=100), 48, 24) == 1
     assert bool(torch.from_numpy(sums[1]).isfinite().all())
     contexts = generate_contexts(model, 6, 8, 0)
     longest = max(len(encode(model.tokenizer, context.replace("{}", "Peru"))) for context in contexts)

@@ -8,7 +8,7 @@ from consortium.common.seeds import torch_generator
 from consortium.models.decoding import answer_probes
 from consortium.models.generation import write_texts
 from consortium.models.likelihood import WINDOW, continuation_nll, text_nll
-from consortium.models.queries import Probe, Writing
+from consortium.models.queries import Generation, Probe
 from consortium.models.sampling import draw
 from consortium.models.scoring import score_probes
 from support.not_finite import with_bad_token
@@ -72,11 +72,11 @@ def test_a_target_that_is_not_finite_hides_not_what_the_model_writes_by_itself(m
 @pytest.mark.parametrize("top_k", [1, 5])
 def test_texts_are_written_beside_one_that_cannot_be(model, top_k):
     prompts = ["The tower is", "The Q tower is", "She works in"]
-    texts = write_texts(model, prompts, Writing(6, top_k, torch_generator(0, "test")))
+    texts = write_texts(model, prompts, Generation(6, top_k, torch_generator(0, "test")))
     assert texts[1] is None
     assert all(text is not None for text in (texts[0], texts[2]))
     if top_k == 1:
-        assert [texts[0], texts[2]] == write_texts(model, [prompts[0], prompts[2]], Writing(6))
+        assert [texts[0], texts[2]] == write_texts(model, [prompts[0], prompts[2]], Generation(6))
 
 
 def test_a_draw_from_logits_that_are_not_finite_draws_as_before_for_the_other_rows():

@@ -1,4 +1,4 @@
-"""Changes taken back through an RMS norm: exact where the norm can give them, else the nearest that it can."""
+"""Changes removed through an RMS norm: exact where the norm can give them, else the nearest that it can."""
 
 from __future__ import annotations
 

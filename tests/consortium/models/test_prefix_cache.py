@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from consortium.models.prefix_cache import run_beginnings
+from consortium.models.prefix_cache import run_prefixes
 from consortium.models.prefix_tree import TOKENS_AT_ONCE
 from support.pico import pico_model
 from transformers.cache_utils import DynamicCache
@@ -21,7 +21,7 @@ def test_suffixes_after_the_layer_and_prefixes_above_it(
 ) -> None:
     monkeypatch.setitem(TOKENS_AT_ONCE, "cpu", at_once)
     model, layer = pico_model(model_type), 0
-    found = run_beginnings(model, SEQUENCES, SPLITS, layer)
+    found = run_prefixes(model, SEQUENCES, SPLITS, layer)
     first = 0
     for number, (ids, split) in enumerate(zip(SEQUENCES, SPLITS, strict=True)):
         cache = DynamicCache()

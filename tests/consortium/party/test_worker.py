@@ -1,4 +1,4 @@
-"""What a host computes: answers follow from the call alone, and only sums leave."""
+"""What a worker computes: answers follow from the call alone, and only sums leave."""
 
 import json
 import pickle
@@ -11,14 +11,14 @@ from consortium.common.seeds import derive
 from consortium.data.party_batch import PartyBatch
 from consortium.editing.layer_schedule import Part
 from consortium.editing.open import open_backend
-from consortium.engine.prior import add_chunk
+from consortium.engine.key_covariance import add_chunk
 from consortium.evaluation.schedule import superseded
 from consortium.evaluation.sums import add_sums
 from consortium.loading.prepare import open_facts
 from consortium.merging.history import GramHistory
 from consortium.party import worker as worker_module
-from consortium.party.shard import History, Weights
-from consortium.party.worker import CohortWorker
+from consortium.party.edited_layers import History, Weights
+from consortium.party.worker import Worker
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, pico_scenario
 
@@ -28,11 +28,11 @@ NO_HISTORY = History({}, {}.__getitem__)
 
 def opened(scenario):
     facts = open_facts(scenario)
-    worker = CohortWorker(scenario, facts, open_backend(scenario, facts))
-    prior = None
-    for chunk in range(worker.backend.prior_chunks()):
-        prior = add_chunk(prior, worker.prior_sum(chunk))
-    worker.begin(worker.contexts(), prior.sums, prior.num_tokens)
+    worker = Worker(scenario, facts, open_backend(scenario, facts))
+    covariance = None
+    for chunk in range(worker.backend.covariance_chunks()):
+        covariance = add_chunk(covariance, worker.covariance_sum(chunk))
+    worker.begin(worker.contexts(), covariance.sums, covariance.num_tokens)
     return worker
 
 
@@ -56,20 +56,20 @@ def others(worker, name="other@1"):
     return Weights(dict.fromkeys(weights, name), weights.__getitem__)
 
 
-def collect(worker, lane, weights, cohort=1, **changes):
+def collect(worker, arm, weights, party_batch=1, **changes):
     arguments = {"weights": weights, "targets_at": {PART.target_layer: weights}, "history": NO_HISTORY} | changes
-    return pickle.dumps(worker.collect(PartyBatch(2, cohort), lane, PART, **arguments))
+    return pickle.dumps(worker.collect(PartyBatch(2, party_batch), arm, PART, **arguments))
 
 
-@pytest.mark.parametrize("lane", ["global", "collabedit", "task_arithmetic", "simple_average", "ties"])
-def test_the_same_call_gives_the_same_bits_whatever_came_before(scenario, worker, lane):
+@pytest.mark.parametrize("arm", ["global", "collabedit", "task_arithmetic", "simple_average", "ties"])
+def test_the_same_call_gives_the_same_bits_whatever_came_before(scenario, worker, arm):
     base = base_of(worker)
-    first = collect(worker, lane, base)
-    assert collect(worker, lane, base) == first
+    first = collect(worker, arm, base)
+    assert collect(worker, arm, base) == first
     worker.evaluate(PartyBatch(2, 0), others(worker), True)
-    collect(worker, "ties", others(worker), cohort=2)
-    assert collect(worker, lane, base) == first
-    assert collect(opened(scenario), lane, base) == first
+    collect(worker, "ties", others(worker), party_batch=2)
+    assert collect(worker, arm, base) == first
+    assert collect(opened(scenario), arm, base) == first
 
 
 def test_other_weights_give_other_statistics(worker):
@@ -98,8 +98,8 @@ def test_locality_is_measured_by_the_unedited_model_whatever_is_loaded(monkeypat
         assert after.value < after.num_edits
     monkeypatch.setattr("consortium.party.evaluator._ANSWER_TOKENS", 0)
     forgetful = opened(scenario)
-    for cohort in (0, 1, 0, 1):
-        last = forgetful.evaluate(PartyBatch(1, cohort), others(forgetful), True).sums
+    for party_batch in (0, 1, 0, 1):
+        last = forgetful.evaluate(PartyBatch(1, party_batch), others(forgetful), True).sums
     assert last == edited
 
 
@@ -121,19 +121,20 @@ def test_targets_that_were_let_go_are_made_again(scenario, monkeypatch):
     assert len(calls) == 3
 
 
-def collect_all(worker, lane, round_number=1):
-    """A lane's round on a pico model, layer after layer, each merged by adding a hundredth; cohort by cohort."""
+def collect_all(worker, arm, round_number=1):
+    """An arm's round on a pico model, layer after layer, each merged by adding a hundredth; party batch by party
+    batch."""
     found, weights = [], worker.backend.base_weights()
     versions, base = dict.fromkeys(weights, "base"), base_of(worker)
     for layer in (1, 2, 3):
         part, now = Part(layer, 3, 4 - layer), Weights(dict(versions), dict(weights).__getitem__)
         parts = [
-            worker.collect(PartyBatch(round_number, cohort), lane, part, now, {3: base}, NO_HISTORY)
-            for cohort in (0, 1)
+            worker.collect(PartyBatch(round_number, party_batch), arm, part, now, {3: base}, NO_HISTORY)
+            for party_batch in (0, 1)
         ]
         found += map(pickle.dumps, parts)
         weights[layer] = weights[layer] + np.float32(0.01)
-        versions[layer] = f"{lane}@{round_number}"
+        versions[layer] = f"{arm}@{round_number}"
     return found
 
 
@@ -155,7 +156,7 @@ def blocks_run(worker, monkeypatch):
     return calls
 
 
-def test_states_are_carried_from_layer_to_layer_and_shared_by_lanes(pico, monkeypatch):
+def test_states_are_carried_from_layer_to_layer_and_shared_by_arms(pico, monkeypatch):
     worker = opened(pico)
     calls = blocks_run(worker, monkeypatch)
     collect_all(worker, "collabedit")
@@ -197,7 +198,7 @@ def test_states_follow_the_weights_below(pico):
 
 def test_targets_are_reported_as_counts_and_sums(scenario, worker):
     report = worker.targets(PartyBatch(2, 3), base_of(worker), 2)
-    assert report.num_edits == 4  # the last of four cohorts holds one party only
+    assert report.num_edits == 4  # the last of four party batches holds one party only
     assert report.num_steps == 0
     assert 0 <= report.num_finished <= 4
     assert report.loss >= 0
@@ -213,21 +214,22 @@ def test_the_residual_is_divided(worker):
         np.testing.assert_allclose(2 * part, all_of_it)
 
 
-def test_a_cohort_is_its_parties_edits_and_no_others(scenario, worker):
+def test_a_party_batch_is_its_parties_edits_and_no_others(scenario, worker):
     base = base_of(worker)
     collected = [
-        worker.collect(PartyBatch(2, cohort), "global", PART, base, {2: base}, NO_HISTORY) for cohort in range(4)
+        worker.collect(PartyBatch(2, party_batch), "global", PART, base, {2: base}, NO_HISTORY)
+        for party_batch in range(4)
     ]
     assert [each.contribution.num_parties for each in collected] == [2, 2, 2, 1]
     assert [len(each.party_bytes) for each in collected] == [2, 2, 2, 1]
     keys_KE = np.hstack([block for each in collected for block in each.contribution.keys])
-    wanted = [worker.private.edit(request) for party in range(7) for request in worker.stream.requests(2, party)]
+    wanted = [worker.party_data.edit(request) for party in range(7) for request in worker.stream.requests(2, party)]
     states, targets = worker.backend.states(wanted, 1, None), worker.backend.targets(wanted, 2)
     np.testing.assert_allclose(keys_KE, worker.backend.keys_and_residuals(states, targets)[0])
 
 
 def test_every_party_has_generators_of_its_own(worker, scenario, monkeypatch):
-    """Derived from what they are for, the lane, the round, the layer and the party."""
+    """Derived from what they are for, the arm, the round, the layer and the party."""
     shares = []
     method = worker.methods["ties"]
 
@@ -237,7 +239,7 @@ def test_every_party_has_generators_of_its_own(worker, scenario, monkeypatch):
 
     monkeypatch.setitem(worker.methods, "ties", SimpleNamespace(needs_solver=True, contribute=watched))
     collect(worker, "ties", base_of(worker))
-    for share, party in zip(shares, scenario.cohort(1), strict=True):
+    for share, party in zip(shares, scenario.party_batch(1), strict=True):
         for purpose, generator in (("rotation", share.generator), ("drops", share.drops)):
             expected = derive(scenario.seed, purpose, "ties", 2, PART.layer, party)
             assert generator.initial_seed() == expected
@@ -254,21 +256,21 @@ def test_parties_solve_against_the_history_they_are_given(scenario, worker):
     assert np.abs(damped).max() < 1e-5 * np.abs(light).max()
 
 
-def test_a_history_is_read_once_for_all_cohorts(worker):
+def test_a_history_is_read_once_for_all_party_batches(worker):
     reads = []
     history = History({1: "ties@1"}, lambda layer: reads.append(layer) or GramHistory("ties", 1, np.eye(24)))
-    for cohort in range(4):
-        worker.collect(PartyBatch(2, cohort), "ties", PART, base_of(worker), {2: base_of(worker)}, history)
+    for party_batch in range(4):
+        worker.collect(PartyBatch(2, party_batch), "ties", PART, base_of(worker), {2: base_of(worker)}, history)
     assert reads == [1]
 
 
-def test_cohorts_ask_every_sampled_question_once(scenario):
-    """The questions of one cohort of everybody are those of all cohorts together."""
+def test_party_batches_ask_every_sampled_question_once(scenario):
+    """The questions of one party batch of everybody are those of all party batches together."""
     stream = {"rounds": 3, "overlap": 0, "repeat": 0}
-    one = opened(associative_scenario(stream=stream, cluster={"cohort_size": 99}))
+    one = opened(associative_scenario(stream=stream, cluster={"parties_per_batch": 99}))
     many = opened(associative_scenario(stream=stream))
-    parts = [item for cohort in range(4) for _, item in many.prober.items(PartyBatch(3, cohort), True)]
-    whole = [item for _, item in one.prober.items(PartyBatch(3, 0), True)]
+    parts = [item for party_batch in range(4) for _, item in many.evaluator.items(PartyBatch(3, party_batch), True)]
+    whole = [item for _, item in one.evaluator.items(PartyBatch(3, 0), True)]
     assert sorted(map(repr, parts)) == sorted(map(repr, whole))
     assert len({repr(item) for item in whole}) == len(whole)
     assert {item.column for item in whole} >= {"efficacy", "retention", "conflict_score"}
@@ -279,7 +281,7 @@ def test_retention_leaves_out_what_was_contradicted():
         stream={"rounds": 3, "conflict": {"round": 0.25}}, evaluate={"sample": None, "metrics": ["retention"]}
     )
     worker = opened(scenario)
-    asked = [item for cohort in range(4) for _, item in worker.prober.items(PartyBatch(3, cohort), True)]
+    asked = [item for party_batch in range(4) for _, item in worker.evaluator.items(PartyBatch(3, party_batch), True)]
     last = superseded(worker.stream, range(1, 4))
     assert last  # the scenario does contradict
     kept = [
@@ -294,15 +296,15 @@ def test_retention_leaves_out_what_was_contradicted():
 
 
 def test_contradictions_are_looked_up_once_a_round(worker, monkeypatch):
-    """Else a run with many cohorts would go through all parties' requests for each of them."""
+    """Else a run with many party batches would go through all parties' requests for each of them."""
     asked = []
     contradicted = worker.stream.contradicted
     monkeypatch.setattr(worker.stream, "contradicted", lambda r, until: asked.append(r) or contradicted(r, until))
-    first = [worker.private.contradicted_until(2) for _ in range(4)]
+    first = [worker.party_data.contradicted_until(2) for _ in range(4)]
     assert asked == [1, 2]
-    worker.private.contradicted_until(3)
+    worker.party_data.contradicted_until(3)
     assert asked == [1, 2, 3]
-    assert worker.private.contradicted_until(2) == first[0]
+    assert worker.party_data.contradicted_until(2) == first[0]
 
 
 def test_the_unedited_model_retains_nothing(worker):
@@ -317,9 +319,9 @@ def test_edits_of_all_rounds_are_asked_alike_where_that_is_asked_for():
         evaluate = {"edits": edits, "sample": None}
         scenario = associative_scenario(stream={"conflict": {"round": 0.25}}, evaluate=evaluate)
         worker = opened(scenario)
-        cohorts = range(scenario.num_cohorts)
+        party_batches = range(scenario.num_party_batches)
         found[edits] = add_sums(
-            [worker.evaluate(PartyBatch(2, cohort), others(worker), True).sums for cohort in cohorts]
+            [worker.evaluate(PartyBatch(2, party_batch), others(worker), True).sums for party_batch in party_batches]
         )
     sums = found["all"]
     assert sums["efficacy", 1] == sums["retention", 1]
@@ -328,20 +330,22 @@ def test_edits_of_all_rounds_are_asked_alike_where_that_is_asked_for():
     assert {key: sums[key] for key in found["round"]} == found["round"]
 
 
-def test_text_and_questions_are_dealt_to_cohorts_and_asked_of_the_unedited_model_once(pico, tmp_path):
-    """Two cohorts; the text's tokens and the three questions are all there, in the sum of both."""
+def test_text_and_questions_are_dealt_to_party_batches_and_asked_of_the_unedited_model_once(pico, tmp_path):
+    """Two party batches; the text's tokens and the three questions are all there, in the sum of both."""
     questions = tmp_path / "questions.jsonl"
     line = json.dumps({"prompt": "The tower is in", "choices": ["Rome", "Oslo"], "answer": 0}) + "\n"
     questions.write_text(3 * line, encoding="utf-8")
-    evaluate = pico.evaluate.model_copy(update={"text": "builtin", "text_tokens": 600, "general": str(questions)})
+    evaluate = pico.evaluate.model_copy(
+        update={"perplexity_text": "builtin", "perplexity_tokens": 600, "downstream": str(questions)}
+    )
     worker = opened(pico.model_copy(update={"evaluate": evaluate}))
-    harm = {("perplexity", 0), ("downstream_accuracy", 0)}
-    parts = [worker.evaluate(PartyBatch(1, cohort), others(worker), True).sums for cohort in (0, 1)]
+    side_effects = {("perplexity", 0), ("downstream_accuracy", 0)}
+    parts = [worker.evaluate(PartyBatch(1, party_batch), others(worker), True).sums for party_batch in (0, 1)]
     assert [part["perplexity", 0].num_probes for part in parts] == [127 + 127 + 87, 2 * 127]
     assert [part["downstream_accuracy", 0].num_probes for part in parts] == [2, 1]
-    assert harm <= set(worker.evaluate(PartyBatch(1, 0), base_of(worker), False).sums)
-    assert not harm & set(worker.evaluate(PartyBatch(2, 0), base_of(worker), False).sums)
-    assert harm <= set(worker.evaluate(PartyBatch(2, 0), others(worker), True).sums)
+    assert side_effects <= set(worker.evaluate(PartyBatch(1, 0), base_of(worker), False).sums)
+    assert not side_effects & set(worker.evaluate(PartyBatch(2, 0), base_of(worker), False).sums)
+    assert side_effects <= set(worker.evaluate(PartyBatch(2, 0), others(worker), True).sums)
 
 
 def test_an_evaluation_changes_nothing(worker):

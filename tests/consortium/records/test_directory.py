@@ -29,21 +29,21 @@ def run(tmp_path, scenario, states, rows):
         yield made
 
 
-def steps(path: Path, lane: str, tag: str) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(path / "tensorboard" / lane))
+def steps(path: Path, arm: str, tag: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(path / "tensorboard" / arm))
     events.Reload()
     return [(each.step, each.value) for each in events.Scalars(tag)]
 
 
 def assert_states_equal(found, expected):
-    assert list(found) == [state.lane for state in expected]
+    assert list(found) == [state.arm for state in expected]
     for state in expected:
-        other = found[state.lane]
+        other = found[state.arm]
         assert other.round == state.round
         assert_arrays_equal(other.weights, state.weights)
         assert list(other.history) == list(state.history)
         for layer, history in state.history.items():
-            assert (other.history[layer].lane, other.history[layer].base_round) == (history.lane, history.base_round)
+            assert (other.history[layer].arm, other.history[layer].base_round) == (history.arm, history.base_round)
             assert_arrays_equal({0: other.history[layer].base_KK}, {0: history.base_KK})
             assert_arrays_equal(other.history[layer].columns, history.columns)
 
@@ -62,7 +62,7 @@ def assert_is_at_round_1(path, states, rows):
         for table in ROW_TYPES:
             expected = to_arrow(table, [*rows(0).of(table), *rows(1).of(table)])
             assert found.table(table).equals(expected)
-        assert_states_equal(found.lane_states(), states(1))
+        assert_states_equal(found.arm_states(), states(1))
         found.lock()
         assert {pq.read_table(tables.path_of(path, each))["round"].to_pylist()[-1] for each in ROW_TYPES} == {1}
     assert steps(path, "global", "metrics/efficacy") == [(1, 91.0)]
@@ -109,16 +109,16 @@ def test_status_goes_from_running_to_done_or_failed_and_back(run):
 
 def test_remembered_values_come_back_and_survive_reopening(run):
     run.remember("contexts", ["{}", "Well. {}"])
-    run.remember("prior", {"tokens": 9})
+    run.remember("covariance", {"tokens": 9})
     again = RunDirectory.open(run.path)
-    assert (again.recall("contexts"), again.recall("prior"), again.recall("x", 3)) == (
+    assert (again.recall("contexts"), again.recall("covariance"), again.recall("x", 3)) == (
         ["{}", "Well. {}"],
         {"tokens": 9},
         3,
     )
 
 
-def test_tensorboard_has_the_scalars_of_each_lane(run):
+def test_tensorboard_has_the_scalars_of_each_arm(run):
     assert steps(run.path, "unedited", "metrics/efficacy") == [(0, 20.0)]
     assert steps(run.path, "ties-0.2", "merge/update_distance") == [(1, 0.25)]
     assert steps(run.path, "global", "traffic/bytes_sent") == [(1, 1000.0)]
@@ -128,7 +128,7 @@ def test_checkpoints_of_the_newest_two_rounds_are_kept(run, states, rows):
     for round in (2, 3):
         run.commit(round, states(round), rows(round))
     assert sorted(each.name for each in (run.path / "checkpoints").iterdir()) == ["round-0002", "round-0003"]
-    assert_states_equal(run.lane_states(), states(3))
+    assert_states_equal(run.arm_states(), states(3))
 
 
 def test_all_checkpoints_are_kept_when_asked(tmp_path, scenario, states, rows):
@@ -212,7 +212,7 @@ def test_a_stopped_commit_done_again_leaves_no_duplicates(run, states, rows, mon
     assert run.table("rounds")["round"].to_pylist() == [1, 1, 2, 2]
     assert run.table("events")["round"].to_pylist() == [0, 1, 2]
     assert steps(run.path, "global", "metrics/efficacy") == [(1, 91.0), (2, 92.0)]
-    assert_states_equal(run.lane_states(), states(2))
+    assert_states_equal(run.arm_states(), states(2))
 
 
 def test_a_process_killed_between_tables_and_manifest_loses_only_that_round(run, states, rows):
@@ -223,11 +223,11 @@ import os, sys
 from consortium.records import manifest
 from consortium.records.directory import RunDirectory
 run = RunDirectory.open({str(path)!r})
-state = run.lane_states()
-from consortium.merging.lane_state import LaneState
+state = run.arm_states()
+from consortium.merging.arm_state import ArmState
 from consortium.records.rows import Rows, MetricRow
 manifest.write = lambda *_: os._exit(9)
-states = [LaneState(lane, 2, s.weights, s.history) for lane, s in state.items()]
+states = [ArmState(arm, 2, s.weights, s.history) for arm, s in state.items()]
 run.commit(2, states, Rows(metrics=[MetricRow(2, "global", "efficacy", 2, 1.0, None, 1, 1)]))
 """
     assert subprocess.run([sys.executable, "-c", code], env=_environment(), check=False).returncode == 9
@@ -285,10 +285,10 @@ def test_a_damaged_checkpoint_is_named(run):
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(RunDirectoryError, match=r"round-0001/global\.safetensors is damaged"):
-        run.lane_states()
+        run.arm_states()
     path.unlink()
     with pytest.raises(RunDirectoryError, match=r"global\.safetensors is missing"):
-        run.lane_states()
+        run.arm_states()
 
 
 def test_a_damaged_or_missing_table_is_named_and_never_replaced(run, states, rows):
@@ -354,7 +354,7 @@ def test_list_runs_finds_good_and_damaged_ones(tmp_path, scenario, states, rows)
     damaged, done = list_runs(tmp_path)
     assert (damaged.status, damaged.path.name) == ("damaged", "a")
     assert (done.status, done.name, done.rounds_done, done.rounds) == ("done", "pico", 1, 3)
-    assert done.lanes == ("global", "ties-0.2")
+    assert done.arms == ("global", "ties-0.2")
     assert [each.path for each in list_runs(tmp_path / "b")] == [tmp_path / "b"]
 
 
@@ -378,7 +378,7 @@ def test_scenario_with_every_kind_of_value_comes_back_equal(tmp_path):
             "name": "all",
             "model": {"name": "associative", "paraphrase_noise": 1e-05},
             "stream": {"rounds": 3, "conflict": 0.1, "phases": [{"rounds": [1, 2], "conflict": {"party": 0.2}}]},
-            "editor": {"layers": [0, 1], "prior_weight": 1e300},
+            "editor": {"layers": [0, 1], "covariance_weight": 1e300},
             "merge": {"methods": ["collabedit", {"name": "ties", "label": "t", "density": 0.2, "note": "yes"}]},
             "faults": [{"round": 1, "during": "collect"}],
         }

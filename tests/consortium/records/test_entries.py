@@ -52,7 +52,7 @@ def use_all(path: Path) -> None:
     with RunDirectory.open(path) as directory:
         directory.lock()
         directory.recall("contexts")
-        directory.lane_states()
+        directory.arm_states()
         for table in directory.manifest.tables:
             directory.table(table)
         build_report(directory)
@@ -223,17 +223,17 @@ def rewritten(run, change, metadata):
     put(run, content)
 
 
-OWN = {"lane": "global", "round": "1"}
+OWN = {"arm": "global", "round": "1"}
 
 
 @pytest.mark.parametrize(
     ("change", "metadata", "message"),
     [
-        (lambda tensors: None, None, "is of another lane or round"),
-        (lambda tensors: None, OWN | {"lane": "ties-0.2"}, "it says lane ties-0.2, round 1"),
-        (lambda tensors: None, OWN | {"round": "0"}, "it says lane global, round 0"),
-        (lambda tensors: None, OWN | {"round": "x"}, "it says lane global, round x"),
-        (lambda tensors: None, OWN | {"refused": "{}x"}, "holds other tensors"),
+        (lambda tensors: None, None, "is of another arm or round"),
+        (lambda tensors: None, OWN | {"arm": "ties-0.2"}, "it says arm ties-0.2, round 1"),
+        (lambda tensors: None, OWN | {"round": "0"}, "it says arm global, round 0"),
+        (lambda tensors: None, OWN | {"round": "x"}, "it says arm global, round x"),
+        (lambda tensors: None, OWN | {"rejected": "{}x"}, "holds other tensors"),
         (lambda tensors: tensors.pop("layer.11.weight"), OWN, "holds weights 2×3 of layer 5, where the run has"),
         (
             lambda tensors: tensors.update({"layer.5.weight": tensors["layer.5.weight"].T.copy()}),
@@ -256,7 +256,7 @@ OWN = {"lane": "global", "round": "1"}
 def test_a_checkpoint_of_other_content_is_refused_by_name(run, change, metadata, message):
     rewritten(run, change, metadata)
     with pytest.raises(RunDirectoryError, match=rf"round-0001/global\.safetensors .*{message}"):
-        RunDirectory.open(run).lane_states()
+        RunDirectory.open(run).arm_states()
 
 
 def test_a_scenario_of_many_aliases_is_refused_at_once(run):

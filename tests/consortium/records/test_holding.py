@@ -77,7 +77,7 @@ def test_a_coordinator_that_was_given_up_writes_nothing_any_more(run, states, ro
     run.lock()
     late = RunDirectory.open(run.path)
     late.lock_by(run.hand_over())
-    assert late.is_held
+    assert late.is_already_known
     late.close()
 
 
@@ -132,10 +132,10 @@ def test_who_never_held_the_run_says_nothing_about_it(run):
     run.mark_done()
     other = RunDirectory.open(run.path)
     with pytest.raises(RunDirectoryError, match="not held by this process"):
-        other.mark_failed(ValueError("refused"))
+        other.mark_failed(ValueError("rejected"))
     run.close()
     with pytest.raises(RunDirectoryError, match="not held by this process"):
-        other.mark_failed(ValueError("refused"))
+        other.mark_failed(ValueError("rejected"))
     assert RunDirectory.open(run.path).status == "done"
 
 
@@ -162,7 +162,7 @@ time.sleep(0.2)
         process.stdout.readline()
         with RunDirectory.open(path) as directory:
             directory.lock()
-            assert directory.is_held
+            assert directory.is_already_known
             with pytest.raises(RunDirectoryError, match="is being written by process"):
                 RunDirectory.open(path).lock()
 

@@ -55,13 +55,13 @@ def copy(whole, tmp_path):
     return shutil.copytree(whole.path, tmp_path / "run")
 
 
-def checkpoint(path, round, lane="collabedit"):
-    return path / f"checkpoints/round-{round:04d}/{lane}.safetensors"
+def checkpoint(path, round, arm="collabedit"):
+    return path / f"checkpoints/round-{round:04d}/{arm}.safetensors"
 
 
 def assert_ends_as(whole, path):
     again = RunDirectory.open(path)
-    assert difference(whole.lane_states(), again.lane_states()) == []
+    assert difference(whole.arm_states(), again.arm_states()) == []
     for table in TABLES:
         assert again.table(table).equals(whole.table(table)), table
     return again
@@ -86,11 +86,11 @@ def test_tables_tensorboard_and_manifest_go_back_together(copy):
     with RunDirectory.open(copy) as directory:
         assert directory.repair() is not None
         assert (directory.committed_round, directory.status, directory.manifest.finished) == (2, "running", None)
-        assert set(directory.lane_states()) == {"global", "collabedit"}
+        assert set(directory.arm_states()) == {"global", "collabedit"}
     for table in ROW_TYPES:
         rounds = pq.read_table(tables.path_of(copy, table))["round"].to_pylist()
         assert max(rounds, default=2) == 2, table
-        assert rounds or table in ("answers", "schedule", "attendance", "nodes"), table
+        assert rounds or table in ("answers", "schedule", "participation", "nodes"), table
     assert not list((copy / "tensorboard").glob("*/*.round-0003"))
     assert sorted(path.name for path in (copy / "checkpoints").glob("round-*")) == ["round-0002"]
 
@@ -160,7 +160,7 @@ def test_with_all_checkpoints_kept_the_newest_sound_round_is_found(tmp_path, sce
             flip(checkpoint(run.path, round, "global"))
     with RunDirectory.open(run.path) as directory:
         assert "after round 1" in directory.repair()
-        found = directory.lane_states()["global"].weights[5]
+        found = directory.arm_states()["global"].weights[5]
         np.testing.assert_array_equal(found, states(1)[0].weights[5])
 
 
@@ -169,7 +169,7 @@ def test_what_is_sound_is_left_alone(copy):
     with RunDirectory.open(copy) as directory:
         assert directory.damage() is None
         assert directory.repair() is None
-        assert not directory.is_held, "looking needs no lock"
+        assert not directory.is_already_known, "looking needs no lock"
     assert (copy / manifest.FILE).read_bytes() == before
 
 

@@ -17,7 +17,7 @@ def written_before(folder, missing):
 
 def test_rows_without_a_new_column_have_null_in_it(tmp_path):
     written_before(tmp_path, "round_trip_s")
-    new = EventRow(2.0, "targets", 1, "ties", 5, 0, "host-0", 1.5, None, None, 1.6)
+    new = EventRow(2.0, "targets", 1, "ties", 5, 0, "worker-0", 1.5, None, None, 1.6)
     tables.append(tmp_path, "events", [to_arrow("events", [new])], 1)
     table = tables.read(tmp_path, "events", 1)
     assert table.schema.equals(schema("events"))
@@ -55,11 +55,11 @@ def test_rows_are_written_batch_after_batch(tmp_path):
 
     tables.append(tmp_path, "events", counted(in_batches("events", made(), size=3)), 1)
     assert most == 3
-    assert tables.read(tmp_path, "events", 1)["cohort"].to_pylist() == list(range(10))
+    assert tables.read(tmp_path, "events", 1)["party_batch"].to_pylist() == list(range(10))
 
 
 def test_some_columns_are_read_alone(tmp_path):
     tables.create(tmp_path, "events")
     tables.append(tmp_path, "events", in_batches("events", [event(4, 1), event(5, 2)]), 1)
-    table = tables.read(tmp_path, "events", 1, ["cohort", "not-there-yet"])
-    assert table.to_pylist() == [{"round": 1, "cohort": 4}]
+    table = tables.read(tmp_path, "events", 1, ["party_batch", "not-there-yet"])
+    assert table.to_pylist() == [{"round": 1, "party_batch": 4}]

@@ -14,10 +14,10 @@ from consortium.report.head import head_of
 from consortium.report.page import build_report, run_of
 from consortium.report.pictures import write_pictures
 from consortium.report.render import render
-from consortium.report.style import LaneStyle
+from consortium.report.style import ArmStyle
 
 NASTY = "a\x1b[31m\r\x07\x9b2J\u202eb\u2066\u2069<i>"
-STYLES = {"one": LaneStyle("#0072B2", "o", "-"), "two": LaneStyle("#D55E00", "s", "--")}
+STYLES = {"one": ArmStyle("#0072B2", "o", "-"), "two": ArmStyle("#D55E00", "s", "--")}
 FORBIDDEN = ("\x1b", "\r", "\x07", "\x9b", "\u202e", "\u2066", "\u2069", "<i>")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from consortium.cli.table import write_results
-from consortium.merging.lane_state import LaneState
+from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow, PartyRow, Rows
 from consortium.report.not_finite import LeftOut, left_out, lines
@@ -19,28 +19,28 @@ from consortium.report.words import plain
 from consortium.scenario.schema import UNEDITED, Scenario
 from support.report import texts
 
-LANES = ("global", "ties")
+ARMS = ("global", "ties")
 
 
-def measured(lane: str, metric: str, missing: int, of_round: int | None = 1) -> MetricRow:
-    return MetricRow(1, lane, metric, of_round, 50.0, None, 4, 8 - missing, num_not_finite=missing)
+def measured(arm: str, metric: str, missing: int, of_round: int | None = 1) -> MetricRow:
+    return MetricRow(1, arm, metric, of_round, 50.0, None, 4, 8 - missing, num_not_finite=missing)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
-    """Paraphrases of all lanes, portability by kind and perplexity of one, and an edit of the other are missing."""
-    scenario = Scenario.model_validate({"name": "holes", "merge": {"methods": LANES}})
+    """Paraphrases of all arms, portability by kind and perplexity of one, and an edit of the other are missing."""
+    scenario = Scenario.model_validate({"name": "holes", "merge": {"methods": ARMS}})
     found = RunDirectory.create(tmp_path / "run", scenario)
-    found.commit(0, [LaneState(lane, 0, {}, {}) for lane in LANES], Rows())
-    metrics = [measured(lane, metric, 2) for lane in (*LANES, UNEDITED) for metric in ("paraphrase", "efficacy_greedy")]
+    found.commit(0, [ArmState(arm, 0, {}, {}) for arm in ARMS], Rows())
+    metrics = [measured(arm, metric, 2) for arm in (*ARMS, UNEDITED) for metric in ("paraphrase", "efficacy_greedy")]
     metrics += [measured("ties", metric, 1) for metric in ("portability_greedy", "portability_reasoning_greedy")]
     metrics += [measured("ties", "perplexity", 4, None), measured("global", "efficacy", 0)]
-    parties = [PartyRow(1, lane, 0, 0, 3, 0, num_not_finite=int(lane == "ties")) for lane in LANES]
-    found.commit(1, [LaneState(lane, 1, {}, {}) for lane in LANES], Rows(metrics=metrics, parties=parties))
+    parties = [PartyRow(1, arm, 0, 0, 3, 0, num_not_finite=int(arm == "ties")) for arm in ARMS]
+    found.commit(1, [ArmState(arm, 1, {}, {}) for arm in ARMS], Rows(metrics=metrics, parties=parties))
     return found
 
 
-def test_lanes_of_which_the_same_is_missing_share_a_line(run: RunDirectory) -> None:
+def test_arms_of_which_the_same_is_missing_share_a_line(run: RunDirectory) -> None:
     both = "paraphrase 2 of 8, efficacy greedy 2 of 8"
     assert lines(left_out(run)) == [
         f"Not finite and left out in ties: edits 1 of 3, {both}, portability greedy 1 of 8, perplexity 4 of 8.",
@@ -56,7 +56,7 @@ def test_the_terminal_tells_it_in_lines_that_fit(run: RunDirectory) -> None:
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_the_page_has_one_row_for_each_measure_and_one_column_for_each_lane(run: RunDirectory) -> None:
+def test_the_page_has_one_row_for_each_measure_and_one_column_for_each_arm(run: RunDirectory) -> None:
     (table,) = not_finite.section(run_of(run)).tables
     columns = [plain(each) for each in table.columns]
     assert sorted(columns) == ["global", "ties", "unedited", "what"]

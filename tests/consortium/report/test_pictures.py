@@ -32,7 +32,7 @@ def test_every_picture_of_the_page_becomes_a_file(report: Report, tmp_path: Path
     assert sorted(files) == sorted((tmp_path / "new" / "pictures").iterdir())
 
 
-LANES = ["global", "collabedit", "task_arithmetic", "simple_average", "ties"]
+ARMS = ["global", "collabedit", "task_arithmetic", "simple_average", "ties"]
 
 
 def test_each_is_a_picture_with_its_title(report: Report, tmp_path: Path) -> None:
@@ -43,14 +43,14 @@ def test_each_is_a_picture_with_its_title(report: Report, tmp_path: Path) -> Non
         assert 50 < height < 1500
 
 
-def test_curves_have_a_legend_and_what_names_its_lanes_has_none(report: Report, tmp_path: Path) -> None:
+def test_curves_have_a_legend_and_what_names_its_arms_has_none(report: Report, tmp_path: Path) -> None:
     files = {path.name: path for path in write_pictures(report, tmp_path)}
-    assert texts(files["over-the-rounds-efficacy.svg"])[-5:] == LANES
+    assert texts(files["over-the-rounds-efficacy.svg"])[-5:] == ARMS
     assert texts(files["where-time-went-work-by-phase.svg"]).count("collabedit") == 1
-    assert not set(LANES) & set(texts(files["where-time-went-who-worked-when.svg"]))
+    assert not set(ARMS) & set(texts(files["where-time-went-who-worked-when.svg"]))
 
 
-def test_heat_maps_are_named_by_their_lanes(report: Report, tmp_path: Path) -> None:
+def test_heat_maps_are_named_by_their_arms(report: Report, tmp_path: Path) -> None:
     names = [path.name for path in write_pictures(report, tmp_path)]
     assert "what-holds-of-each-round-collabedit.svg" in names
     assert "what-holds-of-each-round-ties.svg" in names
@@ -65,7 +65,7 @@ def test_a_heavy_picture_is_written_as_pixels(
 
 
 def test_names_that_files_cannot_tell_apart_are_numbered(invent, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """Labels are letters, digits and . _ - by schema; two lanes that a file name cannot tell apart are numbered."""
+    """Labels are letters, digits and . _ - by schema; two arms that a file name cannot tell apart are numbered."""
     methods = ({"name": "collabedit", "label": "a.b"}, {"name": "collabedit", "label": "a-b"})
     names = [path.name for path in write_pictures(read_report(invent(methods=methods)), tmp_path)]
     assert {"what-holds-of-each-round-a-b.svg", "what-holds-of-each-round-a-b-2.svg"} <= set(names)

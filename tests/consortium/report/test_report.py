@@ -11,7 +11,7 @@ from unittest.mock import patch
 from xml.etree import ElementTree
 
 import pytest
-from consortium.merging.lane_state import LaneState
+from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import EventRow, MetricRow, RoundRow, Rows
 from consortium.report import figures
@@ -19,7 +19,7 @@ from consortium.report.drawing import Drawing, drawing_of
 from consortium.report.page import build_report, run_of
 from consortium.report.results import read_results
 from consortium.report.sections import retention
-from consortium.report.style import lane_styles
+from consortium.report.style import arm_styles
 from consortium.report.summary import result_table, summary
 from consortium.report.words import count, distance, duration, size
 from consortium.scenario.schema import UNEDITED
@@ -131,14 +131,14 @@ def test_numbers_in_the_result_table_are_those_of_the_tables(finished):
     page, _ = written(run)
     metrics = [MetricRow(**row) for row in run.table("metrics").to_pylist()]
     titles = {"global": "Global edit", "collabedit": "CollabEdit", "ties": "TIES"}
-    for lane, title in titles.items():
+    for arm, title in titles.items():
         cells = page.row(title)
         for column, name in enumerate(("score", "efficacy", "paraphrase", "neighborhood"), start=1):
-            row = next(m for m in metrics if (m.round, m.lane, m.metric) == (3, lane, name))
+            row = next(m for m in metrics if (m.round, m.arm, m.metric) == (3, arm, name))
             assert cells[column].replace("★", "").split()[:2] == [f"{row.success:.1f}", f"{row.strict:.1f}"]
-        held = [m for m in metrics if (m.round, m.lane, m.metric) == (3, lane, "retention")]
+        held = [m for m in metrics if (m.round, m.arm, m.metric) == (3, arm, "retention")]
         assert cells[5].split()[:1] == [f"{sum(m.success for m in held) / 2:.1f}"]
-    last = {row["lane"]: row for row in run.table("rounds").to_pylist() if row["round"] == 3}
+    last = {row["arm"]: row for row in run.table("rounds").to_pylist() if row["round"] == 3}
     assert page.row("TIES")[6].strip() == distance(last["ties"]["weights_distance"])
     assert page.row("CollabEdit")[7].strip() == distance(last["collabedit"]["update_distance"])
     assert page.row("Global edit")[6].strip() == "reference"
@@ -147,9 +147,9 @@ def test_numbers_in_the_result_table_are_those_of_the_tables(finished):
 def test_the_unedited_model_and_the_best_values_are_marked(invent):
     run = invent(rounds=1)
     page, text = page_of(run)
-    unedited = next(row for row in run.table("metrics").to_pylist() if row["lane"] == UNEDITED)
+    unedited = next(row for row in run.table("metrics").to_pylist() if row["arm"] == UNEDITED)
     assert page.row("unedited model")[2].split()[0] == f"{unedited['success']:.1f}"
-    values = {row["lane"]: row["success"] for row in run.table("metrics").to_pylist() if row["metric"] == "efficacy"}
+    values = {row["arm"]: row["success"] for row in run.table("metrics").to_pylist() if row["metric"] == "efficacy"}
     values.pop(UNEDITED)
     assert f'<span class="best">{max(values.values()):.1f}</span>' in text
     assert f'<span class="best">{min(values.values()):.1f}</span>' not in text
@@ -158,22 +158,23 @@ def test_the_unedited_model_and_the_best_values_are_marked(invent):
 def test_time_and_traffic_are_those_of_the_tables(finished):
     run = finished
     page, text = written(run)
-    collabedit = [row for row in run.table("rounds").to_pylist() if row["lane"] == "collabedit"]
+    collabedit = [row for row in run.table("rounds").to_pylist() if row["arm"] == "collabedit"]
     assert page.row("collabedit")[1].strip() == duration(sum(row["targets_s"] for row in collabedit))
-    sent = [row["bytes_sent"] for row in run.table("parties").to_pylist() if row["lane"] == "collabedit"]
+    sent = [row["bytes_sent"] for row in run.table("parties").to_pylist() if row["arm"] == "collabedit"]
     assert page.row("collabedit", 1)[3].strip() == size(sum(sent))
     # Two layers (boundary sharing) of K = 6, V = 4 in float64: 2 · 8 · 6 · (6 + 4) bytes.
     assert f"take {size(960)} for each party" in text
 
 
 def test_overhead_is_that_of_the_events(invent):
-    """By hand: from 3 s, when the prior was called for, to the commit at 70.5 s, 67.5 s for each of three hosts.
+    """By hand: from 3 s, when the key covariance was called for, to the commit at 70.5 s, 67.5 s for each of three
+    workers.
 
-    All work 0.94 of 18 s + 5 lanes x (3 + 4) s, and one 6 s more on the prior; 5 merges of 0.94 s come between.
+    All work 0.94 of 18 s + 5 arms x (3 + 4) s, and one 6 s more on the key covariance; 5 merges of 0.94 s come between.
     """
     run = invent(rounds=1)
     _, text = page_of(run)
-    assert "3 hosts worked for 1 min 8 s, after 3.0 s of start-up" in text
+    assert "3 workers worked for 1 min 8 s, after 3.0 s of start-up" in text
     assert "76.8 % was arithmetic on the model and 7.0 % solving" in text
     assert "16.3 % was overhead (16.3 % waiting, 0.0 % calls, 0.0 % records)" in text
     time = summary(run)["time"]
@@ -185,7 +186,7 @@ def test_overhead_is_that_of_the_events(invent):
 def test_targets_from_disk_are_told(invent):
     run = invent(rounds=1, done=0, methods=["collabedit"])
     read = "4 of 4 targets from the disk cache"
-    events = [EventRow(n, "targets", 1, None, 5, n, "host-0", 0.1, None, read if n else None) for n in range(4)]
+    events = [EventRow(n, "targets", 1, None, 5, n, "worker-0", 0.1, None, read if n else None) for n in range(4)]
     run.commit(1, [], Rows(events=events))
     assert "3 of 4 calls for targets found them on disk." in page_of(run)[1]
     assert "on disk" not in page_of(invent(rounds=1))[1]
@@ -203,10 +204,10 @@ def test_the_headline_says_how_far_collabedit_is_from_global(finished, invent):
 def test_what_is_not_exact_is_not_called_exact(invent):
     """6e-5 apart is far above rounding: 3.1e-8 · 2000 rounds."""
     run = invent(rounds=1, done=0)
-    lanes = run.lane_states().values()
+    arms = run.arm_states().values()
     rows = invent(rounds=1).table("rounds").to_pylist()
     changed = [RoundRow(**(row | {"weights_distance": 6e-5})) for row in rows]
-    run.commit(1, [LaneState(s.lane, 1, s.weights, {}) for s in lanes], Rows(rounds=changed))
+    run.commit(1, [ArmState(s.arm, 1, s.weights, {}) for s in arms], Rows(rounds=changed))
     _, text = page_of(run)
     assert "6.0 × 10⁻⁵ away" in text
     assert "the same model but for rounding" not in text
@@ -244,12 +245,12 @@ def test_other_metrics_than_those_known_are_shown(invent):
 
 
 def perplexed(invent, rounds):
-    """A run of two lanes with a perplexity after each round: 40 unedited; collabedit near it, ties ruined."""
+    """A run of two arms with a perplexity after each round: 40 unedited; collabedit near it, ties ruined."""
     run = invent(rounds=rounds, done=-1, methods=["collabedit", "ties"])
     for number in range(rounds + 1):
         values = {"collabedit": 40.0 + number, "ties": 1e6 * number} if number else {}
         values |= {UNEDITED: 40.0} if number == min(1, rounds) else {}
-        rows = [MetricRow(number, lane, "perplexity", None, v, None, 0, 700, "1") for lane, v in values.items()]
+        rows = [MetricRow(number, arm, "perplexity", None, v, None, 0, 700, "1") for arm, v in values.items()]
         run.commit(number, [], Rows(metrics=rows))
     return run
 
@@ -271,7 +272,7 @@ def test_a_perplexity_is_no_percentage_and_less_of_it_is_better(invent, rounds):
 def test_what_holds_of_each_round_is_a_map_of_its_numbers(finished):
     """Rows are rounds after which was measured, columns rounds of the edits; the diagonal is the efficacy."""
     held = read_results(finished).held["ties"]
-    rows = [MetricRow(**row) for row in finished.table("metrics").to_pylist() if row["lane"] == "ties"]
+    rows = [MetricRow(**row) for row in finished.table("metrics").to_pylist() if row["arm"] == "ties"]
     expected = {(row.round, row.of_round): row.success for row in rows if row.metric == "retention"}
     expected |= {(row.round, row.of_round): row.success for row in rows if row.metric == "efficacy"}
     assert held == expected
@@ -306,8 +307,8 @@ def test_a_large_map_is_a_picture_of_pixels(finished):
 def test_failed_running_and_interrupted_runs_say_so(invent):
     run = invent(rounds=3, done=1, methods=["collabedit"])
     assert "This run is still going on. This page shows what was committed: 1 round of 3." in page_of(run)[1]
-    run.mark_failed("host <1> did not answer")
-    assert "This run failed: <bdi>host &lt;1&gt; did not answer</bdi>" in page_of(run)[1]
+    run.mark_failed("worker <1> did not answer")
+    assert "This run failed: <bdi>worker &lt;1&gt; did not answer</bdi>" in page_of(run)[1]
     run.mark_running()
     run.close()
     assert "This run was interrupted" in page_of(run)[1]
@@ -318,8 +319,8 @@ def test_failed_running_and_interrupted_runs_say_so(invent):
 def test_faults_and_resumes_are_told(invent):
     run = invent(rounds=2, methods=["collabedit"])
     page, text = page_of(run)
-    assert [row[1:] for row in page.rows if " host-lost" in row] == [
-        [" 2", " host-lost", " host-1", " killed on purpose <by the scenario>"]
+    assert [row[1:] for row in page.rows if " worker-lost" in row] == [
+        [" 2", " worker-lost", " worker-1", " killed on purpose <by the scenario>"]
     ]
     assert "killed on purpose &lt;by the scenario&gt;" in text
     assert "The run was resumed: " not in text
@@ -338,7 +339,7 @@ def test_text_of_users_is_escaped(invent):
 def test_many_events_become_a_picture_of_bounded_size(invent):
     run = invent(rounds=1, done=0, methods=["collabedit"])
     events = [
-        EventRow(n * 0.1, "collect", 1, "collabedit", 5, n, f"host-{n % 60}", 0.09, None, None) for n in range(20_000)
+        EventRow(n * 0.1, "collect", 1, "collabedit", 5, n, f"worker-{n % 60}", 0.09, None, None) for n in range(20_000)
     ]
     run.commit(1, [], Rows(events=events))
     _, text = page_of(run, is_drawn=True)
@@ -378,7 +379,7 @@ def test_numbers_read_well(found, expected):
 
 
 def test_a_metric_that_is_no_percentage_is_not_drawn_as_one() -> None:
-    styles, curves = lane_styles([("a", "ties")]), {"a": [(1, 586.5), (2, 601.25)]}
+    styles, curves = arm_styles([("a", "ties")]), {"a": [(1, 586.5), (2, 601.25)]}
     line = _words(figures.value_curves, curves, styles, 612.0)
     assert "%" not in line
     assert any(550 <= float(word) <= 650 for word in line.split() if word.replace(".", "").isdigit())
@@ -390,7 +391,7 @@ def test_a_metric_that_is_no_percentage_is_not_drawn_as_one() -> None:
 
 @pytest.mark.parametrize("others", [{}, {"b": [(1, 0.25), (2, 30.0)]}])
 def test_a_distance_of_zero_is_marked_zero_on_a_logarithmic_axis(others) -> None:
-    styles = lane_styles([("a", "collabedit"), ("b", "ties")])
+    styles = arm_styles([("a", "collabedit"), ("b", "ties")])
     marks = _words(figures.distance_curves, {"a": [(1, 0.0), (2, 0.0)], **others}, styles).split()
     assert "0" in marks
     assert ("10" in marks) == bool(others)

@@ -13,7 +13,7 @@ from consortium.loading.yaml_text import MAX_CHARACTERS, parse
 ASSOCIATIVE = """\
 name: tiny
 model: {name: associative, num_layers: 2, key_width: 32, value_width: 8, num_objects: 8}
-editor: {prior_weight: 10}
+editor: {covariance_weight: 10}
 """
 LONG = "a" * 300
 
@@ -45,8 +45,8 @@ ABSURD = [
     (["model.num_layers=10000", "model.key_width=10000", "model.value_width=10000"], "model.num_layers", "GiB"),
     (["model.num_relations=10000000", "model.key_width=10000"], "model.num_relations", "GiB"),
     (["facts.limit=1000000000000"], "facts.limit", "1,000,000,000"),
-    (["cluster.hosts=1000000000"], "cluster.hosts", "100,000"),
-    (["cluster.hosts={cpus: 1.0e+300}"], "cluster.hosts.cpus", "1,000,000"),
+    (["cluster.workers=1000000000"], "cluster.workers", "100,000"),
+    (["cluster.workers={cpus: 1.0e+300}"], "cluster.workers.cpus", "1,000,000"),
     (["cluster.timeout_s=1.0e+14"], "cluster.timeout_s", "32,000,000"),
     (["cluster.on_failure.max_losses=1000000000"], "cluster.on_failure.max_losses", "1,000"),
     (["cluster.on_failure.wait_s=1.0e+14"], "cluster.on_failure.wait_s", "32,000,000"),
@@ -55,17 +55,17 @@ ABSURD = [
     (["seed=99999999999999999999999"], "seed", "18,446,744,073,709,551,615"),
     (["devices.speed=5e-324"], "devices.speed", "1e-15"),
     (["devices.upload={lognormal: {median: 1, sigma: 1.0e+300}}"], "devices.upload.lognormal.sigma", "1e+15"),
-    (["editor.prior_weight=1.0e+300"], "editor.prior_weight", "1e+15"),
+    (["editor.covariance_weight=1.0e+300"], "editor.covariance_weight", "1e+15"),
     (["merge.methods=[{name: task_arithmetic, alpha: 1.0e+300}]"], "merge.methods.0.alpha", "1e+15"),
     (["stream.leave=[{round: 1, parties: [1000000000000000000000]}]"], "stream.leave.0.parties.0", "at most"),
     ([f"name={LONG}"], "name", "100"),
     ([f"merge.methods=[{{name: collabedit, label: {LONG}}}]"], "merge.methods.0.label", "100"),
     ([f"facts.augmentations={LONG}"], "facts.augmentations", ""),
     (["facts.augmentations=~nosuchuser/x"], "facts.augmentations", ""),
-    ([f"editor.prior.source={LONG}"], "editor.prior.source", "with the associative model"),
+    ([f"editor.covariance.source={LONG}"], "editor.covariance.source", "with the associative model"),
     ([f"devices.trace={LONG}"], "devices.trace", "no file"),
-    ([f"evaluate.text={LONG}"], "evaluate.text", ""),
-    ([f"evaluate.general={LONG}"], "evaluate.general", ""),
+    ([f"evaluate.perplexity_text={LONG}"], "evaluate.perplexity_text", ""),
+    ([f"evaluate.downstream={LONG}"], "evaluate.downstream", ""),
 ]
 
 

@@ -1,7 +1,7 @@
 """Batches: answers in any order, taken in one."""
 
 import pytest
-from consortium_ray.coordinator.batches import LOOK_AHEAD, Batch
+from consortium_ray.coordinator.batches import LOOK_AHEAD, CallBatch
 from consortium_ray.messages import Answer, Call
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 def make(number):
     taken = []
     calls = [Call(("work", place), "work", (), place) for place in range(number)]
-    return calls, Batch("work", calls, lambda place, answer: taken.append((place, answer.value))), taken
+    return calls, CallBatch("work", calls, lambda place, answer: taken.append((place, answer.value))), taken
 
 
 def anything(call):
@@ -47,8 +47,8 @@ def test_calls_are_handed_out_once_in_order():
 
 def test_only_acceptable_calls_are_handed_out():
     calls, batch, _ = make(3)
-    assert batch.choose(lambda call: call.cohort == 2) is calls[2]
-    assert batch.choose(lambda call: call.cohort == 2) is None
+    assert batch.choose(lambda call: call.party_batch == 2) is calls[2]
+    assert batch.choose(lambda call: call.party_batch == 2) is None
     assert batch.choose(anything) is calls[0]
 
 

@@ -15,12 +15,12 @@ from consortium_ray import runtime
 from consortium_ray.coordinator import coordinator_process
 from consortium_ray.coordinator.coordinator_process import CoordinatorLostError, CoordinatorProcess
 from consortium_ray.nodes import same_code
-from consortium_ray.workers.worker_actor import Host
+from consortium_ray.workers.worker_actor import WorkerActor
 from ray import exceptions
 from ray.exceptions import RayError, RayTaskError
 from support.scenarios import associative_scenario, difference, run_serially
 
-HOSTS = {"min": 1, "max": 1, "cpus": 0.1}
+WORKERS = {"min": 1, "max": 1, "cpus": 0.1}
 #: What ``ray.get`` raises of an answer that will never come.
 LOST = [
     kind
@@ -81,7 +81,7 @@ class TestOnRay:
     def test_one_that_is_stopped_is_ended_and_followed_by_another(self, tmp_path, monkeypatch):
         monkeypatch.setattr(coordinator_process, "SILENCE_S", 4.0)
         monkeypatch.setattr(runtime, "CoordinatorProcess", lambda timeout_s, tell: CoordinatorProcess(4.0, tell))
-        scenario = associative_scenario(stream={"rounds": 3}, cluster={"hosts": HOSTS})
+        scenario = associative_scenario(stream={"rounds": 3}, cluster={"workers": WORKERS})
         path, stopped, waits = tmp_path / "run", [], []
 
         def stop_in_round_2(progress):
@@ -99,7 +99,7 @@ class TestOnRay:
         (lost,) = [row for row in directory.table("events").to_pylist() if row["kind"] == "coordinator-lost"]
         assert "no sign of life for 4 s (cluster.timeout_s), asked to go on with the run" in lost["detail"]
         whole = run_serially(scenario, tmp_path / "serial")
-        assert difference(whole.lane_states(), directory.lane_states()) == []
+        assert difference(whole.arm_states(), directory.arm_states()) == []
 
     def test_long_work_is_no_sign_of_death_and_is_told(self, monkeypatch):
         monkeypatch.setattr(coordinator_process, "SILENCE_S", 2.0)
@@ -118,7 +118,7 @@ class TestOnRay:
         changed = {**mine, "place": "/patched", "files": {**mine["files"], "consortium/worker.py": "0" * 64}}
         monkeypatch.setattr(same_code, "this_code", lambda: {**changed, "versions": {**mine["versions"], "torch": "9"}})
         monkeypatch.setattr(runtime, "_drive", lambda *_: pytest.fail("the run was started"))
-        scenario = associative_scenario(cluster={"hosts": HOSTS})
+        scenario = associative_scenario(cluster={"workers": WORKERS})
         with (
             RunDirectory.create(tmp_path / "run", scenario) as directory,
             pytest.raises(ClusterError, match=r"\(consortium/worker\.py\)") as caught,
@@ -130,12 +130,12 @@ class TestOnRay:
         assert ray.get_runtime_context().get_node_id()
 
 
-def test_a_host_that_runs_other_code_says_so_before_it_opens_a_model():
+def test_a_worker_that_runs_other_code_says_so_before_it_opens_a_model():
     scenario = associative_scenario()
-    host = Host(0, scenario, open_facts(scenario), where=lambda: "far")
+    worker = WorkerActor(0, scenario, open_facts(scenario), where=lambda: "far")
     theirs = {**this_code(), "files": {}}
     with pytest.raises(ClusterError, match="node far runs other code than the command"):
-        host.open(theirs)
-    assert host.worker is None
-    host.open(this_code())
-    assert host.worker is not None
+        worker.open(theirs)
+    assert worker.worker is None
+    worker.open(this_code())
+    assert worker.worker is not None

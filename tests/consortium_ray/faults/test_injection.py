@@ -1,4 +1,4 @@
-"""Faults on purpose over hosts in this process: when they happen, how often, and that the bits stay the same."""
+"""Faults on purpose over workers in this process: when they happen, how often, and that the bits stay the same."""
 
 import pytest
 from consortium.common.errors import ClusterError, RunError
@@ -7,12 +7,12 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import STAGES, RunDirectory
 from consortium.scenario.faults import FaultSpec
 from consortium_ray.coordinator.coordinator import Coordinator
-from consortium_ray.faults.injection import Faults, trouble_of
+from consortium_ray.faults.injection import Faults, injected_fault_of
 from consortium_ray.faults.node_loss import check_nodes, expendable
-from consortium_ray.messages import NO_TROUBLE, Trouble
+from consortium_ray.messages import NO_FAULT, InjectedFault
 from consortium_ray.nodes.placement import FIXED, Growth
 from support.pools import CoordinatorKilledError, LocalPool, run_on
-from support.scenarios import associative_scenario, departing_scenario, difference, run_serially
+from support.scenarios import associative_scenario, difference, run_serially, unlearning_scenario
 
 METHODS = ["global", "collabedit"]
 TABLES = ("edits", "parties", "metrics")
@@ -23,8 +23,8 @@ def small(*faults, **changes):
 
 
 def by_ones(*faults, grouped=False):
-    """Seven cohorts of one party each, added up by two machines, or here for want of groups."""
-    return small(*faults, cluster={"cohort_size": 1, "group_size": 2 if grouped else 3})
+    """Seven party batches of one party each, added up by two machines, or here for want of groups."""
+    return small(*faults, cluster={"parties_per_batch": 1, "reduce_fanout": 2 if grouped else 3})
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def run_with_restarts(scenario, path, most=10):
 
 
 def assert_same(whole, directory):
-    assert difference(whole.lane_states(), directory.lane_states()) == []
+    assert difference(whole.arm_states(), directory.arm_states()) == []
     for table in TABLES:
         assert directory.table(table).equals(whole.table(table)), table
     assert audit.verify(directory) == ()
@@ -125,34 +125,34 @@ class TestOccasions:
             found |= {stage for stage in STAGES if faults.at_commit(number, stage)}
         assert found == set(STAGES)
 
-    def test_a_host_is_told_what_goes_wrong_with_its_call(self):
-        assert trouble_of(None) is NO_TROUBLE
-        assert trouble_of(FaultSpec(slow=2.5)) == Trouble(delay_s=2.5)
-        assert trouble_of(FaultSpec(corrupt="answer")) == Trouble(is_damaged=True)
-        assert trouble_of(FaultSpec(kill="node")) == Trouble(ends_node=True)
-        assert trouble_of(FaultSpec(cut=20.0)) == Trouble(cut_s=20.0)
-        assert trouble_of(FaultSpec()) == Trouble()
+    def test_a_worker_is_told_what_goes_wrong_with_its_call(self):
+        assert injected_fault_of(None) is NO_FAULT
+        assert injected_fault_of(FaultSpec(slow=2.5)) == InjectedFault(delay_s=2.5)
+        assert injected_fault_of(FaultSpec(corrupt="answer")) == InjectedFault(is_damaged=True)
+        assert injected_fault_of(FaultSpec(kill="node")) == InjectedFault(ends_node=True)
+        assert injected_fault_of(FaultSpec(cut=20.0)) == InjectedFault(cut_s=20.0)
+        assert injected_fault_of(FaultSpec()) == InjectedFault()
 
 
 class TestSameBits:
-    @pytest.mark.parametrize("phase", ["prior", "targets", "collect", "merge", "evaluate", "commit"])
-    @pytest.mark.parametrize("what", ["host", "coordinator"])
+    @pytest.mark.parametrize("phase", ["covariance", "targets", "collect", "merge", "evaluate", "commit"])
+    @pytest.mark.parametrize("what", ["worker", "coordinator"])
     def test_whatever_is_killed_in_any_phase(self, whole, tmp_path, phase, what):
-        fault = {"round": 0 if phase == "prior" else 2, "during": phase, "kill": what}
+        fault = {"round": 0 if phase == "covariance" else 2, "during": phase, "kill": what}
         directory, events, restarts = run_with_restarts(small(fault), tmp_path / "run")
         assert_same(whole, directory)
         if what == "coordinator":
             assert restarts == 1
         else:
-            assert [row["kind"] for row in events].count("host-lost") == (phase != "commit")  # idle, and the run ends
+            assert [row["kind"] for row in events].count("worker-lost") == (phase != "commit")  # idle, and the run ends
 
-    def test_when_hosts_are_killed_while_edits_are_taken_back(self, finished_run, tmp_path):
-        fault = {"round": 3, "during": "retract", "kill": "coordinator"}
-        scenario = departing_scenario(faults=[fault, {**fault, "kill": "host"}])
+    def test_when_workers_are_killed_while_edits_are_taken_back(self, finished_run, tmp_path):
+        fault = {"round": 3, "during": "unlearn", "kill": "coordinator"}
+        scenario = unlearning_scenario(faults=[fault, {**fault, "kill": "worker"}])
         directory, events, restarts = run_with_restarts(scenario, tmp_path / "run")
         assert_same(finished_run(scenario), directory)
         assert restarts == 1
-        assert "host-lost" in [row["kind"] for row in events]
+        assert "worker-lost" in [row["kind"] for row in events]
 
     def test_when_answers_arrive_damaged(self, whole, tmp_path):
         scenario = small({"corrupt": "answer", "rate": 0.2, "max": 20})
@@ -161,13 +161,13 @@ class TestSameBits:
         refused = [row for row in events if row["kind"] == "answer-refused"]
         assert len(refused) > 5
         assert {row["detail"] for row in refused} == {"its answer arrived damaged: the checksum differs"}
-        assert max(row["num_attempts"] for row in directory.table("ledger").to_pylist()) == 2
+        assert max(row["num_attempts"] for row in directory.table("audit").to_pylist()) == 2
 
     @pytest.mark.parametrize("phase", ["targets", "collect", "evaluate"])
     @pytest.mark.parametrize("what", ["dies", "is cut off", "is cut off and given up"])
     @pytest.mark.parametrize("grouped", [False, True])
     def test_whatever_befalls_a_node_in_any_phase(self, whole_by_ones, tmp_path, phase, what, grouped):
-        """Two of four hosts are on the node. It is given up after 20 steps: not in a cut of 6, but in one of 500."""
+        """Two of four workers are on the node. It is given up after 20 steps: not in a cut of 6, but in one of 500."""
         how = {"kill": "node"} if what == "dies" else {"cut": 6.0 if what == "is cut off" else 500.0}
         scenario = by_ones({"round": 2, "during": phase, **how}, grouped=grouped)
         pool = LocalPool(scenario, open_facts(scenario), 4, num_machines=2, detection=20)
@@ -177,12 +177,12 @@ class TestSameBits:
         assert_same(whole_by_ones[grouped], directory)
         events = directory.table("events").to_pylist()
         (fault,) = [row for row in events if row["kind"] == "fault"]
-        assert int(fault["host"].removeprefix("host-")) % 2 == 1
-        lost = {row["host"] for row in events if row["kind"] == "host-lost"}
+        assert int(fault["worker"].removeprefix("worker-")) % 2 == 1
+        lost = {row["worker"] for row in events if row["kind"] == "worker-lost"}
         if what == "is cut off":
             assert lost == set()
         else:
-            assert lost == {"host-1", "host-3"}
+            assert lost == {"worker-1", "worker-3"}
         assert pool.delivered_late == (2 if what == "is cut off and given up" else 0)
 
     def test_when_the_disk_is_full_and_has_room_again(self, whole, tmp_path):
@@ -218,7 +218,7 @@ def test_while_the_disk_is_full_that_is_what_is_waited_for(tmp_path):
 
 
 def test_damage_without_end_stops_the_run(tmp_path):
-    scenario = small({"corrupt": "answer", "max": 1000}, cluster={"cohort_size": 1})
+    scenario = small({"corrupt": "answer", "max": 1000}, cluster={"parties_per_batch": 1})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), 2), directory)
     kinds = [row["kind"] for row in RunDirectory.open(tmp_path / "run").table("events").to_pylist()]

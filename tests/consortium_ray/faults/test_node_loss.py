@@ -32,19 +32,19 @@ def run_where(what, path):
 @pytest.mark.parametrize("what", list(FAULTS))
 def test_whatever_befalls_a_node_the_run_goes_on(whole, tmp_path, what):
     directory, processes = run_where(what, tmp_path / "run")
-    assert difference(whole.lane_states(), directory.lane_states()) == []
+    assert difference(whole.arm_states(), directory.arm_states()) == []
     assert directory.table("metrics").equals(whole.table("metrics"))
     assert audit.verify(directory) == ()
     events = directory.table("events").to_pylist()
     (fault,) = [row for row in events if row["kind"] == "fault"]
     words = {"dies": "kill node", "short-cut": "cut 3", "long-cut": "cut 30"}
     assert (fault["detail"], fault["round"]) == (words[what], 2)
-    lost = [row["host"] for row in events if row["kind"] == "host-lost"]
+    lost = [row["worker"] for row in events if row["kind"] == "worker-lost"]
     if what == "short-cut":
-        # The host answers when its node is back.
+        # The worker answers when its node is back.
         assert lost == []
-        assert max(row["round_trip_s"] or 0 for row in events if row["host"] == fault["host"]) > 3
+        assert max(row["round_trip_s"] or 0 for row in events if row["worker"] == fault["worker"]) > 3
     else:
-        assert lost == [fault["host"]]
+        assert lost == [fault["worker"]]
     # A node that was declared dead does not come back: its raylet ends, and its workers with it.
     assert processes == {"num_ended": int(what != "short-cut"), "left": [], "left_of_all": []}

@@ -5,8 +5,8 @@ from dataclasses import fields
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium_ray.nodes import metrics
-from consortium_ray.nodes.metrics import Gauges, Glance
-from consortium_ray.nodes.scaling_policy import Standing
+from consortium_ray.nodes.metrics import RunMetrics, RunStatus
+from consortium_ray.nodes.scaling_policy import WorkerCounts
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario
 
@@ -26,50 +26,54 @@ def recorder(values):
     return Recorder
 
 
-def test_a_glance_agrees_with_the_tables(tmp_path):
+def test_a_status_agrees_with_the_tables(tmp_path):
     scenario = associative_scenario(
         merge={"methods": ["collabedit", "ties"]},
         attacks=[{"kind": "nan", "parties": [1]}],
-        admission={"quarantine": "run"},
+        screening={"exclude_for": "run"},
     )
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         coordinator = run_on(LocalPool(scenario, open_facts(scenario), size=2), directory)
         rounds = directory.table("rounds").to_pylist()
-        assert coordinator.glance == Glance(
+        assert coordinator.status == RunStatus(
             round=scenario.stream.rounds,
             rounds_committed=scenario.stream.rounds,
-            cohorts_awaited=0,
+            party_batches_awaited=0,
             bytes_sent=sum(row["bytes_sent"] for row in rounds),
-            parties_refused=sum(row["num_refused"] for row in rounds),
+            parties_rejected=sum(row["num_parties_rejected"] for row in rounds),
         )
-        assert coordinator.glance.bytes_sent > 0
-        assert coordinator.glance.parties_refused > 0
+        assert coordinator.status.bytes_sent > 0
+        assert coordinator.status.parties_rejected > 0
 
 
-def test_cohorts_are_awaited_while_a_round_goes_on(tmp_path):
+def test_party_batches_are_awaited_while_a_round_goes_on(tmp_path):
     scenario = associative_scenario()
     seen = []
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         pool = LocalPool(scenario, open_facts(scenario), size=2)
-        pool.observe = lambda call, message: seen.append(coordinators[0].glance.cohorts_awaited)
+        pool.observe = lambda call, message: seen.append(coordinators[0].status.party_batches_awaited)
         coordinators = []
         run_on(pool, directory, coordinators.append)
-    assert max(seen) >= scenario.num_cohorts
+    assert max(seen) >= scenario.num_party_batches
 
 
 def test_every_number_has_a_gauge_with_the_scenario_as_its_only_tag(monkeypatch):
     values = {}
     monkeypatch.setattr(metrics, "Gauge", recorder(values))
-    hosts = [Standing(0, 0, "here"), Standing(1, 0, "here", is_starting=True), Standing(2, 0, "there", idle_s=2.0)]
-    Gauges("storm").show(Glance(3, 2, 7, 1000, 1), hosts, num_wanted=4)
+    workers = [
+        WorkerCounts(0, 0, "here"),
+        WorkerCounts(1, 0, "here", is_starting=True),
+        WorkerCounts(2, 0, "there", idle_s=2.0),
+    ]
+    RunMetrics("storm").show(RunStatus(3, 2, 7, 1000, 1), workers, num_wanted=4)
     assert values == {
         "consortium_round": 3.0,
         "consortium_rounds_committed": 2.0,
-        "consortium_cohorts_awaited": 7.0,
+        "consortium_party_batches_awaited": 7.0,
         "consortium_bytes_sent": 1000.0,
         "consortium_parties_refused": 1.0,
-        "consortium_hosts_ready": 2.0,
-        "consortium_hosts_starting": 1.0,
-        "consortium_hosts_wanted": 4.0,
+        "consortium_workers_ready": 2.0,
+        "consortium_workers_starting": 1.0,
+        "consortium_workers_wanted": 4.0,
     }
-    assert {each.name for each in fields(Glance)} < {name.removeprefix("consortium_") for name in values}
+    assert {each.name for each in fields(RunStatus)} < {name.removeprefix("consortium_") for name in values}

@@ -1,4 +1,4 @@
-"""When an idle host does what waits for another: seconds, by hand."""
+"""When an idle worker does what waits for another: seconds, by hand."""
 
 import pytest
 from consortium_ray.workers.pace import OVERLONG_S, Pace, is_overlong, takes_over

@@ -14,12 +14,12 @@ CALL = Call(("collect", 0), "collect", (), 0)
 OTHER = Call(("collect", 1), "collect", (), 1)
 
 
-def scenario(hosts=1, timeout_s=20.0, **on_failure):
+def scenario(workers=1, timeout_s=20.0, **on_failure):
     return associative_scenario(
         cluster={
-            "hosts": {"min": 1, "max": hosts, "cpus": 1},
+            "workers": {"min": 1, "max": workers, "cpus": 1},
             "timeout_s": timeout_s,
-            "cohort_size": 1,
+            "parties_per_batch": 1,
             "on_failure": on_failure,
         }
     )
@@ -31,11 +31,11 @@ def fake(monkeypatch):
 
 
 def started(fake, spec):
-    """A pool whose hosts have opened the model."""
+    """A pool whose workers have opened the model."""
     pool = fake.pool(spec)
     pool.want(10)
-    for host in list(fake.asked):
-        fake.answer(host)
+    for worker in list(fake.asked):
+        fake.answer(worker)
     assert {type(event) for event in pool.wait(0.0)} == {Started}
     return pool
 
@@ -47,7 +47,7 @@ def look(fake, pool):
 
 
 class TestLateness:
-    """A merge takes 24 s where hosts have 20 s."""
+    """A merge takes 24 s where workers have 20 s."""
 
     def test_answers_that_came_during_a_merge_are_answers(self, fake):
         pool = started(fake, scenario(2))
@@ -65,7 +65,7 @@ class TestLateness:
         assert event.call is OTHER
         assert fake.killed == []
 
-    def test_hosts_that_work_on_after_a_merge_are_given_their_time(self, fake):
+    def test_workers_that_work_on_after_a_merge_are_given_their_time(self, fake):
         pool = started(fake, scenario())
         pool.start(0, CALL)
         for _ in range(5):
@@ -81,18 +81,18 @@ class TestLateness:
         assert pool.wait(2.0) == []  # it exists, and has 20 s from now on to arrive
         assert pool.wait(19.0) == []
         (event,) = pool.wait(2.0)
-        assert event.reason == "the answer did not arrive to `collect of cohort 0` within 20 s (cluster.timeout_s)"
+        assert event.reason == "the answer did not arrive to `collect of party_batch 0` within 20 s (cluster.timeout_s)"
 
-    def test_a_host_that_was_listened_for_so_long_is_late(self, fake):
+    def test_a_worker_that_was_listened_for_so_long_is_late(self, fake):
         pool = started(fake, scenario())
         pool.start(0, CALL)
         events = []
         while not events:
             events = pool.wait(0.5)
-        assert events == [Lost(0, CALL, "no answer to `collect of cohort 0` within 20 s (cluster.timeout_s)")]
+        assert events == [Lost(0, CALL, "no answer to `collect of party_batch 0` within 20 s (cluster.timeout_s)")]
         assert fake.killed == [0]
 
-    def test_a_host_has_time_to_start_however_short_calls_are(self, fake):
+    def test_a_worker_has_time_to_start_however_short_calls_are(self, fake):
         """Its process reads torch and transformers first: a busy machine takes ten seconds for that."""
         pool = fake.pool(scenario(timeout_s=5.0))
         pool.want(10)
@@ -100,11 +100,11 @@ class TestLateness:
         while not events:
             events, waited_s = pool.wait(0.5), waited_s + 0.5
         assert START_S < waited_s < START_S + 5
-        assert events == [Lost(0, None, "no answer to `open` within 30 s (what a host has at least to start)")]
+        assert events == [Lost(0, None, "no answer to `open` within 30 s (what a worker has at least to start)")]
 
-    def test_a_host_that_has_started_is_late_as_cluster_timeout_s_says(self, fake):
+    def test_a_worker_that_has_started_is_late_as_cluster_timeout_s_says(self, fake):
         pool = started(fake, scenario(timeout_s=5.0))
-        pool.greet("prepare", ())
+        pool.add_setup_call("prepare", ())
         events, waited_s = [], 0.0
         while not events:
             events, waited_s = pool.wait(0.5), waited_s + 0.5
@@ -113,7 +113,7 @@ class TestLateness:
 
 
 class TestRoom:
-    def test_the_clock_of_no_room_starts_when_the_last_host_is_lost(self, fake):
+    def test_the_clock_of_no_room_starts_when_the_last_worker_is_lost(self, fake):
         pool = started(fake, scenario())
         pool.start(0, CALL)
         fake.passes(100.0)
@@ -130,9 +130,9 @@ class TestRoom:
                 pool.wait(0.1)
                 pool.want(10)
 
-        with pytest.raises(RunError, match="no room for any host for 20 s") as caught:
+        with pytest.raises(RunError, match="no room for any worker for 20 s") as caught:
             go_on()
-        assert "host-0 on node node-a: ActorDiedError" in caught.value.found, "why there is none"
+        assert "worker-0 on node node-a: ActorDiedError" in caught.value.found, "why there is none"
 
     def test_what_others_reserve_is_told(self, fake):
         fake.nodes = [Node("node-a", {"CPU": 4.0}, {"CPU": 0.5})]
@@ -160,10 +160,10 @@ class TestRoom:
                 pool.wait(0.1)
                 pool.want(10)
 
-        with pytest.raises(RunError, match="no room for any host for 20 s"):
+        with pytest.raises(RunError, match="no room for any worker for 20 s"):
             listen()
 
-    def test_a_host_that_finds_its_node_full_goes_elsewhere_and_nothing_was_lost(self, fake):
+    def test_a_worker_that_finds_its_node_full_goes_elsewhere_and_nothing_was_lost(self, fake):
         """Of what others reserve is heard a moment late."""
         pool = fake.pool(scenario(max_losses=1))
         for _ in range(5):
@@ -184,13 +184,13 @@ class TestRoom:
                 pool.wait(0.5)
                 pool.wait(0.5)
 
-        with pytest.raises(RunError, match="no room for any host for 20 s"):
+        with pytest.raises(RunError, match="no room for any worker for 20 s"):
             go_on()
 
 
 class TestLosses:
-    def test_a_call_that_kills_its_host_again_and_again_ends_the_run(self, fake):
-        """Each new host opens the model, and the other host answers: neither makes up for it."""
+    def test_a_call_that_kills_its_worker_again_and_again_ends_the_run(self, fake):
+        """Each new worker opens the model, and the other worker answers: neither makes up for it."""
         pool = started(fake, scenario(2, max_losses=2))
 
         def go_on():
@@ -206,12 +206,12 @@ class TestLosses:
                 fake.answer(max(fake.asked))
                 pool.wait(0.0)
 
-        with pytest.raises(RunError, match="`collect of cohort 0` was tried 3 times in vain") as caught:
+        with pytest.raises(RunError, match="`collect of party_batch 0` was tried 3 times in vain") as caught:
             go_on()
         assert caught.value.found.count("ActorDiedError") == 3
         assert len(fake.placed) <= 4
 
-    def test_an_error_of_one_host_is_a_loss_of_that_host(self, fake):
+    def test_an_error_of_one_worker_is_a_loss_of_that_worker(self, fake):
         pool = started(fake, scenario())
         pool.start(0, CALL)
         fake.raises(0, MemoryError("CUDA out of memory"))
@@ -228,7 +228,7 @@ class TestLosses:
         with pytest.raises(RunError, match="numbers are not finite"):
             pool.wait(0.0)
 
-    def test_a_model_that_no_host_opens_is_the_users_error(self, fake):
+    def test_a_model_that_no_worker_opens_is_the_users_error(self, fake):
         pool = fake.pool(scenario())
         pool.want(10)
         fake.raises(0, ModelError("no such model"))
@@ -249,7 +249,7 @@ class TestLosses:
             if newest > 1 and not fake.asked[newest].is_done:
                 fake.raises(newest, ModelError("429 Too Many Requests"))
             pool.wait(0.0)
-        assert [node for host, node in fake.placed.items() if host > 1] == ["node-b", "node-b"]
+        assert [node for worker, node in fake.placed.items() if worker > 1] == ["node-b", "node-b"]
         fake.answer(0)
         assert [type(event) for event in pool.wait(0.0)] == [Answered]
 
@@ -281,7 +281,7 @@ class TestDemand:
         look(fake, pool)
         assert fake.placed == {0: "node-b"}
 
-    def test_hosts_of_the_run_are_not_counted_twice(self, fake):
+    def test_workers_of_the_run_are_not_counted_twice(self, fake):
         fake.nodes = [Node("node-a", {"CPU": 1.0}, {"CPU": 1.0})]
         pool = fake.pool(scenario(), GROWING)
         look(fake, pool)

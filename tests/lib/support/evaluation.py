@@ -35,7 +35,7 @@ class EditBatch:
 
     @property
     def scenario(self) -> Scenario:
-        scenario = associative_scenario(parties={"count": self.num_batches}, cluster={"cohort_size": 1})
+        scenario = associative_scenario(parties={"count": self.num_batches}, cluster={"parties_per_batch": 1})
         return scenario.model_copy(update={"evaluate": self.evaluate})
 
     def sampled(self) -> list[AskedEdit]:

@@ -18,16 +18,16 @@ from consortium.scenario.schema import Scenario
 from consortium_ray.messages import Answer
 from consortium_ray.nodes.placement import FIXED, Growth, Node
 from consortium_ray.workers import patience, ray_pool
-from consortium_ray.workers.checksums import seal
+from consortium_ray.workers.checksums import with_checksum
 from consortium_ray.workers.ray_pool import RayPool
 from ray.exceptions import RayTaskError
 
 
 @dataclass(eq=False)
 class _Ref:
-    """What a host is asked."""
+    """What a worker is asked."""
 
-    host: int
+    worker: int
     method: str
     value: Any = None
     is_done: bool = False
@@ -36,7 +36,7 @@ class _Ref:
 
 @dataclass
 class FakeRay:
-    """Hosts that answer when they are told to, on nodes that are set by hand."""
+    """Workers that answer when they are told to, on nodes that are set by hand."""
 
     monkeypatch: pytest.MonkeyPatch
     nodes: list[Node] = field(default_factory=lambda: [Node("node-a", {"CPU": 4.0}, {"CPU": 4.0})])
@@ -59,7 +59,7 @@ class FakeRay:
             self.monkeypatch.setattr(ray_pool, name, value)
 
     def pool(self, scenario: Scenario, growth: Growth = FIXED) -> RayPool:
-        """A pool over these hosts."""
+        """A pool over these workers."""
         made = RayPool(scenario, None, growth)  # type: ignore[arg-type]
         for clocked in (made._patience, made._others):
             clocked._now = lambda: self.now  # type: ignore[attr-defined]
@@ -71,24 +71,24 @@ class FakeRay:
         """Time passes."""
         self.now += seconds
 
-    def answer(self, host: int, value: Any = None, *, is_local: bool = True) -> None:
-        """A host has done what it was asked."""
-        ref = self.asked[host]
-        ref.value, ref.is_done, ref.is_local = seal(Answer(host, value, 0.1)), True, is_local
+    def answer(self, worker: int, value: Any = None, *, is_local: bool = True) -> None:
+        """A worker has done what it was asked."""
+        ref = self.asked[worker]
+        ref.value, ref.is_done, ref.is_local = with_checksum(Answer(worker, value, 0.1)), True, is_local
 
-    def arrive(self, host: int) -> None:
-        """A host's answer is here."""
-        self.asked[host].is_local = True
+    def arrive(self, worker: int) -> None:
+        """A worker's answer is here."""
+        self.asked[worker].is_local = True
 
-    def fail(self, host: int, error: Exception) -> None:
-        """A host raises something, or Ray does for it."""
-        ref = self.asked[host]
+    def fail(self, worker: int, error: Exception) -> None:
+        """A worker raises something, or Ray does for it."""
+        ref = self.asked[worker]
         ref.value, ref.is_done, ref.is_local = error, True, True
 
-    def raises(self, host: int, error: Exception) -> None:
-        """A host raises something, which Ray wraps as it does."""
+    def raises(self, worker: int, error: Exception) -> None:
+        """A worker raises something, which Ray wraps as it does."""
         text = f'Traceback:\n  File "/somewhere/targets.py", line 213, in step\n{error}'
-        self.fail(host, RayTaskError("answer", text, error).as_instanceof_cause())
+        self.fail(worker, RayTaskError("answer", text, error).as_instanceof_cause())
 
     def _made(self, number: int, node: str) -> Any:
         def ask(method: str, *rest: Any) -> _Ref:

@@ -4,7 +4,7 @@
     ./scripts/golden compare golden.json
 
 Language models are replaced by a pico model and large associative models by small ones; parties and rounds are cut.
-What a scenario shows (its merge methods, conflicts, departures, devices) stays. All runs together take two minutes.
+What a scenario shows (its merge methods, conflicts, removals, devices) stays. All runs together take two minutes.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from support.pico import pico_folder
 
 _SCENARIOS = Path(__file__).parents[3] / "scenarios"
 _PICO_EDITOR = (
-    "{layers: [0, 2], sharing: memit, prior_weight: 0.01, target: {steps: 3}, "
-    "contexts: {count: 2, tokens: 4}, prior: {tokens: 200}}"
+    "{layers: [0, 2], residual_schedule: spread, covariance_weight: 0.01, target: {steps: 3}, "
+    "contexts: {count: 2, tokens: 4}, key covariance: {tokens: 200}}"
 )
 #: Keys that are set for scenarios of an associative model.
 _SMALL_MODEL = "{name: associative, num_layers: 2, key_width: 48, value_width: 16, num_objects: 16}"
 #: Scenario → further keys; sizes of those that are large by design.
 _SMALLER = {
-    "thousand-parties": ["parties.count=20", "parties.edits_per_round=5", "cluster.cohort_size=5"],
+    "thousand-parties": ["parties.count=20", "parties.edits_per_round=5", "cluster.parties_per_batch=5"],
     "stress/many-edits": ["parties.count=4", "parties.edits_per_round=20"],
-    "stress/many-hosts": ["parties.count=20", "parties.edits_per_round=5"],
-    "stress/many-rounds": ["parties.count=10", "stream.rounds=6", "cluster.cohort_size=3", "evaluate.every=3"],
-    "stress/ten-thousand-parties": ["parties.count=40", "parties.edits_per_round=5", "cluster.cohort_size=10"],
-    "stress/two-hundred-parties": ["parties.count=8", "editor.sharing=boundary"],
+    "stress/many-workers": ["parties.count=20", "parties.edits_per_round=5"],
+    "stress/many-rounds": ["parties.count=10", "stream.rounds=6", "cluster.parties_per_batch=3", "evaluate.every=3"],
+    "stress/ten-thousand-parties": ["parties.count=40", "parties.edits_per_round=5", "cluster.parties_per_batch=10"],
+    "stress/two-hundred-parties": ["parties.count=8", "editor.residual_schedule=first_last"],
     "forgetting": ["stream.rounds=6", "evaluate.every=3"],
 }
 

@@ -44,7 +44,7 @@ def scenario() -> Scenario:
         faults=[{"round": 1, "during": "targets", "slow": 10.0}],
         merge={"methods": ["collabedit"]},
         stream={"rounds": 16},
-        cluster={"cohort_size": 1, "group_size": 2, "hosts": {"min": 2, "max": 2, "cpus": 1}},
+        cluster={"parties_per_batch": 1, "reduce_fanout": 2, "hosts": {"min": 2, "max": 2, "cpus": 1}},
     )
 
 
@@ -61,7 +61,7 @@ def main(folder: Path, what: str) -> None:
     run = _run(folder, address)
     _wait_for("hosts", lambda: _num_started(folder) == len(HOSTS) - 1, run)
     of_node = family(nodes["left"].pid)
-    _strike(what, [psutil.Process(nodes["left"].pid), *of_node])
+    _inject(what, [psutil.Process(nodes["left"].pid), *of_node])
     _wait_for("a node less", lambda: _alive(folder) == len(HOSTS) - 1, run)
     is_early = run.poll() is None
     set_link("left", is_up=True)
@@ -72,7 +72,7 @@ def main(folder: Path, what: str) -> None:
     (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-def _strike(what: str, processes: Sequence[psutil.Process]) -> None:
+def _inject(what: str, processes: Sequence[psutil.Process]) -> None:
     """Cut the host `left` off, or end all of its processes."""
     if what == "link":
         set_link("left", is_up=False)
@@ -119,7 +119,7 @@ def _is_alive(folder: Path, number: int) -> bool:
 
 
 def _num_started(folder: Path) -> int:
-    """Hosts of the run that had started when the last committed round was."""
+    """Workers of the run that had started when the last committed round was."""
     try:
         return RunDirectory.open(folder / "run").table("events", ["kind"])["kind"].to_pylist().count("host-started")
     except RunDirectoryError:

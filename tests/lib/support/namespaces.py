@@ -1,4 +1,4 @@
-"""Hosts in network namespaces of their own, on one machine, joined by a bridge.
+"""Workers in network namespaces of their own, on one machine, joined by a bridge.
 
     with contained([sys.executable, "-m", "some.program"], folder) as process:
         process.wait()

@@ -20,7 +20,7 @@ from consortium.scenario.schema import Scenario
 from consortium_ray import runtime
 from consortium_ray.faults import node_cut
 from consortium_ray.local_cluster.ray_node import RayNode
-from ray._private.ray_constants import PROCESS_TYPE_RAYLET
+from ray._party_data.ray_constants import PROCESS_TYPE_RAYLET
 from support.machines import SILENCE_COUNTS, family, left_of, ray_nodes
 from support.scenarios import associative_scenario
 
@@ -30,15 +30,19 @@ _PATIENCE_S = 90.0
 
 
 def scenario_of(what: str) -> Scenario:
-    """Hosts of one CPU each, on a node each; there is another node for one in place of one that is lost.
+    """Workers of one CPU each, on a node each; there is another node for one in place of one that is lost.
 
     One whose node is cut off is alone, since a second one would take over its work within seconds.
     """
-    num_hosts = 1 if "cut" in what else 2
+    num_workers = 1 if "cut" in what else 2
     return associative_scenario(
         merge={"methods": ["collabedit"]},
         faults=[{"round": 2, "during": "collect", **FAULTS[what]}] if what in FAULTS else [],
-        cluster={"cohort_size": 1, "group_size": 2, "hosts": {"min": num_hosts, "max": num_hosts, "cpus": 1}},
+        cluster={
+            "parties_per_batch": 1,
+            "reduce_fanout": 2,
+            "workers": {"min": num_workers, "max": num_workers, "cpus": 1},
+        },
     )
 
 

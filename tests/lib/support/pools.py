@@ -1,4 +1,4 @@
-"""An in-process pool of real hosts, where answers come in any order and hosts are lost, all drawn from a seed.
+"""An in-process pool of real workers, where answers come in any order and workers are lost, all drawn from a seed.
 
     pool = LocalPool(scenario, facts, size=3, seed=1, losses={"collect": 0.1}, duplicates=0.2, late=0.5)
     coordinator = Coordinator(scenario, directory, facts, pool)
@@ -23,11 +23,11 @@ from consortium.records.directory import RunDirectory
 from consortium.scenario.faults import OnFailureSpec
 from consortium.scenario.schema import Scenario
 from consortium_ray.coordinator.coordinator import Coordinator
-from consortium_ray.messages import NO_TROUBLE, Answer, Call, Trouble
+from consortium_ray.messages import NO_FAULT, Answer, Call, InjectedFault
 from consortium_ray.workers.attempts import Attempts, Failure
-from consortium_ray.workers.checksums import damaged, opened, seal
-from consortium_ray.workers.pool import DAMAGED, Answered, Lost, Parked, PoolEvent, Refused, Started
-from consortium_ray.workers.worker_actor import Host
+from consortium_ray.workers.checksums import damaged, verified, with_checksum
+from consortium_ray.workers.pool import DAMAGED, Answered, Lost, PoolEvent, Refused, Started, Stopped
+from consortium_ray.workers.worker_actor import WorkerActor
 from ray.exceptions import OwnerDiedError
 
 Observe = Callable[[Call, bytes], None]
@@ -39,10 +39,10 @@ class CoordinatorKilledError(Exception):
 
 @dataclass
 class _Member:
-    host: Host
+    worker: WorkerActor
     call: Call | None = None
-    trouble: Trouble = NO_TROUBLE
-    greetings_done: int = 0
+    injected_fault: InjectedFault = NO_FAULT
+    setup_calls_done: int = 0
     doomed: bool = False
 
 
@@ -56,7 +56,7 @@ class _Cut:
 
 @dataclass(frozen=True)
 class Kept:
-    """A reference to what a host keeps on its machine."""
+    """A reference to what a worker keeps on its machine."""
 
     incarnation: int
     number: int
@@ -64,24 +64,24 @@ class Kept:
 
 @dataclass
 class LocalPool:
-    """A :class:`consortium_ray.workers.pool.Pool` over hosts in this process.
+    """A :class:`consortium_ray.workers.pool.Pool` over workers in this process.
 
     Attributes:
         scenario: the scenario.
         facts: its facts.
-        size: number of hosts.
+        size: number of workers.
         seed: of the order of answers and of everything that goes wrong.
-        losses: method → share of its calls that their host does not survive.
+        losses: method → share of its calls that their worker does not survive.
         duplicates: share of answers that arrive once more, at any later time.
-        moving: share of steps at which a host joins (up to ``size``) or, having nothing to do, ends (down to one).
-        late: share of lost hosts whose answer arrives nevertheless, after they were given up.
+        moving: share of steps at which a worker joins (up to ``size``) or, having nothing to do, ends (down to one).
+        late: share of lost workers whose answer arrives nevertheless, after they were given up.
         observe: shown every call and its pickled answer.
         policy: what is borne of losses.
-        breaks: shown host, method and cohort of every greeting and call (cohort -1 for greetings); what it raises, the
-            host raises.
-        num_machines: machines that hosts are on, in turns; what a host keeps there goes with it. All but the first may
-            be lost.
-        shown_after: calls that hosts are given before it is known that there are machines beyond the first.
+        breaks: shown worker, method and party batch of every setup call and call (party batch -1 for setup calls); what
+            it raises, the worker raises.
+        num_machines: machines that workers are on, in turns; what a worker keeps there goes with it. All but the first
+            may be lost.
+        shown_after: calls that workers are given before it is known that there are machines beyond the first.
         detection: steps after which a machine that is cut off is given up; a cut lasts as many steps as it has seconds.
     """
 
@@ -95,7 +95,7 @@ class LocalPool:
     moving: float = 0.0
     observe: Observe = lambda call, message: None
     policy: OnFailureSpec = field(default_factory=lambda: OnFailureSpec(max_losses=50))
-    breaks: Callable[[int, str, int], None] = lambda host, method, cohort: None
+    breaks: Callable[[int, str, int], None] = lambda worker, method, party_batch: None
     num_machines: int = 1
     shown_after: int = 0
     detection: int = 1000
@@ -108,7 +108,7 @@ class LocalPool:
         self._stray: list[Answered] = []
         self._kept: dict[Kept, bytes] = {}
         self._members: dict[int, _Member] = {}
-        self._greetings: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
+        self._setup_calls: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
         self._events: list[PoolEvent] = []
         self._cuts: dict[int, _Cut] = {}
         self._num_steps = 0
@@ -123,16 +123,18 @@ class LocalPool:
     def _join(self) -> None:
         keep = partial(self._keep, self._next_incarnation)
         where = partial(self._name_of_machine, self._next_incarnation)
-        host = Host(self._next_incarnation, self.scenario, self.facts, fetch=self._fetch, keep=keep, where=where)
-        self._members[self._next_incarnation] = _Member(host)
+        worker = WorkerActor(
+            self._next_incarnation, self.scenario, self.facts, fetch=self._fetch, keep=keep, where=where
+        )
+        self._members[self._next_incarnation] = _Member(worker)
         self._events.append(Started(self._next_incarnation))
         self._next_incarnation += 1
 
     def awaits_room(self) -> bool:
         return False
 
-    def want(self, num_hosts: int, keeping: Collection[int] = ()) -> None:
-        self.wanted.append(num_hosts)
+    def want(self, num_workers: int, keeping: Collection[int] = ()) -> None:
+        self.wanted.append(num_workers)
         if not (self.moving and self._happens(self.moving)):
             return
         if len(self._members) < self.size and self._happens(0.5):
@@ -140,7 +142,7 @@ class LocalPool:
         elif len(self._members) > 1 and self.idle():
             incarnation = self.idle()[0]
             del self._members[incarnation]
-            self._events.append(Parked(incarnation))
+            self._events.append(Stopped(incarnation))
 
     def _keep(self, incarnation: int, value: Any) -> Kept:
         kept = Kept(incarnation, len(self._kept))
@@ -170,8 +172,8 @@ class LocalPool:
     def _happens(self, share: float) -> bool:
         return bool(self.generator.random() < share)
 
-    def greet(self, method: str, arguments: tuple[Any, ...]) -> None:
-        self._greetings.append((method, arguments))
+    def add_setup_call(self, method: str, arguments: tuple[Any, ...]) -> None:
+        self._setup_calls.append((method, arguments))
 
     def idle(self) -> list[int]:
         return [number for number, member in self._members.items() if member.call is None]
@@ -179,17 +181,17 @@ class LocalPool:
     def alive(self, incarnation: int) -> bool:
         return incarnation in self._members
 
-    def start(self, incarnation: int, call: Call, trouble: Trouble = NO_TROUBLE) -> None:
+    def start(self, incarnation: int, call: Call, injected_fault: InjectedFault = NO_FAULT) -> None:
         member = self._members[incarnation]
-        assert member.call is None, f"host {incarnation} is busy"
+        assert member.call is None, f"worker {incarnation} is busy"
         self.started.append((incarnation, call))
-        member.call, member.trouble = call, trouble
+        member.call, member.injected_fault = call, injected_fault
         machine = self._machine(incarnation)
-        if trouble.ends_node:
+        if injected_fault.ends_node:
             for number in self._on_machine(machine):
                 self.kill(number)
-        if trouble.cut_s:
-            self._cuts[machine] = _Cut(self._num_steps + self.detection, self._num_steps + trouble.cut_s)
+        if injected_fault.cut_s:
+            self._cuts[machine] = _Cut(self._num_steps + self.detection, self._num_steps + injected_fault.cut_s)
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         events, self._events = self._events, []
@@ -207,10 +209,10 @@ class LocalPool:
         if member.doomed or self._happens(self.losses.get(member.call.method, 0.0)):
             return self._lose(incarnation, is_late=self._happens(self.late))
         try:
-            sealed = seal(self._answer(member, member.call))
+            checksummed = with_checksum(self._answer(member, member.call))
         except Exception as error:  # noqa: BLE001  (as Ray brings to the caller whatever an actor raises)
             return self._lose(incarnation, is_late=False, error=error)
-        answer = opened(damaged(sealed) if member.trouble.is_damaged else sealed)
+        answer = verified(damaged(checksummed) if member.injected_fault.is_damaged else checksummed)
         if answer is None:
             call, member.call = member.call, None
             return Refused(incarnation, call, DAMAGED)
@@ -222,20 +224,20 @@ class LocalPool:
         return event
 
     def _answer(self, member: _Member, call: Call) -> Answer:
-        for method, arguments in self._greetings[member.greetings_done :]:
-            self.breaks(member.host.incarnation, method, -1)
-            member.host.call(method, arguments)
-            self.attempts.greeted(member.greetings_done, self._name_of_machine(member.host.incarnation))
-            member.greetings_done += 1
-        self.breaks(member.host.incarnation, call.method, call.cohort)
+        for method, arguments in self._setup_calls[member.setup_calls_done :]:
+            self.breaks(member.worker.incarnation, method, -1)
+            member.worker.call(method, arguments)
+            self.attempts.setup_call_done(member.setup_calls_done, self._name_of_machine(member.worker.incarnation))
+            member.setup_calls_done += 1
+        self.breaks(member.worker.incarnation, call.method, call.party_batch)
         sent = pickle.loads(pickle.dumps(call))
-        message = pickle.dumps(member.host.call(sent.method, sent.arguments))
+        message = pickle.dumps(member.worker.call(sent.method, sent.arguments))
         self.observe(call, message)
         answer: Answer = pickle.loads(message)
         return answer
 
     def _pass_time(self) -> list[PoolEvent]:
-        """Machines that are cut off come back, or are given up; what their hosts had to say comes nevertheless."""
+        """Machines that are cut off come back, or are given up; what their workers had to say comes nevertheless."""
         self._num_steps += 1
         self._cuts = {machine: cut for machine, cut in self._cuts.items() if self._num_steps < cut.back_at}
         given_up = [machine for machine, cut in self._cuts.items() if self._num_steps >= cut.given_up_at]
@@ -244,7 +246,7 @@ class LocalPool:
         return [self._lose(number, is_late=True) for machine in given_up for number in self._on_machine(machine)]
 
     def _arrive_astray(self) -> list[PoolEvent]:
-        """Some of the answers that come twice, or from hosts that were given up."""
+        """Some of the answers that come twice, or from workers that were given up."""
         arriving = [event for event in self._stray if self._happens(0.3)]
         self._stray = [event for event in self._stray if event not in arriving]
         self.delivered_late += sum(not self.alive(event.answer.incarnation) for event in arriving)
@@ -257,13 +259,16 @@ class LocalPool:
             self._stray.append(Answered(call, self._answer(member, call)))
         del self._members[incarnation]
         reason = "a test took it away" if error is None else f"{type(error).__name__}: {error}"
-        failure, number = Failure(incarnation, self._name_of_machine(incarnation), reason, error), member.greetings_done
-        if call is not None and (error is None or number == len(self._greetings)):
+        failure, number = (
+            Failure(incarnation, self._name_of_machine(incarnation), reason, error),
+            member.setup_calls_done,
+        )
+        if call is not None and (error is None or number == len(self._setup_calls)):
             self.attempts.call_failed(call, failure, self._num_steps)
         elif call is not None:
-            done = [each.greetings_done for each in self._members.values()]
-            standing = {"others_are_up": any(n > number for n in done), "others_try": any(n <= number for n in done)}
-            self.attempts.greeting_failed(number, self._greetings[number][0], failure, self._num_steps, **standing)
+            done = [each.setup_calls_done for each in self._members.values()]
+            resolver = {"others_are_up": any(n > number for n in done), "others_try": any(n <= number for n in done)}
+            self.attempts.setup_call_failed(number, self._setup_calls[number][0], failure, self._num_steps, **resolver)
         self._fill()
         return Lost(incarnation, call, reason)
 

@@ -1,8 +1,8 @@
 """Scenarios that run in a second, for tests of whole runs.
 
 scenario = associative_scenario(stream={"rounds": 3, "overlap": 0.25})
-scenario = pico_scenario(pico_folder(tmp_path / "pico", "gpt2", num_layers=4), editor={"sharing": "boundary"})
-states = run_serially(scenario, tmp_path / "run").lane_states()
+scenario = pico_scenario(pico_folder(tmp_path / "pico", "gpt2", num_layers=4), editor={"residual_schedule":
+"first_last"}) states = run_serially(scenario, tmp_path / "run").arm_states()
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from consortium.engine import serial
 from consortium.loading.prepare import open_facts
-from consortium.merging.lane_state import LaneState
-from consortium.merging.retained_sum import live_arrays
+from consortium.merging.arm_state import ArmState
+from consortium.merging.retained_sum import retained_arrays
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 
@@ -28,10 +28,10 @@ _ASSOCIATIVE: dict[str, Any] = {
     "model": {"name": "associative", "num_layers": 3, "key_width": 24, "value_width": 10, "num_objects": 9},
     "parties": {"count": 7, "edits_per_round": 4},
     "stream": {"rounds": 2, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25},
-    "editor": {"layers": [0, 2], "sharing": "memit", "prior_weight": 10},
+    "editor": {"layers": [0, 2], "residual_schedule": "spread", "covariance_weight": 10},
     "merge": {"methods": ALL_METHODS},
     "evaluate": {"sample": 12, "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict_score"]},
-    "cluster": {"cohort_size": 2},
+    "cluster": {"parties_per_batch": 2},
 }
 
 _PICO: dict[str, Any] = {
@@ -42,16 +42,16 @@ _PICO: dict[str, Any] = {
     "stream": {"rounds": 1},
     "editor": {
         "layers": [0, 2],
-        "sharing": "memit",
-        "prior_weight": 0.01,
+        "residual_schedule": "spread",
+        "covariance_weight": 0.01,
         "target": {"steps": 3},
         "contexts": {"count": 2, "tokens": 4},
-        "prior": {"tokens": 200},
+        "covariance": {"tokens": 200},
     },
     "merge": {"methods": ["global", "collabedit"]},
     "evaluate": {"sample": 4},
     # A run that reads another's targets from disk would say nothing about how they are made.
-    "cluster": {"cohort_size": 2, "target_cache": False},
+    "cluster": {"parties_per_batch": 2, "target_cache": False},
 }
 
 
@@ -59,7 +59,7 @@ _NO_REPEATS = {"overlap": 0, "conflict": 0, "repeat": 0}
 
 
 def associative_scenario(**changes: Any) -> Scenario:
-    """Seven parties on the associative model, in four cohorts; ``changes`` are laid over part by part."""
+    """Seven parties on the associative model, in four party batches; ``changes`` are laid over part by part."""
     return _scenario(_ASSOCIATIVE, changes)
 
 
@@ -69,25 +69,26 @@ def few_edits_scenario(**changes: Any) -> Scenario:
     return associative_scenario(**_laid_over(few, changes))
 
 
-def departing_scenario(**changes: Any) -> Scenario:
-    """Four rounds with anchor ``base``: party 2 leaves in round 3, parties 0 and 4 take some back in rounds 3 and 4."""
-    departing = {
+def unlearning_scenario(**changes: Any) -> Scenario:
+    """Four rounds with reference ``initial``: party 2 leaves in round 3, parties 0 and 4 take some back in rounds 3 and
+    4."""
+    unlearning = {
         "stream": {
             "rounds": 4,
             "leave": [{"round": 3, "parties": [2]}],
-            "retract": [
+            "unlearn": [
                 {"round": 3, "parties": [0, 4], "of_round": 1, "share": 0.5},
                 {"round": 4, "parties": [4], "share": 0.3},
             ],
         },
-        "merge": {"methods": ["global", "collabedit"], "anchor": "base", "exchange": "round"},
+        "merge": {"methods": ["global", "collabedit"], "reference": "initial", "exchange": "round"},
         "evaluate": {"metrics": ["efficacy", "retention", "removed_efficacy"]},
     }
-    return associative_scenario(**_laid_over(departing, changes))
+    return associative_scenario(**_laid_over(unlearning, changes))
 
 
 def pico_scenario(folder: Path, **changes: Any) -> Scenario:
-    """Three parties on a pico language model of four layers, in two cohorts.
+    """Three parties on a pico language model of four layers, in two party batches.
 
     Layers 0 to 2 are edited: what is changed after a model's last layer is read by no later token.
     """
@@ -114,26 +115,26 @@ def run_serially(scenario: Scenario, path: Path) -> RunDirectory:
     return RunDirectory.open(path)
 
 
-def difference(left: Mapping[str, LaneState], right: Mapping[str, LaneState]) -> list[str]:
+def difference(left: Mapping[str, ArmState], right: Mapping[str, ArmState]) -> list[str]:
     """Where two runs' final states are not the same bit for bit; empty when they are."""
     assert list(left) == list(right)
     found = []
-    for lane in left:
-        ours, theirs = _arrays_of(left[lane]), _arrays_of(right[lane])
+    for arm in left:
+        ours, theirs = _arrays_of(left[arm]), _arrays_of(right[arm])
         names = sorted({*ours, *theirs})
-        found += [f"{lane}: {name}" for name in names if not _same_bits(ours.get(name), theirs.get(name))]
+        found += [f"{arm}: {name}" for name in names if not _same_bits(ours.get(name), theirs.get(name))]
     return found
 
 
-def _arrays_of(state: LaneState) -> dict[str, np.ndarray[Any, Any]]:
+def _arrays_of(state: ArmState) -> dict[str, np.ndarray[Any, Any]]:
     arrays: dict[str, np.ndarray[Any, Any]] = {f"weights of layer {n}": each for n, each in state.weights.items()}
     for layer, history in state.history.items():
         for round_number, columns_KN in history.columns.items():
             arrays[f"history of layer {layer}, columns of round {round_number}"] = columns_KN
         if history.base_KK is not None:
             arrays[f"history of layer {layer}, base until round {history.base_round}"] = history.base_KK
-    for layer, live in state.live.items():
-        arrays |= {f"live sum of layer {layer}, {name}": array for name, array in live_arrays(live)[1].items()}
+    for layer, live in state.retained.items():
+        arrays |= {f"retained sum of layer {layer}, {name}": array for name, array in retained_arrays(live)[1].items()}
     return arrays
 
 

@@ -2,7 +2,7 @@
 
     python -m support.slow_merge SCENARIO.yaml DIR ADDRESS
 
-The limit is set when all hosts are up, to a few seconds; a busy machine takes longer to start them.
+The limit is set when all workers are up, to a few seconds; a busy machine takes longer to start them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import consortium_ray  # noqa: F401  (sets how processes authenticate, before Ray is imported)
-from consortium.engine.lanes import Lane
+from consortium.engine.arms import Arm
 from consortium.loading.prepare import prepare
 from consortium.records.directory import RunDirectory
 from consortium_ray.coordinator.coordinator import Coordinator
@@ -30,18 +30,18 @@ def main(scenario: str, folder: str, address: str) -> None:
     with connected(address), RunDirectory.create(folder, prepared.scenario) as directory:
         pool = RayPool(prepared.scenario, prepared.facts, FIXED)
         coordinator = Coordinator(prepared.scenario, directory, prepared.facts, pool)
-        merge, done = Lane.merge, []
+        merge, done = Arm.merge, []
 
-        def slow_merge(lane: Lane, *rest: Any) -> None:
+        def slow_merge(arm: Arm, *rest: Any) -> None:
             if not done:
                 pool._limit_s, pool._patience = LIMIT_S, Patience(LIMIT_S / 10)
                 for member in pool._members.values():
                     member.patience_from = 0.0
                 time.sleep(MERGE_S)
-            done.append(lane.name)
-            merge(lane, *rest)
+            done.append(arm.name)
+            merge(arm, *rest)
 
-        Lane.merge = slow_merge  # type: ignore[method-assign]
+        Arm.merge = slow_merge  # type: ignore[method-assign]
         while not coordinator.is_done:
             coordinator.step(0.5)
         pool.close()

@@ -50,10 +50,10 @@ def parse(record: Record) -> tuple[Edit | SkippedRecordError, ...]:
         return (_easy(record),)
     kind = record.text("type")
     if kind not in _KINDS:
-        raise record.refusal("type", repr(kind), f"one of {', '.join(_KINDS)}")
+        raise record.rejection("type", repr(kind), f"one of {', '.join(_KINDS)}")
     edits = record.parts("edits")
     if len(edits) != 2:
-        raise record.refusal("edits", f"{count(len(edits), 'edit')}", "two that contradict each other")
+        raise record.rejection("edits", f"{count(len(edits), 'edit')}", "two that contradict each other")
     if kind == "coverage":
         return (_coverage(record, *edits),)
     return (_reverse if kind == "reverse" else _composite)(record, *edits)

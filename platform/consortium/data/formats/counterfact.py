@@ -78,14 +78,14 @@ def _parse_flat(record: Record) -> Edit:
     subject = record.text("subject")
     prompt = subject_template(record, "prompt", subject)
     if prompt is None:
-        raise record.refusal("prompt", f"no mention of the subject {subject!r}", "a prompt that contains the subject")
+        raise record.rejection("prompt", f"no mention of the subject {subject!r}", "a prompt that contains the subject")
     new, old = (_first_present(record, names) for names in (_FLAT_NEW, _FLAT_OLD))
     target_old = _first_text(record, old)
     asked = record.texts("locality_prompt")
     answers = record.texts("locality_ground_truth")
     if len(asked) != len(answers):
         found = f"{count(len(answers), 'answer')} for {count(len(asked), 'prompt')}"
-        raise record.refusal("locality_ground_truth", found, "one answer for each locality_prompt")
+        raise record.rejection("locality_ground_truth", found, "one answer for each locality_prompt")
     return Edit(
         fact_id=record.name("case_id", str(record.number)),
         relation=record.name("relation_id", prompt),
@@ -107,12 +107,12 @@ def _first_text(record: Record, field: str) -> str:
     if isinstance(record.fields.get(field), list):
         answers = record.texts(field)
         if not answers:
-            raise record.refusal(field, "an empty list", "at least one answer")
+            raise record.rejection(field, "an empty list", "at least one answer")
         return answers[0].strip()
     return record.text(field)
 
 
 def _different(record: Record, field: str, target_new: str, target_old: str) -> str:
     if target_new == target_old:
-        raise record.refusal(field, f"{target_new!r}, the same as the old target", "another target than the old one")
+        raise record.rejection(field, f"{target_new!r}, the same as the old target", "another target than the old one")
     return target_new

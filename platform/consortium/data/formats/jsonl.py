@@ -55,7 +55,7 @@ def parse(record: Record) -> Edit:
     target_old = record.text("target_old") if record.has("target_old") else None
     if target_new == target_old:
         found = f"{target_new!r}, the same as target_old"
-        raise record.refusal("target_new", found, "another target than the old one")
+        raise record.rejection("target_new", found, "another target than the old one")
     return Edit(
         fact_id=record.name("fact_id", str(record.number)),
         relation=record.name("relation", prompt),
@@ -91,9 +91,9 @@ def _portability(part: Record) -> PortabilityProbe:
     _refuse_unknown(part, ("kind", "prompt", "answers", "join"))
     kind, answers = part.text("kind"), part.answers("answers")
     if kind not in _KINDS:
-        raise part.refusal("kind", repr(kind), f"one of {', '.join(_KINDS)}")
+        raise part.rejection("kind", repr(kind), f"one of {', '.join(_KINDS)}")
     if not answers:
-        raise part.refusal("answers", "no answers", "a list of accepted answers")
+        raise part.rejection("answers", "no answers", "a list of accepted answers")
     return PortabilityProbe(_KINDS[kind], part.prompt("prompt"), answers, _join(part, "prompt", "answers"))
 
 
@@ -106,7 +106,7 @@ def _locality(part: Record) -> LocalityProbe:
 def _rivals(record: Record, target_new: str) -> tuple[str, ...]:
     rivals = record.answers("rivals")
     if target_new in rivals:
-        raise record.refusal("rivals", f"{target_new!r}, the target itself", "other targets than target_new")
+        raise record.rejection("rivals", f"{target_new!r}, the target itself", "other targets than target_new")
     return rivals
 
 
@@ -114,4 +114,4 @@ def _refuse_unknown(record: Record, known: tuple[str, ...]) -> None:
     for field in record.fields:
         # Tables and datasets have every column in every record: null stands for a field that is not there.
         if field not in known and record.has(field):
-            raise record.refusal(field, "unknown field", f"one of {', '.join(known)}")
+            raise record.rejection(field, "unknown field", f"one of {', '.join(known)}")

@@ -86,7 +86,7 @@ def _portability(record: Record) -> tuple[tuple[PortabilityProbe, ...], list[Ski
     probes, unasked = [], []
     for kind, question in _questions(record, "portability"):
         if kind not in _PORTABILITY:
-            raise record.refusal(f"portability.{kind}", "an unknown kind", f"one of {', '.join(_PORTABILITY)}")
+            raise record.rejection(f"portability.{kind}", "an unknown kind", f"one of {', '.join(_PORTABILITY)}")
         join = question.spacing("prompt", "ground_truth")
         prompt, answers = question.prompt("prompt"), question.answers("ground_truth")
         if answers:

@@ -38,7 +38,7 @@ def parse(record: Record) -> tuple[Found, ...]:
     """The edits of a case, and the reasons for what of it is left out; FactsError if it is malformed."""
     rewrites = record.parts("requested_rewrite")
     if not rewrites:
-        raise record.refusal("requested_rewrite", "no rewrites", "a list of one rewrite or more")
+        raise record.rejection("requested_rewrite", "no rewrites", "a list of one rewrite or more")
     case = record.name("case_id", str(record.number))
     portability, unasked = _portability(record)
     hops = dict(_hops(record))

@@ -59,7 +59,7 @@ class Record:
         line = "" if self.line is None else f" (line {self.line})"
         return f"{self.source}, record {self.number}{line}"
 
-    def refusal(self, field: str, found: str, expected: str) -> FactsError:
+    def rejection(self, field: str, found: str, expected: str) -> FactsError:
         """The error that refuses ``field``."""
         return FactsError(f"{self.place}, field `{self.prefix}{field}`: {found}", expected, _REMEDY)
 
@@ -79,7 +79,7 @@ class Record:
         """A text as it stands, which may be blank."""
         value = self.fields.get(field)
         if not isinstance(value, str):
-            raise self.refusal(field, self._absent(field) or _describe(value), "text")
+            raise self.rejection(field, self._absent(field) or _describe(value), "text")
         return self._whole(field, value)
 
     def spacing(self, prompt_field: str, target_field: str) -> str | None:
@@ -115,7 +115,7 @@ class Record:
                 if name is None:
                     continue
                 if not isinstance(name, str):
-                    raise self.refusal(f"{field}[{place}]", _describe(name), "text, or a list of texts")
+                    raise self.rejection(f"{field}[{place}]", _describe(name), "text, or a list of texts")
                 found.append(self._whole(f"{field}[{place}]", name).strip())
         return tuple(dict.fromkeys(filter(None, found)))
 
@@ -129,7 +129,7 @@ class Record:
         if value is None:
             return []
         if not isinstance(value, list):
-            raise self.refusal(field, _describe(value), "a list")
+            raise self.rejection(field, _describe(value), "a list")
         return value
 
     def part(self, field: str) -> Record:
@@ -148,9 +148,9 @@ class Record:
         """``prompt`` itself, if it is a template; FactsError naming ``field`` otherwise."""
         expected = "a prompt with exactly one {} in the subject's place and no other braces"
         if prompt.count("{}") != 1:
-            raise self.refusal(field, f"{prompt.count('{}')} times {{}} in {shorten(prompt)}", expected)
+            raise self.rejection(field, f"{prompt.count('{}')} times {{}} in {shorten(prompt)}", expected)
         if re.search(r"[{}]", prompt.replace("{}", "")):
-            raise self.refusal(field, f"stray braces in {shorten(prompt)}", expected)
+            raise self.rejection(field, f"stray braces in {shorten(prompt)}", expected)
         return prompt
 
     def name(self, field: str, default: str) -> str:
@@ -162,21 +162,21 @@ class Record:
 
     def _part(self, field: str, value: Any) -> Record:
         if not isinstance(value, Mapping):
-            raise self.refusal(field, self._absent(field) or _describe(value), "an object")
+            raise self.rejection(field, self._absent(field) or _describe(value), "an object")
         return Record(value, self.source, self.number, self.line, f"{self.prefix}{field}.")
 
     def _text(self, field: str, value: Any) -> str:
         if not isinstance(value, str):
-            raise self.refusal(field, self._absent(field) or _describe(value), "text")
+            raise self.rejection(field, self._absent(field) or _describe(value), "text")
         if not value.strip():
-            raise self.refusal(field, "empty text", "text that is not blank")
+            raise self.rejection(field, "empty text", "text that is not blank")
         return self._whole(field, value)
 
     def _whole(self, field: str, text: str) -> str:
         """The text itself, if it is one of whole characters."""
         fault = text_fault(text)
         if fault is not None:
-            raise self.refusal(field, fault, "text of whole characters, without U+0000")
+            raise self.rejection(field, fault, "text of whole characters, without U+0000")
         return text
 
     def _absent(self, field: str) -> str:

@@ -43,7 +43,7 @@ def parse(record: Record) -> tuple[Found, ...]:
     probes, unasked = _probes(record.parts(retain))
     questions = record.parts(forget)
     if not questions:
-        raise record.refusal(forget, "no questions", "a list of questions whose answers are to be forgotten")
+        raise record.rejection(forget, "no questions", "a list of questions whose answers are to be forgotten")
     found: list[Found] = [_edit(question, number) for number, question in enumerate(questions, start=1)]
     edits = [place for place, each in enumerate(found) if isinstance(each, Edit)]
     for turn, place in enumerate(edits):

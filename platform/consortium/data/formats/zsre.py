@@ -37,7 +37,7 @@ def parse(record: Record) -> Edit:
     prompt = subject_template(record, "src", subject)
     answers = [answer.strip() for answer in record.texts("answers")]
     if not answers:
-        raise record.refusal("answers", "no answers", "a list of true answers")
+        raise record.rejection("answers", "no answers", "a list of true answers")
     paraphrases = record.texts("rephrase")
     neighbors = _neighbors(record)
     if prompt is None:

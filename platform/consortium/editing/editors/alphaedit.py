@@ -7,9 +7,10 @@ eigenvectors of E[kkᵀ] whose eigenvalues are small. As P·P = P = Pᵀ, this i
 
     Δ = (Σ r·(P·k)ᵀ)·(L₂·I + H + Σ (P·k)(P·k)ᵀ)⁻¹        H = Σ (P·k)(P·k)ᵀ of earlier rounds
 
-with L₂·I in place of C. So what must be summed are the statistics of projected keys. P follows from the prior's sums,
-which all parties share: each projects its own keys before it sends anything, and every merge method works as it is.
-(The sums could be projected as well, P·gram·P and cross·P, but parties that solve for themselves need P anyway.)
+with L₂·I in place of C. So what must be summed are the statistics of projected keys. P follows from the key
+covariance's sums, which all parties share: each projects its own keys before it sends anything, and every merge method
+works as it is. (The sums could be projected as well, P·gram·P and cross·P, but parties that solve for themselves need P
+anyway.)
 
 Which eigenvalues are small: those under ``threshold``, in units of E[kkᵀ] and so independent of the number of tokens
 but not of the model; or, by default, a share of the K directions, which depends on neither.
@@ -32,7 +33,7 @@ import torch
 from consortium.common.arrays import Array, tensor_of
 from consortium.common.errors import StatisticsError
 from consortium.editing.editors.editor import Editor, KeyMap
-from consortium.merging.solvers import Solvers, prior_matrix
+from consortium.merging.solvers import Solvers, covariance_matrix
 from consortium.scenario.editor import AlphaEditSpec
 
 
@@ -56,7 +57,7 @@ class AlphaEdit(Editor):
 
         def projected(layer: int, keys_KE: torch.Tensor) -> torch.Tensor:
             if layer not in preserved:
-                mean_KK = tensor_of(prior_matrix(sums[layer], num_tokens, 1.0))
+                mean_KK = tensor_of(covariance_matrix(sums[layer], num_tokens, 1.0))
                 preserved[layer] = preserved_directions(mean_KK, self.spec.alphaedit, f"layer {layer}")
             basis_KM = preserved[layer]
             return keys_KE - basis_KM @ (basis_KM.T @ keys_KE)

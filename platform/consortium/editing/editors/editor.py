@@ -22,7 +22,7 @@ import torch
 
 from consortium.common.arrays import Array
 from consortium.merging.method import MergeMethod, PartyShare
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.solvers import Solvers
 from consortium.scenario.editor import EditorSpec
 
@@ -50,10 +50,10 @@ class Editor:
     """Merge methods that suit it; None for all."""
     why_not_others: ClassVar[str] = ""
     """Why no others do, in words."""
-    uses_prior: ClassVar[bool] = True
-    """The prior is measured."""
+    uses_covariance: ClassVar[bool] = True
+    """The key covariance is measured."""
     maps_keys: ClassVar[bool] = False
-    """Parties need the prior's sums even where they do not solve."""
+    """Parties need the key covariance's sums even where they do not solve."""
     tunes_weights: ClassVar[bool] = False
     """A party's update comes from fine-tuning the weights, with neither targets nor keys."""
 
@@ -64,13 +64,13 @@ class Editor:
 
     def solvers(self, sums: Mapping[int, Array], num_tokens: int) -> Solvers:
         """What is solved against, from layer → Σ k·kᵀ [K, K] over ``num_tokens`` tokens: C = λ·E[kkᵀ]."""
-        return Solvers(sums, num_tokens, self.spec.prior_weight)
+        return Solvers(sums, num_tokens, self.spec.covariance_weight)
 
     def key_map(self, sums: Mapping[int, Array], num_tokens: int) -> KeyMap:
         """The keys that statistics are made of: those that were measured."""
         return lambda _layer, keys_KE: keys_KE
 
-    def with_updates(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> Sequence[PartyShare]:
+    def with_updates(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> Sequence[PartyShare]:
         """The shares, with each party's update where the editor makes it; ``solver`` where the method needs one."""
         return shares
 

@@ -2,10 +2,11 @@
 
     Δ = argmin Σ −log p(target | prompt) under W + Δ  with |Δ| ≤ ε entry by entry,  by projected steps of Adam
 
-No targets, no keys, no prior, no history: the baseline that shows what editing spares a model. All edited layers change
-together, so one exchange a round is all there is (`merge.exchange: round`). A party's update is what it sends, dense,
-and updates are averaged, added or voted on. There is nothing that adds up to what one owner of all edits would do, and
-edits do not leave their parties, so there is no `global` either; one party with all the edits is such an owner.
+No targets, no keys, no key covariance, no history: the baseline that shows what editing spares a model. All edited
+layers change together, so one exchange a round is all there is (`merge.exchange: round`). A party's update is what it
+sends, dense, and updates are averaged, added or voted on. There is nothing that adds up to what one owner of all edits
+would do, and edits do not leave their parties, so there is no `global` either; one party with all the edits is such an
+owner.
 
 :mod:`consortium.editing.fine_tuning` descends.
 
@@ -32,5 +33,5 @@ class FineTuning(Editor):
     reference: ClassVar[str] = "Zhu et al. 2020, Modifying memories, arXiv 2012.00363, section 3"
     merges: ClassVar[tuple[str, ...] | None] = ("task_arithmetic", "simple_average", "ties", "dare", "dare_ties")
     why_not_others: ClassVar[str] = "fine-tuning has neither keys nor residuals to add up or to bring together"
-    uses_prior: ClassVar[bool] = False
+    uses_covariance: ClassVar[bool] = False
     tunes_weights: ClassVar[bool] = True

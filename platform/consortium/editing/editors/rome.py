@@ -30,7 +30,7 @@ from consortium.common.arrays import side_by_side, tensor_of
 from consortium.editing.editors.editor import Editor
 from consortium.merging.method import Contribution, MergeMethod, PartyShare, of_kind
 from consortium.merging.methods.global_edit import GlobalEdit, OwnedEdits
-from consortium.merging.solver import PriorSolver, check_key_width
+from consortium.merging.solver import CovarianceSolver, check_key_width
 from consortium.merging.statistics import rotation
 
 
@@ -51,7 +51,7 @@ class Rome(Editor):
     )
     why_not_others: ClassVar[str] = "edits made one after another are no function of sums over them"
 
-    def with_updates(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> Sequence[PartyShare]:
+    def with_updates(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> Sequence[PartyShare]:
         """Each party's edits made one after another; the owner of all edits needs no such updates."""
         if solver is None:
             return shares
@@ -66,7 +66,7 @@ class Rome(Editor):
 class OneAfterAnother(GlobalEdit):
     """One party that owns everybody's edits and makes them in the order of parties."""
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] of all edits in turn."""
         edits = of_kind(total, OwnedEdits, self.name)
         edits.check("the merge")
@@ -77,7 +77,7 @@ class OneAfterAnother(GlobalEdit):
 
 
 def sequential_update(
-    keys_KE: torch.Tensor, residuals_VE: torch.Tensor, solver: PriorSolver
+    keys_KE: torch.Tensor, residuals_VE: torch.Tensor, solver: CovarianceSolver
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Factors (weights_VE, solved_KE) of Δ = weights·solvedᵀ after all edits were made in turn; float64."""
     solved_KE = solver.solve(keys_KE)
@@ -86,7 +86,7 @@ def sequential_update(
     return weights_VE, solved_KE
 
 
-def _hidden_update(share: PartyShare, solver: PriorSolver) -> tuple[torch.Tensor, ...]:
+def _hidden_update(share: PartyShare, solver: CovarianceSolver) -> tuple[torch.Tensor, ...]:
     """A party's update by factors whose columns are mixed."""
     keys_KE, residuals_VE = (each.double().to(solver.device) for each in (share.keys_KE, share.residuals_VE))
     rotation_EE = rotation(keys_KE.shape[1], share.generator).to(solver.device)

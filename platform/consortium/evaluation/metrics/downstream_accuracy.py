@@ -10,10 +10,10 @@ from dataclasses import replace
 from functools import partial
 
 from consortium.evaluation.choice_questions import ChoiceQuestion
-from consortium.evaluation.harm import read_questions_of
 from consortium.evaluation.item import Continued, Item
 from consortium.evaluation.metric import EvaluatedBatch, Metric, percent_of_probes
 from consortium.evaluation.schedule import measures_the_model
+from consortium.evaluation.side_effects import read_questions_of
 from consortium.evaluation.sums import ProbeSum
 from consortium.scenario.schema import EvaluateSpec
 
@@ -21,7 +21,7 @@ from consortium.scenario.schema import EvaluateSpec
 def items(questions: Sequence[ChoiceQuestion], batch: EvaluatedBatch) -> Iterator[Item]:
     """The batch's part of the questions, each with its choices."""
     if measures_the_model(batch.scenario, batch.round_number, batch.is_edited):
-        for question in questions[batch.number :: batch.scenario.num_cohorts]:
+        for question in questions[batch.number :: batch.scenario.num_party_batches]:
             yield Item("downstream_accuracy", 0, question.choices, Continued(), question)
 
 
@@ -50,6 +50,6 @@ METRIC = Metric(
     order=210,
     value=percent_of_probes,
     is_of_edits=False,
-    asked_by=lambda evaluate: evaluate.general is not None,
+    asked_by=lambda evaluate: evaluate.downstream is not None,
     open=opened,
 )

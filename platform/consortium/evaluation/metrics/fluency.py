@@ -37,7 +37,7 @@ def items(batch: EvaluatedBatch) -> Iterator[Item]:
     scenario = batch.scenario
     for decoding in scenario.evaluate.decoding:
         for each in probed(batch):
-            # A round's texts have draws of their own, the same in every lane.
+            # A round's texts have draws of their own, the same in every arm.
             draws = scenario.seed, "fluency", each.of_round, batch.number
             way = Written(scenario.evaluate.generation_tokens, TOP_K[decoding], draws)
             prompts = each.edit.generation_prompts or (each.edit.text,)

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from consortium.evaluation.harm import read_text_of
 from consortium.evaluation.item import Item, ReadInParts
 from consortium.evaluation.metric import EvaluatedBatch, Metric
 from consortium.evaluation.schedule import measures_the_model
+from consortium.evaluation.side_effects import read_text_of
 from consortium.evaluation.sums import ProbeSum
 from consortium.scenario.schema import EvaluateSpec
 
@@ -20,7 +20,7 @@ def items(text: str, batch: EvaluatedBatch) -> Iterator[Item]:
     """The batch's part of the text."""
     scenario = batch.scenario
     if measures_the_model(scenario, batch.round_number, batch.is_edited):
-        way = ReadInParts(scenario.evaluate.text_tokens, batch.number, scenario.num_cohorts)
+        way = ReadInParts(scenario.evaluate.perplexity_tokens, batch.number, scenario.num_party_batches)
         yield Item("perplexity", 0, (text,), way)
 
 
@@ -38,7 +38,7 @@ def perplexity(total: ProbeSum) -> float | None:
 def opened(evaluate: EvaluateSpec, seed: int) -> Metric:
     """The metric with its text."""
     text = read_text_of(evaluate)
-    assert text is not None, "asked for by evaluate.text"
+    assert text is not None, "asked for by evaluate.perplexity_text"
     return replace(METRIC, items=partial(items, text))
 
 
@@ -52,6 +52,6 @@ METRIC = Metric(
     counted_in="token",
     value=perplexity,
     is_of_edits=False,
-    asked_by=lambda evaluate: evaluate.text is not None,
+    asked_by=lambda evaluate: evaluate.perplexity_text is not None,
     open=opened,
 )

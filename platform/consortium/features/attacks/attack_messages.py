@@ -1,6 +1,6 @@
-"""What an attacker makes of its own message, between the making of it and the door.
+"""What an attacker makes of its own message, between the making of it and screening.
 
-Refused at the door (:mod:`consortium.features.screening.checks`):
+Refused by screening (:mod:`consortium.features.screening.checks`):
 
     nan, inf      one number of it
     shape         keys of one number less
@@ -31,7 +31,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from consortium.common.arrays import Array
-from consortium.merging.bucketing import GroupSums
+from consortium.merging.bucketing import BucketSums
 from consortium.merging.deltas import DeltaSum, DenseUpdate, Update
 from consortium.merging.method import Contribution
 from consortium.merging.methods.global_edit import OwnedEdits
@@ -47,9 +47,9 @@ _M = TypeVar("_M", bound=Message)
 
 def misbehave(attacks: Sequence[AttackSpec], message: Contribution) -> list[Contribution]:
     """What a party sends in place of its message: the outcome of one attack after the other, perhaps twice."""
-    if isinstance(message, GroupSums):
-        (number,) = message.groups
-        return [GroupSums({number: each}) for each in _changed(attacks, message.groups[number])]  # type: ignore[dict-item]
+    if isinstance(message, BucketSums):
+        (number,) = message.buckets
+        return [BucketSums({number: each}) for each in _changed(attacks, message.buckets[number])]  # type: ignore[dict-item]
     return list(_changed(attacks, message))
 
 
@@ -155,7 +155,7 @@ def _outdated(message: Message) -> Message:
 
     def of_before(part: _M) -> _M:
         basis = part.basis
-        changes: dict[str, Any] = {"basis": Basis(basis.lane, basis.round - 1, basis.layer)}
+        changes: dict[str, Any] = {"basis": Basis(basis.arm, basis.round - 1, basis.layer)}
         return replace(part, **changes)
 
     if isinstance(message, DeltaSum | SignedSums):
@@ -167,12 +167,12 @@ _CHANGES: dict[str, Callable[[Message, AttackSpec], Message]] = {
     "nan": lambda message, _: _spoiled(message, np.nan),
     "inf": lambda message, _: _spoiled(message, np.inf),
     "shape": lambda message, _: _narrowed(message),
-    "asymmetric": lambda message, _: _with_gram(message, _lean),
-    "indefinite": lambda message, _: _with_gram(message, _sink),
+    "non_symmetric": lambda message, _: _with_gram(message, _lean),
+    "non_psd": lambda message, _: _with_gram(message, _sink),
     "stale": lambda message, _: _outdated(message),
     "replay": lambda message, _: message,
-    "huge": lambda message, _: scaled(message, 1e9),
+    "oversized": lambda message, _: scaled(message, 1e9),
     "scale": lambda message, attack: scaled(message, attack.factor or _FACTOR),
-    "flip": lambda message, _: scaled(message, -1.0),
-    "target": lambda message, _: message,
+    "sign_flip": lambda message, _: scaled(message, -1.0),
+    "targeted": lambda message, _: message,
 }

@@ -1,1 +1,1 @@
-"""How parties settle doubles and contradictions within a round without anyone seeing another's edits."""
+"""How parties resolve doubles and contradictions within a round without anyone seeing another's edits."""

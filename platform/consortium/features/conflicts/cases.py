@@ -26,14 +26,14 @@ class Case:
 def case_of(facts: FactSet, request: Request, is_withdrawn: bool, rival_stands: bool = False) -> Case | None:
     """The conflict that a request brought up; None where it contradicts nobody.
 
-    The chosen answer is the one that was settled on. Where nothing was settled, it is that of the request that
+    The chosen answer is the one that was decided on. Where nothing was decided, it is that of the request that
     contradicts: of two parties the later one, of two rounds the later one, as if the last writer had won.
 
     Args:
         facts: the facts.
         request: the request.
         is_withdrawn: whether its party withdrew it.
-        rival_stands: whether the answer of an earlier round that it contradicts is the one that was settled on.
+        rival_stands: whether the answer of an earlier round that it contradicts is the one that was decided on.
     """
     if request.rival_variant is None:
         return None
@@ -48,7 +48,7 @@ def case_in(batch: EvaluatedBatch, asked: AskedEdit) -> Case | None:
     """The conflict that an edit brought up; withdrawn, it may have lost against its party's earlier answer."""
     request = asked.request
     assert request is not None, "whose edit is probed"
-    may_stand = batch.scenario.conflicts.span == "run" and asked.is_withdrawn
+    may_stand = batch.scenario.conflicts.scope == "run" and asked.is_withdrawn
     rival_stands = False
     if may_stand and request.rival_variant is not None:
         rival = batch.facts.edit(request.fact, request.rival_variant)

@@ -1,4 +1,5 @@
-"""What the coordinator answers to slips: how many ask for the same, and whose answer is merged where they disagree.
+"""What the coordinator answers to keyed digests: how many ask for the same, and whose answer is merged where they
+disagree.
 
 Policies, for a slot in which several answers are wanted:
 
@@ -10,9 +11,9 @@ priority    the answer of the party that comes first in ``conflicts.priorities``
 majority    the answer that most parties want; of equals, the one that was announced first
 ==========  =====================================================================================================
 
-All are functions of the slips alone and do not depend on how parties are grouped into cohorts. One round's slips are
-held at a time, and forgotten when they are answered. :mod:`consortium.features.conflicts.resolver` has the same
-policies over all rounds.
+All are functions of the keyed digests alone and do not depend on how parties are grouped into party batches. One
+round's keyed digests are held at a time, and forgotten when they are answered.
+:mod:`consortium.features.conflicts.resolver` has the same policies over all rounds.
 """
 
 from __future__ import annotations
@@ -22,67 +23,68 @@ from dataclasses import dataclass
 from typing import Literal
 
 from consortium.data.party_batch import PartyBatch
-from consortium.features.conflicts.commitments import Slips
+from consortium.features.conflicts.keyed_digests import KeyedDigests
 from consortium.scenario.schema import ConflictsSpec
 
-Fate = Literal["alone", "shared", "contested", "won", "withdrawn"]
+EditStatus = Literal["unique", "duplicate", "conflicting", "accepted", "rejected"]
 
 #: A request within a round: party and place among the party's requests.
 Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Decision:
     """What a party is told about one of its edits.
 
     Attributes:
         num_asking: requests of this round for the same answer, this one included.
-        fate: ``alone`` (nobody else asks about this), ``shared`` (others ask for the same and nobody for something
-            else), ``contested`` (others want another answer, and all are merged), ``won`` or ``withdrawn``. Where
+        status: ``unique`` (nobody else asks about this), ``duplicate`` (others ask for the same and nobody for
+            something else), ``conflicting`` (others want another answer, and all are merged), ``accepted`` or
+            ``rejected``. Where
             policies reach over rounds, one may win or be withdrawn against an answer of an earlier round.
     """
 
     num_asking: int = 1
-    fate: Fate = "alone"
+    status: EditStatus = "unique"
 
 
-_ALONE = Verdict()
+_ALONE = Decision()
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The verdicts for some parties' edits of one round; edits without an entry are alone.
+class Resolution:
+    """The decisions for some parties' edits of one round; edits without an entry are alone.
 
     Attributes:
-        verdicts: what was settled, by party and place.
+        decisions: what was decided, by party and place.
     """
 
-    verdicts: Mapping[Place, Verdict]
+    decisions: Mapping[Place, Decision]
 
-    def of(self, party: int, index: int) -> Verdict:
-        """What was settled about a party's request."""
-        return self.verdicts.get((party, index), _ALONE)
+    def of(self, party: int, index: int) -> Decision:
+        """What was decided about a party's request."""
+        return self.decisions.get((party, index), _ALONE)
 
     @property
-    def key(self) -> tuple[tuple[Place, Verdict], ...]:
-        """The verdicts as something to look up by."""
-        return tuple(sorted(self.verdicts.items(), key=lambda entry: entry[0]))
+    def key(self) -> tuple[tuple[Place, Decision], ...]:
+        """The decisions as something to look up by."""
+        return tuple(sorted(self.decisions.items(), key=lambda entry: entry[0]))
 
 
 #: Where nothing was announced, every edit counts as it is.
-UNSETTLED = Settled({})
+UNRESOLVED = Resolution({})
 
 
-def settled_of(batch: PartyBatch) -> Settled:
-    """What was settled about a party batch's edits."""
-    found = batch.decisions.get("conflicts", UNSETTLED)
-    assert isinstance(found, Settled), "what was decided under the feature's name"
+def settled_of(batch: PartyBatch) -> Resolution:
+    """What was decided about a party batch's edits."""
+    found = batch.decisions.get("conflicts", UNRESOLVED)
+    assert isinstance(found, Resolution), "what was decided under the feature's name"
     return found
 
 
 @dataclass(frozen=True)
 class _Request:
-    """A slip among those who ask for one answer: its number in the order of announcement, and its party."""
+    """A keyed digest among those who ask for one answer: its number in the order of announcement, and its party."""
 
     number: int
     party: int
@@ -92,48 +94,48 @@ class _Request:
 Answers = Mapping[bytes, Sequence[_Request]]
 
 
-def settle(slips: Sequence[Slips], conflicts: ConflictsSpec) -> tuple[Settled, ...]:
-    """The verdicts for each group of parties.
+def resolve(keyed_digests: Sequence[KeyedDigests], conflicts: ConflictsSpec) -> tuple[Resolution, ...]:
+    """The decisions for each group of parties.
 
     Args:
-        slips: the groups' slips, in the order of their parties.
+        keyed_digests: the groups' keyed digests, in the order of their parties.
         conflicts: the policy.
     """
-    asked = asked_for(slips)
+    asked = asked_for(keyed_digests)
     winners = {slot: _winner(answers, conflicts) for slot, answers in asked.items() if len(answers) > 1}
-    return tuple(verdicts(group, asked, winners) for group in slips)
+    return tuple(decisions(group, asked, winners) for group in keyed_digests)
 
 
-def asked_for(slips: Sequence[Slips]) -> Mapping[bytes, Answers]:
+def asked_for(keyed_digests: Sequence[KeyedDigests]) -> Mapping[bytes, Answers]:
     """Slot → what is asked for about it."""
     asked: dict[bytes, dict[bytes, list[_Request]]] = {}
     number = 0
-    for group in slips:
+    for group in keyed_digests:
         for party, slot, answer in zip(group.parties, group.slots, group.answers, strict=True):
             asked.setdefault(slot, {}).setdefault(answer, []).append(_Request(number, party))
             number += 1
     return asked
 
 
-def verdicts(group: Slips, asked: Mapping[bytes, Answers], winners: Mapping[bytes, bytes | None]) -> Settled:
+def decisions(group: KeyedDigests, asked: Mapping[bytes, Answers], winners: Mapping[bytes, bytes | None]) -> Resolution:
     """What each request of a group is told; ``winners`` has the slots for which several answers are wanted."""
-    found: dict[Place, Verdict] = {}
+    found: dict[Place, Decision] = {}
     index, last_party = 0, -1
     for party, slot, answer in zip(group.parties, group.slots, group.answers, strict=True):
         index = index + 1 if party == last_party else 0
         last_party = party
         num_asking = len(asked[slot][answer])
         if slot in winners:
-            found[party, index] = Verdict(num_asking, _fate(answer, winners[slot]))
+            found[party, index] = Decision(num_asking, _status(answer, winners[slot]))
         elif num_asking > 1:
-            found[party, index] = Verdict(num_asking, "shared")
-    return Settled(found)
+            found[party, index] = Decision(num_asking, "duplicate")
+    return Resolution(found)
 
 
-def _fate(answer: bytes, winner: bytes | None) -> Fate:
+def _status(answer: bytes, winner: bytes | None) -> EditStatus:
     if winner is None:
-        return "contested"
-    return "won" if answer == winner else "withdrawn"
+        return "conflicting"
+    return "accepted" if answer == winner else "rejected"
 
 
 def _winner(answers: Answers, conflicts: ConflictsSpec) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What policies settle over all rounds of a run (``conflicts.span: run``), and what has to be kept for it.
+"""What policies resolve over all rounds of a run (``conflicts.scope: run``), and what has to be kept for it.
 
 In a round a slot's candidates are the answer that stands, if there is one, and those that are asked for now. Of several
 candidates the policy takes one, which stands from then on; requests of this round for another one are withdrawn:
@@ -13,7 +13,7 @@ A party wants what it asked for last, in whatever round, withdrawn or not: so it
 along. An answer that was withdrawn is in no model; it is a candidate again only when somebody asks for it again.
 
 What is kept for each slot is the answer that stands, and with ``priority`` the first-ranking of all parties that asked,
-with ``majority`` every party's answer. ``docs/agreement.md`` says what the coordinator learns from it.
+with ``majority`` every party's answer. ``docs/conflicts.md`` says what the coordinator learns from it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consortium.features.conflicts.commitments import Slips
-from consortium.features.conflicts.resolution import Answers, Settled, asked_for, ranks, settle, verdicts
+from consortium.features.conflicts.keyed_digests import KeyedDigests
+from consortium.features.conflicts.resolution import Answers, Resolution, asked_for, decisions, ranks, resolve
 from consortium.scenario.schema import ConflictsSpec
 
 
@@ -35,10 +35,10 @@ class _First:
     answer: bytes
 
 
-class Standing:
-    """What the rounds so far have settled; rounds are settled one after the other.
+class ConflictResolver:
+    """What the rounds so far have resolved; rounds are resolved one after the other.
 
-    With ``conflicts.span: round`` nothing is kept, and every round is settled by itself.
+    With ``conflicts.scope: round`` nothing is kept, and every round is resolved by itself.
 
     Args:
         conflicts: the policy and its span.
@@ -53,23 +53,24 @@ class Standing:
         self._votes: dict[bytes, dict[int, bytes]] = {}
 
     def missing(self, round_number: int) -> range:
-        """Rounds that are to be settled for a round to be: it and, where policies reach over rounds, those before."""
-        return range(self.round + 1 if self._conflicts.span == "run" else round_number, round_number + 1)
+        """Rounds that are to be resolved for a round to be: it and, where policies reach over rounds, those before."""
+        return range(self.round + 1 if self._conflicts.scope == "run" else round_number, round_number + 1)
 
-    def settle(self, round_number: int, slips: Sequence[Slips]) -> tuple[Settled, ...]:
-        """The verdicts of a round for each group of parties, from the groups' slips in the order of their parties."""
-        if self._conflicts.span == "round":
-            return settle(slips, self._conflicts)
+    def resolve(self, round_number: int, keyed_digests: Sequence[KeyedDigests]) -> tuple[Resolution, ...]:
+        """The decisions of a round for each group of parties, from the groups' keyed digests in the order of their
+        parties."""
+        if self._conflicts.scope == "round":
+            return resolve(keyed_digests, self._conflicts)
         assert round_number == self.round + 1, f"round {round_number} after round {self.round}"
         self.round = round_number
-        asked = asked_for(slips)
+        asked = asked_for(keyed_digests)
         contested: dict[bytes, bytes | None] = {}
         for slot, answers in asked.items():
             before = self._answers.get(slot)
             self._answers[slot] = self._winner(slot, before, answers)
             if {before or self._answers[slot], *answers} != {self._answers[slot]}:
                 contested[slot] = self._answers[slot]
-        return tuple(verdicts(group, asked, contested) for group in slips)
+        return tuple(decisions(group, asked, contested) for group in keyed_digests)
 
     def answer(self, slot: bytes) -> bytes | None:
         """The answer that stands; None where nobody has asked."""

@@ -1,6 +1,6 @@
-"""What parties put into a merge once a round is settled: their edits but those withdrawn, weighted, and asked again.
+"""What parties put into a merge once a round is resolved: their edits but those withdrawn, weighted, and asked again.
 
-The two-stage way of CollabEdit (arXiv 2410.09508, section on knowledge conflict): conflicts are settled for one side,
+The two-stage way of CollabEdit (arXiv 2410.09508, section on knowledge conflict): conflicts are resolved for one side,
 and that side's edit is asked again with augmented prompts. What differs: both stages are in one round, so the edit and
 its copies in other words go into the same merge. A party knows by itself that it contradicts what it asked for earlier;
 such an edit is asked again too.
@@ -14,7 +14,7 @@ from consortium.data.augmentations import asked_again
 from consortium.data.edit import Edit
 from consortium.data.party_batch import PartyBatch, WeightedEdit
 from consortium.data.request import Request
-from consortium.features.conflicts.resolution import Verdict, settled_of
+from consortium.features.conflicts.resolution import Decision, settled_of
 from consortium.scenario.schema import OverlapSpec, Scenario
 
 
@@ -25,31 +25,31 @@ def accepted(
 
     Args:
         scenario: the scenario.
-        batch: says what was settled about the requests, and whose do not count.
+        batch: says what was decided about the requests, and whose do not count.
         requests: what was asked for.
         edit_of: the edit of a request; only asked where copies of it are made.
     """
-    found, settled = [], settled_of(batch)
+    found, resolution = [], settled_of(batch)
     for request in (each for each in requests if each.party not in batch.excluded):
-        verdict = settled.of(request.party, request.index)
-        weight = weight_of(scenario.overlap, verdict)
+        decision = resolution.of(request.party, request.index)
+        weight = weight_of(scenario.overlap, decision)
         if weight:
-            copies = augmented(scenario, request, verdict, edit_of)
+            copies = augmented(scenario, request, decision, edit_of)
             found += [WeightedEdit(request, weight), *(WeightedEdit(request, weight, copy) for copy in copies)]
     return found
 
 
-def weight_of(overlap: OverlapSpec, verdict: Verdict) -> float:
+def weight_of(overlap: OverlapSpec, decision: Decision) -> float:
     """How much an edit counts in the merge; 0 for one that is withdrawn."""
-    if verdict.fate == "withdrawn":
+    if decision.status == "rejected":
         return 0.0
-    return 1.0 / verdict.num_asking if overlap.weigh == "once" else 1.0
+    return 1.0 / decision.num_asking if overlap.duplicates == "count_once" else 1.0
 
 
 def augmented(
-    scenario: Scenario, request: Request, verdict: Verdict, edit_of: Callable[[Request], Edit]
+    scenario: Scenario, request: Request, decision: Decision, edit_of: Callable[[Request], Edit]
 ) -> tuple[Edit, ...]:
     """The copies in other words of an edit: of one that won, or that overrules what its party asked for earlier."""
-    overrules = request.kind == "conflict-round" and verdict.fate != "withdrawn"
-    is_asked_again = scenario.conflicts.augment > 0 and (verdict.fate == "won" or overrules)
-    return asked_again(edit_of(request), scenario.conflicts.augment) if is_asked_again else ()
+    overrules = request.kind == "conflict-round" and decision.status != "rejected"
+    is_asked_again = scenario.conflicts.num_paraphrases > 0 and (decision.status == "accepted" or overrules)
+    return asked_again(edit_of(request), scenario.conflicts.num_paraphrases) if is_asked_again else ()

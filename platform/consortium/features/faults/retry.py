@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from consortium.scenario.faults import OnFailureSpec
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-#: Hosts that raise the same error over the same work, after which another would do so, too.
+#: Workers that raise the same error over the same work, after which another would do so, too.
 SAME_FAILURES = 3
 
 
-def replaces_host(policy: OnFailureSpec, losses: int) -> bool:
-    """Whether another host tries what a lost one could not do.
+def replaces_worker(policy: OnFailureSpec, losses: int) -> bool:
+    """Whether another worker tries what a lost one could not do.
 
-    ``losses`` counts the tries of one call or greeting since it was last answered, or the losses in a row without an
+    ``losses`` counts the tries of one call or setup call since it was last answered, or the losses in a row without an
     answer to any call.
     """
-    return policy.host == "replace" and losses <= policy.max_losses
+    return policy.worker == "replace" and losses <= policy.max_losses
 
 
 def fails_alike(raised: Sequence[tuple[int, str]]) -> bool:
-    """Whether several hosts failed at the same work for the same reason; ``raised`` is (host, reason) of each."""
+    """Whether several workers failed at the same work for the same reason; ``raised`` is (worker, reason) of each."""
     reasons = {reason for _, reason in raised}
-    return any(len({host for host, said in raised if said == reason}) >= SAME_FAILURES for reason in reasons)
+    return any(len({worker for worker, said in raised if said == reason}) >= SAME_FAILURES for reason in reasons)
 
 
 def restarts_coordinator(policy: OnFailureSpec, losses_in_a_row: int) -> bool:

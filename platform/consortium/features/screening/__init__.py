@@ -1,1 +1,1 @@
-"""The door: which parties' messages are added to a sum, and what becomes of those that are refused."""
+"""Screening: which parties' messages are added to a sum, and what becomes of those that are refused."""

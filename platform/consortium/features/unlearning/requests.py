@@ -1,4 +1,5 @@
-"""What is taken back in a round: which cohorts work on it, how much it is, and what is asked of the model about it."""
+"""What is removed in a round: which party batches work on it, how much it is, and what is asked of the model about
+it."""
 
 from __future__ import annotations
 
@@ -11,34 +12,34 @@ from consortium.evaluation.schedule import is_evaluated
 from consortium.scenario.schema import Scenario
 
 
-def cohorts_taking_back(scenario: Scenario, stream: Stream, round_number: int) -> list[int]:
-    """The cohorts of which some party takes something back in a round, in order."""
-    size = scenario.cluster.cohort_size
-    return sorted({party // size for party in stream.departures.parties(round_number)})
+def batches_unlearning(scenario: Scenario, stream: Stream, round_number: int) -> list[int]:
+    """The party batches of which some party takes something back in a round, in order."""
+    size = scenario.cluster.parties_per_batch
+    return sorted({party // size for party in stream.removals.parties(round_number)})
 
 
-def num_taken_back(
+def num_removed_by(
     stream: Stream, round_number: int, parties: Sequence[int], absent: Mapping[int, frozenset[int]] | None = None
 ) -> int:
-    """Edits that some parties take back in a round.
+    """Edits that some parties remove in a round.
 
     ``absent`` maps earlier rounds to the parties that were out in them: what these asked for was not merged, and there
-    is nothing to take back.
+    is nothing to remove.
     """
     out = absent or {}
-    places = ((party, earlier) for party in parties for earlier, _ in stream.departures.places(round_number, party))
+    places = ((party, earlier) for party in parties for earlier, _ in stream.removals.places(round_number, party))
     return sum(party not in out.get(earlier, ()) for party, earlier in places)
 
 
-def retracted_requests(scenario: Scenario, stream: Stream, now: int, parties: range) -> list[tuple[bool, int, Request]]:
-    """What is probed of edits that some parties take back: (whether they are, round in which they are, request).
+def removed_requests(scenario: Scenario, stream: Stream, now: int, parties: range) -> list[tuple[bool, int, Request]]:
+    """What is probed of edits that some parties remove: (whether they are, round in which they are, request).
 
     They are probed from that round on, and in the last evaluation before it. Of each round's, ``evaluate.sample`` are
     drawn from all parties'. Edits of facts that are still asked for, by whomever, are left out: the model is to know of
     those.
     """
     found = []
-    for back_in in stream.departures.rounds():
+    for back_in in stream.removals.rounds():
         if back_in > now and now != _last_measure_before(scenario, back_in):
             continue
         for party, requests in _sampled(scenario, stream, back_in, parties).items():
@@ -52,16 +53,16 @@ def _last_measure_before(scenario: Scenario, round_number: int) -> int | None:
 
 
 def _sampled(scenario: Scenario, stream: Stream, back_in: int, parties: range) -> dict[int, list[Request]]:
-    """Party → those of the requests it takes back in a round that are probed."""
-    everyone = stream.departures.parties(back_in)
-    places = [(party, number) for party in everyone for number in range(num_taken_back(stream, back_in, [party]))]
+    """Party → those of the requests it removes in a round that are probed."""
+    everyone = stream.removals.parties(back_in)
+    places = [(party, number) for party in everyone for number in range(num_removed_by(stream, back_in, [party]))]
     sample = scenario.evaluate.sample
     if sample is not None and sample < len(places):
         generator = numpy_generator(scenario.seed, "sample-retracted", back_in)
         places = [places[number] for number in sorted(generator.choice(len(places), size=sample, replace=False))]
     own = [party for party in everyone if party in parties]
-    taken_back = {party: stream.taken_back(back_in, party) for party in own}
-    return {party: [taken_back[party][number] for each, number in places if each == party] for party in own}
+    removed = {party: stream.removed(back_in, party) for party in own}
+    return {party: [removed[party][number] for each, number in places if each == party] for party in own}
 
 
 def _facts_asked_for(stream: Stream, party: int, now: int) -> set[int]:

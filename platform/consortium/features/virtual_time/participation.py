@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 
 from consortium.data.request import Request
 from consortium.data.stream import Numbers, Stream
-from consortium.features.virtual_time.timeline import Asks, Course
+from consortium.features.virtual_time.timeline import Asks, Timeline
 from consortium.scenario.schema import PartiesSpec, StreamSpec
 
 
-class AttendedStream(Stream):
+class ParticipationStream(Stream):
     """A stream whose rounds hold what is merged in them.
 
     Args:
         seed: the run's seed.
         parties: who asks.
-        stream: what is asked for; nobody leaves, and nothing is taken back.
+        stream: what is asked for; nobody leaves, and nothing is removed.
         relations: the relation of every fact of the fact set, in order.
         follow: the virtual course of what is asked for.
         num_facts: as for :class:`Stream`.
@@ -40,15 +40,15 @@ class AttendedStream(Stream):
         parties: PartiesSpec,
         stream: StreamSpec,
         relations: Sequence[str],
-        follow: Callable[[Asks], Course],
+        follow: Callable[[Asks], Timeline],
         num_facts: Sequence[int] | None = None,
     ) -> None:
         super().__init__(seed, parties, stream, relations, num_facts)
-        assert not {*self.departures.left, *self.departures.taken_back}, "refused by check_schedule"
+        assert not {*self.removals.left, *self.removals.removed}, "refused by check_schedule"
         self._first_columns = np.cumsum([0, *(self.num_edits(number + 1) for number in range(self.num_rounds))])
-        self.course: Course = follow(self._asks())
+        self.timeline: Timeline = follow(self._asks())
         self._ends_RP = np.array(
-            [np.cumsum((self.course.merged_in_PA == number).sum(axis=1)) for number in range(1, self.num_rounds + 1)]
+            [np.cumsum((self.timeline.merged_in_PA == number).sum(axis=1)) for number in range(1, self.num_rounds + 1)]
         )
 
     def _asks(self) -> Asks:
@@ -79,8 +79,8 @@ class AttendedStream(Stream):
         assert 1 <= round <= self.num_rounds, f"round {round} of {self.num_rounds}"
         asked: dict[int, tuple[Request, ...]] = {}
         found = []
-        for index, column in enumerate(self.course.columns(round, party)):
-            number = int(self.course.asks.round_A[column])
+        for index, column in enumerate(self.timeline.columns(round, party)):
+            number = int(self.timeline.asks.round_A[column])
             if number not in asked:
                 asked[number] = super().requests(number, party)
             request = asked[number][column - int(self._first_columns[number - 1])]
@@ -89,9 +89,9 @@ class AttendedStream(Stream):
         return tuple(found)
 
 
-def course_of(stream: Stream) -> Course | None:
+def timeline_of(stream: Stream) -> Timeline | None:
     """The virtual course of a run; None if it has no virtual time."""
-    return stream.course if isinstance(stream, AttendedStream) else None
+    return stream.timeline if isinstance(stream, ParticipationStream) else None
 
 
 def _before(facts_PA: Numbers) -> NDArray[np.int32]:

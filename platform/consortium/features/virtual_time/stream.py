@@ -10,8 +10,8 @@ from consortium.editing.editors.registry import create
 from consortium.editing.layer_schedule import plan_round
 from consortium.features.virtual_time.devices import Devices
 from consortium.features.virtual_time.message_sizes import MessageSizes
-from consortium.features.virtual_time.participation import AttendedStream
-from consortium.features.virtual_time.timeline import Asks, Course, run_course
+from consortium.features.virtual_time.participation import ParticipationStream
+from consortium.features.virtual_time.timeline import Asks, Timeline, run_timeline
 from consortium.models.open import describe
 from consortium.scenario.schema import Scenario
 
@@ -33,16 +33,16 @@ def open_stream(scenario: Scenario, relations: Sequence[str]) -> Stream:
     devices = Devices(scenario.seed, scenario.devices, scenario.parties.count)
     sizes = message_sizes(scenario)
 
-    def follow(asks: Asks) -> Course:
-        return run_course(scenario.seed, scenario.schedule, devices, sizes, asks)
+    def follow(asks: Asks) -> Timeline:
+        return run_timeline(scenario.seed, scenario.schedule, devices, sizes, asks)
 
-    return AttendedStream(*asked, follow, num_facts)
+    return ParticipationStream(*asked, follow, num_facts)
 
 
 def message_sizes(scenario: Scenario) -> MessageSizes:
     """Bytes of a scenario's messages; the widths are those of the model's config, no weights are read.
 
-    There is one virtual time for all lanes: statistics are what ``merge.statistics`` says, and exchanges those of
+    There is one virtual time for all arms: statistics are what ``merge.statistics`` says, and exchanges those of
     ``merge.exchange``. Messages of methods that send updates differ by what these weigh.
     """
     model = describe(scenario.model)

@@ -52,7 +52,7 @@ class Asks:
 
 
 @dataclass(frozen=True)
-class Turn:
+class RoundTimeline:
     """One round in virtual time.
 
     Attributes:
@@ -81,7 +81,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Course:
+class Timeline:
     """All rounds of a run in virtual time.
 
     Attributes:
@@ -92,7 +92,7 @@ class Course:
         class_of: each party's class of device; None for none.
     """
 
-    turns: tuple[Turn, ...]
+    turns: tuple[RoundTimeline, ...]
     merged_in_PA: Rounds
     asks: Asks
     late: Outcome
@@ -112,7 +112,7 @@ class Course:
         return round_number - self.asks.round_A[columns].astype(np.int64)
 
 
-def run_course(seed: int, schedule: ScheduleSpec, devices: Devices, sizes: MessageSizes, asks: Asks) -> Course:
+def run_timeline(seed: int, schedule: ScheduleSpec, devices: Devices, sizes: MessageSizes, asks: Asks) -> Timeline:
     """Go through all rounds in virtual time.
 
     Args:
@@ -123,8 +123,8 @@ def run_course(seed: int, schedule: ScheduleSpec, devices: Devices, sizes: Messa
         asks: what the parties ask for.
     """
     clock = _Clock(seed, schedule, devices, sizes, asks)
-    turns = tuple(clock.turn(number) for number in range(1, int(asks.round_A.max(initial=0)) + 1))
-    return Course(turns, clock.merged_in_PA, asks, _LATE[schedule.late], devices.class_of)
+    turns = tuple(clock.round_timeline(number) for number in range(1, int(asks.round_A.max(initial=0)) + 1))
+    return Timeline(turns, clock.merged_in_PA, asks, _LATE[schedule.late], devices.class_of)
 
 
 class _Clock:
@@ -137,7 +137,7 @@ class _Clock:
         self.merged_in_PA: Rounds = np.zeros(shape, np.int32)
         self._is_open_PA: Flags = np.ones(shape, np.bool_)  # neither merged nor lost
 
-    def turn(self, number: int) -> Turn:
+    def round_timeline(self, number: int) -> RoundTimeline:
         """One round."""
         start_s, is_here_P = self._begin(number)
         num_wanted = math.ceil(Fraction(str(self._schedule.select)) * self._asks.num_parties)
@@ -155,9 +155,9 @@ class _Clock:
         is_late_S = answer_s_S > closing_s
         waits = self._schedule.late == "wait"
         self._now_s = start_s + (max(closing_s, float(answer_s_S.max(initial=0.0))) if waits else closing_s)
-        num_lost = self._settle(number, asked_S, is_late_S, ready_SA)
+        num_lost = self._resolve_conflicts(number, asked_S, is_late_S, ready_SA)
         num_waiting = int(self._is_open_PA[:, : self._asked_until(number)].sum())
-        return Turn(
+        return RoundTimeline(
             start_s,
             self._now_s,
             int(is_here_P.sum()),
@@ -203,7 +203,7 @@ class _Clock:
         waits_SA = np.take_along_axis(is_open_SA, np.maximum(before_SA, 0), axis=1) & (before_SA >= 0)
         return np.asarray(is_open_SA & ~waits_SA)
 
-    def _settle(self, number: int, asked_S: Places, is_late_S: Flags, ready_SA: Flags) -> int:
+    def _resolve_conflicts(self, number: int, asked_S: Places, is_late_S: Flags, ready_SA: Flags) -> int:
         """Write down which edits are merged or lost in a round; returns how many are lost."""
         until, late = self._asked_until(number), self._schedule.late
         is_merged_S = ~is_late_S | (late == "wait")

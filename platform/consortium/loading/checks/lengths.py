@@ -19,7 +19,7 @@ from consortium.data.formats.record import shorten
 from consortium.data.table import FactTable
 from consortium.editing.contexts import max_context_tokens
 from consortium.editing.editors.registry import EDITORS
-from consortium.evaluation.harm import Harm
+from consortium.evaluation.side_effects import SideEffects
 from consortium.loading.estimate import machine_bytes
 from consortium.loading.texts_read import ReadText, has_contexts, longest_rivals, texts_read
 from consortium.models.context import Reading
@@ -39,14 +39,18 @@ _SHOWN = 20
 
 
 def check_lengths(
-    scenario: Scenario, facts: FactSet, harm: Harm, reading: Reading, tokenizer: Callable[[], PreTrainedTokenizerBase]
+    scenario: Scenario,
+    facts: FactSet,
+    side_effects: SideEffects,
+    reading: Reading,
+    tokenizer: Callable[[], PreTrainedTokenizerBase],
 ) -> None:
     """Refuse what a scenario's language model cannot read.
 
     Args:
         scenario: the scenario as resolved.
         facts: its facts, all of which are checked.
-        harm: what is measured beside the edits.
+        side_effects: what is measured beside the edits.
         reading: what the model reads.
         tokenizer: opens the model's tokenizer; called where some text's length is not plain from its bytes.
 
@@ -58,11 +62,11 @@ def check_lengths(
     found: list[str] = []
     for number in range(len(facts)):
         edit = facts.edit(number)
-        reasons = counter.refusals(texts_read(scenario, edit, rivals(number))) or counter.too_costly(edit)
+        reasons = counter.rejections(texts_read(scenario, edit, rivals(number))) or counter.too_costly(edit)
         found += [f"{scenario.facts.source}, {facts.name_of(number)}: {reason}" for reason in reasons]
-    for question in harm.questions:
+    for question in side_effects.questions:
         texts = [ReadText(f"question {shorten(text)}", text, choice) for text, choice in question.choices]
-        found += [f"{scenario.evaluate.general}: {reason}" for reason in counter.refusals(texts)]
+        found += [f"{scenario.evaluate.downstream}: {reason}" for reason in counter.rejections(texts)]
     if found:
         more = f"\n… and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise FactsError(
@@ -103,7 +107,7 @@ class _Counter:
         assert isinstance(self._scenario.model, LanguageModelSpec)
         return _memory_bytes(self._scenario.model.device)
 
-    def refusals(self, texts: Iterable[ReadText]) -> list[str]:
+    def rejections(self, texts: Iterable[ReadText]) -> list[str]:
         """Why texts are refused, one reason for each field."""
         reasons: dict[str, str] = {}
         for text in texts:
@@ -169,7 +173,7 @@ class _Counter:
 
 
 def _memory_bytes(device: str) -> float:
-    """Memory that a model has on this machine's processors; no bound is known of other devices, which hosts have."""
+    """Memory that a model has on this machine's processors; no bound is known of other devices, which workers have."""
     if device != "cpu" and (device != "auto" or torch.cuda.is_available()):
         return float("inf")
     return machine_bytes()

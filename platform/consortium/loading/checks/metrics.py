@@ -9,7 +9,7 @@ from consortium.common.errors import closest, shown
 from consortium.data.edit import FactSet
 from consortium.evaluation import registry
 from consortium.evaluation.metric import Metric
-from consortium.loading.mistakes import Mistake
+from consortium.loading.field_errors import FieldError
 from consortium.loading.yaml_text import KeyPath
 from consortium.scenario.schema import AssociativeModelSpec, EvaluateSpec, Scenario
 
@@ -17,43 +17,43 @@ _METRICS: KeyPath = ("evaluate", "metrics")
 _DECODING: KeyPath = ("evaluate", "decoding")
 
 
-def unknown_metrics(data: Mapping[str, Any]) -> Iterator[Mistake]:
+def unknown_metrics(data: Mapping[str, Any]) -> Iterator[FieldError]:
     """Names in a scenario's plain data that no metric has; what is no list of texts is refused by its type."""
     evaluate = data.get("evaluate")
     names = evaluate.get("metrics") if isinstance(evaluate, Mapping) else None
     for place, name in enumerate(names if isinstance(names, list) else ()):
         if isinstance(name, str) and not registry.is_known(name):
             known = registry.by_name()
-            yield Mistake(
+            yield FieldError(
                 (*_METRICS, place), f"found {shown(name)}", f"one of {', '.join(known)}", closest(name, known)
             )
 
 
-def evaluation_mistakes(scenario: Scenario) -> Iterator[Mistake]:
+def evaluation_errors(scenario: Scenario) -> Iterator[FieldError]:
     """Mistakes that the scenario alone shows."""
     asked, decoding = registry.asked(scenario.evaluate), scenario.evaluate.decoding
     names = scenario.evaluate.metrics
     if len(set(names)) < len(names):
-        yield Mistake(_METRICS, f"found {shown(names)}", "each metric once")
+        yield FieldError(_METRICS, f"found {shown(names)}", "each metric once")
     if len(set(decoding)) < len(decoding):
-        yield Mistake(_DECODING, f"found {shown(decoding)}", "each decoding once")
+        yield FieldError(_DECODING, f"found {shown(decoding)}", "each decoding once")
     elif decoding != EvaluateSpec().decoding and not any(metric.is_decoded for metric in asked):
         decoded = ", ".join(metric.name for metric in registry.all_metrics() if metric.is_decoded)
         found = f"found {shown(decoding)}, and no metric that is decoded"
-        yield Mistake(_DECODING, found, f"one of {decoded} in evaluate.metrics", "or leave decoding out")
+        yield FieldError(_DECODING, found, f"one of {decoded} in evaluate.metrics", "or leave decoding out")
     if isinstance(scenario.model, AssociativeModelSpec):
         for metric in asked:
             if metric.needs_language:
                 found = f"found {metric.name!r} with the associative model"
-                yield Mistake(_METRICS, found, "a language model for it")
+                yield FieldError(_METRICS, found, "a language model for it")
 
 
-def mistakes_of_probes(scenario: Scenario, facts: FactSet) -> Iterator[Mistake]:
+def errors_of_probes(scenario: Scenario, facts: FactSet) -> Iterator[FieldError]:
     """Metrics for which no fact has a question: they would be missing from the results without a word."""
     for metric in registry.asked(scenario.evaluate):
         if metric.is_rare and not _any_brings(facts, metric):
             found = f"{metric.name}: no fact of {scenario.facts.source} has questions for it"
-            yield Mistake(_METRICS, found, "facts that do (docs/data.md says which)", f"leave {metric.name} out")
+            yield FieldError(_METRICS, found, "facts that do (docs/data.md says which)", f"leave {metric.name} out")
 
 
 def _any_brings(facts: FactSet, metric: Metric) -> bool:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from consortium.common.counting import count
 from consortium.common.errors import shown
-from consortium.loading.mistakes import Mistake
+from consortium.loading.field_errors import FieldError
 from consortium.loading.yaml_text import KeyPath
 from consortium.scenario.schema import ConflictSpec, PhaseSpec, Scenario
 
@@ -37,7 +37,7 @@ class _Shares:
         return self.conflict
 
 
-def stream_mistakes(scenario: Scenario) -> Iterator[Mistake]:
+def stream_errors(scenario: Scenario) -> Iterator[FieldError]:
     """Every mistake of the ``stream`` section."""
     yield from _prolonged(scenario)
     yield from _phase_rounds(scenario)
@@ -64,31 +64,31 @@ def _in_phase(common: _Shares, index: int, phase: PhaseSpec) -> _Shares:
     )
 
 
-def _prolonged(scenario: Scenario) -> Iterator[Mistake]:
+def _prolonged(scenario: Scenario) -> Iterator[FieldError]:
     ends = (*scenario.stream.prolonged, scenario.stream.rounds)
     if any(low >= high for low, high in pairwise(ends)):
         allowed = f"ascending numbers below stream.rounds ({scenario.stream.rounds})"
-        yield Mistake(("stream", "prolonged"), f"found {shown(list(scenario.stream.prolonged))}", allowed)
+        yield FieldError(("stream", "prolonged"), f"found {shown(list(scenario.stream.prolonged))}", allowed)
 
 
-def _phase_rounds(scenario: Scenario) -> Iterator[Mistake]:
+def _phase_rounds(scenario: Scenario) -> Iterator[FieldError]:
     last = scenario.stream.rounds
     taken: dict[int, int] = {}
     for index, phase in enumerate(scenario.stream.phases):
         path = ("stream", "phases", index, "rounds")
         low, high = phase.rounds
         if low > high:
-            yield Mistake(path, f"found [{low}, {high}]", "the first round, then the last", f"write [{high}, {low}]")
+            yield FieldError(path, f"found [{low}, {high}]", "the first round, then the last", f"write [{high}, {low}]")
         elif high > last:
-            yield Mistake(path, f"found [{low}, {high}]", f"rounds from 1 to {last} (stream.rounds)")
+            yield FieldError(path, f"found [{low}, {high}]", f"rounds from 1 to {last} (stream.rounds)")
         else:
             shared = [round for round in range(low, high + 1) if taken.setdefault(round, index) != index]
             if shared:
                 found = f"round {shared[0]} is in phase {taken[shared[0]]} too"
-                yield Mistake(path, found, "each round in one phase at most")
+                yield FieldError(path, found, "each round in one phase at most")
 
 
-def _edits_in_all(scenario: Scenario) -> Iterator[Mistake]:
+def _edits_in_all(scenario: Scenario) -> Iterator[FieldError]:
     """``parties.edits`` is a number for all rounds, so nothing else may say how many there are in one."""
     parties, rounds = scenario.parties, scenario.stream.rounds
     path: KeyPath = ("parties", "edits")
@@ -97,47 +97,49 @@ def _edits_in_all(scenario: Scenario) -> Iterator[Mistake]:
     if parties.edits % rounds:
         nearest = max(1, round(parties.edits / rounds)) * rounds
         allowed = f"a multiple of stream.rounds ({rounds})"
-        yield Mistake(path, f"found {parties.edits} for {count(rounds, 'round')}", allowed, f"write {nearest}")
+        yield FieldError(path, f"found {parties.edits} for {count(rounds, 'round')}", allowed, f"write {nearest}")
     elif parties.edits != parties.edits_per_round * rounds:
         found = f"found {parties.edits} for {count(rounds, 'round')}, and edits_per_round {parties.edits_per_round}"
-        yield Mistake(path, found, "one of the two; edits is for all rounds together", "leave one of them out")
+        yield FieldError(path, found, "one of the two; edits is for all rounds together", "leave one of them out")
     for index, phase in enumerate(scenario.stream.phases):
         if phase.edits_per_round is not None:
             found = f"found {phase.edits_per_round} with parties.edits {parties.edits}"
             allowed = "null: parties.edits deals as many edits to each round"
-            yield Mistake(("stream", "phases", index, "edits_per_round"), found, allowed, "set parties.edits_per_round")
+            yield FieldError(
+                ("stream", "phases", index, "edits_per_round"), found, allowed, "set parties.edits_per_round"
+            )
 
 
-def _shares_add_up(shares: _Shares) -> Iterator[Mistake]:
+def _shares_add_up(shares: _Shares) -> Iterator[FieldError]:
     if shares.total <= 1 + _ROUNDING:
         return
     found = (
         f"overlap {shares.overlap:g} + conflict {shares.conflict_total:g} + repeat {shares.repeat:g} = {shares.total:g}"
     )
     inherited = ", those that the phase leaves out taken from stream" if len(shares.path) > 1 else ""
-    yield Mistake(shares.path, found, f"shares that add up to at most 1{inherited}")
+    yield FieldError(shares.path, found, f"shares that add up to at most 1{inherited}")
 
 
-def _others_exist(shares: _Shares, num_parties: int) -> Iterator[Mistake]:
+def _others_exist(shares: _Shares, num_parties: int) -> Iterator[FieldError]:
     """Overlap and conflict between parties need two."""
     if num_parties > 1:
         return
     if shares.overlap > 0:
         found = f"found {shares.overlap:g} with one party: there is nobody to share edits with"
-        yield Mistake((*shares.path, "overlap"), found, "0, or parties.count of at least 2")
+        yield FieldError((*shares.path, "overlap"), found, "0, or parties.count of at least 2")
     party = shares.conflict.party if isinstance(shares.conflict, ConflictSpec) else shares.conflict
     if party > 0:
         found = f"found {party:g} with one party: there is nobody to contradict"
         allowed = "0, or {party: 0, round: SHARE} to contradict earlier rounds, or parties.count of at least 2"
-        yield Mistake((*shares.path, "conflict"), found, allowed)
+        yield FieldError((*shares.path, "conflict"), found, allowed)
 
 
-def _earlier_rounds_exist(scenario: Scenario) -> Iterator[Mistake]:
+def _earlier_rounds_exist(scenario: Scenario) -> Iterator[FieldError]:
     """Repeats, and conflicts asked for with earlier rounds, need two rounds."""
     for shares in _all_shares(scenario):
         allowed = "0, or stream.rounds of at least 2"
         if shares.repeat > 0:
-            yield Mistake((*shares.path, "repeat"), f"found {shares.repeat:g} in a single round", allowed)
+            yield FieldError((*shares.path, "repeat"), f"found {shares.repeat:g} in a single round", allowed)
         if isinstance(shares.conflict, ConflictSpec) and shares.conflict.round > 0:
             found = f"found {shares.conflict.round:g} in a single round"
-            yield Mistake((*shares.path, "conflict", "round"), found, allowed)
+            yield FieldError((*shares.path, "conflict", "round"), found, allowed)

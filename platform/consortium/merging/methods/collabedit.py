@@ -19,7 +19,7 @@ from typing import ClassVar
 import torch
 
 from consortium.merging.method import Contribution, PartyShare, of_kind
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import DenseStatistics, FactoredStatistics, Statistics, statistics_of
 
 
@@ -31,16 +31,16 @@ class CollabEdit:
     title: ClassVar[str] = "CollabEdit"
     reference: ClassVar[str] = "Zheng et al. 2025, CollabEdit, arXiv 2410.09508, equation 7"
     needs_solver: ClassVar[bool] = False
-    retractable: ClassVar[bool] = True
+    removable: ClassVar[bool] = True
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[Statistics]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None = None) -> list[Statistics]:
         """Each party's statistics in the form that its share asks for."""
         return [
             statistics_of(share.basis, share.keys_KE, share.residuals_VE, share.form, share.generator)
             for share in shares
         ]
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = cross·(C + H + gram)⁻¹."""
         if isinstance(total, FactoredStatistics):
             return solver.merge(total)

@@ -4,7 +4,7 @@
     merge   Δ = α·Σ_i δ_i
 
 The expectation of δ_i is Δ_i, so that of Δ is task arithmetic's update; an entry's variance is
-α²·p/(1 − p)·Σ_i Δ_i[v, k]². A party draws its own mask, other ones for each lane, round and layer.
+α²·p/(1 − p)·Σ_i Δ_i[v, k]². A party draws its own mask, other ones for each arm, round and layer.
 
 Source: Yu et al. 2023, Language models are super Mario (arXiv 2311.03099), section 3, before task
 arithmetic (Ilharco et al. 2023, arXiv 2212.04089). p = 0.9 is the rate that the paper reports as harmless for whole
@@ -22,7 +22,7 @@ import torch
 from consortium.common.arrays import array_of, tensor_of
 from consortium.merging.deltas import DeltaSum, DenseUpdate, delta_sums_of
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 
 DROP = Bounds(
     "probability that an entry of a local update is dropped", low_included=True, high=1.0, high_included=False
@@ -45,20 +45,20 @@ class Dare:
     title: ClassVar[str] = "DARE"
     reference: ClassVar[str] = "Yu et al. 2023, DARE, arXiv 2311.03099, section 3"
     needs_solver: ClassVar[bool] = True
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[DeltaSum]:
         """Each party's local update, thinned out; always dense, since a thinned product has no factors."""
         return thinned_updates_of(shares, solver_of(solver), self.drop)
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = α·Σ δ_i."""
         deltas = of_kind(total, DeltaSum, self.name)
         deltas.check("the merge")
         return self.alpha * tensor_of(deltas.delta_VK, solver.device)
 
 
-def thinned_updates_of(shares: Sequence[PartyShare], solver: PriorSolver, drop: float) -> list[DeltaSum]:
+def thinned_updates_of(shares: Sequence[PartyShare], solver: CovarianceSolver, drop: float) -> list[DeltaSum]:
     """Each party's local update after its own random drop, as a dense sum of one."""
     alone = zip(shares, delta_sums_of(shares, solver), strict=True)
     thinned = ((thin(tensor_of(each.delta_VK), drop, _drops_of(share)), each.gram) for share, each in alone)

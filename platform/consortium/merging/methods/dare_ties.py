@@ -20,7 +20,7 @@ from consortium.common.arrays import tensor_of
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
 from consortium.merging.methods.dare import DROP, thinned_updates_of
 from consortium.merging.methods.ties import SignedSums, elected_mean, signed_sums_of, trim
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class DareTies:
     title: ClassVar[str] = "DARE + TIES"
     reference: ClassVar[str] = "Yu et al. 2023, DARE, arXiv 2311.03099, before TIES, arXiv 2306.01708"
     needs_solver: ClassVar[bool] = True
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[SignedSums]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[SignedSums]:
         """Each party's local update, thinned, trimmed and split by sign."""
         thinned = thinned_updates_of(shares, solver_of(solver), self.drop)
         return [signed_sums_of(trim(tensor_of(each.delta_VK), self.density), each.gram) for each in thinned]
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = λ · mean of the entries that have the elected sign."""
         sums = of_kind(total, SignedSums, self.name)
         sums.check("the merge")

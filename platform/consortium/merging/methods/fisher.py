@@ -23,7 +23,7 @@ import torch
 from consortium.merging.deltas import DeltaSum
 from consortium.merging.method import Contribution, PartyShare, of_kind, solver_of
 from consortium.merging.methods.regmean import weighted_mean, weighted_updates_of
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 
 _ALPHA = 0.0
 
@@ -36,12 +36,12 @@ class Fisher:
     title: ClassVar[str] = "Fisher average"
     reference: ClassVar[str] = "Matena and Raffel 2022, Fisher merging, arXiv 2111.09832"
     needs_solver: ClassVar[bool] = True
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[DeltaSum]:
         """Each party's Δ_i·diag(G_i), in the place of an update, and its Gram sums."""
         return weighted_updates_of(shares, solver_of(solver), _ALPHA)
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = Σ Δ_i·diag(G_i) / Σ diag(G_i)."""
         return weighted_mean(of_kind(total, DeltaSum, self.name), solver, _ALPHA)

@@ -20,17 +20,17 @@ from typing import ClassVar
 
 import torch
 
-from consortium.merging.bucketing import OverGroups
+from consortium.merging.bucketing import OverBuckets
 
-#: Weiszfeld's steps at most, and the step, relative to the median length of updates, at which it has settled.
+#: Weiszfeld's steps at most, and the step, relative to the median length of updates, at which it has resolved.
 _MOST_STEPS = 200
-_SETTLED = 1e-9
+_RESOLVED = 1e-9
 #: Distances count as no less than this, relative to the same.
 _SMOOTHING = 1e-6
 
 
 @dataclass(frozen=True)
-class GeometricMedian(OverGroups):
+class GeometricMedian(OverBuckets):
     """Geometric median over groups of parties."""
 
     name: ClassVar[str] = "geometric_median"
@@ -53,6 +53,6 @@ def geometric_median(values_GVK: torch.Tensor) -> torch.Tensor:
         new_X = (closeness_G / closeness_G.sum()) @ flat_GX
         moved = float((new_X - point_X).norm())
         point_X = new_X
-        if moved <= _SETTLED * scale:
+        if moved <= _RESOLVED * scale:
             break
     return point_X.reshape(values_GVK.shape[1:])

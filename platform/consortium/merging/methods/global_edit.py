@@ -29,7 +29,7 @@ import torch
 from consortium.common.arrays import Array, array_of, require_finite, side_by_side, tensor_of
 from consortium.common.errors import StatisticsError
 from consortium.merging.method import Contribution, PartyShare, of_kind
-from consortium.merging.solver import PriorSolver, check_key_width
+from consortium.merging.solver import CovarianceSolver, check_key_width
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics, Statistics, check_same_basis
 
 
@@ -109,16 +109,16 @@ class GlobalEdit:
     title: ClassVar[str] = "Global edit"
     reference: ClassVar[str] = "Meng et al. 2023, MEMIT, arXiv 2210.07229, equations 11-14"
     needs_solver: ClassVar[bool] = False
-    retractable: ClassVar[bool] = True
+    removable: ClassVar[bool] = True
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[OwnedEdits]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None = None) -> list[OwnedEdits]:
         """Each party's keys and residuals as they are."""
         return [
             OwnedEdits(share.basis, (array_of(share.keys_KE.clone()),), (array_of(share.residuals_VE.clone()),))
             for share in shares
         ]
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] by least squares over all edits."""
         edits = of_kind(total, OwnedEdits, self.name)
         edits.check("the merge")
@@ -143,7 +143,7 @@ def _absorb(
     return reflectors[:key_width].triu(), rotated[:key_width]
 
 
-def _rows_of(solver: PriorSolver, edits: OwnedEdits) -> Iterator[tuple[Array, Array]]:
+def _rows_of(solver: CovarianceSolver, edits: OwnedEdits) -> Iterator[tuple[Array, Array]]:
     """What is stacked below L: the history's columns, which shall be mapped to zero, and the edits."""
     for columns_KN in solver.columns:
         yield columns_KN, np.zeros((edits.widths[1], columns_KN.shape[1]))

@@ -19,11 +19,11 @@ from typing import ClassVar
 
 import torch
 
-from consortium.merging.bucketing import OverGroups
+from consortium.merging.bucketing import OverBuckets
 
 
 @dataclass(frozen=True)
-class MedianOfMeans(OverGroups):
+class MedianOfMeans(OverBuckets):
     """Coordinate-wise median over groups of parties."""
 
     name: ClassVar[str] = "median_of_means"

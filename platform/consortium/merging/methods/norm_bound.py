@@ -1,12 +1,12 @@
 """Norm bound: every party's statistics scaled down to a bound, then collaborative editing.
 
-    cross_i ← cross_i·f_k·f_r,   gram_i ← gram_i·f_k²,   f = min(1, bound / size)      sizes as at the door
+    cross_i ← cross_i·f_k·f_r,   gram_i ← gram_i·f_k²,   f = min(1, bound / size)      sizes as by screening
     Δ = (Σ_i cross_i)·(C + H + Σ_i gram_i)⁻¹
 
 Key and residual of an edit are scaled down each, as if the party had asked for shorter ones; so Gram sums stay positive
 semidefinite, and a message within the bounds passes as it is, bit for bit. Who adds the message up does this, since a
 bad party would not. Sizes are in multiples of what is usual in the unedited model
-(:mod:`consortium.merging.norms`); the table of rounds says how large the messages of a run were (``largest_norm``).
+(:mod:`consortium.merging.norms`); the table of rounds says how large the messages of a run were (``max_norm_ratio``).
 
 A bound keeps one party from outweighing the others. It does not know right from wrong: a sign-flipped message has the
 same size, and within the bound so many bad parties do as much as so many honest ones.
@@ -28,9 +28,9 @@ import torch
 
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind
 from consortium.merging.methods.collabedit import CollabEdit
-from consortium.merging.norms import sizes_of
-from consortium.merging.reference_norms import Yardstick
-from consortium.merging.solver import PriorSolver
+from consortium.merging.norms import relative_norms_of
+from consortium.merging.reference_norms import ReferenceNorms
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import DenseStatistics, FactoredStatistics, Statistics
 
 
@@ -50,16 +50,16 @@ class NormBound:
     title: ClassVar[str] = "Norm bound"
     reference: ClassVar[str] = "Sun et al. 2019, arXiv 1911.07963, norm clipping, over CollabEdit's sums"
     needs_solver: ClassVar[bool] = False
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None = None) -> list[Statistics]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None = None) -> list[Statistics]:
         """Each party's statistics, as large as they are."""
         return CollabEdit().contribute(shares, solver)
 
-    def clipped(self, message: Contribution, yardstick: Yardstick) -> Statistics:
+    def clipped(self, message: Contribution, reference_norms: ReferenceNorms) -> Statistics:
         """A party's admitted message within the bounds."""
         statistics = _statistics(message, self.name)
-        sizes = sizes_of(statistics, yardstick)
+        sizes = relative_norms_of(statistics, reference_norms)
         key_scale = min(1.0, self.keys / max(sizes.get("keys", 0.0), self.keys))
         residual_scale = min(1.0, self.residuals / max(sizes.get("residuals", 0.0), self.residuals))
         if key_scale == residual_scale == 1.0:
@@ -70,7 +70,7 @@ class NormBound:
         gram_KK, cross_VK = key_scale**2 * statistics.gram_KK, key_scale * residual_scale * statistics.cross_VK
         return replace(statistics, gram_KK=gram_KK, cross_VK=cross_VK)
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = cross·(C + H + gram)⁻¹."""
         return solver.merge(_statistics(total, self.name))
 

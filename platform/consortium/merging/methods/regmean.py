@@ -3,7 +3,7 @@
     G̃_i = α·G_i + (1 − α)·diag(G_i)          G_i = C + H + gram_i
     W    = (Σ_i W_i·G̃_i)·(Σ_i G̃_i)⁻¹         so, with W_i = W + Δ_i,   Δ = (Σ_i Δ_i·G̃_i)·(Σ_i G̃_i)⁻¹
 
-A party's inputs are ordinary text, which the prior and the history stand for, and its edits' keys. As
+A party's inputs are ordinary text, which the key covariance and the history stand for, and its edits' keys. As
 Δ_i·G_i = cross_i for a local update Δ_i, what a party sends and what is solved are sums:
 
     Σ Δ_i·G̃_i = α·Σ cross_i + (1 − α)·Σ Δ_i·diag(G_i)          V×K, or columns side by side
@@ -35,7 +35,7 @@ from consortium.merging.deltas import (
     joined_updates,
 )
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
-from consortium.merging.solver import PriorSolver, check_key_width, solved_from_right
+from consortium.merging.solver import CovarianceSolver, check_key_width, solved_from_right
 from consortium.merging.statistics import FactoredStatistics, Statistics, statistics_of, widths
 
 
@@ -53,18 +53,18 @@ class RegMean:
     title: ClassVar[str] = "RegMean"
     reference: ClassVar[str] = "Jin et al. 2023, RegMean, arXiv 2212.09849, equation 2"
     needs_solver: ClassVar[bool] = True
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[DeltaSum]:
         """Each party's Δ_i·G̃_i, in the place of an update, and its Gram sums."""
         return weighted_updates_of(shares, solver_of(solver), self.alpha)
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = (Σ Δ_i·G̃_i)·(Σ G̃_i)⁻¹."""
         return weighted_mean(of_kind(total, DeltaSum, self.name), solver, self.alpha)
 
 
-def weighted_updates_of(shares: Sequence[PartyShare], solver: PriorSolver, alpha: float) -> list[DeltaSum]:
+def weighted_updates_of(shares: Sequence[PartyShare], solver: CovarianceSolver, alpha: float) -> list[DeltaSum]:
     """Each party's α·cross_i + (1 − α)·Δ_i·diag(G_i), in the form that its share asks for, as a sum of one."""
     if alpha == 1.0:
         return [_sent(share, [], _statistics_of(share, solver)) for share in shares]
@@ -80,7 +80,7 @@ def weighted_updates_of(shares: Sequence[PartyShare], solver: PriorSolver, alpha
     return found
 
 
-def weighted_mean(total: DeltaSum, solver: PriorSolver, alpha: float) -> torch.Tensor:
+def weighted_mean(total: DeltaSum, solver: CovarianceSolver, alpha: float) -> torch.Tensor:
     """(Σ Δ_i·G̃_i)·(Σ G̃_i)⁻¹ from the sums over all parties."""
     total.check("the merge")
     system_KK = solver.system_KK().mul_(total.num_parties).add_(tensor_of(total.gram.gram_KK, solver.device))
@@ -92,7 +92,7 @@ def weighted_mean(total: DeltaSum, solver: PriorSolver, alpha: float) -> torch.T
     return solved_from_right(numerator_VK, system_KK, f"the sum of C + H + gram over parties of {solver.place}")
 
 
-def _statistics_of(share: PartyShare, solver: PriorSolver) -> Statistics:
+def _statistics_of(share: PartyShare, solver: CovarianceSolver) -> Statistics:
     statistics = statistics_of(share.basis, share.keys_KE, share.residuals_VE, share.form, share.generator)
     check_key_width(widths(statistics)[0], solver.key_width, solver.place)
     return statistics

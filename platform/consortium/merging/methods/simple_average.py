@@ -21,7 +21,7 @@ import torch
 from consortium.common.arrays import tensor_of
 from consortium.merging.deltas import DeltaSum, delta_sums_of
 from consortium.merging.method import Contribution, PartyShare, of_kind, solver_of
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class SimpleAverage:
     title: ClassVar[str] = "Simple average"
     reference: ClassVar[str] = "McMahan et al. 2017, FedAvg, arXiv 1602.05629, algorithm 1, equal weights"
     needs_solver: ClassVar[bool] = True
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[DeltaSum]:
         """Each party's local update."""
         return delta_sums_of(shares, solver_of(solver))
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = Σ Δ_i / P."""
         deltas = of_kind(total, DeltaSum, self.name)
         deltas.check("the merge")

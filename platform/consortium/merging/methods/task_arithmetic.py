@@ -18,7 +18,7 @@ import torch
 from consortium.common.arrays import tensor_of
 from consortium.merging.deltas import DeltaSum, delta_sums_of
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class TaskArithmetic:
     title: ClassVar[str] = "Task arithmetic"
     reference: ClassVar[str] = "Ilharco et al. 2023, Task arithmetic, arXiv 2212.04089, section 2"
     needs_solver: ClassVar[bool] = True
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[DeltaSum]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[DeltaSum]:
         """Each party's local update."""
         return delta_sums_of(shares, solver_of(solver))
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = α·Σ Δ_i."""
         deltas = of_kind(total, DeltaSum, self.name)
         deltas.check("the merge")

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from consortium.common.arrays import Array, array_of, require_finite, tensor_of
 from consortium.merging.deltas import CarriesGram, check_addable, delta_sums_of
 from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Statistics, summed
 
 
@@ -94,14 +94,14 @@ class Ties:
     title: ClassVar[str] = "TIES"
     reference: ClassVar[str] = "Yadav et al. 2023, TIES-Merging, arXiv 2306.01708, algorithm 1"
     needs_solver: ClassVar[bool] = True
-    retractable: ClassVar[bool] = False
+    removable: ClassVar[bool] = False
 
-    def contribute(self, shares: Sequence[PartyShare], solver: PriorSolver | None) -> list[SignedSums]:
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[SignedSums]:
         """Each party's local update, trimmed and split by sign."""
         alone = delta_sums_of(shares, solver_of(solver))
         return [signed_sums_of(trim(tensor_of(each.delta_VK), self.density), each.gram) for each in alone]
 
-    def merge(self, total: Contribution, solver: PriorSolver) -> torch.Tensor:
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = λ · mean of the entries that have the elected sign."""
         sums = of_kind(total, SignedSums, self.name)
         sums.check("the merge")

@@ -20,12 +20,12 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from consortium.merging.bucketing import OverGroups
+from consortium.merging.bucketing import OverBuckets
 from consortium.merging.method import Bounds
 
 
 @dataclass(frozen=True)
-class TrimmedMean(OverGroups):
+class TrimmedMean(OverBuckets):
     """Coordinate-wise trimmed mean over groups of parties.
 
     Attributes:
@@ -45,6 +45,6 @@ class TrimmedMean(OverGroups):
 
 def trimmed_mean(values_GVK: torch.Tensor, trim: float) -> torch.Tensor:
     """Mean [V, K] of each entry without its ⌊trim·G⌋ largest and smallest values."""
-    num_groups = values_GVK.shape[0]
-    num_left_out = int(trim * num_groups + 1e-9)
-    return values_GVK.sort(dim=0).values[num_left_out : num_groups - num_left_out].mean(dim=0)
+    num_buckets = values_GVK.shape[0]
+    num_skipped = int(trim * num_buckets + 1e-9)
+    return values_GVK.sort(dim=0).values[num_skipped : num_buckets - num_skipped].mean(dim=0)

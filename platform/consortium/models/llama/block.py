@@ -3,7 +3,7 @@
 Norm, rotary attention with grouped heads, norm, gated MLP; both are added to the residual stream, which is float32
 as are norms, attention and the stream's gradient. Kept for the derivative is what it needs and nothing else: normed
 inputs and the gated product are made again. In float32 nearly all that is as large as the stream stands in a
-workspace, by the block's number where the derivative needs it, and else in memory that all blocks share.
+buffer pool, by the block's number where the derivative needs it, and else in memory that all blocks share.
 
 Shapes: T tokens of all suffixes, A of them ask, V hidden width, K width of the MLP, X = H·D or G·D, H heads, G key
 heads, D width of a head.
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from consortium.models.llama.buffers import Workspace
+from consortium.models.llama.buffers import BufferPool
 from consortium.models.llama.layers import Linear, RmsNorm, Rotation, gated, gated_backward
 from consortium.models.llama.suffix_attention import Attended, Portion, attend, attend_backward
 from consortium.models.prefix_cache import KeysValues
@@ -47,15 +47,15 @@ class Place:
     turn_key: Rotation
     portions: tuple[Portion, ...]
     asking: torch.Tensor | None
-    workspace: Workspace
+    buffer_pool: BufferPool
 
     def memory(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        """Memory of this block in the workspace, of the shape of ``like``."""
-        return self.workspace((name, self.number), *like.shape, like=like)
+        """Memory of this block in the buffer pool, of the shape of ``like``."""
+        return self.buffer_pool((name, self.number), *like.shape, like=like)
 
     def scratch(self, name: str, like: torch.Tensor) -> torch.Tensor:
-        """Memory of all blocks in the workspace, of the shape of ``like``."""
-        return self.workspace(name, *like.shape, like=like)
+        """Memory of all blocks in the buffer pool, of the shape of ``like``."""
+        return self.buffer_pool(name, *like.shape, like=like)
 
     def of_asking(self, rows_TV: torch.Tensor) -> torch.Tensor:
         """The rows [A, V] of tokens that ask."""
@@ -114,52 +114,52 @@ class Block:
 
     def forward(self, input_TV: torch.Tensor, at: Place) -> tuple[torch.Tensor, Saved]:
         """Hidden states [A, V] after the block, and what :meth:`backward` needs; until the block's next call."""
-        workspace = at.workspace
+        buffer_pool = at.buffer_pool
         normed_TV, inverse_T1 = self.norm(input_TV, at.scratch("normed", input_TV))
         normed_TV = normed_TV.to(self.key.weight_OV.dtype)
         query_AHD, raw_query = self._heads(self.query, self.query_norm, at.of_asking(normed_TV), at, "query")
         key_TGD, raw_key = self._heads(self.key, self.key_norm, normed_TV, at, "key")
-        value_TX = self.value.within(workspace, "value", normed_TV)
+        value_TX = self.value.within(buffer_pool, "value", normed_TV)
         read_AX, attended = attend(
             at.portions,
             at.turn_query(query_AHD, at.scratch("turned query", query_AHD)),
             at.turn_key(key_TGD, at.scratch("turned key", key_TGD)),
             value_TX.float().unflatten(1, (-1, self.head_width)),
             at.kept,
-            workspace,
+            buffer_pool,
             at.number,
         )
         input_AV = at.of_asking(input_TV)
         middle_AV = at.memory("middle", input_AV)
-        torch.add(input_AV, self.output.within(workspace, "added", read_AX), out=middle_AV)
+        torch.add(input_AV, self.output.within(buffer_pool, "added", read_AX), out=middle_AV)
         normed_AV, inverse_A1 = self.mlp_norm(middle_AV, at.scratch("normed", middle_AV))
         normed_AV = normed_AV.to(self.gate.weight_OV.dtype)
-        gate_AK = self.gate.within(workspace, ("gate", at.number), normed_AV)
-        up_AK = self.up.within(workspace, ("up", at.number), normed_AV)
+        gate_AK = self.gate.within(buffer_pool, ("gate", at.number), normed_AV)
+        up_AK = self.up.within(buffer_pool, ("up", at.number), normed_AV)
         gated_AK = gated(gate_AK, up_AK, at.scratch("gated", gate_AK))
         output_AV = at.memory("output", middle_AV)
-        torch.add(middle_AV, self.down.within(workspace, "added", gated_AK), out=output_AV)
+        torch.add(middle_AV, self.down.within(buffer_pool, "added", gated_AK), out=output_AV)
         saved = Saved(input_TV, inverse_T1, (raw_query, raw_key), attended, middle_AV, inverse_A1, gate_AK, up_AK)
         return output_AV, saved
 
     def backward(self, grad_AV: torch.Tensor, saved: Saved, at: Place) -> torch.Tensor:
         """The gradient [T, V] of the block's input, until the next call of any block."""
-        workspace = at.workspace
-        grad_AK = self.down.backward(grad_AV, workspace, "grad gated")
+        buffer_pool = at.buffer_pool
+        grad_AK = self.down.backward(grad_AV, buffer_pool, "grad gated")
         grad_gate_AK, grad_up_AK = gated_backward(grad_AK, saved.gate_AK, saved.up_AK, at.scratch("gated", grad_AK))
-        grad_normed_AV = self.gate.backward(grad_gate_AK, workspace, "grad normed")
+        grad_normed_AV = self.gate.backward(grad_gate_AK, buffer_pool, "grad normed")
         grad_normed_AV = self.up.add_backward(grad_up_AK, grad_normed_AV)
         out_AV = at.scratch("grad middle", grad_AV)
         grad_AV = self.mlp_norm.backward(grad_normed_AV, saved.middle_AV, saved.inverse_A1, out_AV).add_(grad_AV)
-        grad_read_AX = self.output.backward(grad_AV, workspace, "grad read").float()
+        grad_read_AX = self.output.backward(grad_AV, buffer_pool, "grad read").float()
         grad_read_AHD = grad_read_AX.unflatten(1, (-1, self.head_width))
-        grads = attend_backward(at.portions, grad_read_AHD, saved.attended, workspace)
+        grads = attend_backward(at.portions, grad_read_AHD, saved.attended, buffer_pool)
         raw_query, raw_key = saved.raw
         grad_query_AX = self._heads_backward(self.query_norm, at.turn_query, grads[0], raw_query, at, "turned query")
         grad_key_TX = self._heads_backward(self.key_norm, at.turn_key, grads[1], raw_key, at, "turned key")
-        grad_normed_TV = self.key.backward(grad_key_TX, workspace, "grad normed")
+        grad_normed_TV = self.key.backward(grad_key_TX, buffer_pool, "grad normed")
         grad_normed_TV = self.value.add_backward(grads[2], grad_normed_TV)
-        at.add_asking(grad_normed_TV, self.query.backward(grad_query_AX, workspace, "added"))
+        at.add_asking(grad_normed_TV, self.query.backward(grad_query_AX, buffer_pool, "added"))
         out_TV = at.scratch("grad input", saved.input_TV)
         grad_TV = self.norm.backward(grad_normed_TV, saved.input_TV, saved.inverse_T1, out_TV)
         return at.add_asking(grad_TV, grad_AV)
@@ -168,8 +168,8 @@ class Block:
         self, linear: Linear, norm: RmsNorm | None, normed_TV: torch.Tensor, at: Place, name: str
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
         if norm is None:
-            return linear.within(at.workspace, name, normed_TV).float().unflatten(1, (-1, self.head_width)), None
-        states_THD = linear.within(at.workspace, (name, at.number), normed_TV).float()
+            return linear.within(at.buffer_pool, name, normed_TV).float().unflatten(1, (-1, self.head_width)), None
+        states_THD = linear.within(at.buffer_pool, (name, at.number), normed_TV).float()
         states_THD = states_THD.unflatten(1, (-1, self.head_width))
         normed_THD, inverse_TH1 = norm(states_THD)
         return normed_THD, (states_THD, inverse_TH1)

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 import torch
 
 
-class Workspace:
+class BufferPool:
     """Tensors by name; what one holds is lost when its name is asked for again."""
 
     def __init__(self) -> None:

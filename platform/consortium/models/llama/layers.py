@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from consortium.models.llama.buffers import Workspace
+from consortium.models.llama.buffers import BufferPool
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Linear:
             return torch.mm(input_TV, weight_VO, out=out_TO)
         return torch.addmm(self.bias_O, input_TV, weight_VO, out=out_TO)
 
-    def within(self, workspace: Workspace, name: Hashable, input_TV: torch.Tensor) -> torch.Tensor:
-        """Outputs [T, O] in a workspace."""
-        return self(input_TV, workspace(name, len(input_TV), len(self.weight_OV), like=self.weight_OV))
+    def within(self, buffer_pool: BufferPool, name: Hashable, input_TV: torch.Tensor) -> torch.Tensor:
+        """Outputs [T, O] in a buffer pool."""
+        return self(input_TV, buffer_pool(name, len(input_TV), len(self.weight_OV), like=self.weight_OV))
 
-    def backward(self, grad_TO: torch.Tensor, workspace: Workspace, name: Hashable) -> torch.Tensor:
-        """The gradient [T, V] of the input, in the weight's type, in a workspace."""
+    def backward(self, grad_TO: torch.Tensor, buffer_pool: BufferPool, name: Hashable) -> torch.Tensor:
+        """The gradient [T, V] of the input, in the weight's type, in a buffer pool."""
         grad_TO = grad_TO.to(self.weight_OV.dtype)
-        out_TV = workspace(name, len(grad_TO), self.weight_OV.shape[1], like=self.weight_OV)
+        out_TV = buffer_pool(name, len(grad_TO), self.weight_OV.shape[1], like=self.weight_OV)
         return torch.mm(grad_TO, self.weight_OV, out=out_TV)
 
     def add_backward(self, grad_TO: torch.Tensor, onto_TV: torch.Tensor) -> torch.Tensor:

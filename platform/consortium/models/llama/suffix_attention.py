@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from consortium.models.llama.buffers import Workspace
+from consortium.models.llama.buffers import BufferPool
 from consortium.models.prefix_cache import KeysValues
 
 #: Sequences share a table while the longest suffix is no more than this many times the shortest.
@@ -91,7 +91,7 @@ class SuffixAttention:
         value_TGD: torch.Tensor,
         kept: KeysValues,
         read_MX: torch.Tensor,
-        workspace: Workspace,
+        buffer_pool: BufferPool,
         name: Hashable,
     ) -> Attended:
         """Write what the asking tokens read to ``read_MX`` [M, H·D].
@@ -102,19 +102,19 @@ class SuffixAttention:
             value_TGD: the suffixes' values.
             kept: the prefixes' keys and values [G, N, L, D]; the suffixes' places in them are written over.
             read_MX: where the result goes.
-            workspace: where what :meth:`backward` needs stands, by ``name``.
+            buffer_pool: where what :meth:`backward` needs stands, by ``name``.
             name: of this use.
         """
         keys_GNLD, values_GNLD = kept
         heads_first(keys_GNLD)[:, self.key_T] = key_TGD.transpose(0, 1)
         heads_first(values_GNLD)[:, self.key_T] = value_TGD.transpose(0, 1)
         groups, (num, asking, _, width) = len(keys_GNLD), self.bias_NQ1L.shape
-        query_BQD = self._table(query_MHD, groups, workspace, ("query", name))
-        score_BQL = _product(query_BQD, keys_GNLD.flatten(0, 1).mT, workspace, "score")
+        query_BQD = self._table(query_MHD, groups, buffer_pool, ("query", name))
+        score_BQL = _product(query_BQD, keys_GNLD.flatten(0, 1).mT, buffer_pool, "score")
         score_BQL.view(groups, num, asking, -1, width).add_(self.bias_NQ1L)
-        weight_BQL = workspace(("weight", name), *score_BQL.shape, like=score_BQL)
+        weight_BQL = buffer_pool(("weight", name), *score_BQL.shape, like=score_BQL)
         torch.softmax(score_BQL, -1, out=weight_BQL)
-        self._list(_product(weight_BQL, values_GNLD.flatten(0, 1), workspace, "table"), groups, read_MX)
+        self._list(_product(weight_BQL, values_GNLD.flatten(0, 1), buffer_pool, "table"), groups, read_MX)
         return Attended(query_BQD, weight_BQL, kept)
 
     def backward(
@@ -122,25 +122,25 @@ class SuffixAttention:
         grad_MHD: torch.Tensor,
         attended: Attended,
         grads: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        workspace: Workspace,
+        buffer_pool: BufferPool,
     ) -> None:
         """Write to ``grads`` those of the scaled queries [M, H·D] and of the suffixes' keys and values [T, G·D]."""
         keys_GNLD, values_GNLD = attended.kept
         grad_query_MX, grad_key_TX, grad_value_TX = grads
         groups, own = len(keys_GNLD), slice(self.num_prefix, None)
-        grad_BQD = self._table(grad_MHD, groups, workspace, "grad table")
+        grad_BQD = self._table(grad_MHD, groups, buffer_pool, "grad table")
         weight_BQL = attended.weight_BQL
-        self._suffixes(_product(weight_BQL[..., own].mT, grad_BQD, workspace, "table"), groups, grad_value_TX)
-        grad_BQL = _product(grad_BQD, values_GNLD.flatten(0, 1).mT, workspace, "score")
+        self._suffixes(_product(weight_BQL[..., own].mT, grad_BQD, buffer_pool, "table"), groups, grad_value_TX)
+        grad_BQL = _product(grad_BQD, values_GNLD.flatten(0, 1).mT, buffer_pool, "score")
         grad_BQL = torch.ops.aten._softmax_backward_data(grad_BQL, weight_BQL, -1, weight_BQL.dtype)
-        self._list(_product(grad_BQL, keys_GNLD.flatten(0, 1), workspace, "table"), groups, grad_query_MX)
-        self._suffixes(_product(grad_BQL[..., own].mT, attended.query_BQD, workspace, "table"), groups, grad_key_TX)
+        self._list(_product(grad_BQL, keys_GNLD.flatten(0, 1), buffer_pool, "table"), groups, grad_query_MX)
+        self._suffixes(_product(grad_BQL[..., own].mT, attended.query_BQD, buffer_pool, "table"), groups, grad_key_TX)
 
-    def _table(self, list_MHD: torch.Tensor, groups: int, workspace: Workspace, name: Hashable) -> torch.Tensor:
+    def _table(self, list_MHD: torch.Tensor, groups: int, buffer_pool: BufferPool, name: Hashable) -> torch.Tensor:
         """[M, H, D] → [B, Q·I, D]."""
         num, asking, _, _ = self.bias_NQ1L.shape
         list_GMX = list_MHD.reshape(len(list_MHD), groups, -1).transpose(0, 1)
-        table_GPX = workspace(name, groups, num * asking, list_GMX.shape[-1], like=list_GMX)
+        table_GPX = buffer_pool(name, groups, num * asking, list_GMX.shape[-1], like=list_GMX)
         if len(self.query_M) < num * asking:
             table_GPX.zero_()
         table_GPX[:, self.query_M] = list_GMX
@@ -167,8 +167,8 @@ class Attended:
     kept: KeysValues
 
 
-def _product(one: torch.Tensor, other: torch.Tensor, workspace: Workspace, name: str) -> torch.Tensor:
-    return torch.bmm(one, other, out=workspace(name, *one.shape[:2], other.shape[2], like=one))
+def _product(one: torch.Tensor, other: torch.Tensor, buffer_pool: BufferPool, name: str) -> torch.Tensor:
+    return torch.bmm(one, other, out=buffer_pool(name, *one.shape[:2], other.shape[2], like=one))
 
 
 def heads_first(table_GNLD: torch.Tensor) -> torch.Tensor:
@@ -195,14 +195,14 @@ def attend(
     key_TGD: torch.Tensor,
     value_TGD: torch.Tensor,
     kept: Sequence[KeysValues],
-    workspace: Workspace,
+    buffer_pool: BufferPool,
     name: Hashable,
 ) -> tuple[torch.Tensor, tuple[Attended, ...]]:
     """What all asking tokens read [M, H·D], until the next call, and what :func:`attend_backward` needs.
 
     The arguments are those of :meth:`SuffixAttention.forward`, ``kept`` with a part for each portion.
     """
-    read_MX = workspace("read", len(query_MHD), query_MHD[0].numel(), like=query_MHD)
+    read_MX = buffer_pool("read", len(query_MHD), query_MHD[0].numel(), like=query_MHD)
     attended = tuple(
         portion.attention.forward(
             query_MHD[portion.asking],
@@ -210,7 +210,7 @@ def attend(
             value_TGD[portion.tokens],
             part,
             read_MX[portion.asking],
-            workspace,
+            buffer_pool,
             (name, portion.number),
         )
         for portion, part in zip(portions, kept, strict=True)
@@ -219,17 +219,17 @@ def attend(
 
 
 def attend_backward(
-    portions: Sequence[Portion], grad_MHD: torch.Tensor, attended: Sequence[Attended], workspace: Workspace
+    portions: Sequence[Portion], grad_MHD: torch.Tensor, attended: Sequence[Attended], buffer_pool: BufferPool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of the scaled queries [M, H·D] and of the suffixes' keys and values [T, G·D], until the next call."""
     num_tokens, (groups, _, _, width) = portions[-1].tokens.stop, attended[0].kept[0].shape
     grads = (
-        workspace("grad query", len(grad_MHD), grad_MHD[0].numel(), like=grad_MHD),
-        workspace("grad key", num_tokens, groups * width, like=grad_MHD),
-        workspace("grad value", num_tokens, groups * width, like=grad_MHD),
+        buffer_pool("grad query", len(grad_MHD), grad_MHD[0].numel(), like=grad_MHD),
+        buffer_pool("grad key", num_tokens, groups * width, like=grad_MHD),
+        buffer_pool("grad value", num_tokens, groups * width, like=grad_MHD),
     )
     for portion, one in zip(portions, attended, strict=True):
         query_MX, key_TX, value_TX = grads
         parts = query_MX[portion.asking], key_TX[portion.tokens], value_TX[portion.tokens]
-        portion.attention.backward(grad_MHD[portion.asking], one, parts, workspace)
+        portion.attention.backward(grad_MHD[portion.asking], one, parts, buffer_pool)
     return grads

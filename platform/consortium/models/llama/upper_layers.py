@@ -1,4 +1,5 @@
-"""The trunk of Llama and its kin, by hand: no autograd, no padding in products with weights, no frozen part run twice.
+"""The backbone of Llama and its kin, by hand: no autograd, no padding in products with weights, no frozen part run
+twice.
 
 All tokens of all suffixes stand in one list, without padding; attention alone goes by sequence, and has the less
 padding the more sequences of like suffixes stand together. In the last block only tokens whose states are read ask and
@@ -22,10 +23,10 @@ from torch import nn
 from consortium.models.language import LanguageModel
 from consortium.models.layouts import LLAMA_FAMILY
 from consortium.models.llama.block import Block, Place, Saved
-from consortium.models.llama.buffers import Workspace
+from consortium.models.llama.buffers import BufferPool
 from consortium.models.llama.layers import RmsNorm, Rotation
 from consortium.models.llama.suffix_attention import Portion, SuffixAttention, like_lengths
-from consortium.models.prefix_cache import KeysValues, run_beginnings
+from consortium.models.prefix_cache import KeysValues, run_prefixes
 
 if TYPE_CHECKING:
     from consortium.models.upper_layers import End
@@ -92,7 +93,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class LlamaTrunk:
+class LlamaBackbone:
     """The blocks above a layer over some sequences' suffixes.
 
     Attributes:
@@ -103,7 +104,7 @@ class LlamaTrunk:
         kept: keys and values of each block and of each group in it, [G, N, L, D]: prefixes, and behind them room for
             the suffixes'.
         turn_key: rotation of all suffix tokens.
-        workspace: memory of a run, which the next run writes over.
+        buffer_pool: memory of a run, which the next run writes over.
     """
 
     layout: Layout
@@ -112,30 +113,30 @@ class LlamaTrunk:
     norm: RmsNorm
     kept: tuple[tuple[KeysValues, ...], ...]
     turn_key: Rotation
-    workspace: Workspace
+    buffer_pool: BufferPool
 
     @staticmethod
-    def above(model: LanguageModel, ends: Sequence[End], layer: int, arithmetic: torch.dtype) -> LlamaTrunk:
+    def above(model: LanguageModel, ends: Sequence[End], layer: int, arithmetic: torch.dtype) -> LlamaBackbone:
         """Run everything that stays as it is."""
-        beginnings = run_beginnings(model, [end.ids for end in ends], [end.subject for end in ends], layer)
+        prefix_cache = run_prefixes(model, [end.ids for end in ends], [end.subject for end in ends], layer)
         numbers = range(layer + 1, model.num_layers)
         groups = dict(enumerate(like_lengths([len(end.ids) - end.subject for end in ends])))
         final: Any = model.norm
         position_T = torch.cat([torch.arange(end.subject, len(end.ids)) for end in ends]).to(model.device)
-        hidden_TV = beginnings.hidden_TV.float()
+        hidden_TV = prefix_cache.hidden_TV.float()
         base: Any = model.base
         cos_1TD, sin_1TD = base.rotary_emb(hidden_TV, position_T[None])
-        return LlamaTrunk(
+        return LlamaBackbone(
             Layout.of(ends, groups, model.windows[layer + 1 :], model.device),
             hidden_TV,
             tuple(Block.of(model.blocks[number], arithmetic) for number in numbers),
             RmsNorm(final.weight.detach().float(), final.variance_epsilon),
             tuple(
-                _with_room(ends, groups.values(), _prefixes(beginnings.prefix, number, len(ends), model))
+                _with_room(ends, groups.values(), _prefixes(prefix_cache.prefix, number, len(ends), model))
                 for number in numbers
             ),
             Rotation(cos_1TD[0][:, None], sin_1TD[0][:, None]),
-            Workspace(),
+            BufferPool(),
         )
 
     @cached_property
@@ -152,7 +153,8 @@ class LlamaTrunk:
     def run(self, delta_NV: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
         """Final hidden states [M, V] (after the last norm), and how a gradient comes back from them.
 
-        It comes back before the next run alone, also of a trunk that was taken from this one: that writes over what is
+        It comes back before the next run alone, also of a backbone that was taken from this one: that writes over what
+        is
         needed.
         """
         first_N = self.layout.first_N
@@ -164,23 +166,23 @@ class LlamaTrunk:
         final_MV, inverse_M1 = self.norm(hidden)
 
         @torch.no_grad()
-        def pull(grad_MV: torch.Tensor) -> torch.Tensor:
+        def regularizer(grad_MV: torch.Tensor) -> torch.Tensor:
             grad = self.norm.backward(grad_MV, hidden, inverse_M1)
             for number in reversed(range(len(self.blocks))):
                 grad = self.blocks[number].backward(grad, saved[number], self._place(number))
             return grad[first_N]
 
-        return final_MV, pull
+        return final_MV, regularizer
 
     def _place(self, number: int) -> Place:
-        layout, kept, turn_key, workspace = self.layout, self.kept[number], self.turn_key, self.workspace
+        layout, kept, turn_key, buffer_pool = self.layout, self.kept[number], self.turn_key, self.buffer_pool
         if number < len(self.blocks) - 1:
             within = layout.within[layout.windows[number]]
-            return Place(number, kept, self.turn_query, turn_key, within, None, workspace)
+            return Place(number, kept, self.turn_query, turn_key, within, None, buffer_pool)
         turn_query = self.turn_query.at(layout.read_M)
-        return Place(number, kept, turn_query, turn_key, layout.last, layout.read_M, workspace)
+        return Place(number, kept, turn_query, turn_key, layout.last, layout.read_M, buffer_pool)
 
-    def take(self, numbers: Sequence[int]) -> LlamaTrunk:
+    def take(self, numbers: Sequence[int]) -> LlamaBackbone:
         """The same for some of the sequences, in their order here: ``numbers`` ascend."""
         assert all(number < following for number, following in pairwise(numbers)), f"numbers must ascend: {numbers}"
         layout = self.layout
@@ -193,14 +195,14 @@ class LlamaTrunk:
         groups = dict(zip(taken, (slice(*pair) for pair in pairwise(bounds)), strict=True))
         ends = [layout.ends[number] for number in numbers]
         at_T = layout.tokens(numbers)
-        return LlamaTrunk(
+        return LlamaBackbone(
             Layout.of(ends, groups, layout.windows, at_T.device),
             self.hidden_TV[at_T],
             self.blocks,
             self.norm,
             tuple(self._narrow(tables, taken) for tables in self.kept),
             self.turn_key.at(at_T),
-            self.workspace,
+            self.buffer_pool,
         )
 
     def _narrow(self, tables: Sequence[KeysValues], taken: dict[int, list[int]]) -> tuple[KeysValues, ...]:

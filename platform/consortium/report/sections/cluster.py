@@ -1,4 +1,4 @@
-"""The cluster: demand, nodes and hosts over time, and what they cost."""
+"""The cluster: demand, nodes and workers over time, and what they cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from consortium.report.figures import form
 from consortium.report.sections.cluster_use import THRASH_S, ClusterUse, Moment, cluster_use, cost, moments
 from consortium.report.style import FAINT, INK
 
-_HOSTS_COLOUR, _NODES_COLOUR = "#0072B2", "#E69F00"
+_WORKERS_COLOUR, _NODES_COLOUR = "#0072B2", "#E69F00"
 
 
 def section(run: Run) -> Section | None:
@@ -27,8 +27,10 @@ def section(run: Run) -> Section | None:
     is_plain = len({row.node for moment in series for row in moment.rows}) <= 1 and not prices
     if use is None or is_plain:
         return None
-    meaning = "Hosts that would find something to do, hosts that are ready or busy, and nodes with room for hosts."
-    figure = Figure("demand, hosts and nodes", meaning, _draw_cluster, (series,), is_wide=True)
+    meaning = (
+        "Workers that would find something to do, workers that are ready or busy, and nodes with room for workers."
+    )
+    figure = Figure("demand, workers and nodes", meaning, _draw_cluster, (series,), is_wide=True)
     rows = _measures(use) | ({"cost, by the scenario’s prices": f"{cost(series, prices):,.4g}"} if prices else {})
     return Section("The cluster", [figure, Table(("", ""), list(rows.items()))])
 
@@ -45,17 +47,17 @@ def _measures(use: ClusterUse) -> dict[str, str]:
         "nodes at most": f"{use.most_nodes}",
         "of the nodes, reserved": f"{100 * use.reserved_share:.1f} %",
         "of the nodes, at work": f"{100 * use.used_share:.1f} %",
-        "node-seconds without a host": f"{use.idle_node_s:,.0f} of {use.node_s:,.0f}",
-        f"hosts and nodes that ended within {THRASH_S:g} s of their start": f"{use.num_thrashed}",
+        "node-seconds without a worker": f"{use.idle_node_s:,.0f} of {use.node_s:,.0f}",
+        f"workers and nodes that ended within {THRASH_S:g} s of their start": f"{use.num_thrashed}",
     }
 
 
 def _draw_cluster(series: Sequence[Moment]) -> Drawn:
     """Lines of steps over the run's time."""
     lines = {
-        "hosts wanted": ([moment.num_wanted for moment in series], INK, (0, (3, 2))),
-        "hosts": ([moment.num_hosts for moment in series], _HOSTS_COLOUR, "-"),
-        "hosts starting": ([moment.num_starting for moment in series], _HOSTS_COLOUR, ":"),
+        "workers wanted": ([moment.num_wanted for moment in series], INK, (0, (3, 2))),
+        "workers": ([moment.num_workers for moment in series], _WORKERS_COLOUR, "-"),
+        "workers starting": ([moment.num_starting for moment in series], _WORKERS_COLOUR, ":"),
         "nodes": ([len(moment.rows) for moment in series], _NODES_COLOUR, "-"),
     }
     times = [moment.time_s for moment in series]

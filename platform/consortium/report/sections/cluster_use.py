@@ -1,8 +1,8 @@
 """How a run used its cluster: pure arithmetic over the table of nodes and the events.
 
 A moment is what was seen at one time; what was seen counts until the next moment. A node without CPUs and GPUs, such
-as the head of a cluster, has no room for hosts and is left out, but for its price. Seconds are since the demand began,
-that is, since hosts were first wanted. Columns are explained in :class:`consortium.records.rows.NodeRow`.
+as the head of a cluster, has no room for workers and is left out, but for its price. Seconds are since the demand
+began, that is, since workers were first wanted. Columns are explained in :class:`consortium.records.rows.NodeRow`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from itertools import groupby, pairwise
 
 from consortium.records.rows import EventRow, NodeRow
 
-#: A host or node that ends within so many seconds of its start was started in vain.
+#: A worker or node that ends within so many seconds of its start was started in vain.
 THRASH_S = 30.0
 _HOUR_S = 3600.0
 
@@ -23,20 +23,20 @@ class Moment:
     """The cluster at one time."""
 
     time_s: float
-    rows: tuple[NodeRow, ...]  # what was seen of each node that has room for hosts
-    num_wanted: int  # hosts that were wanted
-    num_parked: int  # hosts ended for want of work, so far
+    rows: tuple[NodeRow, ...]  # what was seen of each node that has room for workers
+    num_wanted: int  # workers that were wanted
+    num_stopped: int  # workers ended for want of work, so far
     all_rows: tuple[NodeRow, ...]  # with nodes that have no room
 
     @property
-    def num_hosts(self) -> int:
-        """Hosts that are ready or busy."""
-        return sum(row.hosts for row in self.rows)
+    def num_workers(self) -> int:
+        """Workers that are ready or busy."""
+        return sum(row.workers for row in self.rows)
 
     @property
     def num_starting(self) -> int:
-        """Hosts that are starting."""
-        return sum(row.hosts_starting for row in self.rows)
+        """Workers that are starting."""
+        return sum(row.workers_starting for row in self.rows)
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class ClusterUse:
     """What the report says of the cluster; a time is None where it did not come to that."""
 
     first_node_s: float | None  # until there was a node with room
-    satisfied_s: float | None  # until as many hosts were ready as were wanted
+    satisfied_s: float | None  # until as many workers were ready as were wanted
     first_down_s: float | None  # until there were fewer nodes than before
     minimum_s: float | None  # until there were as few nodes as there ever were after the most
     reserved_share: float  # of the CPU-seconds (or, without CPUs, GPU-seconds) of all nodes, those that were reserved
-    used_share: float  # those that hosts with a call held
+    used_share: float  # those that workers with a call held
     node_s: float  # node-seconds
     idle_node_s: float  # node-seconds without any reservation
-    num_thrashed: int  # nodes and hosts that ended within THRASH_S of their start
+    num_thrashed: int  # nodes and workers that ended within THRASH_S of their start
     most_nodes: int  # nodes at most
 
 
@@ -61,12 +61,12 @@ def moments(rows: Sequence[NodeRow]) -> list[Moment]:
     for time_s, group in groupby(sorted(rows, key=lambda row: row.time_s), key=lambda row: row.time_s):
         seen = tuple(group)
         room = tuple(row for row in seen if row.cpus or row.gpus)
-        found.append(Moment(time_s, room, seen[0].hosts_wanted, seen[0].hosts_parked, seen))
+        found.append(Moment(time_s, room, seen[0].workers_wanted, seen[0].workers_stopped, seen))
     return found
 
 
 def cluster_use(series: Sequence[Moment], events: Sequence[EventRow]) -> ClusterUse | None:
-    """The measures of a run's cluster; None where hosts were never wanted.
+    """The measures of a run's cluster; None where workers were never wanted.
 
     Args:
         series: the moments in order.
@@ -88,14 +88,14 @@ def cluster_use(series: Sequence[Moment], events: Sequence[EventRow]) -> Cluster
     reserved, used = _shares(series)
     return ClusterUse(
         first_node_s=until(lambda moment: bool(moment.rows)),
-        satisfied_s=until(lambda moment: 0 < moment.num_wanted <= moment.num_hosts),
+        satisfied_s=until(lambda moment: 0 < moment.num_wanted <= moment.num_workers),
         first_down_s=None if fewer is None else fewer.time_s - begin,
         minimum_s=None if least is None else least.time_s - begin,
         reserved_share=reserved,
         used_share=used,
         node_s=_integral(series, lambda moment: len(moment.rows)),
         idle_node_s=_integral(series, lambda moment: sum(_is_idle(row) for row in moment.rows)),
-        num_thrashed=sum(span < THRASH_S for span in [*_node_spans(series), *_host_spans(events)]),
+        num_thrashed=sum(span < THRASH_S for span in [*_node_spans(series), *_worker_spans(events)]),
         most_nodes=max(counts),
     )
 
@@ -129,14 +129,14 @@ def _node_spans(series: Sequence[Moment]) -> Iterator[float]:
         yield from (right.time_s - came.pop(node) for node in sorted(before - after) if node in came)
 
 
-def _host_spans(events: Sequence[EventRow]) -> Iterator[float]:
-    """How long each host was there that was started and parked; numbers begin again when a run is resumed."""
+def _worker_spans(events: Sequence[EventRow]) -> Iterator[float]:
+    """How long each worker was there that was started and stopped; numbers begin again when a run is resumed."""
     came: dict[str | None, float] = {}
     for event in sorted(events, key=lambda event: event.time_s):
-        if event.kind == "host-started":
-            came[event.host] = event.time_s
-        elif event.kind == "host-parked" and event.host in came:
-            yield event.time_s - came.pop(event.host)
+        if event.kind == "worker-started":
+            came[event.worker] = event.time_s
+        elif event.kind == "worker-stopped" and event.worker in came:
+            yield event.time_s - came.pop(event.worker)
 
 
 def cost(series: Sequence[Moment], prices: Mapping[str, float]) -> float:

@@ -1,4 +1,4 @@
-"""Edits that several parties asked for or that contradict: what was settled, and which answers hold."""
+"""Edits that several parties asked for or that contradict: what was decided, and which answers hold."""
 
 from __future__ import annotations
 
@@ -12,122 +12,125 @@ from consortium.records.rows import MetricRow
 from consortium.report import figures
 from consortium.report.content import Block, Cells, Figure, Figures, Meanings, Run, Section, Table
 from consortium.report.drawing import legend
-from consortium.report.results import LaneResult
+from consortium.report.results import ArmResult
 from consortium.report.style import INK
 from consortium.report.words import metric_name
 from consortium.scenario.schema import Scenario
 
 SCORE, MAGNITUDE = "conflict_score", "conflict_magnitude"
 
-FATE_MEANINGS = {
+STATUS_MEANINGS = {
     "alone": "Nobody else asked about this in the same round.",
     "shared": "Others asked for the same.",
     "contested": "Others asked for another answer, and all were merged.",
-    "won": "Another answer was asked for too, and this one was settled on.",
-    "withdrawn": "Another answer was settled on; this edit was not merged.",
+    "won": "Another answer was asked for too, and this one was decided on.",
+    "withdrawn": "Another answer was decided on; this edit was not merged.",
 }
 """Fate of a request → what it means."""
 
-#: Rounds of a lane whose scores the table shows at most; the curves show all.
+#: Rounds of an arm whose scores the table shows at most; the curves show all.
 _MOST_ROUNDS = 4
 
 _COLOURS = {SCORE: "#12355b", MAGNITUDE: "#e0a030"}
 
 
 def section(run: Run) -> Section | None:
-    """What was settled in each round, and each lane's conflict score and magnitude; None where there is neither."""
-    edits = run.directory.table("edits", ["fate", "weight", "num_augmented"])
-    edits = edits.filter(pc.is_valid(edits["fate"]))
-    measured = [lane for lane in run.results.lanes if _rounds_of(lane)]
+    """What was decided in each round, and each arm's conflict score and magnitude; None where there is neither."""
+    edits = run.directory.table("edits", ["status", "weight", "num_paraphrases"])
+    edits = edits.filter(pc.is_valid(edits["status"]))
+    measured = [arm for arm in run.results.arms if _rounds_of(arm)]
     if not len(edits) and not measured:
         return None
     parts: list[Block] = [_policy(run.directory.scenario)]
     if len(edits):
         counts = _counts(edits)
-        figure = Figure("edits by fate", "Edits of each round.", figures.kinds_bars, (counts,))
-        meanings = {fate: each for fate, each in FATE_MEANINGS.items() if any(fate in of for of in counts.values())}
-        parts += [Figures([figure], _fates_table(edits, counts)), Meanings(meanings)]
+        figure = Figure("edits by status", "Edits of each round.", figures.kinds_bars, (counts,))
+        meanings = {
+            status: each for status, each in STATUS_MEANINGS.items() if any(status in of for of in counts.values())
+        }
+        parts += [Figures([figure], _statuses_table(edits, counts)), Meanings(meanings)]
     if measured:
         meaning = (
             "After the last round that had conflicts; 100 is a chosen answer that holds and a losing one forgotten."
         )
         figure = Figure("conflict score and magnitude", meaning, score_bars, (measured,))
         parts.append(Figures([figure], _scores_table(run, measured)))
-    return Section("What was settled", parts)
+    return Section("What was decided", parts)
 
 
 def _policy(scenario: Scenario) -> str:
     overlap, conflicts = scenario.overlap, scenario.conflicts
-    if not scenario.settles:
+    if not scenario.resolves:
         return (
-            "Nothing was settled: an edit that several parties ask for weighs once for each of them, and contradicting "
+            "Nothing was decided: an edit that several parties ask for weighs once for each of them, and contradicting "
             "edits are all merged."
         )
-    weigh = "weighs once" if overlap.weigh == "once" else "weighs once for each of them"
+    weigh = "weighs once" if overlap.duplicates == "count_once" else "weighs once for each of them"
     sides = {
         "none": "contradicting edits are all merged",
         "latest": "of contradicting answers the last party’s is merged",
         "priority": "of contradicting answers that of the party with priority is merged",
         "majority": "of contradicting answers the one that most parties want is merged",
     }[conflicts.policy]
-    again = f"; an edit that prevails is asked again in up to {conflicts.augment} other wordings"
+    again = f"; an edit that prevails is asked again in up to {conflicts.num_paraphrases} other wordings"
     return (
         "Before each round parties announced their edits as keyed digests, which show who coincides and not in what. "
         f"An edit that several parties ask for {weigh}; {sides}"
-        f"{', over the requests of all rounds so far' if conflicts.span == 'run' else ''}"
-        f"{again if conflicts.augment else ''}."
+        f"{', over the requests of all rounds so far' if conflicts.scope == 'run' else ''}"
+        f"{again if conflicts.num_paraphrases else ''}."
     )
 
 
 def _counts(edits: pa.Table) -> dict[int, dict[str, int]]:
-    """Round → fate → number of requests, where there are any."""
-    groups = edits.group_by(["round", "fate"]).aggregate([([], "count_all")])
-    numbers = {(row["round"], row["fate"]): row["count_all"] for row in groups.to_pylist()}
+    """Round → status → number of requests, where there are any."""
+    groups = edits.group_by(["round", "status"]).aggregate([([], "count_all")])
+    numbers = {(row["round"], row["status"]): row["count_all"] for row in groups.to_pylist()}
     rounds = sorted({round for round, _ in numbers})
     return {
-        round: {fate: numbers[round, fate] for fate in FATE_MEANINGS if (round, fate) in numbers} for round in rounds
+        round: {status: numbers[round, status] for status in STATUS_MEANINGS if (round, status) in numbers}
+        for round in rounds
     }
 
 
-def _fates_table(edits: pa.Table, counts: Mapping[int, Mapping[str, int]]) -> Table:
+def _statuses_table(edits: pa.Table, counts: Mapping[int, Mapping[str, int]]) -> Table:
     """For each round, how many were asked, withdrawn and weighed down, what they weigh, and copies in other words."""
     rows = []
-    for round, fates in counts.items():
+    for round, statuses in counts.items():
         mine = edits.filter(pc.field("round") == round).to_pydict()
         num_weighed_down = sum(0 < weight < 1 for weight in mine["weight"])
-        numbers = [f"{number:,}" for number in (len(mine["fate"]), fates.get("withdrawn", 0), num_weighed_down)]
-        rows.append([str(round), *numbers, f"{sum(mine['weight']):,.4g}", f"{sum(mine['num_augmented']):,}"])
+        numbers = [f"{number:,}" for number in (len(mine["status"]), statuses.get("withdrawn", 0), num_weighed_down)]
+        rows.append([str(round), *numbers, f"{sum(mine['weight']):,.4g}", f"{sum(mine['num_paraphrases']):,}"])
     return Table(("round", "asked", "withdrawn", "weighed down", "weight in all", "copies added"), rows)
 
 
-def _rounds_of(lane: LaneResult) -> list[int]:
-    """Rounds in which a lane's conflicts were measured."""
-    return sorted({number for number, metric in lane.measures if metric in _COLOURS})
+def _rounds_of(arm: ArmResult) -> list[int]:
+    """Rounds in which an arm's conflicts were measured."""
+    return sorted({number for number, metric in arm.measures if metric in _COLOURS})
 
 
-def _scores_table(run: Run, lanes: Sequence[LaneResult]) -> Table:
-    rows = [_scores_row(run, lane, number) for lane in lanes for number in _rounds_of(lane)[-_MOST_ROUNDS:]]
-    return Table(("lane", "round", *map(metric_name, _COLOURS), "cases"), rows)
+def _scores_table(run: Run, arms: Sequence[ArmResult]) -> Table:
+    rows = [_scores_row(run, arm, number) for arm in arms for number in _rounds_of(arm)[-_MOST_ROUNDS:]]
+    return Table(("arm", "round", *map(metric_name, _COLOURS), "cases"), rows)
 
 
-def _scores_row(run: Run, lane: LaneResult, number: int) -> Cells:
-    measures = [lane.measures.get((number, metric)) for metric in _COLOURS]
+def _scores_row(run: Run, arm: ArmResult, number: int) -> Cells:
+    measures = [arm.measures.get((number, metric)) for metric in _COLOURS]
     num_cases = max(row.num_edits for row in measures if row is not None)
-    return [run.lane(lane.lane), str(number), *map(_percent, measures), f"{num_cases:,}"]
+    return [run.arm(arm.arm), str(number), *map(_percent, measures), f"{num_cases:,}"]
 
 
 def _percent(row: MetricRow | None) -> str:
     return "–" if row is None else f"{row.value:.1f}"
 
 
-def score_bars(lanes: Sequence[LaneResult]) -> Drawn:
-    """Conflict score and magnitude of each lane as two bars; a magnitude below zero is a losing answer that rose."""
-    figure, axes = figures.bar_figure([lane.lane for lane in lanes], room_in=0.9, bar_in=0.5)
+def score_bars(arms: Sequence[ArmResult]) -> Drawn:
+    """Conflict score and magnitude of each arm as two bars; a magnitude below zero is a losing answer that rose."""
+    figure, axes = figures.bar_figure([arm.arm for arm in arms], room_in=0.9, bar_in=0.5)
     axes.spines["left"].set_visible(True)
     lowest = 0.0
     for offset, (metric, colour) in zip((-0.2, 0.2), _COLOURS.items(), strict=True):
-        for place, lane in enumerate(lanes):
-            if (row := lane.final.get(metric)) is not None:
+        for place, arm in enumerate(arms):
+            if (row := arm.final.get(metric)) is not None:
                 # The edge shows a bar that has no length.
                 axes.barh(place + offset, row.value, height=0.36, color=colour, edgecolor=colour, clip_on=False)
                 edge = max(row.value, 0.0) + 2

@@ -11,10 +11,10 @@ def section(run: Run) -> Section:
     """On what the run was made."""
     manifest = run.directory.manifest
     machine, editor = manifest.machine, create(run.directory.scenario.editor)
-    methods = {lane.lane: ". ".join(filter(None, run.titles.get(lane.lane, ()))) for lane in run.results.lanes}
+    methods = {arm.arm: ". ".join(filter(None, run.titles.get(arm.arm, ()))) for arm in run.results.arms}
     gpus = listing(machine.gpus) if machine.gpus else "no GPU"
     entries = {
-        **{own(lane): own(title) for lane, title in methods.items()},
+        **{own(arm): own(title) for arm, title in methods.items()},
         "editor": f"{editor.title}. {editor.reference}",
         "machine": f"{own(machine.cpu)}, {count(machine.num_cpus, 'CPU')}, {size(machine.memory_bytes)} of memory, "
         f"{own(gpus)}; {own(machine.platform)}",

@@ -10,24 +10,24 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 from consortium.report.content import Block, Folded, Run, Section, Table
 from consortium.report.words import count, metric_name, own
 
-#: Probes that are listed of a lane at most; the table has all.
+#: Probes that are listed of an arm at most; the table has all.
 MOST_LISTED = 100
 _COLUMNS = ("edit", "metric", "prompt", "wanted", "the model says", "nll wanted", "nll rival")
 _INTRO = (
-    "Probes of edits without success after the last round that was measured, lane by lane; an edit is named by party, "
+    "Probes of edits without success after the last round that was measured, arm by arm; an edit is named by party, "
     "round and place in tables/edits.parquet. All probes, with those that succeeded and those of the unedited model, "
     "are in tables/answers.parquet."
 )
 
 
 def section(run: Run) -> Section | None:
-    """One list for each lane, to be opened; None where nothing was written edit by edit."""
+    """One list for each arm, to be opened; None where nothing was written edit by edit."""
     answers = run.directory.table("answers")
     if not len(answers):
         return None
     last = answers.filter(pc.equal(answers["round"], pc.max(answers["round"])))
-    lanes = [lane.lane for lane in run.results.lanes]
-    return Section("What failed", [_INTRO, *(_of_lane(lane, last.filter(pc.field("lane") == lane)) for lane in lanes)])
+    arms = [arm.arm for arm in run.results.arms]
+    return Section("What failed", [_INTRO, *(_of_arm(arm, last.filter(pc.field("arm") == arm)) for arm in arms)])
 
 
 def failed(answers: pa.Table) -> pa.Table:
@@ -35,9 +35,9 @@ def failed(answers: pa.Table) -> pa.Table:
     return answers.filter(pc.less(pc.fill_null(answers["success"], 0.0), 1.0))
 
 
-def _of_lane(lane: str, answers: pa.Table) -> Block:
+def _of_arm(arm: str, answers: pa.Table) -> Block:
     failures = failed(answers)
-    head = f"{own(lane)}: {len(failures):,} of {count(len(answers), 'probe')} failed"
+    head = f"{own(arm)}: {len(failures):,} of {count(len(answers), 'probe')} failed"
     if not len(failures):
         return f"{head}."
     rows = [_cells(row) for row in failures.slice(0, MOST_LISTED).to_pylist()]

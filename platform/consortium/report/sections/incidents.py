@@ -6,8 +6,8 @@ from consortium.report.content import Block, Run, Section, Table
 from consortium.report.words import duration, listing, own
 
 _ORDINARY = {
-    *("open-model", "prior", "contexts", "announce", "targets", "collect", "retract", "add", "merge", "evaluate"),
-    *("commit", "records", "host-started", "host-parked", "refused"),
+    *("open-model", "covariance", "contexts", "announce", "targets", "collect", "unlearn", "add", "merge", "evaluate"),
+    *("commit", "records", "worker-started", "worker-stopped", "refused"),
 }
 _MOST_INCIDENTS = 50
 
@@ -22,13 +22,13 @@ def section(run: Run) -> Section:
         times = [each[:16].replace("T", " ") + " UTC" for each in run.directory.manifest.resumed]
         remarks.append(f"The run was resumed: {listing(times)}.")
     if not incidents:
-        remarks.append("No host was lost in what was committed." if remarks else "Nothing.")
+        remarks.append("No worker was lost in what was committed." if remarks else "Nothing.")
         return Section("What broke", [" ".join(remarks)])
     remarks.append("A round counts as a whole or not at all, and nothing is merged twice, whatever broke in it.")
     rows = [
-        [duration(event.time_s), str(event.round), own(event.kind), own(event.host or ""), own(event.detail or "")]
+        [duration(event.time_s), str(event.round), own(event.kind), own(event.worker or ""), own(event.detail or "")]
         for event in incidents[:_MOST_INCIDENTS]
     ]
-    parts: list[Block] = [" ".join(remarks), Table(("time", "round", "what", "host", "more"), rows, align="ntttt")]
+    parts: list[Block] = [" ".join(remarks), Table(("time", "round", "what", "worker", "more"), rows, align="ntttt")]
     hidden = len(incidents) - _MOST_INCIDENTS
     return Section("What broke", [*parts, *[f"And {hidden:,} more in the table of events."] * (hidden > 0)])

@@ -23,7 +23,7 @@ def _residual_chart(run: Run) -> list[Figure]:
     if not any(len(curve) > 1 for curve in curves.values()):
         return []
     scenario = run.directory.scenario
-    threshold = scenario.overlap.threshold if scenario.lanes_that_look else None
+    threshold = scenario.overlap.threshold if scenario.arms_that_check else None
     meaning = (
         "Length of the residual, relative to the hidden state’s, by how often its party asked for the same before; "
         "it is short where the model holds the fact."
@@ -34,51 +34,51 @@ def _residual_chart(run: Run) -> list[Figure]:
 
 
 def _mean_residuals(rows: list[ResidualRow]) -> Curves:
-    """Lane → (times asked before, mean residual) of fresh and repeated edits at the first layer with targets."""
+    """Arm → (times asked before, mean residual) of fresh and repeated edits at the first layer with targets."""
     sums: dict[str, dict[int, tuple[int, float]]] = {}
     first = min((row.layer for row in rows), default=0)
     for row in rows:
         if row.layer == first and row.kind in ("fresh", "repeat"):
-            of_lane = sums.setdefault(row.lane, {})
-            count, total = of_lane.get(row.asked_before, (0, 0.0))
-            of_lane[row.asked_before] = count + row.num_edits, total + row.num_edits * (row.residual or 0.0)
+            of_arm = sums.setdefault(row.arm, {})
+            count, total = of_arm.get(row.asked_before, (0, 0.0))
+            of_arm[row.asked_before] = count + row.num_edits, total + row.num_edits * (row.residual or 0.0)
     return {
-        lane: [(asked, total / count) for asked, (count, total) in sorted(found.items()) if count]
-        for lane, found in sums.items()
+        arm: [(asked, total / count) for asked, (count, total) in sorted(found.items()) if count]
+        for arm, found in sums.items()
     }
 
 
 def _meeting_chart(run: Run) -> list[Figure]:
     curves = {
-        lane.lane: [(row.round, 100 * row.contradiction) for row in lane.rounds if row.contradiction is not None]
-        for lane in run.results.lanes
+        arm.arm: [(row.round, 100 * row.unresolvable_share) for row in arm.rounds if row.unresolvable_share is not None]
+        for arm in run.results.arms
     }
-    if not any(row.num_meeting for lane in run.results.lanes for row in lane.rounds):
+    if not any(row.num_shared_keys for arm in run.results.arms for row in arm.rounds):
         return []
     meaning = (
         "Share of what a round asks for that contradicts the rest, so that no update can give it: as the coordinator "
         "reads it from the sums alone."
     )
-    data = ({lane: curve for lane, curve in curves.items() if curve}, run.styles, None)
+    data = ({arm: curve for arm, curve in curves.items() if curve}, run.styles, None)
     return [Figure("contradiction in the sums", meaning, figures.percent_curves, data, legend=run.styles)]
 
 
 def _left_out(run: Run) -> list[Block]:
-    looking = run.directory.scenario.lanes_that_look
+    looking = run.directory.scenario.arms_that_check
     if not looking:
         return []
     shapes = run.directory.manifest.layer_shapes.values()
     edit_bytes = sum(_FLOAT64_BYTES * (key_width + value_width) for value_width, key_width in shapes)
     counts = known_facts_cost.edits_of(run.directory)
     rows: list[Cells] = []
-    for lane in run.results.lanes:
-        if lane.lane in looking & counts.keys():
-            num_asked, num_left_out = counts[lane.lane]
-            numbers = (f"{num_asked:,}", f"{num_left_out:,}", words.size(num_left_out * edit_bytes))
-            rows.append([run.lane(lane.lane), *numbers])
-    remark = (
+    for arm in run.results.arms:
+        if arm.arm in looking & counts.keys():
+            num_asked, num_skipped = counts[arm.arm]
+            numbers = (f"{num_asked:,}", f"{num_skipped:,}", words.size(num_skipped * edit_bytes))
+            rows.append([run.arm(arm.arm), *numbers])
+    note = (
         "A party leaves out an edit whose residual is under the threshold before anything of the round is merged. "
         "Not sent: what these edits would weigh as factors."
     )
-    table = Table(("lane", "edits asked for", "left out", "not sent"), rows)
-    return [remark, table, *known_facts_cost.comparison(run.directory, run.results)]
+    table = Table(("arm", "edits asked for", "left out", "not sent"), rows)
+    return [note, table, *known_facts_cost.comparison(run.directory, run.results)]

@@ -1,7 +1,7 @@
-"""What it saved to leave out what the model held already, and what it cost: lanes that differ in that alone.
+"""What it saved to leave out what the model held already, and what it cost: arms that differ in that alone.
 
-Two lanes are a pair where their method, parameters, exchange, anchor and history weight are the same, and one leaves
-out (``detect: residual``) what the other sends. All numbers are of the run: edits and bytes of all rounds, metrics
+Two arms are a pair where their method, parameters, exchange, anchor and history weight are the same, and one leaves
+out (``skip_known: residual``) what the other sends. All numbers are of the run: edits and bytes of all rounds, metrics
 after the last measured round, and their mean difference over all measured rounds.
 """
 
@@ -15,19 +15,19 @@ from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
 from consortium.report import words
 from consortium.report.content import Table
-from consortium.report.results import LaneResult, Results, is_in_tables
+from consortium.report.results import ArmResult, Results, is_in_tables
 from consortium.scenario.schema import MethodSpec, Scenario
 
 _MINUS = "\N{MINUS SIGN}"
 
 
 def comparison(directory: RunDirectory, results: Results) -> list[str | Table]:
-    """A table for each pair of lanes; where there is none, a sentence that says how to get one."""
+    """A table for each pair of arms; where there is none, a sentence that says how to get one."""
     pairs = pairs_of(directory.scenario)
     if not pairs:
         return [_remedy(directory.scenario)]
-    lanes, asked = {lane.lane: lane for lane in results.lanes}, edits_of(directory)
-    tables = [_table(lanes[spares.lane], lanes[sends.lane], asked, results.metrics) for spares, sends in pairs]
+    arms, asked = {arm.arm: arm for arm in results.arms}, edits_of(directory)
+    tables = [_table(arms[spares.arm], arms[sends.arm], asked, results.metrics) for spares, sends in pairs]
     meaning = (
         "The same method with and without: what was sent in all rounds, the metrics after the last measured round, and "
         "how they differed on average over the measured rounds. More is better where percent are."
@@ -36,61 +36,61 @@ def comparison(directory: RunDirectory, results: Results) -> list[str | Table]:
 
 
 def pairs_of(scenario: Scenario) -> list[tuple[MethodSpec, MethodSpec]]:
-    """Lanes that leave out, each with the first lane that sends everything and differs in nothing else."""
+    """Arms that leave out, each with the first arm that sends everything and differs in nothing else."""
     sending: dict[Hashable, MethodSpec] = {}
     for method in scenario.merge.methods:
-        if scenario.detect_of(method) == "none":
+        if scenario.skip_known_of(method) == "none":
             sending.setdefault(_all_but_detect(scenario, method), method)
-    looking = [method for method in scenario.merge.methods if scenario.detect_of(method) != "none"]
+    looking = [method for method in scenario.merge.methods if scenario.skip_known_of(method) != "none"]
     found = [(method, sending.get(_all_but_detect(scenario, method))) for method in looking]
     return [(method, other) for method, other in found if other is not None]
 
 
 def _all_but_detect(scenario: Scenario, method: MethodSpec) -> Hashable:
     merge = scenario.merge
-    rest = merge.exchange_of(method), merge.anchor_of(method), history_weight_of(scenario, method)
+    rest = merge.exchange_of(method), merge.reference_of(method), history_weight_of(scenario, method)
     return method.name, registry.create(method.name, method.parameters), *rest
 
 
 def edits_of(directory: RunDirectory) -> dict[str, tuple[int, int]]:
-    """Lane → edits that its parties asked for in all rounds, and how many of these they left out."""
-    parties = directory.table("parties").group_by("lane").aggregate([("num_edits", "sum"), ("num_left_out", "sum")])
-    return {row["lane"]: (row["num_edits_sum"], row["num_left_out_sum"] or 0) for row in parties.to_pylist()}
+    """Arm → edits that its parties asked for in all rounds, and how many of these they left out."""
+    parties = directory.table("parties").group_by("arm").aggregate([("num_edits", "sum"), ("num_skipped", "sum")])
+    return {row["arm"]: (row["num_edits_sum"], row["num_left_out_sum"] or 0) for row in parties.to_pylist()}
 
 
 def _remedy(scenario: Scenario) -> str:
-    looking = next(each for each in scenario.merge.methods if scenario.detect_of(each) != "none")
+    looking = next(each for each in scenario.merge.methods if scenario.skip_known_of(each) != "none")
     return (
-        "Whether metrics suffer from it cannot be seen in this run, since no lane sends everything and is otherwise "
+        "Whether metrics suffer from it cannot be seen in this run, since no arm sends everything and is otherwise "
         f"the same as one that leaves out: add {{name: {looking.name}, label: sends-all, detect: none}} to "
-        f"merge.methods, with the other keys of {looking.lane}."
+        f"merge.methods, with the other keys of {looking.arm}."
     )
 
 
 def _table(
-    spares: LaneResult, sends: LaneResult, asked: Mapping[str, tuple[int, int]], metrics: tuple[str, ...]
+    spares: ArmResult, sends: ArmResult, asked: Mapping[str, tuple[int, int]], metrics: tuple[str, ...]
 ) -> Table:
     rows = [_counts_row(spares, sends, asked), _bytes_row(spares, sends)]
     for metric in metrics:
         ours, theirs = spares.final.get(metric), sends.final.get(metric)
         if is_in_tables(metric) and ours is not None and theirs is not None:
             rows.append(_metric_row(metric, ours, theirs, mean_difference(spares, sends, metric)))
-    return Table(("", words.own(spares.lane), words.own(sends.lane), "difference", "mean over rounds"), rows)
+    return Table(("", words.own(spares.arm), words.own(sends.arm), "difference", "mean over rounds"), rows)
 
 
-def mean_difference(spares: LaneResult, sends: LaneResult, metric: str) -> float:
-    """The mean over measured rounds of how much more the first lane has of a metric that both have."""
+def mean_difference(spares: ArmResult, sends: ArmResult, metric: str) -> float:
+    """The mean over measured rounds of how much more the first arm has of a metric that both have."""
     others = dict(sends.curve(metric))
     differences = [value - others[number] for number, value in spares.curve(metric) if number in others]
     return sum(differences) / len(differences)
 
 
-def _counts_row(spares: LaneResult, sends: LaneResult, asked: Mapping[str, tuple[int, int]]) -> list[str]:
-    ours, theirs = (total - left_out for total, left_out in (asked.get(each.lane, (0, 0)) for each in (spares, sends)))
+def _counts_row(spares: ArmResult, sends: ArmResult, asked: Mapping[str, tuple[int, int]]) -> list[str]:
+    ours, theirs = (total - left_out for total, left_out in (asked.get(each.arm, (0, 0)) for each in (spares, sends)))
     return ["edits sent", f"{ours:,}", f"{theirs:,}", f"{_signed(ours - theirs, ',')}{_share(ours, theirs)}", "–"]
 
 
-def _bytes_row(spares: LaneResult, sends: LaneResult) -> list[str]:
+def _bytes_row(spares: ArmResult, sends: ArmResult) -> list[str]:
     ours, theirs = (sum(row.bytes_sent for row in each.rounds) for each in (spares, sends))
     sign = _MINUS if ours < theirs else "+" if ours > theirs else ""
     difference = f"{sign}{words.size(abs(ours - theirs))}{_share(ours, theirs)}"

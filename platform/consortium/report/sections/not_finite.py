@@ -1,4 +1,4 @@
-"""What was left out since its numbers are not finite: a row for each measure, and a column for each lane."""
+"""What was left out since its numbers are not finite: a row for each measure, and a column for each arm."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _INTRO = (
 
 def section(run: Run) -> Section | None:
     """None where all was finite."""
-    cells = {(each.lane, each.what): each.share for each in left_out(run.directory)}
+    cells = {(each.arm, each.what): each.share for each in left_out(run.directory)}
     if not cells:
         return None
-    lanes, measures = (dict.fromkeys(key[place] for key in cells) for place in (0, 1))
-    rows = [[own(metric_name(what)), *(cells.get((lane, what), "–") for lane in lanes)] for what in measures]
-    return Section("What was not finite", [_INTRO, Table(("what", *map(own, lanes)), rows)])
+    arms, measures = (dict.fromkeys(key[place] for key in cells) for place in (0, 1))
+    rows = [[own(metric_name(what)), *(cells.get((arm, what), "–") for arm in arms)] for what in measures]
+    return Section("What was not finite", [_INTRO, Table(("what", *map(own, arms)), rows)])

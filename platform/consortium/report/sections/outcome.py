@@ -1,4 +1,4 @@
-"""Results: every lane after its last measured round, beside the unedited model."""
+"""Results: every arm after its last measured round, beside the unedited model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from consortium.records.rows import MetricRow
 from consortium.report import words
 from consortium.report.content import NO_VALUE, Cell, Meanings, Run, Section, Table
 from consortium.report.intervals import Interval, intervals
-from consortium.report.results import LaneResult, Results
+from consortium.report.results import ArmResult, Results
 from consortium.report.style import UNEDITED_STYLE
 
 _DISTANCES = {
@@ -24,20 +24,20 @@ def section(run: Run) -> Section | None:
     results = run.results
     if not results.metrics:
         return None
-    has_distance = any(lane.last and lane.last.weights_distance is not None for lane in results.lanes)
+    has_distance = any(arm.last and arm.last.weights_distance is not None for arm in results.arms)
     distances = _DISTANCES if has_distance else {}
     best = {metric: _best(results, metric) for metric in results.metrics}
     rows = [
-        [run.lane(lane.lane, run.titles.get(lane.lane, ("",))[0]), *_measures(lane.final, best)]
-        + (_distances(lane, results) if has_distance else [])
-        for lane in results.lanes
+        [run.arm(arm.arm, run.titles.get(arm.arm, ("",))[0]), *_measures(arm.final, best)]
+        + (_distances(arm, results) if has_distance else [])
+        for arm in results.arms
     ]
     beside = [[Cell("questions (tokens for perplexity)"), *map(_num_questions, _measured(results))]]
     if results.unedited:
         measures = _measures(results.unedited, dict.fromkeys(results.metrics))
         beside.insert(0, [Cell("unedited model", style=UNEDITED_STYLE), *measures])
     rows += [[*row, *[NO_VALUE] * len(distances)] for row in beside]
-    measured = max((row.round for lane in results.lanes for row in lane.final.values()), default=0)
+    measured = max((row.round for arm in results.arms for row in arm.final.values()), default=0)
     intro = (
         f"After round {measured}; percent and more is better, unless said otherwise below. "
         "★ marks the best of the merge methods. "
@@ -51,8 +51,8 @@ def section(run: Run) -> Section | None:
 
 
 def _best(results: Results, metric: str) -> float | None:
-    """Best value of a metric where several lanes have it and they differ; else None."""
-    rows = [lane.final[metric] for lane in results.lanes if metric in lane.final]
+    """Best value of a metric where several arms have it and they differ; else None."""
+    rows = [arm.final[metric] for arm in results.arms if metric in arm.final]
     if len({words.measured(row.value, row.unit) for row in rows}) < 2:
         return None
     return (max if of_column(metric).higher_is_better else min)(row.value for row in rows)
@@ -73,23 +73,23 @@ def _measure(row: MetricRow | None, best: float | None, within: Interval | None)
     return Cell(value, notes, is_best=best is not None and value == words.measured(best, row.unit))
 
 
-def _distances(lane: LaneResult, results: Results) -> list[Cell]:
-    if lane.method == "global":
+def _distances(arm: ArmResult, results: Results) -> list[Cell]:
+    if arm.method == "global":
         return [Cell("", ["reference"])] * 2
-    if lane.last is None:
+    if arm.last is None:
         return [NO_VALUE] * 2
     cells = []
     for name in ("weights_distance", "update_distance"):
-        value = getattr(lane.last, name)
-        others = [getattr(each.last, name) for each in results.lanes if each.last and each.method != "global"]
+        value = getattr(arm.last, name)
+        others = [getattr(each.last, name) for each in results.arms if each.last and each.method != "global"]
         is_best = value is not None and len(others) > 1 and value == min(x for x in others if x is not None)
         cells.append(Cell(words.distance(value), is_best=is_best))
     return cells
 
 
 def _measured(results: Results) -> list[list[MetricRow]]:
-    """Metric by metric, the measures of the lanes and of the unedited model."""
-    finals = [*(lane.final for lane in results.lanes), results.unedited]
+    """Metric by metric, the measures of the arms and of the unedited model."""
+    finals = [*(arm.final for arm in results.arms), results.unedited]
     return [[final[metric] for final in finals if metric in final] for metric in results.metrics]
 
 

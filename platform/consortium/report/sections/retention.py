@@ -1,4 +1,4 @@
-"""What is left of each round's edits after each later round: one heat map a lane."""
+"""What is left of each round's edits after each later round: one heat map an arm."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _INTRO = (
 
 
 def section(run: Run) -> Section | None:
-    """A heat map for each lane; None where no earlier round was looked back at."""
-    held = {lane: held for lane, held in run.results.held.items() if any(of < after for after, of in held)}
-    maps = Figures([_figure(lane, of_lane) for lane, of_lane in held.items()])
+    """A heat map for each arm; None where no earlier round was looked back at."""
+    held = {arm: held for arm, held in run.results.held.items() if any(of < after for after, of in held)}
+    maps = Figures([_figure(arm, of_arm) for arm, of_arm in held.items()])
     return Section("What holds of each round", [_INTRO, maps]) if held else None
 
 
-def _figure(lane: str, held: _Held) -> Figure:
+def _figure(arm: str, held: _Held) -> Figure:
     rows, columns = _axes_of(held)
-    return Figure(own(lane), "", heat_map, (held,), is_heavy=len(rows) * len(columns) > _MOST_SVG_CELLS)
+    return Figure(own(arm), "", heat_map, (held,), is_heavy=len(rows) * len(columns) > _MOST_SVG_CELLS)
 
 
 def _axes_of(held: _Held) -> tuple[list[int], range]:

@@ -1,4 +1,4 @@
-"""Who was refused: parties whose messages were not added, lane by lane, and why."""
+"""Who was refused: parties whose messages were not added, arm by arm, and why."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _MOST_NAMED = 8
 def section(run: Run) -> Section | None:
     """None where every message was added."""
     table = run.directory.table("parties")
-    refused = table.filter(pc.is_valid(table["refused"])).select(["lane", "party", "refused"]).to_pylist()
-    if not refused:
+    rejected = table.filter(pc.is_valid(table["rejected"])).select(["arm", "party", "rejected"]).to_pylist()
+    if not rejected:
         return None
     rows: list[Cells] = []
-    for lane in run.results.lanes:
-        own_rows = [row for row in refused if row["lane"] == lane.lane]
-        for reason, number in Counter(row["refused"] for row in own_rows).items():
-            parties = sorted({row["party"] for row in own_rows if row["refused"] == reason})
-            rows.append([run.lane(lane.lane), own(reason), f"{number:,}", _named(parties)])
-    table = Table(("lane", "why", "messages", "of parties"), rows, align="htnt")
+    for arm in run.results.arms:
+        own_rows = [row for row in rejected if row["arm"] == arm.arm]
+        for reason, number in Counter(row["rejected"] for row in own_rows).items():
+            parties = sorted({row["party"] for row in own_rows if row["rejected"] == reason})
+            rows.append([run.arm(arm.arm), own(reason), f"{number:,}", _named(parties)])
+    table = Table(("arm", "why", "messages", "of parties"), rows, align="htnt")
     return Section("Who was refused", [_meaning(run.directory.scenario), table])
 
 
@@ -36,10 +36,10 @@ def _named(parties: Sequence[int]) -> str:
 
 
 def _meaning(scenario: Scenario) -> str:
-    length = scenario.admission.quarantine
+    length = scenario.screening.exclude_for
     rounds = f"the rest of the {length}" if isinstance(length, str) else count(length, "round")
     attacked = " Some parties misbehaved on purpose; what they asked for is not probed." if scenario.attacks else ""
     return (
-        "A party whose message cannot be what it says is left out, and the lane’s round begun again without it, as if "
-        f"it had asked for nothing. Such a party is out for {rounds} (quarantined).{attacked}"
+        "A party whose message cannot be what it says is left out, and the arm’s round begun again without it, as if "
+        f"it had asked for nothing. Such a party is out for {rounds} (excluded).{attacked}"
     )

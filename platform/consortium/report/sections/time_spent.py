@@ -1,4 +1,4 @@
-"""Where time went: work by phase and lane, what the hosts' time went into, and who worked when."""
+"""Where time went: work by phase and arm, what the workers' time went into, and who worked when."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from consortium.report.overhead import OVERHEAD, SPENT_MEANINGS, RunTime
 from consortium.report.results import PHASES, Results
 from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS, SPENT_COLOURS
 
-_MOST_HOSTS = 24
+_MOST_WORKERS = 24
 _MOST_SVG_BARS = 1500
 _BAR_HEIGHT = 0.72
 
@@ -26,7 +26,7 @@ _BAR_HEIGHT = 0.72
 def section(run: Run) -> Section | None:
     """None where nothing took any time yet."""
     results = run.results
-    seconds = {lane.lane: {phase: lane.seconds(phase) for phase in PHASES} for lane in results.lanes if lane.rounds}
+    seconds = {arm.arm: {phase: arm.seconds(phase) for phase in PHASES} for arm in results.arms if arm.rounds}
     timed = [event for event in results.events if event.seconds]
     if not seconds and not timed:
         return None
@@ -34,12 +34,12 @@ def section(run: Run) -> Section | None:
     if results.time is not None:
         parts += _spent(results.time)
     if seconds:
-        meaning = "Seconds of work, added up over all hosts and the coordinator; hosts work side by side."
-        labels = {lane: words.duration(sum(phases.values())) for lane, phases in seconds.items()}
+        meaning = "Seconds of work, added up over all workers and the coordinator; workers work side by side."
+        labels = {arm: words.duration(sum(phases.values())) for arm, phases in seconds.items()}
         data = (seconds, PHASE_COLOURS, labels)
         parts.append(Figures([Figure("work by phase", meaning, figures.stacked_bars, data)], _table(seconds)))
     if timed:
-        lost = ", crosses lost hosts" if any(event.kind == "host-lost" for event in results.events) else ""
+        lost = ", crosses lost workers" if any(event.kind == "worker-lost" for event in results.events) else ""
         meaning = f"Since the run’s start; dashed lines are commits of rounds{lost}."
         is_heavy = len(timed) > _MOST_SVG_BARS
         parts.append(Figure("who worked when", meaning, timeline, (results.events,), is_wide=True, is_heavy=is_heavy))
@@ -54,44 +54,44 @@ def _from_disk(results: Results) -> list[Block]:
 
 
 def _spent(time: RunTime) -> list[Block]:
-    """Arithmetic, solving and overhead: in a sentence, and for each host as a bar."""
+    """Arithmetic, solving and overhead: in a sentence, and for each worker as a bar."""
     spent = time.spent
     total = spent.total or 1.0  # nothing took any time
     named = [f"{100 * getattr(spent, name) / total:.1f} % {name}" for name in OVERHEAD]
     sentence = (
-        f"{words.count(len(time.hosts), 'host')} worked for {words.duration(time.wall_s)}, after "
-        f"{words.duration(time.startup_s)} of start-up. Of the hosts’ time, "
+        f"{words.count(len(time.workers), 'worker')} worked for {words.duration(time.wall_s)}, after "
+        f"{words.duration(time.startup_s)} of start-up. Of the workers’ time, "
         f"{100 * spent.arithmetic / total:.1f} % was arithmetic on the model and "
         f"{100 * spent.solving / total:.1f} % solving at the coordinator; "
         f"{100 * spent.overhead_share:.1f} % was overhead ({', '.join(named)})."
     )
-    shown = dict(time.hosts) if len(time.hosts) <= _MOST_HOSTS else {"all hosts": spent}
+    shown = dict(time.workers) if len(time.workers) <= _MOST_WORKERS else {"all workers": spent}
     meaning = "The percentage is its overhead: waiting for others, calls on their way, and records."
-    rows = {host: asdict(each) for host, each in shown.items()}
-    labels = {host: f"{100 * each.overhead_share:.1f} %" for host, each in shown.items()}
-    figure = Figure("time of each host", meaning, figures.stacked_bars, (rows, SPENT_COLOURS, labels))
+    rows = {worker: asdict(each) for worker, each in shown.items()}
+    labels = {worker: f"{100 * each.overhead_share:.1f} %" for worker, each in shown.items()}
+    figure = Figure("time of each worker", meaning, figures.stacked_bars, (rows, SPENT_COLOURS, labels))
     return [sentence, Figures([figure], Meanings(SPENT_MEANINGS))]
 
 
 def _table(seconds: Mapping[str, Mapping[str, float]]) -> Table:
-    rows = [[words.own(lane), *map(words.duration, phases.values())] for lane, phases in seconds.items()]
-    return Table(("lane", *PHASES), rows)
+    rows = [[words.own(arm), *map(words.duration, phases.values())] for arm, phases in seconds.items()]
+    return Table(("arm", *PHASES), rows)
 
 
 def timeline(events: Sequence[EventRow]) -> Drawn:
-    """One line a host, bars coloured by phase, crosses where a host was lost; some event must have taken time."""
+    """One line a worker, bars coloured by phase, crosses where a worker was lost; some event must have taken time."""
     timed = [event for event in events if event.seconds]
-    hosts = sorted({_worker(event) for event in timed}, key=lambda name: (name != "coordinator", _natural(name)))
-    place = {host: index for index, host in enumerate(hosts)}
-    figure, axes = new_figure(0.9 + 0.27 * min(len(hosts), 40), 2.8 * WIDTH_IN)
+    workers = sorted({_worker(event) for event in timed}, key=lambda name: (name != "coordinator", _natural(name)))
+    place = {worker: index for index, worker in enumerate(workers)}
+    figure, axes = new_figure(0.9 + 0.27 * min(len(workers), 40), 2.8 * WIDTH_IN)
     _draw_bars(axes, timed, place)
     for event in events:
-        if event.kind == "host-lost" and event.host in place:
-            axes.plot(event.time_s, place[event.host], marker="X", color="#D55E00", markersize=9, zorder=5)
+        if event.kind == "worker-lost" and event.worker in place:
+            axes.plot(event.time_s, place[event.worker], marker="X", color="#D55E00", markersize=9, zorder=5)
     _draw_round_ends(axes, events)
     axes.set_xlim(min(0.0, *(_start(event) for event in timed)), 1.02 * max(event.time_s for event in events))
-    axes.set_ylim(len(hosts) - 0.4, -0.6)
-    axes.set_yticks(range(len(hosts)), hosts if len(hosts) <= _MOST_HOSTS else [""] * len(hosts))
+    axes.set_ylim(len(workers) - 0.4, -0.6)
+    axes.set_yticks(range(len(workers)), workers if len(workers) <= _MOST_WORKERS else [""] * len(workers))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     figures.form(axes.xaxis, lambda value: f"{value:,.4g} s")
@@ -127,13 +127,13 @@ def _draw_round_ends(axes: Axes, events: Sequence[EventRow]) -> None:
 def _colours(timed: Sequence[EventRow]) -> dict[str, str]:
     kinds = {event.kind for event in timed}
     colours = {kind: colour for kind, colour in PHASE_COLOURS.items() if kind in kinds}
-    return colours if kinds <= colours.keys() else colours | {"opening, prior and other": OTHER_COLOUR}
+    return colours if kinds <= colours.keys() else colours | {"opening, key covariance and other": OTHER_COLOUR}
 
 
 def _worker(event: EventRow) -> str:
-    return event.host or "coordinator"
+    return event.worker or "coordinator"
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """host-2 before host-10."""
+    """worker-2 before worker-10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

@@ -10,13 +10,13 @@ _FLOAT64_BYTES = 8
 
 def section(run: Run) -> Section | None:
     """None before the first round."""
-    traffic = {lane.lane: lane.traffic for lane in run.results.lanes if lane.traffic}
+    traffic = {arm.arm: arm.traffic for arm in run.results.arms if arm.traffic}
     if not traffic:
         return None
     shapes = run.directory.manifest.layer_shapes.values()
     dense = sum(_FLOAT64_BYTES * key_width * (key_width + value_width) for value_width, key_width in shapes) or None
     remarks = ["Only sums over its edits, or factors of them, leave a party; never a text or a single key."]
-    if any(lane.method == "global" for lane in run.results.lanes):
+    if any(arm.method == "global" for arm in run.results.arms):
         remarks.append("Global edit is the exception: the reference that brings all edits together.")
     if dense:
         remarks.append(
@@ -27,12 +27,12 @@ def section(run: Run) -> Section | None:
     figure = Figure("one party in one round", meaning, figures.traffic_ranges, (traffic, run.styles, dense))
     rows: list[Cells] = [
         [
-            run.lane(lane),
+            run.arm(arm),
             words.size(sent.median),
             f"{words.size(sent.smallest)} – {words.size(sent.largest)}",
             words.size(sent.total),
         ]
-        for lane, sent in traffic.items()
+        for arm, sent in traffic.items()
     ]
-    table = Table(("lane", "median", "least – most", "all together"), rows)
+    table = Table(("arm", "median", "least – most", "all together"), rows)
     return Section("What each party sent", [" ".join(remarks), Figures([figure], table)])

@@ -1,4 +1,4 @@
-"""What was taken back: who left, how many edits went, and what the model says of them since."""
+"""What was removed: who left, how many edits went, and what the model says of them since."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from consortium.scenario.schema import UNEDITED, StreamSpec
 _INTRO = "The model was merged again without these edits, as if they had never been made. "
 _MEASURED = (
     "Percent of them whose new answer the model finds likelier than the old one, those left out whose fact is still "
-    "asked for: what is taken back falls to about what the unedited model says, as far as others’ edits leave it there."
+    "asked for: what is removed falls to about what the unedited model says, as far as others’ edits leave it there."
 )
-_NOT_MEASURED = "Whether they are gone was not measured: the metric retracted in evaluate.metrics does."
+_NOT_MEASURED = "Whether they are gone was not measured: the metric removed in evaluate.metrics does."
 _COLUMNS = ("round", "who", "edits", "merge method", "before", "after", "at the end", "unedited model")
 
 
 def section(run: Run) -> Section | None:
-    """None where nothing was taken back."""
+    """None where nothing was removed."""
     numbers = _numbers(run.directory)
     if not numbers:
         return None
@@ -32,23 +32,23 @@ def section(run: Run) -> Section | None:
     for back_in, number in numbers.items():
         *_, unedited = _percents(metrics, UNEDITED, back_in)
         first = [str(back_in), _who(scenario.stream, back_in), f"{number:,}"]
-        for lane in run.results.lanes:
-            rows.append([*first, run.lane(lane.lane), *_percents(metrics, lane.lane, back_in), unedited])
+        for arm in run.results.arms:
+            rows.append([*first, run.arm(arm.arm), *_percents(metrics, arm.arm, back_in), unedited])
             first = ["", "", ""]
     meaning = _MEASURED if "removed_efficacy" in scenario.evaluate.metrics else _NOT_MEASURED
-    return Section("What was taken back", [_INTRO + meaning, Table(_COLUMNS, rows, align="ntnh")])
+    return Section("What was removed", [_INTRO + meaning, Table(_COLUMNS, rows, align="ntnh")])
 
 
 def _numbers(directory: RunDirectory) -> dict[int, int]:
-    """Round → edits taken back in it, up to the committed one."""
-    rounds = pc.drop_null(directory.table("edits", ["retracted"])["retracted"]).to_pylist()
+    """Round → edits removed in it, up to the committed one."""
+    rounds = pc.drop_null(directory.table("edits", ["removed"])["removed"]).to_pylist()
     done = sorted(number for number in rounds if number <= (directory.committed_round or 0))
     return {number: done.count(number) for number in dict.fromkeys(done)}
 
 
 def _who(stream: StreamSpec, back_in: int) -> str:
     left = sorted(party for spec in stream.leave if spec.round == back_in for party in spec.parties)
-    back = sorted({party for spec in stream.retract if spec.round == back_in for party in spec.parties})
+    back = sorted({party for spec in stream.unlearn if spec.round == back_in for party in spec.parties})
     return "; ".join(
         f"{_named(parties)} {did}" for parties, did in ((left, "left"), (back, "took some back")) if parties
     )
@@ -58,9 +58,9 @@ def _named(parties: Sequence[int]) -> str:
     return f"{'party' if len(parties) == 1 else 'parties'} {listing([str(party) for party in parties])}"
 
 
-def _percents(metrics: Sequence[MetricRow], lane: str, back_in: int) -> list[str]:
-    """What a lane said of the edits that a round took back, in percent: before it, first after it, and last."""
-    rows = [row for row in metrics if (row.lane, row.of_round) == (lane, back_in)]
+def _percents(metrics: Sequence[MetricRow], arm: str, back_in: int) -> list[str]:
+    """What an arm said of the edits that a round took back, in percent: before it, first after it, and last."""
+    rows = [row for row in metrics if (row.arm, row.of_round) == (arm, back_in)]
     rows.sort(key=lambda row: row.round)
     before = [row.value for row in rows if row.metric == "removed_efficacy_before"]
     after = [row.value for row in rows if row.metric == "removed_efficacy"]

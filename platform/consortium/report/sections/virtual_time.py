@@ -15,7 +15,7 @@ from consortium.report.content import Figure, Figures, Run, Section, Table
 from consortium.report.drawing import legend, new_figure
 from consortium.report.figures import Curve, Curves, form, percent_range
 from consortium.report.results import Results
-from consortium.report.style import LaneStyle
+from consortium.report.style import ArmStyle
 from consortium.scenario.schema import Scenario
 
 _MOST_ROWS = 30
@@ -90,8 +90,8 @@ def _over_time(run: Run, rows: Sequence[ScheduleRow]) -> list[Figure]:
     ends = {row.round: row.end_s for row in rows}
     charts = []
     if metric is not None:
-        unit = next(lane.final[metric].unit for lane in results.lanes if metric in lane.final)
-        curves = {lane.lane: [(ends[number], value) for number, value in lane.curve(metric)] for lane in results.lanes}
+        unit = next(arm.final[metric].unit for arm in results.arms if metric in arm.final)
+        curves = {arm.arm: [(ends[number], value) for number, value in arm.curve(metric)] for arm in results.arms}
         meaning, name = "After each round, of the edits that were probed.", words.metric_name(metric)
         charts.append(_curves(run, f"{name} over virtual time", meaning, curves, unit is None))
     if run.directory.scenario.evaluate.edits == "all":
@@ -101,19 +101,19 @@ def _over_time(run: Run, rows: Sequence[ScheduleRow]) -> list[Figure]:
 
 
 def _curves(run: Run, title: str, meaning: str, curves: Curves, in_percent: bool) -> Figure:
-    shown = {lane: curve for lane, curve in curves.items() if curve}
+    shown = {arm: curve for arm, curve in curves.items() if curve}
     return Figure(title, meaning, _draw_curves, (shown, run.styles, in_percent), legend=run.styles)
 
 
 def held_of_all(results: Results, rows: Sequence[ScheduleRow]) -> dict[str, list[tuple[float, float]]]:
-    """Lane → (end of round in seconds, percent of all edits asked for so far that are merged and hold)."""
+    """Arm → (end of round in seconds, percent of all edits asked for so far that are merged and hold)."""
     num_merged, shares = 0, {}
     for row, num_asked_for in zip(rows, _num_asked_for(rows), strict=True):
         num_merged += row.num_edits
         shares[row.round] = row.end_s, num_merged / num_asked_for if num_asked_for else 0.0
     return {
-        lane.lane: [(shares[number][0], shares[number][1] * percent) for number, percent in lane.curve("efficacy")]
-        for lane in results.lanes
+        arm.arm: [(shares[number][0], shares[number][1] * percent) for number, percent in arm.curve("efficacy")]
+        for arm in results.arms
     }
 
 
@@ -165,11 +165,11 @@ def _draw_ages(rows: Sequence[ScheduleRow]) -> Drawn:
     return figure
 
 
-def _draw_curves(found: Mapping[str, Curve], styles: Mapping[str, LaneStyle], in_percent: bool = True) -> Drawn:
-    """A measure over virtual time, one line a lane: lane → (seconds, value)."""
+def _draw_curves(found: Mapping[str, Curve], styles: Mapping[str, ArmStyle], in_percent: bool = True) -> Drawn:
+    """A measure over virtual time, one line an arm: arm → (seconds, value)."""
     figure, axes = new_figure(2.5)
-    for lane, points in found.items():
-        style = styles[lane]
+    for arm, points in found.items():
+        style = styles[arm]
         axes.plot(
             [time_s for time_s, _ in points],
             [value for _, value in points],

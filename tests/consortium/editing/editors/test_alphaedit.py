@@ -14,14 +14,14 @@ from consortium.merging.statistics import Basis
 from consortium.scenario.editor import AlphaEditSpec, EditorSpec
 
 K, V, E, TOKENS = 12, 5, 7, 100
-BASIS = Basis("lane", 1, 5)
+BASIS = Basis("arm", 1, 5)
 
 
 def gaussian(*shape, seed=0):
     return torch.randn(*shape, generator=torch_generator(seed, "test"), dtype=torch.float64)
 
 
-def prior_sum():
+def covariance_sum():
     """Text whose keys crowd along four of twelve directions."""
     scale_K = torch.tensor([3.0] * 4 + [0.1] * 8, dtype=torch.float64)
     text_KT = torch.linalg.qr(gaussian(K, K, seed=1)).Q @ (scale_K[:, None] * gaussian(K, TOKENS, seed=2))
@@ -34,7 +34,7 @@ def editor(**settings):
 
 def edited(chosen, method, keys_KE, residuals_VE, history=None):
     """A merge over two parties, as a worker and a coordinator do it."""
-    _, gram_KK = prior_sum()
+    _, gram_KK = covariance_sum()
     solver = chosen.solvers({5: gram_KK}, TOKENS).get(5, history and history.version, lambda: history)
     mapped_KE = chosen.key_map({5: gram_KK}, TOKENS)(5, keys_KE)
     pairs = zip(mapped_KE.split([3, 4], dim=1), residuals_VE.split([3, 4], dim=1), strict=True)
@@ -45,7 +45,7 @@ def edited(chosen, method, keys_KE, residuals_VE, history=None):
 
 def projection(num_free):
     """P as the paper's code makes it: by singular vectors, U₂·U₂ᵀ of the smallest ones."""
-    _, gram_KK = prior_sum()
+    _, gram_KK = covariance_sum()
     u_KK, _, _ = torch.linalg.svd(torch.tensor(gram_KK) / TOKENS)
     return u_KK[:, K - num_free :] @ u_KK[:, K - num_free :].T
 
@@ -60,7 +60,7 @@ def test_the_update_is_the_papers(method, settings):
         K, dtype=torch.float64
     )
     expected_VK = residuals_VE @ keys_KE.T @ p_KK @ torch.linalg.inv(system_KK)
-    history = GramHistory("lane", 1, (p_KK @ earlier_KE @ earlier_KE.T @ p_KK).numpy())
+    history = GramHistory("arm", 1, (p_KK @ earlier_KE @ earlier_KE.T @ p_KK).numpy())
     found_VK = edited(editor(**settings), method, keys_KE, residuals_VE, history)
     torch.testing.assert_close(found_VK, expected_VK, rtol=1e-9, atol=1e-12)
 
@@ -68,7 +68,7 @@ def test_the_update_is_the_papers(method, settings):
 def test_keys_of_the_preserved_space_are_not_moved():
     """Ordinary text's own directions: Δ·k₀ is rounding, while an update without P moves them."""
     keys_KE, residuals_VE = gaussian(K, E, seed=3), gaussian(V, E, seed=4)
-    _, gram_KK = prior_sum()
+    _, gram_KK = covariance_sum()
     preserved_KM = preserved_directions(torch.tensor(gram_KK) / TOKENS, AlphaEditSpec(share=0.7), "layer 5")
     assert preserved_KM.shape == (K, 4)
     delta_VK = edited(editor(share=0.7), "collabedit", keys_KE, residuals_VE)
@@ -79,7 +79,7 @@ def test_keys_of_the_preserved_space_are_not_moved():
 
 def test_the_share_is_of_the_directions_and_free_of_units():
     """Twelve directions: 0.7 of them are 8. Keys a thousand times longer leave the choice as it is."""
-    _, gram_KK = prior_sum()
+    _, gram_KK = covariance_sum()
     small, large = (
         preserved_directions(torch.tensor(gram_KK * scale), AlphaEditSpec(share=0.7), "layer 5")
         for scale in (1e-3, 1e3)
@@ -90,7 +90,7 @@ def test_the_share_is_of_the_directions_and_free_of_units():
 
 def test_the_threshold_is_in_units_of_one_key():
     """Twice as much of the same text changes nothing: eigenvalues are of the mean."""
-    _, gram_KK = prior_sum()
+    _, gram_KK = covariance_sum()
     chosen, keys_KE = editor(threshold=0.1), gaussian(K, E, seed=3)
     once = chosen.key_map({5: gram_KK}, TOKENS)(5, keys_KE)
     twice = chosen.key_map({5: 2 * gram_KK}, 2 * TOKENS)(5, keys_KE)
@@ -103,14 +103,14 @@ def test_the_threshold_is_in_units_of_one_key():
     [({"threshold": 1e-9}, "raise editor.alphaedit.threshold, or remove it"), ({"share": 0.01}, "alphaedit.share$")],
 )
 def test_where_nothing_is_free_nothing_can_be_edited(settings, remedy):
-    _, gram_KK = prior_sum()
+    _, gram_KK = covariance_sum()
     with pytest.raises(StatisticsError, match=rf"no direction of layer 5 is free(.|\n)*{remedy}"):
         editor(**settings).key_map({5: gram_KK}, TOKENS)(5, gaussian(K, E))
 
 
 def test_a_projected_key_stays_what_it_is():
     """P·P = P, as the statistics of a party that projects twice would show."""
-    _, gram_KK = prior_sum()
+    _, gram_KK = covariance_sum()
     project = editor().key_map({5: gram_KK}, TOKENS)
     once = project(5, gaussian(K, E, seed=3))
     np.testing.assert_allclose(project(5, once), once, atol=1e-13)

@@ -12,7 +12,7 @@ from consortium.merging.statistics import Basis
 from consortium.scenario.editor import EditorSpec, EmmetSpec
 
 K, V, E, TOKENS, WEIGHT = 12, 5, 7, 100, 20.0
-BASIS = Basis("lane", 1, 5)
+BASIS = Basis("arm", 1, 5)
 LEAST = 1e-6
 
 
@@ -20,18 +20,18 @@ def gaussian(*shape, seed=0):
     return torch.randn(*shape, generator=torch_generator(seed, "test"), dtype=torch.float64)
 
 
-def prior_sum():
+def covariance_sum():
     text_KT = gaussian(K, TOKENS, seed=2)
     return (text_KT @ text_KT.T).numpy()
 
 
-def prior_matrix():
-    return torch.tensor(prior_sum()) * WEIGHT / TOKENS
+def covariance_matrix():
+    return torch.tensor(covariance_sum()) * WEIGHT / TOKENS
 
 
 def edited(alpha, keys_KE, residuals_VE, method="collabedit", history=None, form="auto"):
-    chosen = create(EditorSpec(method="emmet", prior_weight=WEIGHT, emmet=EmmetSpec(alpha=alpha)))
-    solver = chosen.solvers({5: prior_sum()}, TOKENS).get(5, history and history.version, lambda: history)
+    chosen = create(EditorSpec(method="emmet", covariance_weight=WEIGHT, emmet=EmmetSpec(alpha=alpha)))
+    solver = chosen.solvers({5: covariance_sum()}, TOKENS).get(5, history and history.version, lambda: history)
     pairs = zip(keys_KE.split([3, 4], dim=1), residuals_VE.split([3, 4], dim=1), strict=True)
     shares = [PartyShare(BASIS, *pair, form, torch_generator(0, "r", n)) for n, pair in enumerate(pairs)]
     made = registry.create(method, {})
@@ -42,19 +42,19 @@ def edited(alpha, keys_KE, residuals_VE, method="collabedit", history=None, form
 def test_the_update_is_the_papers(alpha):
     """Δ = R·(Kᵀ·C⁻¹·K + α·I)⁻¹·Kᵀ·C⁻¹, an E×E system where ours has a K×K one."""
     keys_KE, residuals_VE = gaussian(K, E, seed=3), gaussian(V, E, seed=4)
-    inverse_KK = torch.linalg.inv(prior_matrix())
+    inverse_KK = torch.linalg.inv(covariance_matrix())
     inner_EE = keys_KE.T @ inverse_KK @ keys_KE + alpha * torch.eye(E, dtype=torch.float64)
     expected_VK = residuals_VE @ torch.linalg.inv(inner_EE) @ keys_KE.T @ inverse_KK
     torch.testing.assert_close(edited(alpha, keys_KE, residuals_VE), expected_VK, rtol=1e-9, atol=1e-12)
 
 
-def test_a_history_stands_beside_the_prior():
+def test_a_history_stands_beside_the_covariance():
     """With C + H for C, in which H enters as grown by α times what MEMIT's would be."""
     keys_KE, residuals_VE, earlier_KE = gaussian(K, E, seed=3), gaussian(V, E, seed=4), gaussian(K, 3, seed=5)
     alpha = 0.1
     scale = create(EditorSpec(method="emmet", emmet=EmmetSpec(alpha=alpha))).history_scale
-    history = GramHistory("lane", 1, (scale * earlier_KE @ earlier_KE.T).numpy())
-    inverse_KK = torch.linalg.inv(prior_matrix() + earlier_KE @ earlier_KE.T)
+    history = GramHistory("arm", 1, (scale * earlier_KE @ earlier_KE.T).numpy())
+    inverse_KK = torch.linalg.inv(covariance_matrix() + earlier_KE @ earlier_KE.T)
     inner_EE = keys_KE.T @ inverse_KK @ keys_KE + alpha * torch.eye(E, dtype=torch.float64)
     expected_VK = residuals_VE @ torch.linalg.inv(inner_EE) @ keys_KE.T @ inverse_KK
     found_VK = edited(alpha, keys_KE, residuals_VE, history=history)
@@ -69,7 +69,7 @@ def test_towards_zero_edits_hold_and_ordinary_keys_move_least():
     assert not torch.allclose(edited(10.0, keys_KE, residuals_VE) @ keys_KE, residuals_VE, atol=0.1)
     elsewhere_KK = torch.eye(K, dtype=torch.float64) - keys_KE @ torch.linalg.pinv(keys_KE)
     moved = [
-        torch.trace(each @ prior_matrix() @ each.T)
+        torch.trace(each @ covariance_matrix() @ each.T)
         for each in (delta_VK, *(delta_VK + 1e-2 * gaussian(V, K, seed=n) @ elsewhere_KK for n in range(6, 10)))
     ]
     assert min(moved[1:]) > moved[0]
@@ -94,8 +94,8 @@ def test_equal_keys_that_want_different_things_get_the_mean():
 
 
 def test_one_is_memit():
-    memit = create(EditorSpec(prior_weight=WEIGHT)).solvers({5: prior_sum()}, TOKENS).get(5)
-    emmet = create(EditorSpec(method="emmet", prior_weight=WEIGHT, emmet=EmmetSpec(alpha=1.0)))
-    factor_KK = emmet.solvers({5: prior_sum()}, TOKENS).get(5).factor_KK
+    memit = create(EditorSpec(covariance_weight=WEIGHT)).solvers({5: covariance_sum()}, TOKENS).get(5)
+    emmet = create(EditorSpec(method="emmet", covariance_weight=WEIGHT, emmet=EmmetSpec(alpha=1.0)))
+    factor_KK = emmet.solvers({5: covariance_sum()}, TOKENS).get(5).factor_KK
     np.testing.assert_array_equal(factor_KK, memit.factor_KK)
     assert emmet.history_scale == 1.0

@@ -84,7 +84,7 @@ class TestExchange:
             check(tmp_path, editor={"method": "ft"}, merge={"methods": ["ties"]})
 
     @pytest.mark.parametrize(
-        ("editor", "exchange"), [({"layers": [9]}, "layer"), ({}, "round"), ({"sharing": "memit"}, "round")]
+        ("editor", "exchange"), [({"layers": [9]}, "layer"), ({}, "round"), ({"residual_schedule": "spread"}, "round")]
     )
     def test_what_can_run_is_accepted(self, editor, exchange, tmp_path):
         check(tmp_path, editor={"method": "ft", **editor}, merge={"methods": ["ties"], "exchange": exchange})
@@ -96,5 +96,5 @@ class TestExchange:
 
 def test_single_edits_change_one_layer():
     assert EditorSpec(method="rome", layers=(5, 9)).edited_layers == (9,)
-    assert EditorSpec(method="rome", layers=(5, 9), sharing="memit").edited_layers == (9,)
+    assert EditorSpec(method="rome", layers=(5, 9), residual_schedule="spread").edited_layers == (9,)
     assert EditorSpec(layers=(5, 9)).edited_layers == (5, 9)

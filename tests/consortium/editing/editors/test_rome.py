@@ -10,22 +10,22 @@ from consortium.merging.statistics import Basis
 from consortium.scenario.editor import EditorSpec
 
 K, V, TOKENS, WEIGHT = 12, 5, 100, 20.0
-BASIS = Basis("lane", 1, 5)
+BASIS = Basis("arm", 1, 5)
 SIZES = [3, 0, 4, 1]
-EDITOR = create(EditorSpec(method="rome", prior_weight=WEIGHT))
+EDITOR = create(EditorSpec(method="rome", covariance_weight=WEIGHT))
 
 
 def gaussian(*shape, seed=0):
     return torch.randn(*shape, generator=torch_generator(seed, "test"), dtype=torch.float64)
 
 
-def prior_sum():
+def covariance_sum():
     text_KT = gaussian(K, TOKENS, seed=2)
     return (text_KT @ text_KT.T).numpy()
 
 
 def solver():
-    return EDITOR.solvers({5: prior_sum()}, TOKENS).get(5)
+    return EDITOR.solvers({5: covariance_sum()}, TOKENS).get(5)
 
 
 def parties(form="auto"):
@@ -37,7 +37,7 @@ def parties(form="auto"):
 
 def one_by_one(shares):
     """ROME's loop: each edit's rank-one update under the weights that the edit before left."""
-    inverse_KK = torch.linalg.inv(torch.tensor(prior_sum()) * WEIGHT / TOKENS)
+    inverse_KK = torch.linalg.inv(torch.tensor(covariance_sum()) * WEIGHT / TOKENS)
     delta_VK = torch.zeros(V, K, dtype=torch.float64)
     for share in shares:
         for key_K, residual_V in zip(share.keys_KE.T, share.residuals_VE.T, strict=True):
@@ -48,8 +48,8 @@ def one_by_one(shares):
 
 def sent(method, shares):
     """What the parties send, as a worker has it made."""
-    prior = solver() if method.needs_solver else None
-    return method.contribute(EDITOR.with_updates(shares, prior), prior)
+    covariance = solver() if method.needs_solver else None
+    return method.contribute(EDITOR.with_updates(shares, covariance), covariance)
 
 
 def merged(name, shares):

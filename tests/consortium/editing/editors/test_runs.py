@@ -5,10 +5,10 @@ import pytest
 import torch
 from consortium.editing.editors.registry import EDITORS, known
 from consortium.editing.open import open_backend
-from consortium.engine.prior import add_chunk
+from consortium.engine.key_covariance import add_chunk
 from consortium.loading.prepare import open_facts
 from consortium.merging import registry
-from consortium.party.worker import CohortWorker
+from consortium.party.worker import Worker
 from consortium.records.directory import RunDirectory
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
@@ -35,11 +35,11 @@ def make_scenario(model, pico, name, methods, exchange="round", **changes):
 
 
 def run(scenario, path):
-    """The lanes' weights at the end, the unedited ones, and the run's directory."""
+    """The arms' weights at the end, the unedited ones, and the run's directory."""
     directory = run_serially(scenario, path)
     with RunDirectory.open(path) as reader:
         base = open_backend(scenario, open_facts(scenario)).base_weights()
-        return {lane: state.weights for lane, state in reader.lane_states().items()}, base, directory
+        return {arm: state.weights for arm, state in reader.arm_states().items()}, base, directory
 
 
 def relative(left, right, base=None):
@@ -76,16 +76,16 @@ def test_one_party_alone_has_nothing_to_merge(name, model, pico, tmp_path):
         assert relative(other, first, base) <= 1e-6
 
 
-def test_emmet_is_memit_with_a_lighter_prior_and_history(tmp_path):
+def test_emmet_is_memit_with_a_lighter_covariance_and_history(tmp_path):
     """λ = 10 and α = 1/16, against λ = 10/16 and h = 1/16: the same bits over three rounds."""
     methods = ["global", "collabedit", "ties"]
     emmet = associative_scenario(
         stream={"rounds": 3}, merge={"methods": methods}, editor={"method": "emmet", "emmet": {"alpha": 0.0625}}
     )
     memit = associative_scenario(
-        stream={"rounds": 3}, merge={"methods": methods, "history_weight": 0.0625}, editor={"prior_weight": 0.625}
+        stream={"rounds": 3}, merge={"methods": methods, "history_weight": 0.0625}, editor={"covariance_weight": 0.625}
     )
-    found, expected = (run(each, tmp_path / each.editor.method)[2].lane_states() for each in (emmet, memit))
+    found, expected = (run(each, tmp_path / each.editor.method)[2].arm_states() for each in (emmet, memit))
     assert difference(expected, found) == []
 
 
@@ -105,21 +105,21 @@ def test_fine_tuned_updates_are_averaged(model, pico, tmp_path):
     scenario = make_scenario(model, pico, "ft", ["simple_average"], stream={"rounds": 1})
     weights, base, directory = run(scenario, tmp_path / "run")
     facts = open_facts(scenario)
-    worker = CohortWorker(scenario, facts, open_backend(scenario, facts))
+    worker = Worker(scenario, facts, open_backend(scenario, facts))
     requests = [worker.stream.requests(1, party) for party in range(scenario.parties.count)]
     alone = [worker.backend.fine_tune([worker.private.edit(request) for request in group]) for group in requests]
     for layer, weight_VK in weights["simple_average"].items():
         mean_VK = torch.stack([each.deltas[layer].double() for each in alone]).mean(0).numpy()
         np.testing.assert_array_equal(weight_VK, (base[layer].astype(np.float64) + mean_VK).astype(np.float32))
     kinds = {row["kind"] for row in directory.table("events").to_pylist()}
-    assert "prior" not in kinds
+    assert "covariance" not in kinds
     assert "targets" in kinds
 
 
-def test_fine_tuning_measures_no_prior(monkeypatch, tmp_path):
+def test_fine_tuning_measures_no_covariance(monkeypatch, tmp_path):
     scenario = make_scenario("associative", None, "ft", ["ties"])
     measured = []
-    monkeypatch.setattr(CohortWorker, "prior_sum", lambda _, chunk: measured.append(chunk))
+    monkeypatch.setattr(Worker, "covariance_sum", lambda _, chunk: measured.append(chunk))
     _, _, directory = run(scenario, tmp_path / "run")
     assert directory.status == "done"
     assert measured == []
@@ -129,11 +129,11 @@ def test_statistics_of_alphaedit_are_of_projected_keys(tmp_path):
     """What leaves a party lies in the free directions: there is nothing of the others in its Gram sums."""
     scenario = make_scenario("associative", None, "alphaedit", ["collabedit"])
     _, _, directory = run(scenario, tmp_path / "run")
-    backend, prior = open_backend(scenario, open_facts(scenario)), None
-    for chunk in range(backend.prior_chunks()):
-        prior = add_chunk(prior, backend.prior_sum(chunk))
-    for layer, history in directory.lane_states()["collabedit"].history.items():
-        _, vectors_KK = np.linalg.eigh(prior.sums[layer])
+    backend, covariance = open_backend(scenario, open_facts(scenario)), None
+    for chunk in range(backend.covariance_chunks()):
+        covariance = add_chunk(covariance, backend.covariance_sum(chunk))
+    for layer, history in directory.arm_states()["collabedit"].history.items():
+        _, vectors_KK = np.linalg.eigh(covariance.sums[layer])
         gram_KK = history.multiplied_out().numpy()
         preserved_KM = vectors_KK[:, 16:]  # 0.7 of 24 directions are free
         assert np.abs(gram_KK @ preserved_KM).max() < 1e-12 * np.abs(gram_KK).max()

@@ -24,14 +24,14 @@ class Facts:
         return Edit(str(fact), "r", "Big Ben", "{} is in", f"v{variant}")
 
 
-def case(kind, fate, rival=0):
-    return case_of(Facts(), Request(2, 1, 0, 9, 1, kind, rival), fate == "withdrawn")
+def case(kind, status, rival=0):
+    return case_of(Facts(), Request(2, 1, 0, 9, 1, kind, rival), status == "rejected")
 
 
 @pytest.mark.parametrize("kind", ["conflict-party", "conflict-round"])
-@pytest.mark.parametrize("fate", ["alone", "contested", "won"])
-def test_a_request_that_stands_is_chosen_over_what_it_contradicts(kind, fate):
-    assert case(kind, fate) == Case(Facts().edit(9, 1), "v0")
+@pytest.mark.parametrize("status", ["alone", "contested", "won"])
+def test_a_request_that_stands_is_chosen_over_what_it_contradicts(kind, status):
+    assert case(kind, status) == Case(Facts().edit(9, 1), "v0")
 
 
 def test_a_request_that_lost_to_its_rival_is_the_losing_side():
@@ -80,7 +80,7 @@ def test_a_likelihood_that_is_not_finite_is_no_fall(pair):
 
 
 @dataclass
-class Batch:
+class CallBatch:
     """Round 2 of a run: a conflict of the round, one that was withdrawn, one of round 1, and a fresh request."""
 
     has_start: bool = True
@@ -97,17 +97,17 @@ class Batch:
 
 
 def test_the_chosen_answer_is_asked_against_the_losing_one():
-    found = [(item.of_round, *item.texts) for item in conflict.items(Batch())]
+    found = [(item.of_round, *item.texts) for item in conflict.items(CallBatch())]
     ours, theirs = Probe("Big Ben is in", "v1", "v0"), Probe("Big Ben is in", "v0", "v1")
     assert found == [(2, ours), (2, theirs), (1, ours)]
 
 
 def test_the_losing_answer_of_the_round_is_asked_for_with_the_chosen_edits_prompt():
-    found = list(conflict_magnitude.items(Batch()))
+    found = list(conflict_magnitude.items(CallBatch()))
     assert [(item.of_round, *item.texts) for item in found] == [
         (2, Probe("Big Ben is in", "v0")),
         (2, Probe("Big Ben is in", "v1")),
     ]
     assert len({item.way for item in found}) == 1
     assert found[0].way != Scored()
-    assert list(conflict_magnitude.items(Batch(has_start=False))) == []
+    assert list(conflict_magnitude.items(CallBatch(has_start=False))) == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from consortium.features.conflicts.commitments import Slips
-from consortium.features.conflicts.resolution import settle
-from consortium.features.conflicts.resolver import Standing
+from consortium.features.conflicts.keyed_digests import KeyedDigests
+from consortium.features.conflicts.resolution import resolve
+from consortium.features.conflicts.resolver import ConflictResolver
 from consortium.scenario.schema import ConflictsSpec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +17,8 @@ POLICIES = ("latest", "priority", "majority")
 Asked = tuple[int, str, str]
 
 
-def slips_of(asked: Sequence[Asked]) -> Slips:
-    return Slips(
+def keyed_digests_of(asked: Sequence[Asked]) -> KeyedDigests:
+    return KeyedDigests(
         tuple(party for party, _, _ in asked),
         tuple(slot.encode() for _, slot, _ in asked),
         tuple(answer.encode() for _, _, answer in asked),
@@ -29,21 +29,21 @@ def conflicts(policy: str, priorities: tuple[int, ...] = (), span: str = "run") 
     return ConflictsSpec(policy=policy, priorities=priorities, span=span)
 
 
-def fates(standing: Standing, number: int, asked: Sequence[Asked]) -> list[str]:
-    (found,) = standing.settle(number, [slips_of(asked)])
+def statuses(resolver: ConflictResolver, number: int, asked: Sequence[Asked]) -> list[str]:
+    (found,) = resolver.resolve(number, [keyed_digests_of(asked)])
     index: dict[int, int] = {}
     told = []
     for party, _, _ in asked:
-        told.append(found.of(party, index.setdefault(party, 0)).fate)
+        told.append(found.of(party, index.setdefault(party, 0)).status)
         index[party] += 1
     return told
 
 
-def fates_of_rounds(
+def statuses_of_rounds(
     policy: str, rounds: Sequence[Sequence[Asked]], priorities: tuple[int, ...] = ()
 ) -> list[list[str]]:
-    standing = Standing(conflicts(policy, priorities))
-    return [fates(standing, number, asked) for number, asked in enumerate(rounds, start=1)]
+    resolver = ConflictResolver(conflicts(policy, priorities))
+    return [statuses(resolver, number, asked) for number, asked in enumerate(rounds, start=1)]
 
 
 class NaiveStanding:
@@ -57,7 +57,7 @@ class NaiveStanding:
     def rank(self, party: int) -> int:
         return self.priorities.index(party) if party in self.priorities else 1000 + party
 
-    def settle(self, asked: Sequence[Asked]) -> dict[str, tuple[set[str], str]]:
+    def resolve(self, asked: Sequence[Asked]) -> dict[str, tuple[set[str], str]]:
         """Slot → its candidates, and which of them stands now."""
         self.requests += asked
         found = {}
@@ -92,73 +92,73 @@ def runs(draw: st.DrawFn) -> list[list[Asked]]:
 def test_what_is_kept_is_enough(rounds: list[list[Asked]], policy: str, priorities: tuple[int, ...]) -> None:
     priorities = priorities if policy == "priority" else ()
     naive = NaiveStanding(policy, priorities)
-    standing = Standing(conflicts(policy, priorities))
+    resolver = ConflictResolver(conflicts(policy, priorities))
     for number, asked in enumerate(rounds, start=1):
-        expected = naive.settle(asked)
-        for (_, slot, answer), fate in zip(asked, fates(standing, number, asked), strict=True):
+        expected = naive.resolve(asked)
+        for (_, slot, answer), status in zip(asked, statuses(resolver, number, asked), strict=True):
             candidates, winner = expected[slot]
             alone = "shared" if [each[1:] for each in asked].count((slot, answer)) > 1 else "alone"
-            assert fate == (alone if len(candidates) == 1 else "won" if answer == winner else "withdrawn")
-            assert standing.answer(slot.encode()) == winner.encode()
+            assert status == (alone if len(candidates) == 1 else "won" if answer == winner else "withdrawn")
+            assert resolver.answer(slot.encode()) == winner.encode()
 
 
 @given(runs(), st.sampled_from(POLICIES), st.integers(1, 5))
 def test_grouping_does_not_matter(rounds: list[list[Asked]], policy: str, size: int) -> None:
-    together, apart = Standing(conflicts(policy)), Standing(conflicts(policy))
+    together, apart = ConflictResolver(conflicts(policy)), ConflictResolver(conflicts(policy))
     for number, asked in enumerate(rounds, start=1):
-        groups = [slips_of([each for each in asked if each[0] // size == group]) for group in range(5)]
-        (all_of_them,) = together.settle(number, [slips_of(asked)])
-        merged = [entry for each in apart.settle(number, groups) for entry in each.verdicts.items()]
-        assert dict(merged) == dict(all_of_them.verdicts)
+        groups = [keyed_digests_of([each for each in asked if each[0] // size == group]) for group in range(5)]
+        (all_of_them,) = together.resolve(number, [keyed_digests_of(asked)])
+        merged = [entry for each in apart.resolve(number, groups) for entry in each.decisions.items()]
+        assert dict(merged) == dict(all_of_them.decisions)
 
 
 @given(runs(), st.sampled_from(POLICIES))
 def test_a_first_round_is_settled_as_by_itself(rounds: list[list[Asked]], policy: str) -> None:
-    groups = [slips_of(rounds[0])]
-    assert Standing(conflicts(policy)).settle(1, groups) == settle(groups, conflicts(policy, span="round"))
+    groups = [keyed_digests_of(rounds[0])]
+    assert ConflictResolver(conflicts(policy)).resolve(1, groups) == resolve(groups, conflicts(policy, scope="round"))
 
 
 @given(runs(), st.sampled_from(POLICIES))
 def test_without_reach_every_round_is_settled_by_itself(rounds: list[list[Asked]], policy: str) -> None:
-    spec = conflicts(policy, span="round")
-    standing = Standing(spec)
+    spec = conflicts(policy, scope="round")
+    resolver = ConflictResolver(spec)
     for number, asked in enumerate(rounds, start=1):
-        assert standing.missing(number) == range(number, number + 1)
-        assert standing.settle(number, [slips_of(asked)]) == settle([slips_of(asked)], spec)
+        assert resolver.missing(number) == range(number, number + 1)
+        assert resolver.resolve(number, [keyed_digests_of(asked)]) == resolve([keyed_digests_of(asked)], spec)
 
 
 @pytest.mark.parametrize(("policy", "later"), [("latest", "won"), ("priority", "withdrawn"), ("majority", "withdrawn")])
 def test_a_later_request_against_an_earlier_one(policy: str, later: str) -> None:
     """Party 0 ranks before 1, and of two votes that are equal the standing answer's counts."""
-    assert fates_of_rounds(policy, [[(0, "a", "x")], [(1, "a", "y")]]) == [["alone"], [later]]
+    assert statuses_of_rounds(policy, [[(0, "a", "x")], [(1, "a", "y")]]) == [["alone"], [later]]
 
 
 def test_a_party_that_ranks_higher_overrules_an_earlier_round() -> None:
-    assert fates_of_rounds("priority", [[(0, "a", "x")], [(1, "a", "y")]], (1,)) == [["alone"], ["won"]]
+    assert statuses_of_rounds("priority", [[(0, "a", "x")], [(1, "a", "y")]], (1,)) == [["alone"], ["won"]]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_party_may_change_its_mind(policy: str) -> None:
-    assert fates_of_rounds(policy, [[(0, "a", "x")], [(0, "a", "y")]]) == [["alone"], ["won"]]
+    assert statuses_of_rounds(policy, [[(0, "a", "x")], [(0, "a", "y")]]) == [["alone"], ["won"]]
 
 
 def test_votes_of_all_rounds_count_together() -> None:
     """One for x, then one for y, which loses, then another for y, which makes a majority with the one withdrawn."""
     rounds = [[(0, "a", "x")], [(1, "a", "y")], [(2, "a", "y")], [(3, "a", "x")]]
-    assert fates_of_rounds("majority", rounds) == [["alone"], ["withdrawn"], ["won"], ["withdrawn"]]
+    assert statuses_of_rounds("majority", rounds) == [["alone"], ["withdrawn"], ["won"], ["withdrawn"]]
 
 
 def test_an_answer_that_nobody_asks_for_now_and_that_does_not_stand_cannot_win() -> None:
     """By votes w would win in round 2, 2 against 1 each; but it is in no model, and nobody sends it."""
     first = [(0, "a", "w"), (1, "a", "x"), (2, "a", "x"), (3, "a", "x"), (4, "a", "w")]
-    told = fates_of_rounds("majority", [first, [(1, "a", "y"), (2, "a", "z")]])
+    told = statuses_of_rounds("majority", [first, [(1, "a", "y"), (2, "a", "z")]])
     assert told[1] == ["withdrawn", "withdrawn"]
 
 
 def test_rounds_are_settled_in_their_order() -> None:
-    standing = Standing(conflicts("majority"))
-    assert standing.missing(3) == range(1, 4)
-    standing.settle(1, [])
-    assert standing.missing(3) == range(2, 4)
+    resolver = ConflictResolver(conflicts("majority"))
+    assert resolver.missing(3) == range(1, 4)
+    resolver.resolve(1, [])
+    assert resolver.missing(3) == range(2, 4)
     with pytest.raises(AssertionError, match="round 3 after round 1"):
-        standing.settle(3, [])
+        resolver.resolve(3, [])

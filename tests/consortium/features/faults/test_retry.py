@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from consortium.common.errors import RunError
 from consortium.engine import serial
+from consortium.engine.arms import unedited
 from consortium.engine.commit import Commit
-from consortium.engine.lanes import unedited
-from consortium.features.faults.retry import is_full, replaces_host, restarts_coordinator, retry_after_s
+from consortium.features.faults.retry import is_full, replaces_worker, restarts_coordinator, retry_after_s
 from consortium.loading.prepare import open_facts
 from consortium.records import checkpoints, directory, tables
 from consortium.records.directory import STAGES, RunDirectory
@@ -29,10 +29,10 @@ def no_space(*_arguments, **_settings):
 
 def test_losses_are_borne_up_to_the_limit_and_not_at_all_where_the_policy_is_to_stop():
     policy = OnFailureSpec(max_losses=2)
-    assert [replaces_host(policy, losses) for losses in (1, 2, 3)] == [True, True, False]
+    assert [replaces_worker(policy, losses) for losses in (1, 2, 3)] == [True, True, False]
     assert [restarts_coordinator(policy, losses) for losses in (1, 2, 3)] == [True, True, False]
-    stop = OnFailureSpec(host="stop", coordinator="stop", disk="stop")
-    assert not replaces_host(stop, 1)
+    stop = OnFailureSpec(worker="stop", coordinator="stop", disk="stop")
+    assert not replaces_worker(stop, 1)
     assert not restarts_coordinator(stop, 1)
     assert retry_after_s(stop, 1) is None
 
@@ -99,7 +99,7 @@ class TestCommits:
         assert "consortium resume" in caught.value.remedy
         assert not list(run.path.rglob(".writing-*"))
 
-    def test_another_trouble_with_files_comes_out_as_itself(self, run, scenario_rows, monkeypatch):
+    def test_another_injected_fault_with_files_comes_out_as_itself(self, run, scenario_rows, monkeypatch):
         def broken(*_arguments, **_settings):
             raise OSError(errno.EIO, "the disk is broken")
 
@@ -129,8 +129,8 @@ def test_a_serial_run_on_a_full_disk_stops_or_waits_and_ends_with_the_same_bits(
         serial.run(scenario, run, open_facts(scenario), lambda progress: None)
     again = RunDirectory.open(tmp_path / "run")
     assert full == []
-    assert difference(whole.lane_states(), again.lane_states()) == []
-    for name in ("edits", "parties", "metrics", "ledger"):
+    assert difference(whole.arm_states(), again.arm_states()) == []
+    for name in ("edits", "parties", "metrics", "audit"):
         assert again.table(name).equals(whole.table(name)), name
 
 

@@ -1,4 +1,4 @@
-"""The door: what each kind of bad message is refused for, and that honest ones pass. Shapes: K, V, E edits."""
+"""Screening: what each kind of bad message is refused for, and that honest ones pass. Shapes: K, V, E edits."""
 
 from dataclasses import replace
 
@@ -7,12 +7,12 @@ import pytest
 import torch
 from consortium.common.seeds import torch_generator
 from consortium.features.attacks.attack_messages import misbehave, scaled
-from consortium.features.screening.checks import Door
+from consortium.features.screening.checks import UpdateValidator
 from consortium.features.screening.semidefinite import asymmetry, gram_fault
-from consortium.merging.bucketing import GroupSums, groups_of
+from consortium.merging.bucketing import BucketSums, buckets_of
 from consortium.merging.method import PartyShare
-from consortium.merging.norms import sends_weighted_updates, sizes_of
-from consortium.merging.reference_norms import Yardstick, yardsticks
+from consortium.merging.norms import relative_norms_of, sends_weighted_updates
+from consortium.merging.reference_norms import ReferenceNorms, all_reference_norms
 from consortium.merging.registry import create, known
 from consortium.merging.solvers import Solvers
 from consortium.merging.statistics import Basis, DenseStatistics
@@ -20,18 +20,18 @@ from consortium.scenario.screening import AttackSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-BASIS = Basis("lane", 2, 5)
+BASIS = Basis("arm", 2, 5)
 K, V = 12, 5
-YARDSTICK = Yardstick((V, K), key_length=3.0, weight_norm=2.0)
+REFERENCE_NORMS = ReferenceNorms((V, K), key_length=3.0, weight_norm=2.0)
 REASONS = {
     "nan": "not finite",
     "inf": "not finite",
     "shape": "shape",
-    "asymmetric": "asymmetric",
-    "indefinite": "indefinite",
+    "non_symmetric": "asymmetric",
+    "non_psd": "indefinite",
     "stale": "basis",
     "replay": "repeated",
-    "huge": "too large",
+    "oversized": "too large",
 }
 
 
@@ -50,24 +50,24 @@ def share(num_edits, form="auto", seed=0, party=0):
     return PartyShare(BASIS, keys_KE, residuals_VE, form, *generators, party=party)
 
 
-def messages(name, sizes, form="auto", parties=range(9)):
-    shares = [share(size, form, party, party) for party, size in zip(parties, sizes, strict=False)]
+def messages(name, relative_norms, form="auto", parties=range(9)):
+    shares = [share(size, form, party, party) for party, size in zip(parties, relative_norms, strict=False)]
     return list(create(name, {}).contribute(shares, solver()))
 
 
-def door(name="collabedit", max_norm=50.0, most_edits=20):
+def validator(name="collabedit", max_norm=50.0, most_edits=20):
     trace = float(solver().system_KK().trace()) if sends_weighted_updates(create(name, {})) else None
-    return Door(BASIS, YARDSTICK, max_norm, most_edits, trace, groups_of(create(name, {})))
+    return UpdateValidator(BASIS, REFERENCE_NORMS, max_norm, most_edits, trace, buckets_of(create(name, {})))
 
 
 @pytest.mark.parametrize("form", ["auto", "dense", "factored"])
 @pytest.mark.parametrize("name", known())
 def test_honest_messages_pass_in_their_order(name, form):
     sent = messages(name, [2, 0, 20, 1], form)
-    judged = door(name).judge(list(enumerate(sent)))
-    assert judged.refusals == ()
-    assert all(one is other for one, other in zip(judged.admitted, sent, strict=True))
-    assert 0 < judged.largest_norm < 50
+    screened = validator(name).screen(list(enumerate(sent)))
+    assert screened.rejections == ()
+    assert all(one is other for one, other in zip(screened.admitted, sent, strict=True))
+    assert 0 < screened.max_norm_ratio < 50
 
 
 @pytest.mark.parametrize("form", ["dense", "factored"])
@@ -75,45 +75,45 @@ def test_honest_messages_pass_in_their_order(name, form):
 def test_bad_messages_are_refused_and_others_pass(name, form):
     honest, bad = messages(name, [2, 3], form, parties=[4, 7])
     for kind, reason in REASONS.items():
-        if name == "global" and kind in ("asymmetric", "indefinite"):
+        if name == "global" and kind in ("non_symmetric", "non_psd"):
             continue  # the owner of all edits sends no Gram matrix
         sent = [(4, honest), *((7, each) for each in misbehave([AttackSpec(kind=kind, parties=(7,))], bad))]
-        judged = door(name).judge(sent)
-        assert [(each.party, each.reason) for each in judged.refusals] == [(7, reason)], kind
-        assert judged.admitted == [honest], kind
+        screened = validator(name).screen(sent)
+        assert [(each.party, each.reason) for each in screened.rejections] == [(7, reason)], kind
+        assert screened.admitted == [honest], kind
 
 
-@pytest.mark.parametrize("kind", ["scale", "flip"])
+@pytest.mark.parametrize("kind", ["scale", "sign_flip"])
 @pytest.mark.parametrize("name", known())
 def test_poisoning_passes(name, kind):
     bad = misbehave(
         [AttackSpec(kind=kind, parties=(0,), factor=2.0 if kind == "scale" else None)], messages(name, [2])[0]
     )
-    assert door(name).judge([(0, bad[0])]).refusals == ()
+    assert validator(name).screen([(0, bad[0])]).rejections == ()
 
 
 def test_a_party_speaks_for_its_own_group_alone():
     """Else one bad party could be in all groups."""
     plain = messages("collabedit", [2])[0]
     for claimed in ([0, 1], [1], []):
-        judged = door("median_of_means").judge([(5, GroupSums(dict.fromkeys(claimed, plain)))])
-        assert [each.reason for each in judged.refusals] == ["group"]
-    assert door("median_of_means").judge([(5, plain)]).refusals[0].reason == "group"
-    assert door().judge([(5, GroupSums({0: plain}))]).refusals[0].reason == "group"
-    assert door("median_of_means").judge([(5, GroupSums({0: plain}))]).refusals == ()
+        screened = validator("median_of_means").screen([(5, BucketSums(dict.fromkeys(claimed, plain)))])
+        assert [each.reason for each in screened.rejections] == ["bucket"]
+    assert validator("median_of_means").screen([(5, plain)]).rejections[0].reason == "bucket"
+    assert validator().screen([(5, BucketSums({0: plain}))]).rejections[0].reason == "bucket"
+    assert validator("median_of_means").screen([(5, BucketSums({0: plain}))]).rejections == ()
 
 
 def test_a_message_of_more_edits_than_were_asked_for_is_refused():
     sent = messages("collabedit", [3])[0]
     for message in (sent, replace(sent, num_edits=0), replace(sent, num_parties=2)):
-        assert door(most_edits=2).judge([(0, message)]).refusals[0].reason in ("count", "shape")
-    assert door(most_edits=3).judge([(0, sent)]).refusals == ()
+        assert validator(most_edits=2).screen([(0, message)]).rejections[0].reason in ("count", "shape")
+    assert validator(most_edits=3).screen([(0, sent)]).rejections == ()
 
 
 def test_of_a_party_refused_once_nothing_is_added():
     sent = messages("collabedit", [2])[0]
-    judged = door().judge([(1, sent), (1, sent)])
-    assert judged.admitted == []
+    screened = validator().screen([(1, sent), (1, sent)])
+    assert screened.admitted == []
 
 
 def test_sizes_are_those_of_keys_residuals_and_updates():
@@ -124,11 +124,11 @@ def test_sizes_are_those_of_keys_residuals_and_updates():
     expected = {"keys": 2.0, "residuals": 4.0 / (6.0 / 12**0.5)}
     for name, form in (("collabedit", "factored"), ("collabedit", "dense"), ("global", "auto")):
         message = create(name, {}).contribute([replace(one, form=form)], solver())[0]
-        assert sizes_of(message, YARDSTICK) == pytest.approx(expected), (name, form)
+        assert relative_norms_of(message, REFERENCE_NORMS) == pytest.approx(expected), (name, form)
     update = create("task_arithmetic", {}).contribute([one], solver())[0]
     length = float(torch.linalg.norm(torch.tensor(update.delta_VK)))
-    assert sizes_of(update, YARDSTICK) == pytest.approx({"keys": 2.0, "update": length / 2.0})
-    assert sizes_of(scaled(update, -3.0), YARDSTICK)["update"] == pytest.approx(3 * length / 2.0)
+    assert relative_norms_of(update, REFERENCE_NORMS) == pytest.approx({"keys": 2.0, "update": length / 2.0})
+    assert relative_norms_of(scaled(update, -3.0), REFERENCE_NORMS)["update"] == pytest.approx(3 * length / 2.0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -136,21 +136,21 @@ def test_sizes_are_those_of_keys_residuals_and_updates():
 def test_no_honest_residual_is_longer_than_measured(num_edits, seed):
     """‖cross‖F / √(n·tr gram) is at most the root mean square length of the residuals."""
     honest = share(num_edits, "factored", seed)
-    size = sizes_of(create("collabedit", {}).contribute([honest])[0], YARDSTICK)["residuals"]
+    size = relative_norms_of(create("collabedit", {}).contribute([honest])[0], REFERENCE_NORMS)["residuals"]
     longest = float(torch.linalg.norm(honest.residuals_VE)) / num_edits**0.5
-    assert size * YARDSTICK.output_length <= longest * (1 + 1e-12)
+    assert size * REFERENCE_NORMS.output_length <= longest * (1 + 1e-12)
 
 
 def test_against_an_empty_memory_only_keys_are_measured():
     message = messages("collabedit", [2])[0]
-    assert set(sizes_of(message, replace(YARDSTICK, weight_norm=0.0))) == {"keys"}
+    assert set(relative_norms_of(message, replace(REFERENCE_NORMS, weight_norm=0.0))) == {"keys"}
 
 
-def test_the_yardstick_is_of_prior_and_weights():
+def test_the_reference_norms_is_of_covariance_and_weights():
     """Keys (3, 0) and (0, 1): E‖k‖² = 5; W = [[2, 0]]; a random key of that length gives √5·2/√2."""
     gram_KK, weight_VK = np.diag([9.0, 1.0]), np.array([[2.0, 0.0]], np.float32)
-    found = yardsticks({0: weight_VK}, {0: gram_KK}, 2)[0]
-    assert found == Yardstick((1, 2), 5**0.5, 2.0)
+    found = all_reference_norms({0: weight_VK}, {0: gram_KK}, 2)[0]
+    assert found == ReferenceNorms((1, 2), 5**0.5, 2.0)
     assert found.output_length == pytest.approx(10**0.5)
 
 
@@ -183,4 +183,4 @@ def test_an_indefinite_matrix_with_a_positive_diagonal_is_refused():
     gram_KK = torch.eye(K, dtype=torch.float64)
     gram_KK[0, 1] = gram_KK[1, 0] = 2.0
     message = DenseStatistics(BASIS, gram_KK.numpy(), np.zeros((V, K)), 12)
-    assert door().judge([(0, message)]).refusals[0].reason == "indefinite"
+    assert validator().screen([(0, message)]).rejections[0].reason == "indefinite"

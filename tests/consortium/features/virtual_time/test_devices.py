@@ -125,14 +125,18 @@ def test_the_clock_waits_until_the_trace_lets_somebody_come(tmp_path):
     devices = {"speed": 0.2, "trace": str(path)}
     scenario = associative_scenario(parties={"count": 2}, stream=fresh, devices=devices)
     stream = open_stream(scenario, ["r"] * 100)
-    assert [(turn.start_s, turn.end_s) for turn in stream.course.turns] == [(50, 70), (90, 130), (130, 150)]
+    assert [(round_timeline.start_s, round_timeline.end_s) for round_timeline in stream.timeline.turns] == [
+        (50, 70),
+        (90, 130),
+        (130, 150),
+    ]
     # Party 1 comes in round 2, with the edits of two rounds.
     assert [[len(stream.requests(number, party)) for party in (0, 1)] for number in (1, 2, 3)] == [
         [4, 0],
         [0, 8],
         [0, 4],
     ]
-    assert stream.course.turns[-1].num_waiting == 8
+    assert stream.timeline.turns[-1].num_waiting == 8
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ def test_every_edit_is_merged_once_or_still_waits(schedule):
     stream = opened(SPREAD, schedule)
     asked, came = Counter(merged(plain())), Counter(merged(stream))
     assert came <= asked, "nothing is invented, and nothing twice"
-    assert sum((asked - came).values()) == stream.course.turns[-1].num_waiting > 0
-    assert sum(turn.num_lost for turn in stream.course.turns) == 0
+    assert sum((asked - came).values()) == stream.timeline.turns[-1].num_waiting > 0
+    assert sum(round_timeline.num_lost for round_timeline in stream.timeline.turns) == 0
     assert any(number < each.round for each, number in _with_asked(stream)), (
         "something came later than it was asked for"
     )
@@ -66,9 +66,9 @@ def _with_asked(stream):
 def test_what_is_dropped_is_merged_at_most_once_and_counted(schedule):
     stream = opened(SPREAD, schedule)
     asked, came = Counter(merged(plain())), Counter(merged(stream))
-    lost = sum(turn.num_lost for turn in stream.course.turns)
+    lost = sum(round_timeline.num_lost for round_timeline in stream.timeline.turns)
     assert came <= asked
-    assert sum((asked - came).values()) == lost + stream.course.turns[-1].num_waiting
+    assert sum((asked - came).values()) == lost + stream.timeline.turns[-1].num_waiting
     assert lost > 0
 
 
@@ -131,7 +131,7 @@ def test_what_is_probed_was_merged():
 
 
 def test_the_course_follows_from_the_seed():
-    ends = [[turn.end_s for turn in opened(seed=seed).course.turns] for seed in (1, 1, 2)]
+    ends = [[round_timeline.end_s for round_timeline in opened(seed=seed).timeline.turns] for seed in (1, 1, 2)]
     assert ends[0] == ends[1] != ends[2]
 
 
@@ -139,7 +139,7 @@ def test_a_party_more_changes_nobody_elses_course():
     """With everybody asked and a deadline, no party depends on the others: neither its lots nor what it puts in."""
     few, many = opened(), opened(parties={"count": 8})
     assert merged(few) == merged(many)
-    for own, other in zip(few.course.turns, many.course.turns, strict=True):
+    for own, other in zip(few.timeline.turns, many.timeline.turns, strict=True):
         known = other.asked_S < 7
         assert own.asked_S.tolist() == other.asked_S[known].tolist()
         assert own.answer_s_S.tolist() == other.answer_s_S[known].tolist()
@@ -160,24 +160,24 @@ def test_virtual_time_by_hand():
     fresh = {"overlap": 0, "conflict": 0, "repeat": 0}
     for seed in range(9):  # of nine seeds at least one gives each party another speed
         scenario = scenario_of(devices, {"deadline_s": 9}, parties={"count": 2}, stream=fresh, seed=seed)
-        course = open_stream(scenario, RELATIONS).course
+        timeline = open_stream(scenario, RELATIONS).timeline
         slow, quick = 3 + 4 / 1 + 2.88 + 1.632, 3 + 4 / 4 + 2.88 + 1.632
-        if sorted(course.turns[0].answer_s_S) == pytest.approx([quick, slow]):
+        if sorted(timeline.turns[0].answer_s_S) == pytest.approx([quick, slow]):
             break
-    assert sorted(course.turns[0].answer_s_S) == pytest.approx([quick, slow])
-    first, second = (schedule_row(course, number) for number in (1, 2))
+    assert sorted(timeline.turns[0].answer_s_S) == pytest.approx([quick, slow])
+    first, second = (schedule_row(timeline, number) for number in (1, 2))
     assert (first.start_s, first.end_s) == (0.0, 9.0), "the deadline"
     assert (first.num_in_time, first.num_late, first.num_edits, first.num_waiting) == (1, 1, 4, 4)
     assert (second.start_s, second.end_s, second.num_waiting) == (9.0, 18.0, 8)
-    late = int(course.turns[0].asked_S[course.turns[0].is_late_S][0])
+    late = int(timeline.turns[0].asked_S[timeline.turns[0].is_late_S][0])
     # In round 2 the late party has eight edits: twice the work and twice the bytes to send.
-    again = course.turns[1].answer_s_S[late]
+    again = timeline.turns[1].answer_s_S[late]
     assert again == pytest.approx(3 + 8 / 1 + 2.88 + 3.264)
 
 
 def test_a_quorum_closes_a_round_and_waiting_holds_it_open():
-    closes = opened({"speed": {"uniform": [1, 9]}}, {"quorum": 0.5}).course.turns[0]
-    holds = opened({"speed": {"uniform": [1, 9]}}, {"quorum": 0.5, "late": "wait"}).course.turns[0]
+    closes = opened({"speed": {"uniform": [1, 9]}}, {"quorum": 0.5}).timeline.turns[0]
+    holds = opened({"speed": {"uniform": [1, 9]}}, {"quorum": 0.5, "late": "wait"}).timeline.turns[0]
     answers = sorted(closes.answer_s_S)
     assert closes.end_s == answers[3], "the fourth of seven: half of them, rounded up"
     assert holds.end_s == answers[6]
@@ -185,14 +185,16 @@ def test_a_quorum_closes_a_round_and_waiting_holds_it_open():
 
 
 def test_over_selection_asks_more_than_it_wants():
-    turn = opened({"speed": {"uniform": [1, 9]}}, {"select": 0.4, "over_select": 1.7}).course.turns[0]
-    assert (turn.num_wanted, len(turn.asked_S), int((~turn.is_late_S).sum())) == (3, 6, 3)
+    round_timeline = opened({"speed": {"uniform": [1, 9]}}, {"select": 0.4, "over_select": 1.7}).timeline.turns[0]
+    assert (round_timeline.num_wanted, len(round_timeline.asked_S), int((~round_timeline.is_late_S).sum())) == (3, 6, 3)
 
 
 def test_who_is_asked_is_drawn_and_no_party_is_favoured():
     """2,000 parties, half of them asked in each of six rounds: a party is asked in three of them on average."""
     stream = opened({}, {"select": 0.5}, parties={"count": 2000, "edits_per_round": 1}, stream={"overlap": 0})
-    times_asked = np.bincount(np.concatenate([turn.asked_S for turn in stream.course.turns]), minlength=2000)
+    times_asked = np.bincount(
+        np.concatenate([round_timeline.asked_S for round_timeline in stream.timeline.turns]), minlength=2000
+    )
     assert (times_asked[:1000].mean(), times_asked[1000:].mean()) == pytest.approx((3, 3), abs=0.15)
     assert times_asked.std() == pytest.approx((6 * 0.25) ** 0.5, rel=0.1), "each round draws for itself"
 
@@ -209,7 +211,7 @@ def test_an_answer_holds_so_many_edits_at_most_and_the_oldest_first():
 def test_rounds_in_which_nobody_is_there_are_empty():
     stream = opened({"speed": 1, "availability": 0}, {"deadline_s": 5})
     assert [stream.num_requests(number) for number in ROUNDS] == [0] * 6
-    assert [turn.end_s for turn in stream.course.turns] == [5, 10, 15, 20, 25, 30]
+    assert [round_timeline.end_s for round_timeline in stream.timeline.turns] == [5, 10, 15, 20, 25, 30]
     assert sampled_requests(scenario_of({"speed": 1, "availability": 0}), stream, 1, range(7)) == []
 
 
@@ -227,4 +229,4 @@ def test_ten_thousand_parties_are_gone_through_at_once():
     scenario = scenario_of(SPREAD, POLICIES[2], parties={"count": 10_000, "edits_per_round": 10})
     stream = open_stream(scenario, [f"r{number % 7}" for number in range(500_000)])
     num_merged = sum(stream.num_requests(number) for number in ROUNDS)
-    assert num_merged + stream.course.turns[-1].num_waiting == 10_000 * 10 * len(ROUNDS)
+    assert num_merged + stream.timeline.turns[-1].num_waiting == 10_000 * 10 * len(ROUNDS)

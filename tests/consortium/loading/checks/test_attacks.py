@@ -19,10 +19,10 @@ def check(tmp_path):
 
 
 def test_what_can_run_is_accepted(check):
-    check({"kind": "flip", "share": 0.25}, {"kind": "scale", "parties": [0, 3], "rounds": [2, 3], "factor": 2.5})
-    check({"kind": "indefinite", "parties": [1]}, merge={"methods": ["collabedit", "ties"]})
-    check(admission={"max_norm": 20.0, "quarantine": 2})
-    check(admission={"quarantine": "run"})
+    check({"kind": "sign_flip", "share": 0.25}, {"kind": "scale", "parties": [0, 3], "rounds": [2, 3], "factor": 2.5})
+    check({"kind": "non_psd", "parties": [1]}, merge={"methods": ["collabedit", "ties"]})
+    check(screening={"max_norm": 20.0, "exclude_for": 2})
+    check(screening={"exclude_for": "run"})
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ def test_what_can_run_is_accepted(check):
         ({"kind": "nan", "parties": [1, 1]}, "each party once"),
         ({"kind": "nan", "parties": [1], "rounds": [1, 4]}, r"attacks.0.rounds .*\[1, 4\](.|\n)*up to 3"),
         ({"kind": "nan", "parties": [1], "rounds": [3, 2]}, "the first round, then the last"),
-        ({"kind": "flip", "parties": [1], "factor": 2.0}, "found 2 with kind flip"),
-        ({"kind": "asymmetric", "parties": [1]}, "merge method global"),
-        ({"kind": "flip", "parties": [0, 1, 2, 3]}, "all 4 parties attack"),
+        ({"kind": "sign_flip", "parties": [1], "factor": 2.0}, "found 2 with kind sign_flip"),
+        ({"kind": "non_symmetric", "parties": [1]}, "merge method global"),
+        ({"kind": "sign_flip", "parties": [0, 1, 2, 3]}, "all 4 parties attack"),
         ({"kind": "steal", "parties": [0]}, "one of nan, inf, shape"),
     ],
 )
@@ -45,7 +45,7 @@ def test_what_cannot_is_refused(check, attack, message):
         check(attack)
 
 
-@pytest.mark.parametrize("admission", [{"quarantine": 0}, {"quarantine": "week"}, {"max_norm": 0.0}])
-def test_a_quarantine_without_meaning_is_refused(check, admission):
-    with pytest.raises(ScenarioError, match="admission"):
-        check(admission=admission)
+@pytest.mark.parametrize("screening", [{"exclude_for": 0}, {"exclude_for": "week"}, {"max_norm": 0.0}])
+def test_an_exclusions_without_meaning_is_refused(check, screening):
+    with pytest.raises(ScenarioError, match="screening"):
+        check(screening=screening)

@@ -17,7 +17,7 @@ def write(folder, **sections):
     return str(path)
 
 
-SETTLED = {"augment": 2, "policy": "latest"}
+RESOLVED = {"num_paraphrases": 2, "policy": "latest"}
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,10 @@ SETTLED = {"augment": 2, "policy": "latest"}
         ({"facts": {"source": "~nosuchuser/f.json"}}, r"facts\.source.*no file '~nosuchuser/f\.json'"),
         ({"facts": {"source": "x" * 300}}, r"facts\.source.*File name too long"),
         ({"facts": {"augmentations": "f.json"}}, r"facts\.augmentations.*'f\.json' with conflicts\.augment: 0"),
-        ({"facts": {"augmentations": "."}, "conflicts": SETTLED}, r"facts\.augmentations.*'\.': it is a folder"),
-        ({"evaluate": {"text": "pipe"}}, r"evaluate\.text.*is a pipe"),
-        ({"evaluate": {"general": "~nosuchuser/q"}}, r"evaluate\.general.*no file"),
-        ({"editor": {"prior": {"source": "pipe"}}}, r"editor\.prior\.source.*is a pipe"),
+        ({"facts": {"augmentations": "."}, "conflicts": RESOLVED}, r"facts\.augmentations.*'\.': it is a folder"),
+        ({"evaluate": {"perplexity_text": "pipe"}}, r"evaluate\.perplexity_text.*is a pipe"),
+        ({"evaluate": {"downstream": "~nosuchuser/q"}}, r"evaluate\.downstream.*no file"),
+        ({"editor": {"covariance": {"source": "pipe"}}}, r"editor\.key covariance\.source.*is a pipe"),
     ],
 )
 def test_keys_that_do_not_go_together_and_files_that_are_none_are_refused(sections, message, tmp_path):
@@ -63,7 +63,7 @@ def test_a_dataset_in_a_folder_means_the_same_everywhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b" \n ", b"\0" * 999, b"caf\xe9"])
 def test_a_text_that_is_none_is_refused_before_a_run(content, tmp_path):
     (tmp_path / "text").write_bytes(content)
-    with pytest.raises(InputError, match=r"editor\.prior\.source"):
-        prepare(write(tmp_path, editor={"prior": {"source": "text"}}))
+    with pytest.raises(InputError, match=r"editor\.key covariance\.source"):
+        prepare(write(tmp_path, editor={"covariance": {"source": "text"}}))
     with pytest.raises(FactsError, match="for the perplexity"):
-        prepare(write(tmp_path, evaluate={"text": "text"}))
+        prepare(write(tmp_path, evaluate={"perplexity_text": "text"}))

@@ -29,7 +29,7 @@ model: {{name: {folder}, device: cpu}}
 facts: {{source: facts.jsonl}}
 parties: {{count: 2, edits_per_round: 1}}
 stream: {{rounds: 1}}
-editor: {{layers: [0, 1], contexts: {{count: 1}}, target: {{steps: 1}}, prior: {{tokens: 100}}}}
+editor: {{layers: [0, 1], contexts: {{count: 1}}, target: {{steps: 1}}, key covariance: {{tokens: 100}}}}
 merge: {{methods: [collabedit]}}
 """
 
@@ -44,7 +44,7 @@ def fact(**changed: Any) -> dict[str, Any]:
     return {**usual, **changed}
 
 
-def refusal(folder: Path, tmp_path: Path, facts: Sequence[dict[str, Any]], *settings: str) -> list[str]:
+def rejection(folder: Path, tmp_path: Path, facts: Sequence[dict[str, Any]], *settings: str) -> list[str]:
     """What a scenario with these facts is refused for; nothing where it is not."""
     (tmp_path / "pico.yaml").write_text(_SCENARIO.format(folder=folder), encoding="utf-8")
     lines = (json.dumps(each) for each in facts)
@@ -62,7 +62,7 @@ def num_tokens(text: str) -> int:
 
 def test_all_are_named_at_once(folder: Path, tmp_path: Path) -> None:
     prompt = LONG + "the capital of {} is"
-    found = refusal(folder, tmp_path, [fact(prompt=prompt), fact(), fact(subject="Lima", prompt=prompt)])
+    found = rejection(folder, tmp_path, [fact(prompt=prompt), fact(), fact(subject="Lima", prompt=prompt)])
     tokens = [num_tokens(prompt.replace("{}", subject)) for subject in ("Peru", "Lima")]
     assert found == [
         f"facts.jsonl, record {number}: prompt of {each} tokens; the model reads 64"
@@ -93,14 +93,14 @@ def test_every_field_that_is_asked_is_checked(
     changed: dict[str, Any], metric: str, field: str, folder: Path, tmp_path: Path
 ) -> None:
     facts = [fact(**changed), fact(subject="Lima")]
-    found = refusal(folder, tmp_path, facts, f"evaluate.metrics=[{metric}]", "evaluate.generation_tokens=9")
+    found = rejection(folder, tmp_path, facts, f"evaluate.metrics=[{metric}]", "evaluate.generation_tokens=9")
     assert any(line.startswith(f"facts.jsonl, record 1: {field}") for line in found), found
     assert all("the model reads 64" in line for line in found)
 
 
 def test_what_is_not_asked_may_be_long(folder: Path, tmp_path: Path) -> None:
     facts = [fact(paraphrases=[LONG], neighbors=[{"prompt": LONG, "target": "Rome"}]), fact(subject="Lima")]
-    assert not refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")
+    assert not rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")
 
 
 def test_the_limit_counts_what_is_read_to_the_token(folder: Path, tmp_path: Path) -> None:
@@ -113,17 +113,17 @@ def test_the_limit_counts_what_is_read_to_the_token(folder: Path, tmp_path: Path
         facts = [fact(prompt=prompt, target_new=target, target_old=None), fact(subject="Lima")]
         total = num_tokens(prompt.replace("{}", "Peru")) + len(target_ids(TOKENIZER, prompt, target)) - 1
         assert total == MAX_TOKENS + (not is_read), "as many tokens as meant"
-        assert (not refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")) == is_read
+        assert (not rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")) == is_read
 
 
 def test_contexts_and_texts_to_write_count(folder: Path, tmp_path: Path) -> None:
     facts, metrics = [fact(), fact(subject="Lima")], "evaluate.metrics=[efficacy]"
-    assert not refusal(folder, tmp_path, facts, metrics, "editor.contexts={count: 2, tokens: 10}")
-    found = refusal(folder, tmp_path, facts, metrics, "editor.contexts={count: 2, tokens: 60}")
+    assert not rejection(folder, tmp_path, facts, metrics, "editor.contexts={count: 2, tokens: 10}")
+    found = rejection(folder, tmp_path, facts, metrics, "editor.contexts={count: 2, tokens: 60}")
     longest = max_context_tokens(TOKENIZER, 60)
     assert f"prompt of 5 tokens with target_new of 1 and a context of up to {longest}" in found[0]
-    assert not refusal(folder, tmp_path, facts, "evaluate.metrics=[fluency]", "evaluate.generation_tokens=60")
-    found = refusal(folder, tmp_path, facts, "evaluate.metrics=[fluency]", "evaluate.generation_tokens=61")
+    assert not rejection(folder, tmp_path, facts, "evaluate.metrics=[fluency]", "evaluate.generation_tokens=60")
+    found = rejection(folder, tmp_path, facts, "evaluate.metrics=[fluency]", "evaluate.generation_tokens=61")
     assert "prompt of 5 tokens with 61 to be written (evaluate.generation_tokens); the model reads 64" in found[0]
 
 
@@ -131,8 +131,8 @@ def test_targets_that_contradict_count(folder: Path, tmp_path: Path) -> None:
     """Those of other records of the relation are asked for too, where records are contradicted."""
     facts = [fact(relation="r"), fact(relation="r", subject="Lima", target_old="the city " * 40)]
     facts += [fact(relation="r", subject=f"Peru {number}") for number in range(8)]
-    found = refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "stream.conflict={party: 0.5}")
-    calm = refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")
+    found = rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "stream.conflict={party: 0.5}")
+    calm = rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")
     assert [line for line in calm if "record 1" in line] == []
     assert any("record 1: prompt of 5 tokens with the contradicting target" in line for line in found), found
 
@@ -141,7 +141,7 @@ def test_questions_of_the_general_probe_count(folder: Path, tmp_path: Path) -> N
     questions = tmp_path / "questions.jsonl"
     question = {"prompt": LONG, "choices": ["Rome", "Lima"], "answer": 0}
     questions.write_text(json.dumps(question), encoding="utf-8")
-    found = refusal(folder, tmp_path, [fact(), fact(subject="Lima")], f"evaluate.general={questions}")
+    found = rejection(folder, tmp_path, [fact(), fact(subject="Lima")], f"evaluate.downstream={questions}")
     assert len(found) == 1
     assert f"of {num_tokens(LONG)} tokens; the model reads 64" in found[0]
 
@@ -155,7 +155,7 @@ def test_a_huge_text_is_refused_by_its_characters(
         check_lengths_module, "encode", lambda tokenizer, text: seen.append(len(text)) or encode(tokenizer, text)
     )
     facts = [fact(target_new="tower " * 5_000_000), fact(subject="Lima")]
-    found = refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")
+    found = rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]")
     assert found == [
         "facts.jsonl, record 1: prompt with target_new of 29,999,999 characters; the model reads 64 tokens"
     ]
@@ -163,7 +163,7 @@ def test_a_huge_text_is_refused_by_its_characters(
 
 
 def test_many_are_counted(folder: Path, tmp_path: Path) -> None:
-    found = refusal(folder, tmp_path, [fact(subject=f"Peru {number}", prompt=LONG + "{}") for number in range(30)])
+    found = rejection(folder, tmp_path, [fact(subject=f"Peru {number}", prompt=LONG + "{}") for number in range(30)])
     assert len(found) == 21
     assert found[-1] == "… and 10 more"
 
@@ -171,7 +171,7 @@ def test_many_are_counted(folder: Path, tmp_path: Path) -> None:
 def test_short_texts_open_no_tokenizer(tmp_path: Path) -> None:
     """A model whose limit is far is checked without its tokenizer: here there is none."""
     pico_config("gpt2", 3, n_positions=1024).save_pretrained(tmp_path / "pico")
-    assert not refusal(tmp_path / "pico", tmp_path, [fact(), fact(subject="Lima")])
+    assert not rejection(tmp_path / "pico", tmp_path, [fact(), fact(subject="Lima")])
 
 
 class TestMemory:
@@ -179,9 +179,9 @@ class TestMemory:
         folder = pico_folder(tmp_path / "pico", "llama", config={"max_position_embeddings": 8192})
         facts = [fact(prompt="{} " + "in the city " * 500), fact(subject="Lima")]
         monkeypatch.setattr(check_lengths_module, "_memory_bytes", lambda device: 64 << 30)
-        assert not refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "editor.contexts.count=6")
+        assert not rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "editor.contexts.count=6")
         monkeypatch.setattr(check_lengths_module, "_memory_bytes", lambda device: 100 << 20)
-        found = refusal(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "editor.contexts.count=6")
+        found = rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "editor.contexts.count=6")
         assert len(found) == 1
         assert "record 1: prompt of 1,5" in found[0]
         assert "of memory to edit in 6 contexts at once (editor.contexts.count)" in found[0]

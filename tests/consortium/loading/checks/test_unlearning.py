@@ -1,4 +1,4 @@
-"""What cannot be taken back is refused before anything starts."""
+"""What cannot be removed is refused before anything starts."""
 
 import json
 
@@ -7,7 +7,7 @@ from consortium.common.errors import ScenarioError
 from consortium.loading.check import check_scenario
 from consortium.loading.load import load_scenario
 
-BASE = {"anchor": "base", "exchange": "round"}
+BASE = {"reference": "initial", "exchange": "round"}
 LEAVE = [{"round": 2, "parties": [3]}]
 
 
@@ -30,11 +30,11 @@ def stream(**keys):
     [
         {"merge": BASE},
         {"merge": {"methods": ["ties", {"name": "collabedit", **BASE}, {"name": "collabedit", "label": "merged"}]}},
-        {"merge": {"methods": ["collabedit", {"name": "ties", "anchor": "merged"}], **BASE}},
+        {"merge": {"methods": ["collabedit", {"name": "ties", "reference": "current"}], **BASE}},
         stream(leave=LEAVE),
         stream(leave=[{"round": 1, "parties": [0]}, {"round": 3, "parties": [1, 2]}]),
         stream(
-            retract=[{"round": 2, "parties": [0], "of_round": 1, "share": 0.5}], leave=[{"round": 3, "parties": [0]}]
+            unlearn=[{"round": 2, "parties": [0], "of_round": 1, "share": 0.5}], leave=[{"round": 3, "parties": [0]}]
         ),
     ],
 )
@@ -46,30 +46,42 @@ def test_what_can_run_is_accepted(check, sections):
     ("sections", "message"),
     [
         (
-            {"merge": {"anchor": "base"}},
-            "merge.methods.0 .*'global' has anchor: base with exchange: layer(.|\n)*set merge.exchange",
+            {"merge": {"reference": "initial"}},
+            "merge.methods.0 .*'global' has reference: initial with exchange: layer(.|\n)*set merge.exchange",
         ),
-        ({"merge": {**BASE, "history_weight": 0.5}}, "'collabedit' has anchor: base with history_weight 0.5"),
+        ({"merge": {**BASE, "history_weight": 0.5}}, "'collabedit' has reference: initial with history_weight 0.5"),
         (
             {"merge": {**BASE, "methods": ["global"]}, "editor": {"method": "rome"}},
-            "'global' has anchor: base with the editor rome(.|\n)*memit, alphaedit, emmet",
+            "'global' has reference: initial with the editor rome(.|\n)*memit, alphaedit, emmet",
         ),
         (
-            {"stream": {"rounds": 3, "leave": LEAVE}, "merge": BASE, "overlap": {"weigh": "once"}},
-            "edits are taken back, and doubles or contradictions of a round are settled",
+            {"stream": {"rounds": 3, "leave": LEAVE}, "merge": BASE, "overlap": {"duplicates": "count_once"}},
+            "edits are removed, and doubles or contradictions of a round are resolved",
         ),
-        ({"stream": {"rounds": 3, "leave": LEAVE, "partners": 3}, "merge": BASE}, "stream.partners .*3 in a row share"),
-        ({"merge": BASE, "overlap": {"detect": "residual"}}, "'collabedit' has anchor: base with overlap.detect"),
-        ({"merge": {"methods": [{"name": "collabedit", "detect": "residual", **BASE}]}}, "base with detect: residual"),
+        (
+            {"stream": {"rounds": 3, "leave": LEAVE, "sharing_group_size": 3}, "merge": BASE},
+            "stream.sharing_group_size .*3 in a row share",
+        ),
+        (
+            {"merge": BASE, "overlap": {"skip_known": "residual"}},
+            "'collabedit' has reference: initial with overlap.skip_known",
+        ),
+        (
+            {"merge": {"methods": [{"name": "collabedit", "skip_known": "residual", **BASE}]}},
+            "base with skip_known: residual",
+        ),
         (
             {"merge": {**BASE, "methods": ["collabedit", "simple_average"]}},
             "merge.methods.1 .*simple_average makes its update from local ones(.|\n)*global, collabedit",
         ),
         ({"merge": {"methods": [{"name": "ties", **BASE}]}}, "ties makes its update from local ones"),
-        ({"stream": {"rounds": 3, "leave": LEAVE}}, "stream.leave .*lane 'global' has anchor: merged(.|\n)*subtracted"),
         (
-            {"stream": {"rounds": 3, "retract": LEAVE}, "merge": {"methods": [{"name": "collabedit", **BASE}, "ties"]}},
-            "stream.retract .*lane 'ties' has anchor: merged",
+            {"stream": {"rounds": 3, "leave": LEAVE}},
+            "stream.leave .*arm 'global' has reference: current(.|\n)*subtracted",
+        ),
+        (
+            {"stream": {"rounds": 3, "unlearn": LEAVE}, "merge": {"methods": [{"name": "collabedit", **BASE}, "ties"]}},
+            "stream.unlearn .*arm 'ties' has reference: current",
         ),
         (stream(leave=[{"round": 4, "parties": [0]}]), r"stream.leave.0.round .*found 4(.|\n)*up to 3"),
         (stream(leave=[{"round": 2, "parties": [4]}]), r"stream.leave.0.parties .*found 4(.|\n)*from 0 to 3"),
@@ -77,13 +89,13 @@ def test_what_can_run_is_accepted(check, sections):
         (stream(leave=[*LEAVE, {"round": 3, "parties": [3]}]), "party 3 leaves 2 times"),
         (stream(leave=[{"round": 2, "parties": [0, 1]}, {"round": 3, "parties": [2, 3]}]), "all 4 parties leave"),
         (stream(leave=[{"round": 2, "parties": []}]), r"stream.leave.0.parties .*found \[\](.|\n)*at least 1 item"),
-        (stream(retract=[{"round": 1, "parties": [0]}]), r"stream.retract.0.round .*found 1(.|\n)*at least 2"),
-        (stream(retract=[{"round": 4, "parties": [0]}]), r"stream.retract.0.round .*found 4"),
-        (stream(retract=[{"round": 2, "parties": [9]}]), r"stream.retract.0.parties .*found 9"),
-        (stream(retract=[{"round": 2, "parties": [0], "share": 0}]), r"stream.retract.0.share .*found 0"),
-        (stream(retract=[{"round": 2, "parties": [0], "of_round": 2}]), r"of_round .*found 2(.|\n)*a round before 2"),
-        (stream(retract=[{"round": 3, "parties": [3]}], leave=LEAVE), "party 3 has left in round 2"),
-        ({"merge": {"anchor": "first"}}, 'merge.anchor .*found "first"(.|\n)*one of merged, base'),
+        (stream(unlearn=[{"round": 1, "parties": [0]}]), r"stream.unlearn.0.round .*found 1(.|\n)*at least 2"),
+        (stream(unlearn=[{"round": 4, "parties": [0]}]), r"stream.unlearn.0.round .*found 4"),
+        (stream(unlearn=[{"round": 2, "parties": [9]}]), r"stream.unlearn.0.parties .*found 9"),
+        (stream(unlearn=[{"round": 2, "parties": [0], "share": 0}]), r"stream.unlearn.0.share .*found 0"),
+        (stream(unlearn=[{"round": 2, "parties": [0], "of_round": 2}]), r"of_round .*found 2(.|\n)*a round before 2"),
+        (stream(unlearn=[{"round": 3, "parties": [3]}], leave=LEAVE), "party 3 has left in round 2"),
+        ({"merge": {"reference": "first"}}, 'merge.reference .*found "first"(.|\n)*one of merged, base'),
     ],
 )
 def test_what_cannot_run_is_refused(check, sections, message):

@@ -61,9 +61,9 @@ def test_what_can_run_is_accepted(check, sections):
             {
                 "devices": SPEED,
                 "stream": {"rounds": 3, "leave": [{"round": 2, "parties": [0]}]},
-                "merge": {"anchor": "base", "exchange": "round"},
+                "merge": {"reference": "initial", "exchange": "round"},
             },
-            "stream.leave .*taken back in a run with virtual time",
+            "stream.leave .*removed in a run with virtual time",
         ),
         ({"devices": {"trace": "none.csv"}}, "devices.trace .*no file 'none.csv'"),
     ],

@@ -7,7 +7,7 @@ from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.methods.dare import thin
 from consortium.merging.methods.ties import elected_mean, signed_sums_of, trim
 from consortium.merging.registry import create
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, zero
 
 BASIS = Basis("dare", 1, 5)
@@ -20,7 +20,7 @@ def gaussian(*shape, seed=0):
 
 def solver():
     samples = gaussian(K, 4 * K, seed=99)
-    return PriorSolver((samples @ samples.T / (4 * K)).numpy())
+    return CovarianceSolver((samples @ samples.T / (4 * K)).numpy())
 
 
 def shares(drops_seed=0):
@@ -38,8 +38,8 @@ def shares(drops_seed=0):
 
 
 def merged(name, party_shares, **parameters):
-    method, prior = create(name, parameters), solver()
-    return method.merge(sum_in_order(method.contribute(party_shares, prior)), prior)
+    method, covariance = create(name, parameters), solver()
+    return method.merge(sum_in_order(method.contribute(party_shares, covariance)), covariance)
 
 
 def test_what_is_kept_is_rescaled_entry_by_entry():

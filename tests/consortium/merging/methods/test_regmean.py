@@ -6,7 +6,7 @@ import torch
 from consortium.common.seeds import torch_generator
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.registry import create
-from consortium.merging.solver import PriorSolver
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +19,7 @@ def gaussian(*shape, seed=0):
     return torch.randn(*shape, generator=torch_generator(seed, "test"), dtype=torch.float64)
 
 
-def prior_matrix(key_width=K):
+def covariance_matrix(key_width=K):
     samples = gaussian(key_width, 4 * key_width, seed=99)
     return (samples @ samples.T / (4 * key_width)).numpy()
 
@@ -33,8 +33,8 @@ def shares(sizes, form="auto", seed=0):
     ]
 
 
-def merged(name, party_shares, prior_KK, **parameters):
-    method, solver = create(name, parameters), PriorSolver(prior_KK)
+def merged(name, party_shares, covariance_KK, **parameters):
+    method, solver = create(name, parameters), CovarianceSolver(covariance_KK)
     return method.merge(sum_in_order(method.contribute(party_shares, solver)), solver)
 
 
@@ -76,10 +76,10 @@ def test_regmean_by_hand():
     st.sampled_from(["auto", "dense", "factored"]),
     st.integers(0, 100),
 )
-def test_regmean_is_collabedit_with_the_prior_counted_for_every_party(sizes, form, seed):
-    party_shares, prior_KK = shares(sizes, form, seed), prior_matrix()
-    found = merged("regmean", party_shares, prior_KK, alpha=1.0)
-    expected = merged("collabedit", party_shares, len(sizes) * prior_KK)
+def test_regmean_is_collabedit_with_the_covariance_counted_for_every_party(sizes, form, seed):
+    party_shares, covariance_KK = shares(sizes, form, seed), covariance_matrix()
+    found = merged("regmean", party_shares, covariance_KK, alpha=1.0)
+    expected = merged("collabedit", party_shares, len(sizes) * covariance_KK)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
 
 
@@ -88,18 +88,18 @@ def test_parties_that_want_the_same_get_what_one_would(alpha):
     """The mean of equal updates is that update, whatever they are weighted by."""
     one = shares([3])[0]
     same = [PartyShare(BASIS, one.keys_KE, one.residuals_VE, "auto", torch_generator(i, "r")) for i in range(4)]
-    found = merged("regmean", same, prior_matrix(), alpha=alpha)
-    torch.testing.assert_close(found, merged("task_arithmetic", same[:1], prior_matrix()), rtol=1e-10, atol=1e-12)
+    found = merged("regmean", same, covariance_matrix(), alpha=alpha)
+    torch.testing.assert_close(found, merged("task_arithmetic", same[:1], covariance_matrix()), rtol=1e-10, atol=1e-12)
 
 
 def test_regmean_is_the_least_squares_fit_to_every_partys_outputs():
     """Δ minimises Σ_i tr (Δ − Δ_i)·G_i·(Δ − Δ_i)ᵀ: its gradient Σ (Δ − Δ_i)·G_i is zero."""
-    party_shares, prior_KK = shares([2, 1, 3]), prior_matrix()
-    delta_VK = merged("regmean", party_shares, prior_KK, alpha=1.0)
+    party_shares, covariance_KK = shares([2, 1, 3]), covariance_matrix()
+    delta_VK = merged("regmean", party_shares, covariance_KK, alpha=1.0)
     gradient_VK = torch.zeros(V, K, dtype=torch.float64)
     for share in party_shares:
-        gram_KK = torch.tensor(prior_KK) + share.keys_KE @ share.keys_KE.T
-        gradient_VK += (delta_VK - merged("task_arithmetic", [share], prior_KK)) @ gram_KK
+        gram_KK = torch.tensor(covariance_KK) + share.keys_KE @ share.keys_KE.T
+        gradient_VK += (delta_VK - merged("task_arithmetic", [share], covariance_KK)) @ gram_KK
     assert gradient_VK.abs().max() < 1e-11
 
 
@@ -108,6 +108,6 @@ def test_few_edits_are_sent_as_columns_against_a_wide_key(alpha):
     """K = 600, V = 5: two edits are at most 4 columns of 605 numbers, and a gram factor; never K×K."""
     keys_KE, residuals_VE = gaussian(600, 2), gaussian(300, 2)
     share = PartyShare(BASIS, keys_KE, residuals_VE, "auto", torch_generator(0, "r"))
-    solver = PriorSolver(np.eye(600))
+    solver = CovarianceSolver(np.eye(600))
     sent = create("regmean", {"alpha": alpha}).contribute([share], solver)[0]
     assert sent.nbytes <= 8 * (4 * 900 + 2 * 600)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from consortium.common.seeds import torch_generator
-from consortium.models.llama.buffers import Workspace
+from consortium.models.llama.buffers import BufferPool
 from consortium.models.llama.layers import Linear, RmsNorm, Rotation, gated, gated_backward
 
 T, H, D = 5, 3, 8
@@ -29,14 +29,14 @@ def test_linear() -> None:
     input_TV, grad_TO, onto_TV = drawn(T, D), drawn(T, 4), drawn(T, D, purpose="onto")
     torch.testing.assert_close(linear(input_TV), input_TV @ linear.weight_OV.T + linear.bias_O)
     (expected_TV,) = by_autograd(linear, grad_TO, input_TV)
-    torch.testing.assert_close(linear.backward(grad_TO, Workspace(), "grad"), expected_TV)
+    torch.testing.assert_close(linear.backward(grad_TO, BufferPool(), "grad"), expected_TV)
     torch.testing.assert_close(linear.add_backward(grad_TO, onto_TV.clone()), onto_TV + expected_TV)
 
 
 def test_linear_in_bfloat16_takes_and_gives_what_it_is_asked_to() -> None:
     weight_OV = drawn(4, D, purpose="weight")
     linear = Linear(weight_OV.bfloat16())
-    assert linear(drawn(T, D)).dtype == linear.backward(drawn(T, 4), Workspace(), "grad").dtype == torch.bfloat16
+    assert linear(drawn(T, D)).dtype == linear.backward(drawn(T, 4), BufferPool(), "grad").dtype == torch.bfloat16
     torch.testing.assert_close(linear(drawn(T, D)).float(), drawn(T, D) @ weight_OV.T, atol=0.1, rtol=0.02)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from consortium.common.seeds import torch_generator
-from consortium.models.llama.buffers import Workspace
+from consortium.models.llama.buffers import BufferPool
 from consortium.models.llama.suffix_attention import (
     Portion,
     SuffixAttention,
@@ -49,12 +49,12 @@ def test_what_is_read_and_its_gradients(asking: list[range]) -> None:
     expected = torch.autograd.grad(expected_MX, (query_MHD, key_TGD, value_TGD), grad_MX)
 
     attention = SuffixAttention.of(PREFIXES, SUFFIXES, asking, torch.device("cpu"))
-    workspace = Workspace()
+    buffer_pool = BufferPool()
     kept = tables[0], tables[1]
     portions = [Portion(0, attention, slice(0, tokens), slice(0, num_asking))]
     with torch.no_grad():
-        read_MX, attended = attend(portions, query_MHD, key_TGD, value_TGD, [kept], workspace, 0)
-        found = attend_backward(portions, grad_MX.unflatten(1, (H, D)), attended, workspace)
+        read_MX, attended = attend(portions, query_MHD, key_TGD, value_TGD, [kept], buffer_pool, 0)
+        found = attend_backward(portions, grad_MX.unflatten(1, (H, D)), attended, buffer_pool)
     torch.testing.assert_close(read_MX, expected_MX.detach())
     for gradient, wanted_gradient in zip(found, expected, strict=True):
         torch.testing.assert_close(gradient, wanted_gradient.flatten(1))

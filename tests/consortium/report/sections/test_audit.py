@@ -1,4 +1,4 @@
-"""The report's sentence on the ledger."""
+"""The report's sentence on the audit."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from support.scenarios import associative_scenario, run_serially
 
 
 def test_the_report_says_that_each_edit_is_in_one_merge_and_where_it_is_not(tmp_path, monkeypatch):
-    """7 parties × 4 edits × 1 round; 2 lanes × 3 layers; 4 cohorts."""
+    """7 parties × 4 edits × 1 round; 2 arms × 3 layers; 4 party batches."""
     scenario = associative_scenario(stream={"rounds": 1}, merge={"methods": ["global", "collabedit"]})
     run = run_serially(scenario, tmp_path / "run")
     assert (
-        "Each of the 28 accepted edits is in exactly one merge of every lane and layer, by 24 entries in the ledger of "
+        "Each of the 28 accepted edits is in exactly one merge of every arm and layer, by 24 entries in the audit of "
         "6 merges; 0 calls had to be asked again, and 0 answers that came twice or too late were dropped."
     ) in section(run_of(run)).text
-    whole = run.table("ledger")
+    whole = run.table("audit")
     short = pa.Table.from_pylist(whole.to_pylist()[1:], schema=whole.schema)
     real = run.table
 
-    def with_a_short_ledger(name, *columns, **checks):
-        return short if name == "ledger" else real(name, *columns, **checks)
+    def with_a_short_audit(name, *columns, **checks):
+        return short if name == "audit" else real(name, *columns, **checks)
 
-    monkeypatch.setattr(run, "table", with_a_short_ledger)
+    monkeypatch.setattr(run, "table", with_a_short_audit)
     text = plain(section(run_of(run)).text)
-    assert "The ledger does not add up in 2 places" in text
-    assert "merge of round 1, lane global, layer 0: cohort 0 is in it 0 times" in text
+    assert "The audit does not add up in 2 places" in text
+    assert "merge of round 1, arm global, layer 0: party batch 0 is in it 0 times" in text
 
 
 def test_nothing_is_said_before_the_first_merge(tmp_path):

@@ -37,10 +37,10 @@ def test_what_was_seen_after_the_last_commit_is_added_and_shown(finished):
     measures = dict(texts(said.tables[0]))
     assert measures["of the nodes, reserved"] == "40.9 %"
     assert measures["of the nodes, at work"] == "18.2 %"
-    assert measures["node-seconds without a host"] == "6 of 22"
+    assert measures["node-seconds without a worker"] == "6 of 22"
     assert measures["cost, by the scenario’s prices"] == "44", "22 node-seconds of two CPUs"
     (figure,) = said.figures
-    assert "hosts wanted" in figure.drawing.svg
+    assert "workers wanted" in figure.drawing.svg
 
 
 def test_rows_of_another_round_are_not_added(finished):

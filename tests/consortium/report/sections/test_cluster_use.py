@@ -6,10 +6,10 @@ from consortium.report.sections.cluster_use import cluster_use, cost, moments
 
 
 def row(time_s, node="a", *, wanted=0, **columns):
-    """A node of two CPUs; reserved, busy and hosts are 0 where they are not given."""
+    """A node of two CPUs; reserved, busy and workers are 0 where they are not given."""
     empty = dict.fromkeys(("gpus", "cpus_reserved", "gpus_reserved", "cpus_busy", "gpus_busy"), 0.0)
-    counts = dict.fromkeys(("hosts", "hosts_starting", "hosts_parked"), 0)
-    known = {"round": 1, "time_s": float(time_s), "node": node, "type": "worker", "cpus": 2.0, "hosts_wanted": wanted}
+    counts = dict.fromkeys(("workers", "workers_starting", "workers_stopped"), 0)
+    known = {"round": 1, "time_s": float(time_s), "node": node, "type": "worker", "cpus": 2.0, "workers_wanted": wanted}
     return NodeRow(**(known | empty | counts | columns))
 
 
@@ -17,26 +17,31 @@ def head(time_s, wanted=0):
     return row(time_s, "head", wanted=wanted, type="head", cpus=0.0)
 
 
-def event(time_s, kind, host):
-    empty = dict.fromkeys(("lane", "layer", "cohort", "seconds", "bytes", "detail"))
-    return EventRow(time_s=time_s, kind=kind, round=1, host=host, **empty)
+def event(time_s, kind, worker):
+    empty = dict.fromkeys(("arm", "layer", "party_batch", "seconds", "bytes", "detail"))
+    return EventRow(time_s=time_s, kind=kind, round=1, worker=worker, **empty)
 
 
-#: Two hosts are wanted from second 2 on. Node a comes at 4 with a host from 6 on, node b from 8 to 14, a goes at 20.
+#: Two workers are wanted from second 2 on. Node a comes at 4 with a worker from 6 on, node b from 8 to 14, a goes at
+#: 20.
 SERIES = [
     head(0),
     head(2, wanted=2),
-    *(head(4, wanted=2), row(4, wanted=2, hosts_starting=1, cpus_reserved=1.0)),
-    *(head(6, wanted=2), row(6, wanted=2, hosts=1, cpus_reserved=1.0, cpus_busy=1.0)),
-    *(head(8, wanted=2), row(8, wanted=2, hosts=1, cpus_reserved=1.0, cpus_busy=1.0), row(8, "b", wanted=2)),
-    *(head(10, wanted=2), row(10, wanted=2, hosts=1, cpus_reserved=1.0)),
-    row(10, "b", wanted=2, hosts=1, cpus_reserved=2.0, cpus_busy=2.0),
-    *(head(12, wanted=1), row(12, wanted=1, hosts=1, cpus_reserved=1.0), row(12, "b", wanted=1)),
-    *(head(14, wanted=1), row(14, wanted=1, hosts=1, cpus_reserved=1.0)),
+    *(head(4, wanted=2), row(4, wanted=2, workers_starting=1, cpus_reserved=1.0)),
+    *(head(6, wanted=2), row(6, wanted=2, workers=1, cpus_reserved=1.0, cpus_busy=1.0)),
+    *(head(8, wanted=2), row(8, wanted=2, workers=1, cpus_reserved=1.0, cpus_busy=1.0), row(8, "b", wanted=2)),
+    *(head(10, wanted=2), row(10, wanted=2, workers=1, cpus_reserved=1.0)),
+    row(10, "b", wanted=2, workers=1, cpus_reserved=2.0, cpus_busy=2.0),
+    *(head(12, wanted=1), row(12, wanted=1, workers=1, cpus_reserved=1.0), row(12, "b", wanted=1)),
+    *(head(14, wanted=1), row(14, wanted=1, workers=1, cpus_reserved=1.0)),
     *(head(18), row(18)),
     head(20),
 ]
-EVENTS = [event(6, "host-started", "host-0"), event(10, "host-started", "host-1"), event(12, "host-parked", "host-1")]
+EVENTS = [
+    event(6, "worker-started", "worker-0"),
+    event(10, "worker-started", "worker-1"),
+    event(12, "worker-stopped", "worker-1"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def test_times_count_from_the_first_demand(use):
 
 
 def test_node_seconds(use):
-    """Node a is there from 4 to 20 and idle from 18 on; b from 8 to 14, with a host from 10 to 12."""
+    """Node a is there from 4 to 20 and idle from 18 on; b from 8 to 14, with a worker from 10 to 12."""
     assert use.node_s == 16 + 6
     assert use.idle_node_s == 2 + 4
     assert use.most_nodes == 2
@@ -62,9 +67,9 @@ def test_shares_are_of_the_cpu_seconds_that_were_there(use):
 
 
 def test_what_ended_soon_after_its_start_was_started_in_vain(use):
-    """Nodes a (16 s) and b (6 s), and host-1 (2 s); host-0 was not parked."""
+    """Nodes a (16 s) and b (6 s), and worker-1 (2 s); worker-0 was not stopped."""
     assert use.num_thrashed == 3
-    late = [event(6, "host-started", "host-0"), event(40, "host-parked", "host-0")]
+    late = [event(6, "worker-started", "worker-0"), event(40, "worker-stopped", "worker-0")]
     assert cluster_use(moments(SERIES), late).num_thrashed == 2
 
 

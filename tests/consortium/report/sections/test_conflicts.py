@@ -1,4 +1,4 @@
-"""The report's section on what was settled: its numbers are those of the tables."""
+"""The report's section on what was decided: its numbers are those of the tables."""
 
 import pytest
 from consortium.report.page import run_of
@@ -12,9 +12,9 @@ CONFLICTS = ["efficacy", "conflict_score", "conflict_magnitude"]
 @pytest.fixture(scope="module")
 def run(finished_run):
     scenario = associative_scenario(
-        stream={"rounds": 2, "partners": 3},
-        overlap={"weigh": "once"},
-        conflicts={"policy": "majority", "augment": 2},
+        stream={"rounds": 2, "sharing_group_size": 3},
+        overlap={"duplicates": "count_once"},
+        conflicts={"policy": "majority", "num_paraphrases": 2},
         merge={"methods": ["collabedit", "ties"]},
         evaluate={"metrics": CONFLICTS},
     )
@@ -28,19 +28,19 @@ def test_every_round_says_what_became_of_its_edits(run):
         mine = [row for row in edits if row["round"] == number]
         asked, withdrawn, weighed_down, weight, copies = next(row for row in rows if row[0] == str(number))[1:]
         assert int(asked) == len(mine) == 28
-        assert int(withdrawn) == sum(row["fate"] == "withdrawn" for row in mine) > 0
+        assert int(withdrawn) == sum(row["status"] == "withdrawn" for row in mine) > 0
         assert int(weighed_down) == sum(0 < row["weight"] < 1 for row in mine) > 0
         assert float(weight) == pytest.approx(sum(row["weight"] for row in mine), rel=1e-3)
-        assert int(copies) == sum(row["num_augmented"] for row in mine) > 0
+        assert int(copies) == sum(row["num_paraphrases"] for row in mine) > 0
 
 
 def test_score_and_magnitude_are_those_of_the_table_of_metrics(run):
     rows = texts(section(run_of(run)).tables[1])
     assert len(rows) == 2 * 2
-    measured = {(r["lane"], r["round"], r["metric"]): r for r in run.table("metrics").to_pylist()}
-    for lane, number, score, magnitude, cases in rows:
+    measured = {(r["arm"], r["round"], r["metric"]): r for r in run.table("metrics").to_pylist()}
+    for arm, number, score, magnitude, cases in rows:
         for metric, shown in (("conflict_score", score), ("conflict_magnitude", magnitude)):
-            row = measured[lane, int(number), metric]
+            row = measured[arm, int(number), metric]
             assert (shown, cases) == (f"{row['success']:.1f}", str(row["num_edits"]))
 
 
@@ -58,7 +58,7 @@ def test_a_losing_answer_that_rose_is_drawn_below_zero(tmp_path):
     )
     directory = run_serially(scenario, tmp_path / "run")
     said = section(run_of(directory))
-    assert "Nothing was settled" in said.text
+    assert "Nothing was decided" in said.text
     (row,) = texts(said.tables[-1])
     assert (row[0], float(row[3]) < -50) == ("collabedit", True)
     assert "−100" in list(said.figures)[-1].drawing.svg

@@ -1,4 +1,4 @@
-"""The report's comparison of a lane that leaves out what is held with one that sends everything."""
+"""The report's comparison of an arm that leaves out what is held with one that sends everything."""
 
 import pytest
 from consortium.loading.prepare import prepare
@@ -10,12 +10,12 @@ from support.report import texts
 from support.scenarios import associative_scenario
 
 SENDS_ALL = {"name": "collabedit", "label": "sends-all", "detect": "none"}
-LOOKS = {"detect": "residual", "threshold": 0.2}
+LOOKS = {"skip_known": "residual", "threshold": 0.2}
 
 
-def lanes_in_pairs(methods, **changes):
+def arms_in_pairs(methods, **changes):
     scenario = associative_scenario(merge={"methods": methods}, **changes)
-    return [(ours.lane, theirs.lane) for ours, theirs in pairs_of(scenario)]
+    return [(ours.arm, theirs.arm) for ours, theirs in pairs_of(scenario)]
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def lanes_in_pairs(methods, **changes):
         ({}, True),
         ({"exchange": "layer"}, True),
         ({"history_weight": 1}, True),
-        ({"detect": "residual"}, False),
+        ({"skip_known": "residual"}, False),
         ({"exchange": "round"}, False),
         ({"history_weight": 0}, False),
         ({"name": "global"}, False),
@@ -32,18 +32,18 @@ def lanes_in_pairs(methods, **changes):
 )
 def test_a_pair_differs_in_nothing_else(other, is_a_pair):
     """A default that is written out is no difference."""
-    found = lanes_in_pairs(["collabedit", SENDS_ALL | other], overlap=LOOKS)
+    found = arms_in_pairs(["collabedit", SENDS_ALL | other], overlap=LOOKS)
     assert found == [("collabedit", "sends-all")] * is_a_pair
 
 
 def test_parameters_count_and_their_defaults_are_no_difference():
-    ties = {"name": "ties", "detect": "residual"}
-    assert lanes_in_pairs([ties, {"name": "ties", "label": "b", "density": 0.2}]) == [("ties", "b")]
-    assert lanes_in_pairs([ties, {"name": "ties", "label": "b", "density": 0.3}]) == []
+    ties = {"name": "ties", "skip_known": "residual"}
+    assert arms_in_pairs([ties, {"name": "ties", "label": "b", "density": 0.2}]) == [("ties", "b")]
+    assert arms_in_pairs([ties, {"name": "ties", "label": "b", "density": 0.3}]) == []
 
 
 def test_the_shipped_scenario_has_a_pair():
-    assert [(a.lane, b.lane) for a, b in pairs_of(prepare("repeats").scenario)] == [("collabedit", "sends-all")]
+    assert [(a.arm, b.arm) for a, b in pairs_of(prepare("repeats").scenario)] == [("collabedit", "sends-all")]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def run(finished_run):
         model={"key_width": 256, "value_width": 32},
         stream={"rounds": 4, "overlap": 0, "conflict": 0, "repeat": 0.5},
         merge={"methods": ["collabedit", SENDS_ALL]},
-        editor={"prior_weight": 0.01},
+        editor={"covariance_weight": 0.01},
         overlap=LOOKS,
     )
     return finished_run(scenario)
@@ -67,7 +67,7 @@ def test_the_numbers_are_those_of_the_tables(run):
     metrics = run.table("metrics").to_pylist()
     for metric in ("efficacy", "paraphrase", "neighborhood"):
         own = [row for row in metrics if row["metric"] == metric and row["of_round"] == row["round"]]
-        ours, theirs = ([row["success"] for row in own if row["lane"] == each] for each in ("collabedit", "sends-all"))
+        ours, theirs = ([row["success"] for row in own if row["arm"] == each] for each in ("collabedit", "sends-all"))
         assert shown[metric][:2] == [f"{ours[-1]:.1f}", f"{theirs[-1]:.1f}"]
         differences = [a - b for a, b in zip(ours, theirs, strict=True)]
         assert [float(each.replace("−", "-")) for each in shown[metric][2:]] == pytest.approx(
@@ -76,7 +76,7 @@ def test_the_numbers_are_those_of_the_tables(run):
     assert {"score", "retention"} < shown.keys()
 
 
-def test_the_section_has_it_and_lanes_that_send_all_are_not_said_to_leave_out(run):
+def test_the_section_has_it_and_arms_that_send_all_are_not_said_to_leave_out(run):
     left_out, pair = known_facts.section(run_of(run)).tables
     assert [row[0] for row in texts(left_out)] == ["collabedit"]
     assert texts(pair)[0][0] == "edits sent"

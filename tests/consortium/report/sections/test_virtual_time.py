@@ -52,9 +52,9 @@ def test_what_holds_of_all_counts_what_was_not_merged(run):
     """In percent of everything asked for: never above efficacy, and at the times of the rounds' ends."""
     results, rows = read_results(run), rows_of(run)
     held = virtual_time.held_of_all(results, rows)
-    for lane in results.lanes:
-        efficacy = dict(lane.curve("efficacy"))
-        points = held[lane.lane]
+    for arm in results.arms:
+        efficacy = dict(arm.curve("efficacy"))
+        points = held[arm.arm]
         assert [time_s for time_s, _ in points] == [row.end_s for row in rows]
         num_merged = 0
         for row, (_, percent) in zip(rows, points, strict=True):
@@ -76,10 +76,10 @@ def test_many_rounds_have_a_table_of_the_first(run, monkeypatch):
     assert "And 1 round more." in section_of(run).text
 
 
-def test_scalars_of_virtual_time_are_in_every_lane():
-    rounds = [RoundRow(1, lane, 2, 2, 9, 1.0, 1.0, 1.0, 1.0, None, None, 0.1) for lane in ("a", "b")]
+def test_scalars_of_virtual_time_are_in_every_arm():
+    rounds = [RoundRow(1, arm, 2, 2, 9, 1.0, 1.0, 1.0, 1.0, None, None, 0.1) for arm in ("a", "b")]
     row = ScheduleRow(1, 0.0, 5.5, 2, 2, 2, 1, 1, 2, 0, None, None, 0, 1)
     found = scalars(Rows(rounds=rounds, schedule=[row]))
-    assert [found[lane]["virtual_time/end_s"] for lane in ("a", "b")] == [5.5, 5.5]
+    assert [found[arm]["virtual_time/end_s"] for arm in ("a", "b")] == [5.5, 5.5]
     assert "virtual_time/age_rounds" not in found["a"], "null where nothing is merged"
     assert not [tag for tag in scalars(Rows(rounds=rounds))["a"] if tag.startswith("virtual_time")]

@@ -27,7 +27,7 @@ def items(batch: EvaluatedBatch) -> Iterator[Item]:
 
 METRIC = Metric(
     "conflict_score",
-    "Share of contradictions in which the answer settled on, or else the later one, is the likelier.",
+    "Share of contradictions in which the answer resolved on, or else the later one, is the likelier.",
     items,
     share_that_succeeds,
     order=50,
