@@ -116,11 +116,11 @@ def test_what_it_runs_can_be_run(manifest, tmp_path):
     assert command == "run"
     args = build_parser(COMMANDS).parse_args([command, *arguments])
     assert args.address == "auto"
-    hosts = prepare(args.scenario, args.set).scenario.cluster.hosts
+    kind = prepare(args.scenario, args.set).scenario.cluster.workers
     head, *workers = _containers(manifest)
     assert head["volumeMounts"][0]["mountPath"] == "/runs"
     assert args.out == f"{tmp_path}/runs/thousand-parties"
-    assert all(float(each["resources"]["requests"]["cpu"]) >= hosts.cpus for each in workers)
+    assert all(float(each["resources"]["requests"]["cpu"]) >= kind.cpus for each in workers)
 
 
 def test_a_run_that_is_there_is_resumed(manifest, tmp_path):
@@ -177,7 +177,7 @@ def test_an_interrupted_run_has_time_to_say_so(manifest):
     assert [float(each) > GRACE_S for each in waits] == [True]
 
 
-def test_the_head_has_no_hosts(manifest):
+def test_the_head_has_no_workers(manifest):
     assert manifest["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
 
 

@@ -25,9 +25,12 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 @pytest.fixture(scope="module")
 def pico(tmp_path_factory):
     """A language model and an editor that fits it, in the place of those that a scenario names."""
-    editor = "{layers: [0, 2], residual_schedule: spread, covariance_weight: 0.01, target: {steps: 2}, contexts: {count: 2, tokens: 4}, "
+    editor = (
+        "{layers: [0, 2], residual_schedule: spread, covariance_weight: 0.01, target: {steps: 2}, "
+        "contexts: {count: 2, tokens: 4}, "
+    )
     folder = pico_folder(tmp_path_factory.mktemp("pico") / "pico", "llama", num_layers=4)
-    return {"model": f"{{name: {folder}, device: cpu}}", "editor": editor + "key covariance: {tokens: 200}}"}
+    return {"model": f"{{name: {folder}, device: cpu}}", "editor": editor + "covariance: {tokens: 200}}"}
 
 
 def run(name, path, changes):

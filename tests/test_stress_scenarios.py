@@ -43,7 +43,7 @@ def test_two_hundred_parties_on_a_language_model_at_eight(tmp_path):
     changes = {
         "model": f"{{name: {folder}, device: cpu}}",
         "editor": "{layers: [0, 2], covariance_weight: 0.01, target: {steps: 2}, contexts: {count: 2, tokens: 4}, "
-        "key covariance: {tokens: 200}}",
+        "covariance: {tokens: 200}}",
         "parties.count": 8,
         "cluster.parties_per_batch": 2,
         "cluster.target_cache": "false",

@@ -1,4 +1,4 @@
-"""What leaves a host: typed messages of counts, sums and statistics; no edit's text, key, residual or target.
+"""What leaves a worker: typed messages of counts, sums and statistics; no edit's text, key, residual or target.
 
 A run is recorded message by message. The last tests turn the search on the arm of the method ``global``, which
 does send keys and residuals, and on planted secrets: a search that finds nothing there would prove nothing.

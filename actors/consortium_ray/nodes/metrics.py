@@ -1,7 +1,7 @@
 """Gauges of a run, for whoever watches the cluster with Prometheus: rounds, party batches, workers, bytes, refusals.
 
 Ray exports them from its nodes' agents, beside its own, where the package ``ray[default]`` is installed; elsewhere they
-are set in vain. One tag, the scenario's name, and no value for each party, party batch or host: a run of ten thousand
+are set in vain. One tag, the scenario's name, and no value for each party, party batch or worker: a run of ten thousand
 parties has as many time series as one of two.
 """
 

@@ -65,7 +65,7 @@ def refuse_other_model(theirs: Mapping[str, str], whose: str, expected: Mapping[
     others = [name for name in expected if theirs.get(name) != expected[name]]
     if others:
         raise ClusterError(
-            f"{whose} has another model under the same name than the first host: other {', '.join(others)}",
+            f"{whose} has another model under the same name than the first worker: other {', '.join(others)}",
             "the same files on all nodes",
             "copy the model's folder and the texts that the scenario names to every node anew, or to storage that all "
             "nodes read; of a model of a hub, have every node download the same version",

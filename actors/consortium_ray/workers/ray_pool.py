@@ -186,7 +186,7 @@ class RayPool:
         raise RunError(
             f"no room for any worker for {self._limit_s:g} s (cluster.timeout_s)\n"
             + table(self._kinds, asked, self._nodes, self._growth)
-            + (f"\nhosts that failed before:{failed}" if failed else ""),
+            + (f"\nworkers that failed before:{failed}" if failed else ""),
             "a node that has room for a worker, or comes to have it",
             "look at the cluster's nodes, at what else runs on them, and at Ray's monitor.log; "
             "`consortium resume` continues the run",

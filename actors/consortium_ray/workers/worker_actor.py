@@ -1,4 +1,4 @@
-"""The host: a Ray actor that holds the model on a device and computes party batches. A thin shell around Worker."""
+"""The worker: a Ray actor that holds the model on a device and computes party batches. A thin shell around Worker."""
 
 from __future__ import annotations
 

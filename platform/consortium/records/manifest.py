@@ -25,7 +25,7 @@ from consortium.records import entries
 from consortium.records.lock import is_locked
 from consortium.records.rows import FIRST_TABLES, ROW_TYPES
 
-FORMAT = 5
+FORMAT = 6
 FILE = "manifest.json"
 _MOST_BYTES = 64 * 2**20
 _CHECKPOINT = re.compile(r"checkpoints/round-\d{4,18}/[^/\0]+\.safetensors")

@@ -97,7 +97,8 @@ class FactsSpec(Spec):
     limit: Positive | None = Field(None, description="use only the first so many facts; null for all")
     augmentations: str | None = Field(
         None,
-        description="a JSON file of more templates by relation, for conflicts.num_paraphrases: {relation: [text with {}, …]}; "
+        description="a JSON file of more templates by relation, for conflicts.num_paraphrases: "
+        "{relation: [text with {}, …]}; "
         "null for those that the source brings",
     )
 

@@ -261,7 +261,7 @@ def test_open_refuses_what_is_no_run_directory(tmp_path):
     [
         ("manifest.json", "{", r"manifest\.json is damaged"),
         ("manifest.json", "[]", r"manifest\.json is damaged: no JSON object"),
-        ("manifest.json", '{"format": 5}', r"manifest\.json is damaged: its checksum"),
+        ("manifest.json", '{"format": 6}', r"manifest\.json is damaged: its checksum"),
         ("scenario.yaml", "name: [", r"scenario\.yaml is missing or damaged"),
         ("scenario.yaml", "name: other\nseed: 7\n", r"scenario\.yaml is of the run 'other'"),
     ],
@@ -274,7 +274,7 @@ def test_open_refuses_damaged_files(run, file, content, message):
 
 def test_open_refuses_another_format(run):
     path = run.path / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 5', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 6', '"format": 99'))
     with pytest.raises(RunDirectoryError, match="format 99"):
         RunDirectory.open(run.path)
 

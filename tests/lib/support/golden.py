@@ -24,7 +24,7 @@ from support.pico import pico_folder
 _SCENARIOS = Path(__file__).parents[3] / "scenarios"
 _PICO_EDITOR = (
     "{layers: [0, 2], residual_schedule: spread, covariance_weight: 0.01, target: {steps: 3}, "
-    "contexts: {count: 2, tokens: 4}, key covariance: {tokens: 200}}"
+    "contexts: {count: 2, tokens: 4}, covariance: {tokens: 200}}"
 )
 #: Keys that are set for scenarios of an associative model.
 _SMALL_MODEL = "{name: associative, num_layers: 2, key_width: 48, value_width: 16, num_objects: 16}"

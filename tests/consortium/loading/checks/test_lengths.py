@@ -29,7 +29,7 @@ model: {{name: {folder}, device: cpu}}
 facts: {{source: facts.jsonl}}
 parties: {{count: 2, edits_per_round: 1}}
 stream: {{rounds: 1}}
-editor: {{layers: [0, 1], contexts: {{count: 1}}, target: {{steps: 1}}, key covariance: {{tokens: 100}}}}
+editor: {{layers: [0, 1], contexts: {{count: 1}}, target: {{steps: 1}}, covariance: {{tokens: 100}}}}
 merge: {{methods: [collabedit]}}
 """
 
