@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BENCHMARKS: dict[str, str] = {
     "targets": "optimisation of targets; --sizes: numbers of edits",
     "keys": "keys and residuals, layer after layer; --sizes: numbers of edits",
-    "covariance": "sums of k·kᵀ over ordinary text; --sizes: numbers of tokens",
+    "key_covariance": "sums of k·kᵀ over ordinary text; --sizes: numbers of tokens",
     "merge": "statistics, sums and solving; --sizes: key widths; --parties: numbers of parties",
     "robust": "screening, and merges that bear bad parties; --sizes: key widths; --parties: numbers of parties",
     "evaluation": "scores of probes; --sizes: numbers of edits that are probed",

@@ -20,7 +20,7 @@ from consortium.common.errors import RunError
 _PROC = Path("/proc")
 _EVERY_S = 2.0
 #: Beginning of a process's command line → what it is; Ray names its workers after what they do.
-_ROLES = {"ray::CoordinatorActor": "coordinator", "ray::Worker": "worker"}
+_ROLES = {"ray::CoordinatorActor": "coordinator", "ray::WorkerActor": "worker"}
 OTHER = "other"
 
 
