@@ -34,8 +34,8 @@ def records(bench: Fixtures) -> Iterator[Record]:
     """Two records for each number of tokens; by default one number, the default of a run."""
     for size in bench.options.sizes or (covariance_tokens(CovarianceSpec(), bench.model.key_width(bench.layer)),):
         work = Texts(bench, size)
-        yield measure("covariance", sums_case(work), bench.options.budget, bench.tell)
-        yield measure("covariance", whole_case(work), bench.options.budget, bench.tell)
+        yield measure("key_covariance", sums_case(work), bench.options.budget, bench.tell)
+        yield measure("key_covariance", whole_case(work), bench.options.budget, bench.tell)
 
 
 def sums_case(work: Texts) -> Case:

@@ -25,7 +25,7 @@ from benchmarks.registry import BENCHMARKS
 SIZES = {
     "targets": "2",
     "keys": "3",
-    "covariance": "96",
+    "key_covariance": "96",
     "merge": "24",
     "robust": "24",
     "evaluation": "2",
@@ -34,7 +34,7 @@ SIZES = {
 #: Gradient steps of a target.
 STEPS = 4
 MEASURED = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in ("targets", "keys", "covariance", "round") else [])
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("targets", "keys", "key_covariance", "round") else [])
     for name in BENCHMARKS
     if name not in ("startup", "scale")
 ]

@@ -45,7 +45,7 @@ def left_behind() -> LeftBehind:
     names = [_command(pid) for pid in processes]
     groups = ray.util.placement_group_table().values()
     return LeftBehind(
-        actors=tuple(sorted(name for name in names if name.startswith(("ray::Worker", "ray::CoordinatorActor")))),
+        actors=tuple(sorted(name for name in names if name.startswith(("ray::WorkerActor", "ray::CoordinatorActor")))),
         placement_groups=tuple(group["state"] for group in groups if group["state"] != "REMOVED"),
         shared_memory=frozenset(path for pid in processes for path in _shared_memory(pid)),
         reserved=_reserved(),
