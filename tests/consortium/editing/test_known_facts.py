@@ -97,7 +97,7 @@ def test_where_nobody_looks_nothing_changes(finished_run: SharedRuns) -> None:
 
 def test_arms_of_one_run_look_or_do_not(finished_run: SharedRuns) -> None:
     """Each arm ends with the bits that it has in a run in which all arms do as it does."""
-    methods = ["collabedit", {"name": "collabedit", "label": "sends-all", "detect": "none"}]
+    methods = ["collabedit", {"name": "collabedit", "label": "sends-all", "skip_known": "none"}]
     common = [{key: each[key] for key in ("name", "label")} if isinstance(each, dict) else each for each in methods]
     mixed = finished_run(repeating(overlap=LOOKS, merge={"methods": methods}))
     looking = finished_run(repeating(overlap=LOOKS, merge={"methods": common}))

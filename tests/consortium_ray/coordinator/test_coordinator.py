@@ -81,7 +81,7 @@ class TestSameBits:
             model={"key_width": 96},
             stream={"rounds": 3, "repeat": 0.5},
             overlap={"skip_known": "residual", "threshold": 0.5},
-            merge={"methods": [*ALL_METHODS, {"name": "collabedit", "label": "sends-all", "detect": "none"}]},
+            merge={"methods": [*ALL_METHODS, {"name": "collabedit", "label": "sends-all", "skip_known": "none"}]},
         )
         whole = finished_run(scenario)
         directory, _ = run_locally(scenario, tmp_path / "run", **INJECTED_FAULT)

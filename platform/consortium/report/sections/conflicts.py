@@ -20,13 +20,13 @@ from consortium.scenario.schema import Scenario
 SCORE, MAGNITUDE = "conflict_score", "conflict_magnitude"
 
 STATUS_MEANINGS = {
-    "alone": "Nobody else asked about this in the same round.",
-    "shared": "Others asked for the same.",
-    "contested": "Others asked for another answer, and all were merged.",
-    "won": "Another answer was asked for too, and this one was decided on.",
-    "withdrawn": "Another answer was decided on; this edit was not merged.",
+    "unique": "Nobody else asked about this in the same round.",
+    "duplicate": "Others asked for the same.",
+    "conflicting": "Others asked for another answer, and all were merged.",
+    "accepted": "Another answer was asked for too, and this one was decided on.",
+    "rejected": "Another answer was decided on; this edit was not merged.",
 }
-"""Fate of a request → what it means."""
+"""Status of a request → what it means."""
 
 #: Rounds of an arm whose scores the table shows at most; the curves show all.
 _MOST_ROUNDS = 4
@@ -65,7 +65,7 @@ def _policy(scenario: Scenario) -> str:
             "Nothing was decided: an edit that several parties ask for weighs once for each of them, and contradicting "
             "edits are all merged."
         )
-    weigh = "weighs once" if overlap.duplicates == "count_once" else "weighs once for each of them"
+    weight = "weighs once" if overlap.duplicates == "count_once" else "weighs once for each of them"
     sides = {
         "none": "contradicting edits are all merged",
         "latest": "of contradicting answers the last party’s is merged",
@@ -75,7 +75,7 @@ def _policy(scenario: Scenario) -> str:
     again = f"; an edit that prevails is asked again in up to {conflicts.num_paraphrases} other wordings"
     return (
         "Before each round parties announced their edits as keyed digests, which show who coincides and not in what. "
-        f"An edit that several parties ask for {weigh}; {sides}"
+        f"An edit that several parties ask for {weight}; {sides}"
         f"{', over the requests of all rounds so far' if conflicts.scope == 'run' else ''}"
         f"{again if conflicts.num_paraphrases else ''}."
     )
@@ -93,14 +93,14 @@ def _counts(edits: pa.Table) -> dict[int, dict[str, int]]:
 
 
 def _statuses_table(edits: pa.Table, counts: Mapping[int, Mapping[str, int]]) -> Table:
-    """For each round, how many were asked, withdrawn and weighed down, what they weigh, and copies in other words."""
+    """For each round, how many were asked, rejected and weighed down, what they weigh, and copies in other words."""
     rows = []
     for round, statuses in counts.items():
         mine = edits.filter(pc.field("round") == round).to_pydict()
         num_weighed_down = sum(0 < weight < 1 for weight in mine["weight"])
-        numbers = [f"{number:,}" for number in (len(mine["status"]), statuses.get("withdrawn", 0), num_weighed_down)]
+        numbers = [f"{number:,}" for number in (len(mine["status"]), statuses.get("rejected", 0), num_weighed_down)]
         rows.append([str(round), *numbers, f"{sum(mine['weight']):,.4g}", f"{sum(mine['num_paraphrases']):,}"])
-    return Table(("round", "asked", "withdrawn", "weighed down", "weight in all", "copies added"), rows)
+    return Table(("round", "asked", "rejected", "weighed down", "weight in all", "copies added"), rows)
 
 
 def _rounds_of(arm: ArmResult) -> list[int]:

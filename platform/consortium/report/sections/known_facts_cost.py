@@ -40,13 +40,13 @@ def pairs_of(scenario: Scenario) -> list[tuple[MethodSpec, MethodSpec]]:
     sending: dict[Hashable, MethodSpec] = {}
     for method in scenario.merge.methods:
         if scenario.skip_known_of(method) == "none":
-            sending.setdefault(_all_but_detect(scenario, method), method)
+            sending.setdefault(_all_but_skip_known(scenario, method), method)
     looking = [method for method in scenario.merge.methods if scenario.skip_known_of(method) != "none"]
-    found = [(method, sending.get(_all_but_detect(scenario, method))) for method in looking]
+    found = [(method, sending.get(_all_but_skip_known(scenario, method))) for method in looking]
     return [(method, other) for method, other in found if other is not None]
 
 
-def _all_but_detect(scenario: Scenario, method: MethodSpec) -> Hashable:
+def _all_but_skip_known(scenario: Scenario, method: MethodSpec) -> Hashable:
     merge = scenario.merge
     rest = merge.exchange_of(method), merge.reference_of(method), history_weight_of(scenario, method)
     return method.name, registry.create(method.name, method.parameters), *rest
@@ -55,14 +55,14 @@ def _all_but_detect(scenario: Scenario, method: MethodSpec) -> Hashable:
 def edits_of(directory: RunDirectory) -> dict[str, tuple[int, int]]:
     """Arm → edits that its parties asked for in all rounds, and how many of these they left out."""
     parties = directory.table("parties").group_by("arm").aggregate([("num_edits", "sum"), ("num_skipped", "sum")])
-    return {row["arm"]: (row["num_edits_sum"], row["num_left_out_sum"] or 0) for row in parties.to_pylist()}
+    return {row["arm"]: (row["num_edits_sum"], row["num_skipped_sum"] or 0) for row in parties.to_pylist()}
 
 
 def _remedy(scenario: Scenario) -> str:
     looking = next(each for each in scenario.merge.methods if scenario.skip_known_of(each) != "none")
     return (
         "Whether metrics suffer from it cannot be seen in this run, since no arm sends everything and is otherwise "
-        f"the same as one that leaves out: add {{name: {looking.name}, label: sends-all, detect: none}} to "
+        f"the same as one that leaves out: add {{name: {looking.name}, label: sends-all, skip_known: none}} to "
         f"merge.methods, with the other keys of {looking.arm}."
     )
 

@@ -1,8 +1,11 @@
 """The report's section on what was decided: its numbers are those of the tables."""
 
+from typing import get_args
+
 import pytest
+from consortium.features.conflicts.resolution import EditStatus
 from consortium.report.page import run_of
-from consortium.report.sections.conflicts import section
+from consortium.report.sections.conflicts import STATUS_MEANINGS, section
 from support.report import texts
 from support.scenarios import associative_scenario, run_serially
 
@@ -26,9 +29,9 @@ def test_every_round_says_what_became_of_its_edits(run):
     rows = texts(section(run_of(run)).tables[0])
     for number in (1, 2):
         mine = [row for row in edits if row["round"] == number]
-        asked, withdrawn, weighed_down, weight, copies = next(row for row in rows if row[0] == str(number))[1:]
+        asked, rejected, weighed_down, weight, copies = next(row for row in rows if row[0] == str(number))[1:]
         assert int(asked) == len(mine) == 28
-        assert int(withdrawn) == sum(row["status"] == "withdrawn" for row in mine) > 0
+        assert int(rejected) == sum(row["status"] == "rejected" for row in mine) > 0
         assert int(weighed_down) == sum(0 < row["weight"] < 1 for row in mine) > 0
         assert float(weight) == pytest.approx(sum(row["weight"] for row in mine), rel=1e-3)
         assert int(copies) == sum(row["num_paraphrases"] for row in mine) > 0
@@ -66,3 +69,7 @@ def test_a_losing_answer_that_rose_is_drawn_below_zero(tmp_path):
 
 def test_a_run_without_either_has_no_such_section(invent):
     assert section(run_of(invent(rounds=1))) is None
+
+
+def test_every_status_has_a_meaning():
+    assert set(STATUS_MEANINGS) == set(get_args(EditStatus))

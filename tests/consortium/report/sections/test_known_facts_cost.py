@@ -9,7 +9,7 @@ from consortium.report.sections.known_facts_cost import comparison, pairs_of
 from support.report import texts
 from support.scenarios import associative_scenario
 
-SENDS_ALL = {"name": "collabedit", "label": "sends-all", "detect": "none"}
+SENDS_ALL = {"name": "collabedit", "label": "sends-all", "skip_known": "none"}
 LOOKS = {"skip_known": "residual", "threshold": 0.2}
 
 
@@ -86,4 +86,4 @@ def test_without_a_pair_one_sentence_says_how_to_get_one(finished_run):
     scenario = associative_scenario(merge={"methods": ["collabedit", "ties"]}, overlap=LOOKS)
     run = finished_run(scenario)
     (text,) = comparison(run, read_results(run))
-    assert "add {name: collabedit, label: sends-all, detect: none} to merge.methods" in text
+    assert "add {name: collabedit, label: sends-all, skip_known: none} to merge.methods" in text
