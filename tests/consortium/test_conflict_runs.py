@@ -154,7 +154,7 @@ class TestPolicies:
         rows = directory.table("metrics").to_pylist()
         return [r for r in rows if (r["round"], r["arm"], r["metric"]) == (round_number, "collabedit", metric)]
 
-    def test_one_side_of_each_conflict_is_withdrawn(self, runs):
+    def test_one_side_of_each_conflict_is_rejected(self, runs):
         """Leaders are even, followers odd; half of the four edits of each."""
         for policy, loser in (("latest", 0), ("priority", 1)):
             rows = runs[policy].table("edits").to_pylist()

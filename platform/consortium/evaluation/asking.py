@@ -24,7 +24,11 @@ class AnsweredItem:
     reference: Sequence[Any] = ()
 
 
-def answers_to(items: Sequence[Item], put: Callable[[Way, Sequence[Any]], Sequence[Any]]) -> list[Sequence[Any]]:
+#: (way, questions) → an answer to each.
+Put = Callable[[Way, Sequence[Any]], Sequence[Any]]
+
+
+def answers_to(items: Sequence[Item], put: Put) -> list[Sequence[Any]]:
     """For each item the answers to its questions; ``put`` is called once for all items of a way."""
     ways: dict[Way, list[int]] = {}
     for number, item in enumerate(items):

@@ -28,13 +28,13 @@ class AskedEdit:
         edit: the edit.
         of_round: round under which its answers are counted: mostly that of the request.
         request: the request for it; None if nobody asks whose it is.
-        is_withdrawn: its party took it out of the merge, since another answer was to hold.
+        is_rejected: its party left it out of the merge, since another answer was chosen.
     """
 
     edit: Edit
     of_round: int
     request: Request | None = field(default=None, compare=False)
-    is_withdrawn: bool = False
+    is_rejected: bool = False
 
 
 class Way(Protocol):

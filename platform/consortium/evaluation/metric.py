@@ -73,7 +73,7 @@ class EvaluatedBatch(Protocol):
         ...
 
     def sampled(self) -> Sequence[AskedEdit]:
-        """The edits that are probed after the round, those that were withdrawn included."""
+        """The edits that are probed after the round, including those that were rejected."""
         ...
 
     def earlier(self) -> Sequence[AskedEdit]:
@@ -91,7 +91,7 @@ class EvaluatedBatch(Protocol):
 
 def probed(batch: EvaluatedBatch) -> list[AskedEdit]:
     """The edits that a metric is about unless it says otherwise: those probed after the round that were merged."""
-    return [each for each in batch.sampled() if not each.is_withdrawn]
+    return [each for each in batch.sampled() if not each.is_rejected]
 
 
 def percent_of_edits(total: ProbeSum) -> float | None:

@@ -13,7 +13,7 @@ from consortium.data.party_batch import PartyBatch
 from consortium.data.request import Request
 from consortium.data.stream import Stream
 from consortium.evaluation import registry
-from consortium.evaluation.asking import AnsweredItem, answers_to, reduced
+from consortium.evaluation.asking import AnsweredItem, Put, answers_to, reduced
 from consortium.evaluation.item import AskedEdit, Item, Way
 from consortium.evaluation.metric import Metric
 from consortium.evaluation.schedule import probed_rounds, sampled_requests
@@ -51,7 +51,7 @@ class Evaluator:
         unless the scenario asks for them.
 
         Args:
-            batch: the batch; its edits that were withdrawn are not probed.
+            batch: the batch; its edits that were rejected are not probed.
             weights: weights to evaluate.
             retention: whether earlier rounds' edits are probed; False for the unedited weights.
             before: the round's first weights, for metrics that compare with them; None not to.
@@ -74,15 +74,10 @@ class Evaluator:
         self, asked: Sequence[tuple[Metric, Item]], weights: Weights, before: Weights | None
     ) -> list[AnsweredItem]:
         """Answers of the model, and of the models that metrics compare with; the weights are loaded afterwards."""
-        reference: dict[int, Sequence[Any]] = {}
-        for name in ("start", "unedited"):
-            numbers = [number for number, (metric, _) in enumerate(asked) if metric.reference == name]
-            items = [asked[number][1] for number in numbers]
-            if name == "start" and items:
-                assert before is not None, "metrics ask nothing of weights that are not there"
-                self._edited_layers.load(before)
-            put = self._put if name == "start" else self._put_unedited
-            reference |= dict(zip(numbers, answers_to(items, put), strict=True))
+        reference = _answers_of("unedited", asked, self._put_unedited)
+        if before is not None and any(metric.reference == "start" for metric, _ in asked):
+            self._edited_layers.load(before)
+            reference |= _answers_of("start", asked, self._put)
         self._edited_layers.load(weights)
         answers = answers_to([item for _, item in asked], self._put)
         return [AnsweredItem(*asked[number], found, reference.get(number, ())) for number, found in enumerate(answers)]
@@ -98,6 +93,12 @@ class Evaluator:
             return self._put(way, texts)
 
         return self._of_unedited.get((way, texts), answer)
+
+
+def _answers_of(name: str, asked: Sequence[tuple[Metric, Item]], put: Put) -> dict[int, Sequence[Any]]:
+    """Number of an item → the answers of a model, for items of metrics that compare with this model."""
+    numbers = [number for number, (metric, _) in enumerate(asked) if metric.reference == name]
+    return dict(zip(numbers, answers_to([asked[number][1] for number in numbers], put), strict=True))
 
 
 def _num_tokens(answers: Sequence[Any]) -> int:
@@ -149,16 +150,16 @@ class _Batch:
         found = [self.asked(request, of_round) for of_round, request in resolver]
         resolution = settled_of(self.batch)
         for request in sampled_requests(self.scenario, self.stream, self.round_number, self.parties):
-            is_withdrawn = resolution.of(request.party, request.index).status == "rejected"
-            found.append(self.asked(request, self.round_number, is_withdrawn))
+            is_rejected = resolution.of(request.party, request.index).status == "rejected"
+            found.append(self.asked(request, self.round_number, is_rejected))
         return found
 
     def earlier(self) -> Sequence[AskedEdit]:
         resolver = self.party_data.resolver(range(1, self.round_number), self.round_number, self.parties)
         return [self.asked(request, of_round) for of_round, request in resolver]
 
-    def asked(self, request: Request, of_round: int, is_withdrawn: bool = False) -> AskedEdit:
-        return AskedEdit(self.party_data.edit(request), of_round, request, is_withdrawn)
+    def asked(self, request: Request, of_round: int, is_rejected: bool = False) -> AskedEdit:
+        return AskedEdit(self.party_data.edit(request), of_round, request, is_rejected)
 
     def stands(self, edit: Edit, round_number: int) -> bool:
         return self.party_data.stands(edit, round_number)

@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_the_scenario(plain):
     assert {(row["num_attempts"], row["num_dropped"], row["worker"]) for row in rows} == {(1, 0, None)}
 
 
-def test_what_is_withdrawn_left_out_copied_or_taken_back_is_counted(finished_run):
+def test_what_is_rejected_left_out_copied_or_taken_back_is_counted(finished_run):
     resolution = finished_run(KINDS["resolution"]())
     summed = Counter()
     for row in resolution.table("edits").to_pylist():

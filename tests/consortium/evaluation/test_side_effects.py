@@ -46,7 +46,7 @@ def write(path, lines):
 def test_the_likeliest_choice_per_character_is_the_answer(tmp_path):
     """honey 10/5 < glass 15/5: right. warm … 15/15 < cold 8/4: wrong. up 2/2, down 4/4, equal: the first, wrong."""
     costs = {"honey": 10, "glass": 15, "warm and bright": 15, "cold": 8, "up": 2, "down": 4, "nowhere at all": 99}
-    sums = measured(SetCosts(costs), [], "downstream_accuracy", general=write(tmp_path / "q.jsonl", LINES))
+    sums = measured(SetCosts(costs), [], "downstream_accuracy", downstream=write(tmp_path / "q.jsonl", LINES))
     assert sums == {("downstream_accuracy", 0): ProbeSum(1.0, num_probes=3)}
 
 

@@ -23,7 +23,7 @@ class Case:
     losing: str
 
 
-def case_of(facts: FactSet, request: Request, is_withdrawn: bool, rival_stands: bool = False) -> Case | None:
+def case_of(facts: FactSet, request: Request, is_rejected: bool, rival_stands: bool = False) -> Case | None:
     """The conflict that a request brought up; None where it contradicts nobody.
 
     The chosen answer is the one that was decided on. Where nothing was decided, it is that of the request that
@@ -32,25 +32,25 @@ def case_of(facts: FactSet, request: Request, is_withdrawn: bool, rival_stands: 
     Args:
         facts: the facts.
         request: the request.
-        is_withdrawn: whether its party withdrew it.
+        is_rejected: whether another answer was chosen.
         rival_stands: whether the answer of an earlier round that it contradicts is the one that was decided on.
     """
     if request.rival_variant is None:
         return None
     own, rival = facts.edit(request.fact, request.variant), facts.edit(request.fact, request.rival_variant)
-    if not is_withdrawn:
+    if not is_rejected:
         return Case(own, rival.target_new)
     # Withdrawn against others, and what its party once asked for does not stand: between the two nothing was chosen.
     return Case(rival, own.target_new) if request.kind == "conflict-party" or rival_stands else None
 
 
 def case_in(batch: EvaluatedBatch, asked: AskedEdit) -> Case | None:
-    """The conflict that an edit brought up; withdrawn, it may have lost against its party's earlier answer."""
+    """The conflict that an edit brought up; if it was rejected, it may have lost against its party's earlier answer."""
     request = asked.request
     assert request is not None, "whose edit is probed"
-    may_stand = batch.scenario.conflicts.scope == "run" and asked.is_withdrawn
+    may_stand = batch.scenario.conflicts.scope == "run" and asked.is_rejected
     rival_stands = False
     if may_stand and request.rival_variant is not None:
         rival = batch.facts.edit(request.fact, request.rival_variant)
         rival_stands = batch.stands(rival, request.round)
-    return case_of(batch.facts, request, asked.is_withdrawn, rival_stands)
+    return case_of(batch.facts, request, asked.is_rejected, rival_stands)

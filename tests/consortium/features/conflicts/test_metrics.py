@@ -11,7 +11,7 @@ from consortium.evaluation.asking import AnsweredItem, reduced
 from consortium.evaluation.item import AskedEdit, Item, Scored
 from consortium.evaluation.sums import ProbeSum
 from consortium.features.conflicts.cases import Case, case_of
-from consortium.features.conflicts.metrics import conflict, conflict_magnitude
+from consortium.features.conflicts.metrics import conflict_magnitude, conflict_score
 from consortium.features.conflicts.metrics.conflict_magnitude import METRIC, fall
 from consortium.models.queries import Probe, Score
 from support.scenarios import associative_scenario
@@ -29,21 +29,21 @@ def case(kind, status, rival=0):
 
 
 @pytest.mark.parametrize("kind", ["conflict-party", "conflict-round"])
-@pytest.mark.parametrize("status", ["alone", "contested", "won"])
+@pytest.mark.parametrize("status", ["unique", "conflicting", "accepted"])
 def test_a_request_that_stands_is_chosen_over_what_it_contradicts(kind, status):
     assert case(kind, status) == Case(Facts().edit(9, 1), "v0")
 
 
 def test_a_request_that_lost_to_its_rival_is_the_losing_side():
-    assert case("conflict-party", "withdrawn") == Case(Facts().edit(9, 0), "v1")
+    assert case("conflict-party", "rejected") == Case(Facts().edit(9, 0), "v1")
 
 
-def test_between_a_withdrawn_request_and_an_earlier_one_nothing_was_chosen():
-    assert case("conflict-round", "withdrawn") is None
+def test_between_a_rejected_request_and_an_earlier_one_nothing_was_chosen():
+    assert case("conflict-round", "rejected") is None
 
 
 def test_a_request_that_contradicts_nobody_is_no_conflict():
-    assert case("fresh", "won", rival=None) is None
+    assert case("fresh", "accepted", rival=None) is None
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ class CallBatch:
 
     def sampled(self):
         kinds = [(2, "conflict-party", False), (2, "conflict-party", True), (1, "conflict-round", False)]
-        asked = [(Request(number, 1, 0, 9, 1, kind, 0), is_withdrawn) for number, kind, is_withdrawn in kinds]
+        asked = [(Request(number, 1, 0, 9, 1, kind, 0), is_rejected) for number, kind, is_rejected in kinds]
         asked.append((Request(2, 1, 0, 9, 1, "fresh", None), False))
         edit = self.facts.edit(9, 1)
-        return [AskedEdit(edit, request.round, request, is_withdrawn) for request, is_withdrawn in asked]
+        return [AskedEdit(edit, request.round, request, is_rejected) for request, is_rejected in asked]
 
 
 def test_the_chosen_answer_is_asked_against_the_losing_one():
-    found = [(item.of_round, *item.texts) for item in conflict.items(CallBatch())]
+    found = [(item.of_round, *item.texts) for item in conflict_score.items(CallBatch())]
     ours, theirs = Probe("Big Ben is in", "v1", "v0"), Probe("Big Ben is in", "v0", "v1")
     assert found == [(2, ours), (2, theirs), (1, ours)]
 
