@@ -21,6 +21,7 @@ from consortium.merging.method import PartyShare, RunningSum
 from consortium.merging.methods.collabedit import CollabEdit
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis
+from consortium.scenario.methods import CollabEditSpec
 
 from benchmarks.harness.case import Case, Moved, Product, relative_difference
 from benchmarks.harness.fixtures import Fixtures
@@ -132,7 +133,7 @@ class Problem:
 
     def ours(self, num_parties: int) -> Merged:
         """Our way, for the first so many parties."""
-        method, total, num_bytes = CollabEdit(), RunningSum(), 0
+        method, total, num_bytes = CollabEdit(CollabEditSpec()), RunningSum(), 0
         for party in range(num_parties):
             (contribution,) = method.contribute([self.share(party)], None)
             num_bytes += contribution.nbytes

@@ -21,6 +21,14 @@ from consortium.merging.methods.norm_bound import NormBound
 from consortium.merging.reference_norms import ReferenceNorms
 from consortium.merging.registry import create
 from consortium.merging.solver import CovarianceSolver
+from consortium.scenario.methods import (
+    CollabEditSpec,
+    GeometricMedianSpec,
+    MedianOfMeansSpec,
+    MethodSpec,
+    NormBoundSpec,
+    TrimmedMeanSpec,
+)
 
 from benchmarks.harness.case import Case, Product, relative_difference
 from benchmarks.harness.fixtures import Fixtures
@@ -30,13 +38,16 @@ from benchmarks.merge import BASIS, EDITS, FORMS, Problem
 
 _KEY_WIDTH = 1024
 _NUM_PARTIES = 180
-_GROUPS = {"buckets": 9}
-METHODS: dict[str, dict[str, int]] = {
-    "collabedit": {},
-    "norm_bound": {},
-    "trimmed_mean": _GROUPS,
-    "median_of_means": _GROUPS,
-    "geometric_median": _GROUPS,
+_GROUPS = 9
+METHODS: dict[str, MethodSpec] = {
+    spec.name: spec
+    for spec in (
+        CollabEditSpec(),
+        NormBoundSpec(),
+        TrimmedMeanSpec(buckets=_GROUPS),
+        MedianOfMeansSpec(buckets=_GROUPS),
+        GeometricMedianSpec(buckets=_GROUPS),
+    )
 }
 #: Far above the size of what is drawn: a message within bounds costs screening most, as every check is made.
 _MAX_NORM = 1e6
@@ -102,7 +113,7 @@ class Judging:
     def messages(self) -> list[Contribution]:
         """Message after message."""
         shares = [self.problem.share(party) for party in range(self.problem.num_parties)]
-        return list(create("collabedit", {}).contribute(shares, None))
+        return list(create(CollabEditSpec()).contribute(shares, None))
 
     def prepare(self) -> object:
         """Making messages is not screening's work."""
@@ -134,7 +145,7 @@ class Merging:
 
     def done(self, count: int) -> torch.Tensor:
         """Δ of the first so many parties."""
-        method, total = create(self.label, METHODS[self.label]), RunningSum()
+        method, total = create(METHODS[self.label]), RunningSum()
         reference_norms = _reference_norms(self.problem)
         for party in range(count):
             (message,) = method.contribute([self.problem.share(party)], None)

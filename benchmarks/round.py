@@ -34,8 +34,9 @@ from consortium.merging.method import sum_in_order
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.solvers import covariance_matrix
 from consortium.party.worker import Worker
-from consortium.scenario.editor import ContextsSpec, EditorSpec
-from consortium.scenario.schema import ClusterSpec, EvaluateSpec, MergeSpec, MethodSpec, PartiesSpec, Scenario
+from consortium.scenario.editor import ContextsSpec, MemitSpec
+from consortium.scenario.methods import CollabEditSpec
+from consortium.scenario.schema import ClusterSpec, EvaluateSpec, MergeSpec, PartiesSpec, Scenario
 from numpy.typing import NDArray
 
 from benchmarks.evaluation import PROBES
@@ -126,12 +127,12 @@ class Rounds:
         return Scenario(
             name="benchmark",
             parties=PartiesSpec(count=PARTIES, edits_per_round=num_edits // PARTIES),
-            editor=EditorSpec(
+            editor=MemitSpec(
                 layers=(first, last),
                 target=self.bench.target_spec,
                 contexts=ContextsSpec(count=self.bench.options.contexts),
             ),
-            merge=MergeSpec(methods=(MethodSpec(name="collabedit"),)),
+            merge=MergeSpec(methods=(CollabEditSpec(),)),
             evaluate=EvaluateSpec(sample=None, metrics=tuple(PROBES)),
             cluster=ClusterSpec(parties_per_batch=PARTIES, target_cache=False),
         )

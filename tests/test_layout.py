@@ -14,10 +14,20 @@ PACKAGES = [
     *("evaluation", "features", "party", "loading", "engine", "report", "cli"),
 ]
 #: The same of the Ray runtime; ``messages``, ``sendable`` and ``runtime`` are modules.
-RUNTIME_PACKAGES = ["messages", "sendable", "nodes", "faults", "workers", "coordinator", "local_cluster", "runtime"]
+RUNTIME_PACKAGES = [
+    "messages",
+    "checksums",
+    "sendable",
+    "nodes",
+    "faults",
+    "workers",
+    "coordinator",
+    "local_cluster",
+    "runtime",
+]
 #: Feature → where its word stands besides ``features/``.
 FEATURES = {
-    "attacks": ("loading/checks",),
+    "attacks": ("scenario", "loading/checks"),
     "conflicts": ("loading/checks", "report/sections"),
     "faults": ("scenario", "loading/checks"),
     "screening": ("scenario", "report/sections"),

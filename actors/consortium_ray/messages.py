@@ -66,27 +66,6 @@ class Call:
 
 
 @dataclass(frozen=True)
-class InjectedFault:
-    """What a worker does wrong with a call, because the scenario says so.
-
-    Attributes:
-        delay_s: seconds by which the answer is late.
-        is_damaged: the answer arrives with a bit flipped.
-        ends_node: the worker's node ends, and the worker with it.
-        cut_s: seconds for which the worker's node is cut off, and the worker with it.
-    """
-
-    delay_s: float = 0.0
-    is_damaged: bool = False
-    ends_node: bool = False
-    cut_s: float = 0.0
-
-
-#: What befalls nearly every call.
-NO_FAULT = InjectedFault()
-
-
-@dataclass(frozen=True)
 class StoredContribution:
     """What a worker says of a party batch's contribution that it keeps for others of its machine to add.
 

@@ -61,7 +61,7 @@ def drawn_faults(kind, seed, num_workers, num_coordinators):
     for what in whats:
         phase = PHASES[kind][generator.integers(len(PHASES[kind]))]
         number = 3 if phase == "unlearn" else int(generator.integers(1, ROUNDS + 1))
-        faults.append({"round": number, "during": phase, "kill": what})
+        faults.append({"round": number, "during": phase, "action": "kill", "what": what})
     return faults
 
 
@@ -103,7 +103,7 @@ def clean(ray_here, finished_run, tmp_path_factory):
 def test_five_kills_change_nothing(clean, tmp_path):
     found, before = clean
     directory, kills = run(scenario_of("resolving", drawn_faults("resolving", 1, 4, 1)), tmp_path / "run")
-    assert [fault.kill for fault in kills] == ["worker"] * 4 + ["coordinator"]
+    assert [fault.what for fault in kills] == ["worker"] * 4 + ["coordinator"]
     assert_same(found["resolving"], directory)
     assert_nothing_left(before)
 
@@ -119,7 +119,7 @@ def test_more_than_fifty_kills_change_nothing(clean, tmp_path):
         assert_same(found[kind], directory)
         kills += struck
     assert len(kills) >= 50
-    assert {fault.kill for fault in kills} == {"worker", "coordinator"}
+    assert {fault.what for fault in kills} == {"worker", "coordinator"}
     assert {fault.during for fault in kills} == {phase for phases in PHASES.values() for phase in phases}
     assert {fault.round for fault in kills} == set(range(1, ROUNDS + 1))
     assert_nothing_left(before)

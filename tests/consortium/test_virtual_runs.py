@@ -126,7 +126,7 @@ def test_messages_of_other_forms_weigh_the_same_too(finished_run, statistics):
 def test_tuned_weights_weigh_what_they_weigh(finished_run, llama):
     scenario = pico_scenario(
         llama,
-        editor={"method": "ft", "layers": [1, 2], "ft": {"steps": 1}},
+        editor={"method": "ft", "layers": [1, 2], "steps": 1},
         merge={"methods": ["simple_average"], "exchange": "round"},
         devices=SPREAD,
     )

@@ -1,10 +1,10 @@
 """Every editor over workers: the bits of the serial twin, also when workers are lost and when a run is resumed."""
 
 import pytest
-from consortium.editing.editors.registry import EDITORS, known
 from consortium.engine import serial
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
+from consortium.scenario.editor import EDITORS
 from consortium_ray import runtime
 from support.pools import LocalPool, run_on
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario
@@ -15,7 +15,7 @@ INJECTED_FAULT = {"losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}, "
 def make_scenario(model, pico, name, methods=ALL_METHODS, **changes):
     suits = EDITORS[name].merges or ALL_METHODS
     changes |= {"merge": {"methods": [method for method in methods if method in suits], "exchange": "round"}}
-    changes |= {"editor": {"method": name, "ft": {"steps": 4, "learning_rate": 0.01}}}
+    changes |= {"editor": {"method": name} | ({"steps": 4, "learning_rate": 0.01} if name == "ft" else {})}
     return associative_scenario(**changes) if model == "associative" else pico_scenario(pico[model], **changes)
 
 
@@ -26,7 +26,7 @@ def assert_same(found, whole):
 
 
 @pytest.mark.parametrize("model", ["associative", "llama"])
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", EDITORS)
 def test_workers_that_are_lost_leave_no_trace(name, model, pico, finished_run, tmp_path):
     scenario = make_scenario(model, pico, name, stream={"rounds": 2})
     whole = finished_run(scenario)
@@ -39,7 +39,7 @@ class _EnoughError(Exception):
     pass
 
 
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", EDITORS)
 def test_a_run_that_was_killed_ends_with_the_same_bits(name, finished_run, tmp_path):
     """Killed in round 2, whose updates are solved against round 1's history."""
     scenario = make_scenario("associative", None, name, stream={"rounds": 3})

@@ -15,7 +15,6 @@ from consortium.records.directory import RunDirectory
 from consortium_ray.coordinator.batches import CallBatch
 from consortium_ray.coordinator.partial_sums import LayerSum
 from consortium_ray.coordinator.round_tasks import RoundWork
-from consortium_ray.messages import NO_FAULT
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario
 
@@ -49,11 +48,11 @@ class CountingPool(LocalPool):
             self.was_put.append(weakref.ref(kept))
         return kept
 
-    def start(self, incarnation, call, injected_fault=NO_FAULT):
+    def start(self, incarnation, call, fault=None):
         if call.method == "targets" and call.arguments[0].round not in self.seen:
             num_arrays = sum(ref() is not None for ref in self.was_put)
             self.seen[call.arguments[0].round] = (num_arrays, *map(_number_of, KINDS))
-        super().start(incarnation, call, injected_fault)
+        super().start(incarnation, call, fault)
         self.started.clear()  # it would hold the calls
 
 

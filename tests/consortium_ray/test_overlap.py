@@ -81,7 +81,7 @@ def test_what_can_wait_is_served_last_and_not_at_all_while_only_the_urgent_is_as
         idle=lambda: [worker for worker in (0, 1, 2) if worker not in dict(started)],
         can_lose_node=lambda worker: False,
         machines=lambda: dict.fromkeys((0, 1, 2), "here"),
-        start=lambda worker, call, injected_fault: started.append((worker, call.key)),
+        start=lambda worker, call, fault: started.append((worker, call.key)),
     )
     round_log = RoundLog(associative_scenario())
     dispatcher = Dispatcher(pool, Faults(associative_scenario()), round_log, lambda batch, event: None)

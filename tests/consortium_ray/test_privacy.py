@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from consortium.data.request import Kind
 from consortium.editing.associative import AssociativeBackend
-from consortium.editing.editors.registry import EDITORS
 from consortium.editing.known_facts import Residuals
 from consortium.evaluation.knowedit import SUFFIXES
 from consortium.evaluation.sums import ProbeSum
@@ -26,7 +25,6 @@ from consortium.features.conflicts.keyed_digests import DIGEST_BYTES, KeyedDiges
 from consortium.features.conflicts.resolution import settled_of
 from consortium.features.screening.checks import Rejection
 from consortium.loading.prepare import open_facts
-from consortium.merging import registry
 from consortium.merging.bucketing import BucketSums
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.methods.global_edit import OwnedEdits
@@ -35,6 +33,8 @@ from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatis
 from consortium.party.audit_digest import InclusionRecord
 from consortium.party.worker import Collected, TargetReport, Worker
 from consortium.records.directory import RunDirectory
+from consortium.scenario.editor import EDITORS
+from consortium.scenario.methods import METHODS
 from consortium.scenario.schema import Scenario
 from consortium_ray.messages import Answer, ModelFacts
 from support.pools import LocalPool, run_on
@@ -81,7 +81,7 @@ PLAIN = (int, float, str, bytes, bool, NoneType, np.ndarray)
 METRICS = ("efficacy", "paraphrase", "neighborhood", "retention", "conflict_score", "conflict_magnitude")
 KNOWEDIT = ("edit_success", "locality", "fluency")
 SIDE_EFFECTS = ("perplexity", "downstream_accuracy")
-PRIVATE_METHODS = [name for name in registry.known() if name != "global"]
+PRIVATE_METHODS = [name for name in METHODS if name != "global"]
 
 
 @dataclasses.dataclass

@@ -46,8 +46,8 @@ def assert_same(whole, directory):
 class TestRecovery:
     def test_a_coordinator_that_dies_is_followed_by_another_which_goes_on(self, whole, tmp_path):
         faults = [
-            {"round": 1, "during": "commit", "kill": "coordinator"},
-            {"round": 2, "during": "evaluate", "kill": "coordinator"},
+            {"round": 1, "during": "commit", "action": "kill", "what": "coordinator"},
+            {"round": 2, "during": "evaluate", "action": "kill", "what": "coordinator"},
         ]
         directory = run_on_ray(small(*faults), tmp_path / "run")
         assert_same(whole, directory)
@@ -78,28 +78,28 @@ class TestRecovery:
     def test_damaged_answers_are_asked_for_again_and_late_ones_waited_for(self, whole, tmp_path):
         """An answer is late, or damaged; how a worker that answers too late is given up has a test beside this one."""
         faults = [
-            {"round": 1, "during": "evaluate", "slow": 0.2, "max": 2},
-            {"round": 2, "during": "targets", "corrupt": "answer", "max": 2},
+            {"round": 1, "during": "evaluate", "action": "delay", "seconds": 0.2, "max": 2},
+            {"round": 2, "during": "targets", "action": "corrupt_answer", "max": 2},
         ]
         directory = run_on_ray(small(*faults, workers=2), tmp_path / "run")
         assert_same(whole, directory)
         events = directory.table("events").to_pylist()
         assert Counter(row["detail"] for row in events if row["kind"] == "fault") == {
-            "slow 0.2": 2,
-            "corrupt answer": 2,
+            "delay 0.2": 2,
+            "corrupt_answer": 2,
         }
         assert [row["round"] for row in events if row["kind"] == "answer-refused"] == [2, 2]
         assert {row["num_attempts"] for row in directory.table("audit").to_pylist()} == {1}, "none of a merge"
 
     def test_a_full_disk_is_waited_for(self, whole, tmp_path):
-        scenario = small({"round": 2, "fill": "disk"}, on_failure={"wait_s": 0.1})
+        scenario = small({"round": 2, "action": "disk_full"}, on_failure={"wait_s": 0.1})
         directory = run_on_ray(scenario, tmp_path / "run")
         assert_same(whole, directory)
 
     def test_a_node_is_not_killed_where_there_is_only_one(self, tmp_path):
-        scenario = small({"kill": "node"})
+        scenario = small({"action": "kill", "what": "node"})
         with (
             RunDirectory.create(tmp_path / "run", scenario) as directory,
-            pytest.raises(ClusterError, match=r"faults\.0\.kill: node"),
+            pytest.raises(ClusterError, match=r"faults\.0: kill node"),
         ):
             runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)

@@ -51,7 +51,7 @@ class Workers:
     def can_lose_node(self, worker):
         return False
 
-    def start(self, worker, call, injected_fault):
+    def start(self, worker, call, fault):
         self.pending[worker] = call
         self.started.append((worker, call))
 

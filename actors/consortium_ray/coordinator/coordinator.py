@@ -14,7 +14,6 @@ from typing import Any
 
 from consortium.common.progress import Meter, Progress
 from consortium.data.edit import FactSet
-from consortium.editing.editors.registry import create
 from consortium.engine.arms import (
     Arm,
     all_distances,
@@ -237,7 +236,7 @@ class Coordinator:
         self.round_log.event("cache-damaged", self._round, detail=words)
 
     def _measure_covariance(self, known: ModelFacts) -> Generator[Ready, None, KeyCovariance]:
-        if not create(self.scenario.editor).uses_covariance:
+        if not self.scenario.editor.uses_covariance:
             return unmeasured(known.base_weights)
         covariance = cached_covariance(
             known.covariance_fingerprint, self.scenario.editor.edited_layers, self._tell_of_cache
@@ -283,8 +282,8 @@ class Coordinator:
         if written is not None:
             yield all_done([written])
         contexts = self.directory.recall("contexts")
-        solving = any(arm.method.needs_solver for arm in open_arms(self.scenario, {}, {}))
-        needed = solving or create(self.scenario.editor).maps_keys
+        solving = any(method.needs_solver for method in self.scenario.merge.methods)
+        needed = solving or self.scenario.editor.maps_keys
         refs = {layer: self.pool.put(gram_KK) for layer, gram_KK in covariance.sums.items()} if needed else {}
         measures = all_reference_norms(known.base_weights, covariance.sums, covariance.num_tokens)
         self.pool.add_setup_call("begin", (tuple(contexts), refs, covariance.num_tokens, measures))

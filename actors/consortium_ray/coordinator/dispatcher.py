@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping
 from functools import partial
@@ -13,7 +11,8 @@ from consortium.engine.round_log import RoundLog
 from consortium.scenario.faults import FaultSpec
 
 from consortium_ray.coordinator.batches import CallBatch
-from consortium_ray.faults.injection import Faults, injected_fault_of
+from consortium_ray.faults.actions import at_coordinator
+from consortium_ray.faults.injection import Faults
 from consortium_ray.messages import Call
 from consortium_ray.workers.pace import Pace, is_overlong, takes_over
 from consortium_ray.workers.pool import Answered, Lost, Pool, PoolEvent, Refused, Stopped
@@ -79,7 +78,7 @@ class Dispatcher:
         fault = self._faults.at_call(batch.phase, self._round, call.key, partial(self._pool.can_lose_node, worker))
         self._handed[worker] = call, self._round_log.clock()
         self._give_home(call, worker, machines)
-        self._pool.start(worker, call, injected_fault_of(fault))
+        self._pool.start(worker, call, fault)
         self.inject(fault, worker)
 
     def relieve(self) -> None:
@@ -201,12 +200,7 @@ class Dispatcher:
         self._round_log.event(
             "fault", self._round, worker=None if worker is None else f"worker-{worker}", detail=fault.words
         )
-        if fault.fill is not None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if fault.kill == "coordinator":
-            self._pool.kill_coordinator()
-        elif fault.kill == "worker" and worker is not None:
-            self._pool.kill(worker)
+        at_coordinator(fault, self._pool, worker)
 
     def _suits(self, worker: int, machines: Mapping[int, str]) -> Callable[[Call], bool]:
         """A call goes to its group's machine, and there, or anywhere, to the worker that holds what it wants."""

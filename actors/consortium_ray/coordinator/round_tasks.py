@@ -222,7 +222,7 @@ class RoundWork:
         return self._stored("weights", arm.reference_versions, arm.reference_weights)
 
     def _history(self, arm: Arm) -> ArrayRefs:
-        if not arm.method.needs_solver:
+        if not arm.method.spec.needs_solver:
             return ArrayRefs({}, {})
         return self._stored("history", arm.history_versions, arm.history)
 

@@ -16,8 +16,6 @@ from consortium.records.directory import STAGES
 from consortium.scenario.faults import FaultSpec
 from consortium.scenario.schema import Scenario
 
-from consortium_ray.messages import NO_FAULT, InjectedFault
-
 _KEY = "faults"
 
 
@@ -45,35 +43,32 @@ class Faults:
     def at_call(
         self, phase: str, round_number: int, key: Hashable, can_lose_node: Callable[[], bool]
     ) -> FaultSpec | None:
-        """The fault that befalls a call; ``can_lose_node`` says whether its worker's node may go."""
-
-        def suits(fault: FaultSpec) -> bool:
-            return fault.fill is None and (not fault.befalls_node or can_lose_node())
-
-        return self._due(phase, round_number, str(key), suits)
+        """The fault that strikes a call; ``can_lose_node`` says whether its worker's node may go."""
+        return self._due(phase, round_number, str(key), lambda _, fault: not fault.strikes_node or can_lose_node())
 
     def at_merge(self, round_number: int, arm: str, layer: int) -> FaultSpec | None:
-        """The fault that befalls a merge."""
-        place = f"{arm}/{layer}"
-        return self._due("merge", round_number, place, lambda fault: fault.fill is None and not fault.needs_call)
+        """The fault that strikes a merge."""
+        return self._due("merge", round_number, f"{arm}/{layer}", lambda _, fault: True)
 
     def at_commit(self, round_number: int, stage: str) -> FaultSpec | None:
-        """The fault that befalls a stage of a commit; each has its stage, drawn from the seed."""
+        """The fault that strikes a stage of a commit; each has its stage, drawn from the seed."""
 
-        def suits(fault: FaultSpec) -> bool:
-            generator = numpy_generator(self._scenario.seed, "fault-stage", fault.model_dump_json(), round_number)
-            return not fault.needs_call and STAGES[generator.integers(len(STAGES))] == stage
+        def suits(number: int, fault: FaultSpec) -> bool:
+            generator = numpy_generator(self._scenario.seed, "fault-stage", number, round_number)
+            return STAGES[generator.integers(len(STAGES))] == stage
 
         return self._due("commit", round_number, "", suits)
 
-    def _due(self, phase: str, round_number: int, place: str, suits: Callable[[FaultSpec], bool]) -> FaultSpec | None:
+    def _due(
+        self, phase: str, round_number: int, place: str, suits: Callable[[int, FaultSpec], bool]
+    ) -> FaultSpec | None:
         """The first fault that is due at an occasion; from now on it has happened there."""
         occasion = f"{round_number}/{phase}/{place}"
         for number, fault in enumerate(self._scenario.faults):
             struck = self._struck[number]
-            is_here = fault.round in (None, round_number) and fault.during in (None, phase)
+            is_here = fault.round in (None, round_number) and fault.during in (None, phase) and phase in fault.phases
             is_over = len(struck) >= fault.max or occasion in struck
-            if is_here and not is_over and self._is_synthetic(number, fault, occasion) and suits(fault):
+            if is_here and not is_over and self._is_synthetic(number, fault, occasion) and suits(number, fault):
                 struck.append(occasion)
                 self._remember(_KEY, self._struck)
                 return fault
@@ -82,10 +77,3 @@ class Faults:
     def _is_synthetic(self, number: int, fault: FaultSpec, occasion: str) -> bool:
         generator = numpy_generator(self._scenario.seed, "fault", number, occasion)
         return bool(generator.random() < fault.rate)
-
-
-def injected_fault_of(fault: FaultSpec | None) -> InjectedFault:
-    """What a worker is told to do wrong with its call."""
-    if fault is None:
-        return NO_FAULT
-    return InjectedFault(fault.slow or 0.0, fault.corrupt is not None, fault.kill == "node", fault.cut or 0.0)

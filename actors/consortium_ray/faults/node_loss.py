@@ -39,13 +39,12 @@ def check_nodes(scenario: Scenario, nodes: Sequence[Mapping[str, Any]], here: st
     Raises:
         ClusterError: the scenario does so, and there is only the head, or the one on which the run was started.
     """
-    asked = next(((place, fault) for place, fault in enumerate(scenario.faults) if fault.befalls_node), None)
+    asked = next(((place, fault) for place, fault in enumerate(scenario.faults) if fault.strikes_node), None)
     if asked is None or growth.is_possible or expendable(nodes, here):
         return
     place, fault = asked
-    what = "kill: node" if fault.cut is None else f"cut: {fault.cut:g}"
     raise ClusterError(
-        f"faults.{place}.{what}, on a cluster of {sum(bool(node['Alive']) for node in nodes)} node(s)",
+        f"faults.{place}: {fault.words}, on a cluster of {sum(bool(node['Alive']) for node in nodes)} node(s)",
         "a node that is neither the head nor the one on which the run was started",
         "give --autoscale, name a cluster of several nodes with --address, or kill a worker",
     )

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from consortium_ray.messages import NO_FAULT, Answer, Call, InjectedFault
+from consortium.scenario.faults import FaultSpec
+
+from consortium_ray.messages import Answer, Call
 
 #: Why an answer is refused.
 DAMAGED = "its answer arrived damaged: the checksum differs"
@@ -74,8 +76,8 @@ class Pool(Protocol):
         """Worker → machine that it is on, of those that have started."""
         ...
 
-    def start(self, incarnation: int, call: Call, injected_fault: InjectedFault = NO_FAULT) -> None:
-        """Give an idle worker a call, and what shall go wrong with it."""
+    def start(self, incarnation: int, call: Call, fault: FaultSpec | None = None) -> None:
+        """Give an idle worker a call, and the fault that strikes it."""
         ...
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:

@@ -16,19 +16,20 @@ from consortium.common.errors import RunError
 from consortium.data.edit import FactSet
 from consortium.records.code_version import this_code
 from consortium.scenario.cluster import WorkersSpec
+from consortium.scenario.faults import FaultSpec
 from consortium.scenario.schema import Scenario
 from ray.exceptions import ActorUnschedulableError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from consortium_ray.checksums import verified
 from consortium_ray.faults.node_loss import expendable
-from consortium_ray.messages import NO_FAULT, Call, InjectedFault
+from consortium_ray.messages import Call
 from consortium_ray.nodes.demand import SteadyUse, bundles_for, used_by_others
 from consortium_ray.nodes.nodes import UNREACHABLE, present, tell_demand
 from consortium_ray.nodes.placement import Growth, Needs, Node, Room, allot, most_room, needs_of, table
 from consortium_ray.nodes.scaling_policy import WorkerCounts, to_start, to_stop
 from consortium_ray.sendable import WorkError, first_line
 from consortium_ray.workers.attempts import Attempts, Failure
-from consortium_ray.workers.checksums import verified
 from consortium_ray.workers.patience import Patience
 from consortium_ray.workers.pool import DAMAGED, Answered, Lost, PoolEvent, Refused, Started, Stopped
 from consortium_ray.workers.worker_actor import WorkerActor
@@ -218,12 +219,12 @@ class RayPool:
         """Worker → machine that it is on, of those that have started."""
         return {number: member.node for number, member in self._members.items() if member.setup_calls_done > 0}
 
-    def start(self, incarnation: int, call: Call, injected_fault: InjectedFault = NO_FAULT) -> None:
-        """Give an idle worker a call, and what shall go wrong with it."""
+    def start(self, incarnation: int, call: Call, fault: FaultSpec | None = None) -> None:
+        """Give an idle worker a call, and the fault that strikes it."""
         member = self._members[incarnation]
         assert member.pending is None, f"worker {incarnation} is busy"
         member.call = call
-        self._ask(member, call.method, call.arguments, injected_fault)
+        self._ask(member, call.method, call.arguments, fault)
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         """What happened since; waits for at most ``timeout_s`` if nothing has."""

@@ -18,22 +18,15 @@ from consortium.merging.reference_norms import ReferenceNorms
 from consortium.party.edited_layers import Arrays
 from consortium.party.worker import Collected, Worker
 from consortium.records.code_version import Code, this_code
+from consortium.scenario.faults import FaultSpec
 from consortium.scenario.schema import Scenario
 from ray.exceptions import ObjectLostError
 
-from consortium_ray.faults.node_loss import cut_node, end_node
-from consortium_ray.messages import (
-    NO_FAULT,
-    Answer,
-    ArrayRefs,
-    InjectedFault,
-    ModelFacts,
-    PartialSum,
-    StoredContribution,
-)
+from consortium_ray.checksums import Checksummed, with_checksum
+from consortium_ray.faults.actions import after_call, before_call
+from consortium_ray.messages import Answer, ArrayRefs, ModelFacts, PartialSum, StoredContribution
 from consortium_ray.nodes.same_code import refuse_difference, refuse_other_model
 from consortium_ray.sendable import errors_that_travel
-from consortium_ray.workers.checksums import Checksummed, damaged, with_checksum
 
 
 class WorkerActor:
@@ -80,17 +73,12 @@ class WorkerActor:
             return getattr(self, method)(*arguments)
         return getattr(self._opened(), method)(*(_read(each, self.fetch) for each in arguments))
 
-    def answer(self, method: str, arguments: Sequence[Any], injected_fault: InjectedFault = NO_FAULT) -> Checksummed:
-        """Do a piece of work, and seal the answer; ``injected_fault`` is what goes wrong with it on purpose."""
-        if injected_fault.ends_node:
-            end_node()
-        if injected_fault.cut_s:
-            cut_node(injected_fault.cut_s)
+    def answer(self, method: str, arguments: Sequence[Any], fault: FaultSpec | None = None) -> Checksummed:
+        """Do a piece of work, and seal the answer; ``fault`` is what goes wrong with it on purpose."""
+        before_call(fault)
         with errors_that_travel():
             checksummed = with_checksum(self.call(method, arguments))
-        if injected_fault.delay_s:
-            time.sleep(injected_fault.delay_s)
-        return damaged(checksummed) if injected_fault.is_damaged else checksummed
+        return after_call(fault, checksummed)
 
     def fetch(self, ref: Any) -> Any:
         """The array or history behind a reference."""

@@ -432,9 +432,9 @@ def _ls(args: argparse.Namespace) -> int:
 
 
 def _schema(args: argparse.Namespace) -> int:
-    from consortium.loading.json_schema import full_json_schema
+    from consortium.loading.allowed import json_schema
 
-    _print_json(full_json_schema(), sys.stdout)
+    _print_json(json_schema(), sys.stdout)
     return 0
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from consortium.common.seeds import numpy_generator
 from consortium.data.request import Request
 from consortium.data.stream import Stream
+from consortium.scenario.attacks import AttackSpec
 from consortium.scenario.schema import Scenario
-from consortium.scenario.screening import AttackSpec
 
 
 def parties_of(scenario: Scenario, attack: AttackSpec) -> tuple[int, ...]:

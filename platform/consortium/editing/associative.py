@@ -27,7 +27,7 @@ from consortium.editing.key_covariance import covariance_tokens
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
 from consortium.models.device import find_device
 from consortium.models.queries import Answer, Generation, Probe, Score
-from consortium.scenario.editor import EditorSpec
+from consortium.scenario.editor import EditorSpec, FineTuningSpec
 from consortium.scenario.schema import AssociativeModelSpec, Decoding
 
 COVARIANCE_CHUNK = 1024
@@ -57,7 +57,7 @@ class AssociativeBackend:
         self._covariance_tokens = covariance_tokens(editor.covariance, spec.key_width)
         self._device = find_device(spec.device)
         self._edited_layers = editor.edited_layers
-        self._fine_tuning = editor.ft
+        self._editor = editor
         self._memory = AssociativeMemory(spec, seed)
         self._codes_OV = tensor_of(self._memory.codes_OV, self._device)
         self._base_weights = self._memory.weights_that_know(*facts.known())
@@ -134,7 +134,8 @@ class AssociativeBackend:
         """Fine-tune the edited layers, in float64; a target is one token."""
         shapes = {layer: (each.shape[0], each.shape[1]) for layer, each in enumerate(self._weights)}
         edited = {layer: shapes[layer] for layer in self._edited_layers}
-        return descend(self._descent(edits), edited, self._fine_tuning, self._device, torch.float64)
+        assert isinstance(self._editor, FineTuningSpec), "an editor of another kind asks for targets"
+        return descend(self._descent(edits), edited, self._editor, self._device, torch.float64)
 
     def _descent(self, edits: Sequence[Edit]) -> Descent:
         keys_LEK = self._edit_keys(edits)

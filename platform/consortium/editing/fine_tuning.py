@@ -2,9 +2,19 @@
 
     Δ_l ← clip(Δ_l − Adam(∂/∂Δ_l mean_e −log p(target_e | prompt_e)), −ε, ε)        for all edited layers at once
 
-Source: Zhu et al. 2020 (arXiv 2012.00363), section 3, as FT+L of Meng et al. 2022, ROME (arXiv 2202.05262); see
-:mod:`consortium.editing.editors.ft` for what differs. The model's weights are never touched: a layer's change is added
-to what the layer puts out, W·k + Δ·k. Blocks below the first edited layer run once.
+This is the editor `ft`: no targets, no keys, no key covariance, no history; the baseline that shows what editing spares
+a model. All edited layers change together, so one exchange a round is all there is (`merge.exchange: round`). A party's
+update is what it sends, dense, and updates are averaged, added or voted on. Nothing adds up to what one owner of all
+edits would do, and edits do not leave their parties, so there is no `global`; one party with all the edits is such an
+owner.
+
+The model's weights are never touched: a layer's change is added to what the layer puts out, W·k + Δ·k. Blocks below the
+first edited layer run once.
+
+Source: Zhu et al. 2020 (arXiv 2012.00363), section 3, as the baseline FT+L of Meng et al. 2022, ROME (arXiv
+2202.05262): the MLP's last projection of one layer, 25 steps at 5e-4, ε from 5e-5 (GPT-J) to 5e-4 (GPT-2 XL). What
+differs: any number of layers; the mean over all of a target's tokens, not its first alone; all of a party's edits in
+every step.
 
 Shapes: E edits, M places where a loss is read, R rows, T columns, K key width, V value width.
 """

@@ -25,7 +25,7 @@ from consortium.models.likelihood import continuation_nll, text_nll
 from consortium.models.queries import Answer, Generation, Probe, Score
 from consortium.models.scoring import score_probes
 from consortium.models.tokens import document_start
-from consortium.scenario.editor import EditorSpec
+from consortium.scenario.editor import EditorSpec, FineTuningSpec
 from consortium.scenario.schema import Decoding
 
 
@@ -100,9 +100,9 @@ class LanguageBackend:
 
     def fine_tune(self, edits: Sequence[Edit]) -> Tuning:
         """Fine-tune the edited layers on the bare prompts."""
-        return descend(
-            language_losses(self.model, edits, self._layers), self._shapes(), self.editor.ft, self.model.device
-        )
+        assert isinstance(self.editor, FineTuningSpec), "an editor of another kind asks for targets"
+        losses = language_losses(self.model, edits, self._layers)
+        return descend(losses, self._shapes(), self.editor, self.model.device)
 
     def _shapes(self) -> dict[int, tuple[int, int]]:
         return {layer: (weight_VK.shape[0], weight_VK.shape[1]) for layer, weight_VK in self._base.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from consortium.editing.editors.registry import create
 from consortium.scenario.editor import EditorSpec
 
 
@@ -47,7 +46,7 @@ def plan_round(editor: EditorSpec, exchange: str) -> tuple[Step, ...]:
     once; what stands for its targets are the tuned weights.
     """
     layers = editor.edited_layers
-    if create(editor).tunes_weights:
+    if editor.tunes_weights:
         return (Step((layers[-1],), tuple(Part(layer, layers[-1], 1) for layer in layers)),)
     if editor.residual_schedule == "first_last":
         parts = [Part(layer, layer, 1) for layer in layers]

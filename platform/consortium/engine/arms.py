@@ -24,7 +24,8 @@ from consortium.merging.layer_update import Distances, distances, merge_layer
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import CovarianceSolver
 from consortium.party.edited_layers import BASE, History, Weights
-from consortium.scenario.schema import UNEDITED, LanguageModelSpec, MethodSpec, ModelSpec, Scenario
+from consortium.scenario.methods import GlobalSpec, MethodSpec
+from consortium.scenario.schema import UNEDITED, LanguageModelSpec, ModelSpec, Scenario
 
 FloatWeights = Mapping[int, NDArray[np.float32]]
 _NOBODY = Exclusions(1)
@@ -163,7 +164,7 @@ class Arm:
 
 def unedited(base: FloatWeights) -> Arm:
     """The unedited model as an arm that never merges, to be evaluated beside the others."""
-    return Arm(UNEDITED, registry.create("global", {}), ArmState(UNEDITED, 0, base, {}), 0.0)
+    return Arm(UNEDITED, registry.create(GlobalSpec()), ArmState(UNEDITED, 0, base, {}), 0.0)
 
 
 def open_arms(scenario: Scenario, base: FloatWeights, committed: Mapping[str, ArmState]) -> list[Arm]:
@@ -172,7 +173,7 @@ def open_arms(scenario: Scenario, base: FloatWeights, committed: Mapping[str, Ar
     editor = create(scenario.editor)
     for spec in scenario.merge.methods:
         state = committed.get(spec.arm) or ArmState(spec.arm, 0, base, {})
-        method = editor.merge_method(registry.create(spec.name, spec.parameters))
+        method = editor.merge_method(registry.create(spec))
         own_base = base if scenario.merge.reference_of(spec) == "initial" else None
         history_weight = history_weight_of(scenario, spec) * editor.history_scale
         exclusions = exclusions_of(scenario, state.rejected)
@@ -204,7 +205,7 @@ def steps_of(scenario: Scenario, spec: MethodSpec) -> tuple[Step, ...]:
 
 def all_distances(arms: Sequence[Arm], base: FloatWeights, round_number: int) -> dict[str, Distances]:
     """Every arm's distances, from the first arm that runs ``global`` if there is one, and its coincidences."""
-    reference = next((arm.state(round_number) for arm in arms if arm.method.name == "global"), None)
+    reference = next((arm.state(round_number) for arm in arms if arm.method.spec.name == "global"), None)
     found = {arm.name: distances(arm.state(round_number), base, reference) for arm in arms}
     return {arm.name: replace(found[arm.name], key_overlap=arm.key_overlap) for arm in arms}
 

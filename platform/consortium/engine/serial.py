@@ -104,7 +104,7 @@ class _Run:
         self.round_log.event("cache-damaged", self._starting, detail=words)
 
     def _measure_covariance(self, fingerprint: Mapping[str, object] | None) -> KeyCovariance:
-        if not self.worker.editor.uses_covariance:
+        if not self.scenario.editor.uses_covariance:
             return unmeasured(self.base)
         backend = self.worker.backend
         covariance = cached_covariance(fingerprint, self.scenario.editor.edited_layers, self._tell_of_cache)

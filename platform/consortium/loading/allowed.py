@@ -15,8 +15,8 @@ Node = dict[str, Any]
 
 @cache
 def json_schema() -> Node:
-    """The JSON Schema of :class:`Scenario`, as pydantic writes it, with the names of metrics."""
-    schema = Scenario.model_json_schema()
+    """The JSON Schema of :class:`Scenario`, with the names of metrics."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
     schema["$defs"]["EvaluateSpec"]["properties"]["metrics"]["items"]["enum"] = by_name()
     return schema
 
@@ -78,9 +78,29 @@ def keys_of(node: Node) -> list[str]:
     return [key for member in branches(node) for key in member.get("properties", {})]
 
 
+def kinds_at(node: Node) -> tuple[str, list[str]]:
+    """The key that tells a node's alternatives apart, and all that it may be; an empty key where none does."""
+    mappings = [member["properties"] for member in branches(node) if "properties" in member]
+    for key in mappings[0] if len(mappings) > 1 else ():
+        names = [_names(resolved(properties.get(key, {}))) for properties in mappings]
+        flat = [name for each in names for name in each]
+        if all(names) and len(set(flat)) == len(flat):
+            return key, flat
+    return "", []
+
+
+def _names(node: Node) -> list[str]:
+    return [node["const"]] if "const" in node else list(node.get("enum", ()))
+
+
 def words_for(node: Node) -> str:
     """What is allowed at a node, in words."""
-    return " or ".join(dict.fromkeys(_branch_words(branch) for branch in branches(node)))
+    key, names = kinds_at(node)
+    if not key:
+        return " or ".join(dict.fromkeys(map(_branch_words, branches(node))))
+    mapping = f"a mapping with {key}: one of {', '.join(names)}"
+    has_short_form = any(branch.get("enum") == names for branch in branches(node))
+    return f"{mapping}; or such a {key} alone" if has_short_form else mapping
 
 
 def _branch_words(node: Node) -> str:

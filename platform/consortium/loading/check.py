@@ -12,11 +12,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from consortium.common.counting import count
-from consortium.common.errors import ScenarioError, closest, shown
+from consortium.common.errors import shown
 from consortium.data.edit import FactSet
 from consortium.data.num_facts import facts_needed
-from consortium.editing.editors.editor import Editor
-from consortium.editing.editors.registry import EDITORS
 from consortium.loading.builtin_scenarios import find_file
 from consortium.loading.checks.attacks import attack_errors
 from consortium.loading.checks.cluster import cluster_errors
@@ -33,8 +31,8 @@ from consortium.loading.field_errors import FieldError, refuse
 from consortium.loading.load import LoadedScenario
 from consortium.loading.resolve import no_file, resolve
 from consortium.loading.yaml_text import KeyPath
-from consortium.merging.registry import create, known
 from consortium.models.open import ModelDescription
+from consortium.scenario.editor import AlphaEditSpec, EditorSpec
 from consortium.scenario.schema import UNEDITED, AssociativeModelSpec, LanguageModelSpec, Scenario
 
 
@@ -52,7 +50,7 @@ def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: 
     scenario = resolve(loaded.scenario)
     refuse(list(size_errors(scenario, model)), loaded.places)  # first, since other rules go through rounds and facts
     field_errors = [*stream_errors(scenario), *evaluation_errors(scenario)]
-    for rule in (_layers, _editor, _arms, _methods, reference_errors, unlearning_errors):
+    for rule in (_layers, _editor, _arms, reference_errors, unlearning_errors):
         field_errors += rule(scenario)
     field_errors += [*cluster_errors(scenario), *fault_errors(scenario), *attack_errors(scenario)]
     field_errors += [*_sources(scenario, loaded.base_dir), *facts_errors(scenario, loaded.base_dir)]
@@ -77,33 +75,28 @@ def _layers(scenario: Scenario) -> Iterator[FieldError]:
 
 
 def _editor(scenario: Scenario) -> Iterator[FieldError]:
-    name = scenario.editor.method
-    if name not in EDITORS:
-        allowed = "one of " + ", ".join(EDITORS)
-        yield FieldError(("editor", "method"), f"unknown editor {name!r}", allowed, closest(name, EDITORS))
-        return
-    editor = EDITORS[name]
+    editor, name = scenario.editor, scenario.editor.method
     for index, method in enumerate(scenario.merge.methods):
-        if editor.merges is not None and method.name in known() and method.name not in editor.merges:
+        if editor.merges is not None and method.name not in editor.merges:
             found = f"merge method {method.name!r} with the editor {name}: {editor.why_not_others}"
             yield FieldError(("merge", "methods", index), found, "one of " + ", ".join(editor.merges))
     yield from _all_at_once(scenario, editor)
 
 
-def _all_at_once(scenario: Scenario, editor: type[Editor]) -> Iterator[FieldError]:
+def _all_at_once(scenario: Scenario, editor: EditorSpec) -> Iterator[FieldError]:
     """An editor that tunes weights changes all layers at once, and has no residuals."""
     if not editor.tunes_weights:
         return
     num_layers = len(scenario.editor.edited_layers) if scenario.editor.critical_layers else 0
     if num_layers > 1 and any(scenario.merge.exchange_of(each) != "round" for each in scenario.merge.methods):
-        found = f"found 'layer' with the editor {editor.name}, which changes {count(num_layers, 'layer')} at once"
+        found = f"found 'layer' with the editor {editor.method}, which changes {count(num_layers, 'layer')} at once"
         yield FieldError(("merge", "exchange"), found, "round, or a single layer in editor.layers")
     if scenario.overlap.skip_known != "none":
-        found = f"found {scenario.overlap.skip_known!r} with the editor {editor.name}, which has no residuals"
+        found = f"found {scenario.overlap.skip_known!r} with the editor {editor.method}, which has no residuals"
         yield FieldError(("overlap", "skip_known"), found, "none")
     for index, method in enumerate(scenario.merge.methods):
         if method.skip_known not in (None, "none"):
-            found = f"found {method.skip_known!r} with the editor {editor.name}, which has no residuals"
+            found = f"found {method.skip_known!r} with the editor {editor.method}, which has no residuals"
             yield FieldError(("merge", "methods", index, "detect"), found, "none, or null")
 
 
@@ -118,15 +111,6 @@ def _arms(scenario: Scenario) -> Iterator[FieldError]:
             hint = f"give each a label of its own, for example {{name: {method.name}, label: {method.name}-{index}}}"
             times = counts[method.arm.lower()]
             yield FieldError(path, f"arm {method.arm!r} is there {times} times", "each arm once, capitals aside", hint)
-
-
-def _methods(scenario: Scenario) -> Iterator[FieldError]:
-    for index, method in enumerate(scenario.merge.methods):
-        try:
-            create(method.name, method.parameters)
-        except ScenarioError as error:
-            hint = closest(method.name, known()) if method.name not in known() else ""
-            yield FieldError(("merge", "methods", index), error.found, error.expected, hint or error.remedy)
 
 
 def _sources(scenario: Scenario, base_dir: Path) -> Iterator[FieldError]:
@@ -167,11 +151,10 @@ def _fit_of_model(scenario: Scenario, model: ModelDescription) -> Iterator[Field
         # Nothing attends to the subject above the last layer, so no target there could change what follows it.
         allowed = f"layers from 0 to {last - 1}: what the last one ({last}) says of a subject reaches no later token"
         yield FieldError(("editor", "layers"), f"layer {last} is the model's last", allowed)
-    alphaedit = scenario.editor.alphaedit
-    uses_share = scenario.editor.method == "alphaedit" and alphaedit.threshold is None
-    if uses_share and int(alphaedit.share * model.key_width) == 0:
-        found = f"found {alphaedit.share:g}, by which none of {model.key_width} directions is free"
-        yield FieldError(("editor", "alphaedit", "share"), found, f"at least {1 / model.key_width:.2g}")
+    editor = scenario.editor
+    if isinstance(editor, AlphaEditSpec) and editor.threshold is None and int(editor.share * model.key_width) == 0:
+        found = f"found {editor.share:g}, by which none of {model.key_width} directions is free"
+        yield FieldError(("editor", "share"), found, f"at least {1 / model.key_width:.2g}")
     tokens, least = scenario.editor.covariance.tokens, 2 * model.key_width
     if tokens is not None and tokens < least:
         allowed = f"at least {least}, twice the width K = {model.key_width} of a key (or null for ten times K)"

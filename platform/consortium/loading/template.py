@@ -38,7 +38,7 @@ _EXAMPLES = {
     ("merge", "methods"): [
         "methods: [global, {name: collabedit, history_weight: 0}, {name: task_arithmetic, alpha: 0.5}]"
     ],
-    ("faults",): ["faults:", "  - {round: 1, during: collect, kill: worker}"],
+    ("faults",): ["faults:", "  - {round: 1, during: collect, action: kill, what: worker}"],
     ("cluster", "workers"): ["workers: 2", "workers: [{min: 1, max: 4, gpus: 0.5}, {min: 1, max: 8, device: cpu}]"],
     ("cluster", "prices"): ["prices: [{of: cpu, per_hour: 0.05}, {of: gpu-worker, per_hour: 1.2}]"],
     ("devices",): ["devices: {speed: {lognormal: {median: 2, sigma: 0.5}}, latency_s: {uniform: [0.05, 0.2]}}"],
@@ -84,10 +84,25 @@ def _entry(key: str, value: Any, node: Node, path: tuple[str, ...]) -> Iterator[
         yield from _commented(f"{indent}{key}:", node.get("description", ""))
         for name, child in _properties(node, path).items():
             yield from _entry(name, value[name], allowed.resolved(child), (*path, name))
+        yield from _other_kinds(node, f"{indent}  ")
     else:
         yield from _commented(f"{indent}{key}: {_yaml(value)}", _note(node))
     for line in _EXAMPLES.get(path, ()):
         yield f"{indent}# {line}"
+
+
+def _other_kinds(node: Node, indent: str) -> Iterator[str]:
+    """What a mapping of another kind than the default may hold besides, commented out."""
+    key, names = allowed.kinds_at(node)
+    if not key:
+        return
+    first, *others = (branch["properties"] for branch in allowed.branches(node))
+    for name, properties in zip(names[1:], others, strict=True):
+        own = {each: allowed.resolved(child) for each, child in properties.items() if each not in first}
+        if own:
+            yield f"{indent}# With {key}: {name}, besides:"
+        for each, child in own.items():
+            yield from _commented(f"{indent}# {each}: {_yaml(child.get('default'))}", _note(child))
 
 
 def _properties(node: Node, path: tuple[str, ...]) -> Node:
@@ -95,7 +110,9 @@ def _properties(node: Node, path: tuple[str, ...]) -> Node:
     location = (*path, "<LanguageModelSpec>") if path == ("model",) else path
     branches = allowed.branches(allowed.node_at(location) or node)
     properties: Node = next(branch["properties"] for branch in branches if "properties" in branch)
-    return properties
+    key, names = allowed.kinds_at(node)
+    kind = {"enum": names, "description": properties[key]["description"]} if key else {}
+    return {**properties, key: kind} if key else properties
 
 
 def _note(node: Node) -> str:

@@ -9,7 +9,6 @@ from consortium.data.edit import Edit
 from consortium.data.formats.record import shorten
 from consortium.data.plan import plan
 from consortium.data.table import FactTable
-from consortium.editing.editors.registry import EDITORS
 from consortium.editing.targets import KL_PROMPT
 from consortium.evaluation.registry import asked
 from consortium.models.tokens import SLOT
@@ -42,7 +41,7 @@ class ReadText:
 def has_contexts(scenario: Scenario) -> bool:
     """Whether edits are made in other contexts than the bare one."""
     editor = scenario.editor
-    return editor.contexts.count > 1 and not EDITORS[editor.method].tunes_weights
+    return editor.contexts.count > 1 and not editor.tunes_weights
 
 
 def texts_read(scenario: Scenario, edit: Edit, rivals: Sequence[str]) -> Iterator[ReadText]:
@@ -57,7 +56,7 @@ def texts_read(scenario: Scenario, edit: Edit, rivals: Sequence[str]) -> Iterato
             yield ReadText(
                 field, template.replace(SLOT, edit.subject, 1), answer, answer_field, in_context, join=edit.join
             )
-    if not EDITORS[scenario.editor.method].tunes_weights:
+    if not scenario.editor.tunes_weights:
         yield ReadText("subject", KL_PROMPT.replace(SLOT, edit.subject))
     if edit.target_old is not None:
         targets["target_old"] = edit.target_old

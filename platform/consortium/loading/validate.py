@@ -58,6 +58,8 @@ def _is_echo(error: Mapping[str, Any]) -> bool:
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:
     location: KeyPath = error["loc"]
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _unknown_kind(location, error["input"])
     if error["type"] == "extra_forbidden":
         return _unknown_key(location)
     if error["type"] == "missing" and isinstance(location[-1], int):
@@ -84,6 +86,19 @@ def _unknown_key(location: KeyPath) -> FieldError:
     node = allowed.node_at(location[:-1])
     keys = allowed.keys_of(node) if node is not None else []
     return FieldError(_path(location), "unknown key", "the keys " + ", ".join(keys), closest(location[-1], keys))
+
+
+def _unknown_kind(location: KeyPath, value: Any) -> FieldError:
+    """A mapping whose kind is unknown, or a value that is no mapping."""
+    node = allowed.node_at(location) or {}
+    key, names = allowed.kinds_at(node)
+    if not isinstance(value, Mapping):
+        return FieldError(_path(location), f"found {shown(value)}", allowed.words_for(node))
+    where, words = (*_path(location), key), f"one of {', '.join(names)}"
+    if key not in value:
+        return FieldError(where, "the key is missing", words)
+    kind = value[key]
+    return FieldError(where, f"found {shown(kind)}", words, closest(kind, names) if isinstance(kind, str) else "")
 
 
 def _hint(error: Mapping[str, Any], location: KeyPath) -> str:

@@ -12,19 +12,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import torch
 
 from consortium.common.errors import StatisticsError
 from consortium.merging.deltas import check_addable
-from consortium.merging.method import Bounds, Contribution, MergeMethod, PartyShare, of_kind
+from consortium.merging.method import Contribution, MergeMethod, PartyShare, of_kind
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, Statistics, joined, statistics_of, widths
-
-#: Parameters of all methods over groups.
-GROUPS = Bounds("groups of parties, by party number", low=1.0, low_included=True, high=64.0, whole=True)
-ALPHA = Bounds("coefficient of the sum over groups")
+from consortium.scenario.methods import OverBucketsSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,45 +82,19 @@ class BucketSums:
         return widths(next(iter(self.buckets.values())))
 
 
-@runtime_checkable
-class InBuckets(Protocol):
-    """A merge method whose contributions are :class:`BucketSums`."""
+class OverBuckets(MergeMethod):
+    """What methods over groups have in common: each is a middle of the groups' updates, and says which."""
 
-    @property
-    def num_buckets(self) -> int:
-        """G."""
-        ...
-
-
-@dataclass(frozen=True)
-class OverBuckets:
-    """What methods over groups have in common: each is a middle of the groups' updates, and says which.
-
-    Attributes:
-        buckets: G, the number of groups of parties.
-        alpha: α, the coefficient of the sum over groups.
-    """
-
-    buckets: Annotated[float, GROUPS] = 5
-    alpha: Annotated[float, ALPHA] = 1.0
-
-    name: ClassVar[str]
-    needs_solver: ClassVar[bool] = False
-    removable: ClassVar[bool] = False
-
-    @property
-    def num_buckets(self) -> int:
-        """G."""
-        return int(self.buckets)
+    spec: OverBucketsSpec
 
     def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None = None) -> list[BucketSums]:
         """Each party's statistics, under its group."""
-        return bucket_sums_of(shares, self.num_buckets)
+        return bucket_sums_of(shares, self.spec.buckets)
 
     def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = α·G·middle of Δ_g."""
-        deltas_GVK = bucket_updates(of_kind(total, BucketSums, self.name), solver)
-        return self.alpha * len(deltas_GVK) * self.middle(deltas_GVK)
+        deltas_GVK = bucket_updates(of_kind(total, BucketSums, self.spec.name), solver)
+        return self.spec.alpha * len(deltas_GVK) * self.middle(deltas_GVK)
 
     @abstractmethod
     def middle(self, deltas_GVK: torch.Tensor) -> torch.Tensor:
@@ -153,4 +123,4 @@ def bucket_updates(sums: BucketSums, solver: CovarianceSolver) -> torch.Tensor:
 
 def buckets_of(method: MergeMethod) -> int | None:
     """In how many groups a method keeps parties apart; None where it does not."""
-    return method.num_buckets if isinstance(method, InBuckets) else None
+    return method.spec.buckets if isinstance(method, OverBuckets) else None

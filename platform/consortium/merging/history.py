@@ -25,7 +25,8 @@ import torch
 
 from consortium.common.arrays import Array, array_of, tensor_of
 from consortium.merging.statistics import FactoredStatistics, Statistics
-from consortium.scenario.schema import MethodSpec, Scenario
+from consortium.scenario.methods import MethodSpec
+from consortium.scenario.schema import Scenario
 
 #: Columns are kept while there are at most K / 4 of them.
 _COLUMNS_SHARE = 4

@@ -5,15 +5,17 @@ Shapes: E edits, K key width, V value width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from consortium.common.errors import StatisticsError
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, Form, Statistics, check_edits
+from consortium.scenario.methods import MethodSpec
 
 #: Contributions that wait to be joined at most; those of parties without edits weigh nothing.
 _MOST_WAITING = 1024
@@ -85,58 +87,26 @@ class Contribution(Protocol):
         ...
 
 
-class MergeMethod(Protocol):
-    """One way of making one update from many parties' edits; a frozen dataclass of its parameters."""
-
-    name: ClassVar[str]
-    """Name in a scenario."""
-    title: ClassVar[str]
-    """Name in a report."""
-    reference: ClassVar[str]
-    """Paper and equation."""
-    needs_solver: ClassVar[bool]
-    """Parties need the prior to contribute."""
-    removable: ClassVar[bool]
-    """Contributions of all rounds can be added, and edits subtracted (:mod:`consortium.merging.retained_sum`)."""
-
-    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> Sequence[Contribution]:
-        """What each party sends, from its own share alone; parties that are computed together save work."""
-        ...
-
-    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
-        """The update Δ [V, K], float64, computed at the coordinator from the sum over all parties."""
-        ...
-
-
 @dataclass(frozen=True)
-class Bounds:
-    """What a method's parameter may be, and what it does; stands in the annotation of its field.
+class MergeMethod(ABC):
+    """One way of making one update from many parties' edits.
 
     Attributes:
-        description: what the parameter does.
-        low: least value.
-        high: greatest value; None for no bound.
-        low_included: whether ``low`` itself is allowed.
-        high_included: whether ``high`` itself is allowed.
-        whole: whether only whole numbers are allowed.
+        spec: its parameters, and what it is called (:mod:`consortium.scenario.methods`).
     """
 
-    description: str
-    low: float = 0.0
-    high: float | None = None
-    low_included: bool = False
-    high_included: bool = True
-    whole: bool = False
+    spec: MethodSpec
 
-    def allow(self, value: float) -> bool:
-        """Whether the value lies within."""
-        above = value >= self.low if self.low_included else value > self.low
-        below = self.high is None or value < self.high or (self.high_included and value == self.high)
-        return above and below and (not self.whole or value == int(value))
+    @abstractmethod
+    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> Sequence[Contribution]:
+        """What each party sends, from its own share alone; parties that are computed together save work.
 
-    def __str__(self) -> str:
-        above = f"{'a whole number ' if self.whole else ''}{'>=' if self.low_included else '>'} {self.low:g}"
-        return above if self.high is None else f"{above} and {'<=' if self.high_included else '<'} {self.high:g}"
+        ``solver`` is None for methods that do not need one.
+        """
+
+    @abstractmethod
+    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
+        """The update Δ [V, K], float64, computed at the coordinator from the sum over all parties."""
 
 
 class RunningSum:

@@ -20,7 +20,6 @@ import numpy as np
 from consortium.common.arrays import Array, length, tensor_of
 from consortium.merging.deltas import DeltaSum, FactoredUpdate
 from consortium.merging.method import Contribution, MergeMethod
-from consortium.merging.methods.fisher import Fisher
 from consortium.merging.methods.global_edit import OwnedEdits
 from consortium.merging.methods.regmean import RegMean
 from consortium.merging.methods.ties import SignedSums
@@ -58,7 +57,7 @@ def relative_norms_of(
 
 def sends_weighted_updates(method: MergeMethod) -> bool:
     """Whether a method's parties send Δ·G̃ in the place of an update."""
-    return isinstance(method, RegMean | Fisher)
+    return isinstance(method, RegMean)
 
 
 def _relative(measured: dict[str, tuple[float, float]]) -> RelativeNorms:

@@ -43,6 +43,7 @@ from consortium.party.data import PartyDataset
 from consortium.party.edited_layers import EditedLayers, History, Weights
 from consortium.party.evaluator import Evaluator
 from consortium.party.known_facts import ConflictDetector
+from consortium.scenario.editor import FineTuningSpec
 from consortium.scenario.schema import Scenario
 
 #: Targets kept at most, in bytes; those that had to go are computed again when they are asked for.
@@ -142,7 +143,7 @@ class Worker:
         self.evaluator = Evaluator(self.party_data, self.edited_layers)
         self.conflict_detector = ConflictDetector(self.party_data, self.edited_layers)
         self.editor = editors.create(scenario.editor)
-        methods = {spec.arm: registry.create(spec.name, spec.parameters) for spec in scenario.merge.methods}
+        methods = {spec.arm: registry.create(spec) for spec in scenario.merge.methods}
         self.methods = {arm: self.editor.merge_method(method) for arm, method in methods.items()}
         target_bytes = _TARGET_BYTES if backend.targets_are_costly else _QUICK_TARGET_BYTES
         self._targets: Kept[_Found] = Kept(target_bytes, lambda found: found.targets.vectors_EV.nbytes)
@@ -203,7 +204,7 @@ class Worker:
 
         An editor that tunes weights does so here; its parties' tuned weights are kept in place of targets.
         """
-        if self.editor.tunes_weights:
+        if self.editor.spec.tunes_weights:
             return self._report(self._tuned(batch, weights))
         found = self._find_targets(batch, weights, layer)
         targets = found.targets
@@ -225,12 +226,13 @@ class Worker:
 
     def _report(self, tunings: Tunings) -> TargetReport:
         losses = [loss for tuning in tunings for loss in tuning.losses]
-        stop_loss = self.scenario.editor.ft.stop_loss
+        settings = self.editor.spec
+        assert isinstance(settings, FineTuningSpec), "an editor of another kind makes targets"
         return TargetReport(
             num_edits=len(losses),
             num_steps=sum(tuning.num_steps * len(tuning.losses) for tuning in tunings),
             loss=sum(filter(math.isfinite, losses)),
-            num_finished=sum(loss < stop_loss for loss in losses),
+            num_finished=sum(loss < settings.stop_loss for loss in losses),
         )
 
     def _tuned(self, batch: PartyBatch, weights: Weights) -> Tunings:
@@ -303,11 +305,11 @@ class Worker:
             targets_at: layer → weights under which its targets were optimised, for all that were in this round.
             history: the arm's history, for methods whose parties solve.
         """
-        if self.editor.tunes_weights:
+        if self.editor.spec.tunes_weights:
             return self._collect_tuned(batch, arm, part.layer, targets_at[part.target_layer])
         keys_KE, residuals_VE = self._missing(batch, part, weights, targets_at[part.target_layer])
         method = self.methods[arm]
-        solver = self._solver(part.layer, history) if method.needs_solver else None
+        solver = self._solver(part.layer, history) if method.spec.needs_solver else None
         basis = Basis(arm, batch.round, part.layer)
         shares = []
         columns, num_skipped = self.party_data.columns(batch), []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from consortium.editing.editors.registry import create
 from consortium.evaluation.registry import of_column
 from consortium.records.directory import RunDirectory
 from consortium.report.content import Run
@@ -110,7 +109,7 @@ def what_was_run(scenario: Scenario, results: Results) -> str:
 
 def how_edited(scenario: Scenario) -> str:
     """The editor, and how it was used."""
-    editor = create(scenario.editor)
+    editor = scenario.editor
     if editor.tunes_weights:
         return f"The editor is {editor.title}: each party tuned the weights on its own edits"
     return (

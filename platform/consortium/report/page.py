@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from consortium.common.errors import RunDirectoryError
-from consortium.merging.registry import METHODS
 from consortium.records import entries
 from consortium.records.directory import RunDirectory
 from consortium.report.content import Run, Section, Titles
@@ -96,5 +95,4 @@ def run_of(directory: RunDirectory, titles: Titles | None = None) -> Run:
 
 def _titles(scenario: Scenario) -> dict[str, tuple[str, str]]:
     """Arm → (title, reference) of its method; an arm with a label of its own keeps it beside the title."""
-    kinds = {method.arm: METHODS.get(method.name) for method in scenario.merge.methods}
-    return {arm: (kind.title, kind.reference) for arm, kind in kinds.items() if kind is not None}
+    return {method.arm: (method.title, method.paper) for method in scenario.merge.methods}

@@ -1,72 +1,119 @@
-"""What breaks on purpose, and what is done about whatever breaks."""
+"""What breaks on purpose, and what is done about whatever breaks.
+
+To add an action: write its specification here, what it does in :mod:`consortium_ray.faults.actions`, and a test.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from consortium.scenario.spec import Positive, Seconds, Spec, Thousand
+from consortium.scenario.spec import Positive, Seconds, Spec, Thousand, kinds_of, one_of
 
 FaultPhase = Literal["covariance", "announce", "targets", "collect", "unlearn", "merge", "evaluate", "commit"]
 
 #: The phases in which workers are called; in the others the coordinator works.
-CALLED = ("covariance", "announce", "targets", "collect", "unlearn", "evaluate")
+CALLED: tuple[FaultPhase, ...] = ("covariance", "announce", "targets", "collect", "unlearn", "evaluate")
 
-_ACTIONS = ("kill", "cut", "slow", "corrupt", "fill")
+_ACTION = "what breaks"
 
 
 class FaultSpec(Spec):
-    """Something that breaks, on purpose: one of kill, cut, slow, corrupt and fill; a worker dies if none is named."""
+    """Something that breaks, on purpose."""
 
+    action: str = Field(description=_ACTION)
     round: Annotated[int, Field(ge=0)] | None = Field(
         None, description="the round in which it happens, 0 for what comes before the first; null for any"
     )
     during: FaultPhase | None = Field(None, description="the phase in which it happens; null for any that suits")
-    kill: Literal["worker", "coordinator", "node"] | None = Field(
-        None, description="what dies: a worker, the coordinator, or a node that is not the head, with its workers"
-    )
-    cut: Seconds | None = Field(
-        None, description="seconds for which a node that is not the head is cut off, with its workers, and comes back"
-    )
-    slow: Seconds | None = Field(None, description="seconds by which a worker's answer is late")
-    corrupt: Literal["answer"] | None = Field(None, description="`answer`: one bit of a worker's answer is flipped")
-    fill: Literal["disk"] | None = Field(None, description="`disk`: there is no space left while a round is written")
     rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="share of the occasions at which it happens, drawn from the seed"
     )
     max: Positive = Field(1, description="how often it happens at most")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _a_worker_dies_if_nothing_is_said(cls, value: Any) -> Any:
-        if isinstance(value, dict) and all(value.get(action) is None for action in _ACTIONS):
-            return {**value, "kill": "worker"}
-        return value
+    @property
+    def phases(self) -> tuple[FaultPhase, ...]:
+        """The phases in which it can happen."""
+        return CALLED
 
     @property
-    def actions(self) -> dict[str, str | float]:
-        """What breaks, by the key that says it; one entry in a scenario that was checked."""
-        found = {action: getattr(self, action) for action in _ACTIONS}
-        return {action: value for action, value in found.items() if value is not None}
+    def strikes_node(self) -> bool:
+        """Whether it strikes a whole node: the one whose worker was just given a call."""
+        return False
 
     @property
     def words(self) -> str:
         """What breaks, for people: ``kill worker``."""
-        return ", ".join(
-            f"{action} {value:g}" if isinstance(value, float) else f"{action} {value}"
-            for action, value in self.actions.items()
-        )
+        own = [getattr(self, key) for key in type(self).model_fields if key not in _COMMON]
+        return " ".join([self.action, *(f"{value:g}" if isinstance(value, float) else str(value) for value in own)])
+
+
+_COMMON = frozenset(FaultSpec.model_fields)
+
+
+class KillFault(FaultSpec):
+    """A process dies, or a node that is not the head, with its workers."""
+
+    action: Literal["kill"] = Field("kill", description=_ACTION)
+    what: Literal["worker", "coordinator", "node"] = Field("worker", description="what dies")
 
     @property
-    def befalls_node(self) -> bool:
-        """Whether it befalls a whole node: the one whose worker was just given a call."""
-        return self.kill == "node" or self.cut is not None
+    def phases(self) -> tuple[FaultPhase, ...]:
+        """A node dies in a call, a process at any time."""
+        return CALLED if self.what == "node" else get_args(FaultPhase)
 
     @property
-    def needs_call(self) -> bool:
-        """Whether it befalls a call to a worker."""
-        return self.befalls_node or self.slow is not None or self.corrupt is not None
+    def strikes_node(self) -> bool:
+        """Whether a node dies."""
+        return self.what == "node"
+
+
+class PartitionFault(FaultSpec):
+    """A node that is not the head is cut off with its workers, and comes back."""
+
+    action: Literal["partition"] = Field(description=_ACTION)
+    seconds: Seconds = Field(description="how long it is cut off")
+
+    @property
+    def strikes_node(self) -> bool:
+        """It does."""
+        return True
+
+
+class DelayFault(FaultSpec):
+    """A worker's answer is late."""
+
+    action: Literal["delay"] = Field(description=_ACTION)
+    seconds: Seconds = Field(description="how late it is")
+
+
+class CorruptAnswerFault(FaultSpec):
+    """One bit of a worker's answer is flipped."""
+
+    action: Literal["corrupt_answer"] = Field(description=_ACTION)
+
+
+class DiskFullFault(FaultSpec):
+    """There is no space left while a round is written."""
+
+    action: Literal["disk_full"] = Field(description=_ACTION)
+
+    @property
+    def phases(self) -> tuple[FaultPhase, ...]:
+        """Rounds are written in one phase alone."""
+        return ("commit",)
+
+
+#: All faults by action.
+FAULTS: dict[str, type[FaultSpec]] = kinds_of(
+    "action", [KillFault, PartitionFault, DelayFault, CorruptAnswerFault, DiskFullFault]
+)
+
+if TYPE_CHECKING:
+    AnyFault = FaultSpec
+else:
+    AnyFault = one_of("action", FAULTS.values(), default="kill")
 
 
 class OnFailureSpec(Spec):

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from consortium.scenario.attacks import AnyAttack
 from consortium.scenario.cluster import AutoscaleSpec, PriceSpec, Workers, WorkersSpec
-from consortium.scenario.editor import EditorSpec
-from consortium.scenario.faults import FaultSpec, OnFailureSpec
-from consortium.scenario.screening import AttackSpec, ScreeningSpec
+from consortium.scenario.editor import AnyEditor, MemitSpec
+from consortium.scenario.faults import AnyFault, OnFailureSpec
+from consortium.scenario.methods import (
+    CollabEditSpec,
+    Exchange,
+    GlobalSpec,
+    HistoryWeight,
+    MethodSpec,
+    NamedMethod,
+    Reference,
+    SkipKnown,
+)
+from consortium.scenario.screening import ScreeningSpec
 from consortium.scenario.spec import (
     HundredThousand,
     Label,
@@ -203,9 +214,6 @@ class StreamSpec(Spec):
     )
 
 
-SkipKnown = Literal["none", "residual"]
-
-
 class OverlapSpec(Spec):
     """What becomes of an edit that several parties ask for in one round, or that the model holds already."""
 
@@ -256,56 +264,11 @@ class ConflictsSpec(Spec):
     )
 
 
-def _weight_form(value: Any) -> str:
-    return "<Word>" if isinstance(value, str) else "<Weight>"
-
-
-Weight = Annotated[float, Field(ge=0.0)]
-HistoryWeight = Annotated[
-    Annotated[Weight, Tag("<Weight>")] | Annotated[Literal["covariance"], Tag("<Word>")], Discriminator(_weight_form)
-]
-Exchange = Literal["layer", "round"]
-Reference = Literal["current", "initial"]
-
-
-class MethodSpec(BaseModel):
-    """A merge method by name, with its parameters beside it; the method's own type checks those."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True, allow_inf_nan=False)
-    name: str = Field(description="the method's name; its parameters stand beside it")
-    label: Annotated[Label, Field(description="letters, digits, . _ -, at most 100")] | None = Field(
-        None, description="name of the arm; needed when a method is used twice"
-    )
-    exchange: Exchange | None = Field(None, description="this arm's own `merge.exchange`; null for the common one")
-    reference: Reference | None = Field(None, description="this arm's own `merge.reference`; null for the common one")
-    history_weight: HistoryWeight | None = Field(None, description="h of this arm; null for merge.history_weight")
-    skip_known: SkipKnown | None = Field(
-        None, description="this arm's own `overlap.skip_known`; null for the common one"
-    )
-
-    @property
-    def arm(self) -> str:
-        """Name of the arm that runs this method."""
-        return self.label or self.name
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The method's own parameters, as written."""
-        return dict(self.model_extra or {})
-
-
-def _name_stands_for_method(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-NamedMethod = Annotated[MethodSpec, BeforeValidator(_name_stands_for_method, json_schema_input_type=str | MethodSpec)]
-
-
 class MergeSpec(Spec):
     """How statistics become one update; each method is an arm of its own."""
 
     methods: Annotated[tuple[NamedMethod, ...], Field(min_length=1)] = Field(
-        (MethodSpec(name="global"), MethodSpec(name="collabedit")),
+        (GlobalSpec(), CollabEditSpec()),
         description="the methods to compare: names, or mappings of a name and its parameters",
     )
     exchange: Exchange = Field(
@@ -432,15 +395,15 @@ class Scenario(Spec):
         OverlapSpec(), description="what becomes of an edit that several parties ask for or that the model holds"
     )
     conflicts: ConflictsSpec = Field(ConflictsSpec(), description="what becomes of edits that contradict each other")
-    editor: EditorSpec = Field(EditorSpec(), description="how edits become statistics")
+    editor: AnyEditor = Field(MemitSpec(), description="how edits become statistics")
     merge: MergeSpec = Field(MergeSpec(), description="how statistics become one update")
     screening: ScreeningSpec = Field(
         ScreeningSpec(), description="whose messages are refused, and for how long such a party is out"
     )
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
-    faults: tuple[FaultSpec, ...] = Field((), description="what breaks, on purpose")
-    attacks: tuple[AttackSpec, ...] = Field((), description="parties that misbehave, on purpose")
+    faults: tuple[AnyFault, ...] = Field((), description="what breaks, on purpose")
+    attacks: tuple[AnyAttack, ...] = Field((), description="parties that misbehave, on purpose")
     devices: DevicesSpec = Field(DevicesSpec(), description="how long parties take in virtual time, and who is there")
     schedule: ScheduleSpec = Field(ScheduleSpec(), description="who is asked, and for whom a round waits")
 

@@ -1,4 +1,4 @@
-"""The scenario's types for parties that misbehave: whom screening refuses, and for how long."""
+"""Whose messages are refused, and for how long."""
 
 from __future__ import annotations
 
@@ -31,30 +31,4 @@ class ScreeningSpec(Spec):
         "round",
         description="how long a refused party is out: the rest of the round, so many rounds (this one included), or "
         "the rest of the run",
-    )
-
-
-AttackKind = Literal[
-    "nan", "inf", "shape", "non_symmetric", "non_psd", "stale", "replay", "oversized", "scale", "sign_flip", "targeted"
-]
-
-
-class AttackSpec(Spec):
-    """Parties that misbehave, on purpose."""
-
-    kind: AttackKind = Field(
-        description="what is wrong with their messages; scale, sign_flip and targeted are poisoning that passes "
-        "screening"
-    )
-    parties: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (), description="numbers of the parties, from 0; empty for a share of all"
-    )
-    share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="share of all parties, drawn; rounded, at least one; null for those listed"
-    )
-    rounds: tuple[Positive, Positive] | None = Field(
-        None, description="first and last round in which they do, both included; null for all"
-    )
-    factor: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="of `scale`, and of no other kind: edits overshoot so many times; null for 10"
     )

@@ -15,13 +15,13 @@ from consortium.editing.associative import AssociativeBackend
 from consortium.editing.backend import Backend
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
 from consortium.models.queries import Generation, Probe
-from consortium.scenario.editor import CovarianceSpec, EditorSpec
+from consortium.scenario.editor import CovarianceSpec, EditorSpec, MemitSpec
 from consortium.scenario.schema import AssociativeModelSpec
 
 SPEC = AssociativeModelSpec(
     name="associative", device="cpu", num_layers=3, key_width=96, value_width=48, num_objects=20, num_relations=4
 )
-EDITOR = EditorSpec(layers=(1, 2), covariance_weight=5.0)
+EDITOR = MemitSpec(layers=(1, 2), covariance_weight=5.0)
 FACTS = SyntheticFacts(SPEC, 60, seed=1)
 
 
@@ -43,7 +43,7 @@ def naive_hidden(weights: Mapping[int, np.ndarray], prompt: str, last_layer: int
 
 
 def all_base_weights() -> dict[int, np.ndarray]:
-    return new_backend(EditorSpec(layers=(0, 2), residual_schedule="spread")).base_weights()
+    return new_backend(MemitSpec(layers=(0, 2), residual_schedule="spread")).base_weights()
 
 
 def covariance_of(backend: Backend, weight: float) -> dict[int, torch.Tensor]:
@@ -131,7 +131,7 @@ def test_scores_do_not_depend_on_how_probes_are_batched(monkeypatch: pytest.Monk
 
 
 def test_covariance_sums_equal_a_naive_loop_over_the_text() -> None:
-    backend = new_backend(EditorSpec(layers=(1, 2), covariance=CovarianceSpec(tokens=1100)))
+    backend = new_backend(MemitSpec(layers=(1, 2), covariance=CovarianceSpec(tokens=1100)))
     assert backend.covariance_chunks() == 2
     sums, num_tokens = backend.covariance_sum(1)
     assert num_tokens == 1100 - 1024
@@ -206,17 +206,17 @@ def test_the_only_context_is_the_bare_prompt() -> None:
 
 def test_layers_that_are_not_there_are_refused() -> None:
     with pytest.raises(ScenarioError, match=r"layer 9 is out of range\nExpected: layers from 0 to 2"):
-        new_backend(EditorSpec(layers=(5, 9)))
+        new_backend(MemitSpec(layers=(5, 9)))
 
 
 def test_a_covariance_of_text_is_refused() -> None:
     with pytest.raises(ScenarioError, match=r"editor\.key covariance\.source: 'wiki\.txt' with the associative model"):
-        new_backend(EditorSpec(layers=(1, 2), covariance=CovarianceSpec(source="wiki.txt")))
+        new_backend(MemitSpec(layers=(1, 2), covariance=CovarianceSpec(source="wiki.txt")))
 
 
 def test_too_little_text_for_the_covariance_is_refused() -> None:
     with pytest.raises(ScenarioError, match="at least 192"):
-        new_backend(EditorSpec(layers=(1, 2), covariance=CovarianceSpec(tokens=191)))
+        new_backend(MemitSpec(layers=(1, 2), covariance=CovarianceSpec(tokens=191)))
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

@@ -13,7 +13,7 @@ from consortium.editing.associative import AssociativeBackend
 from consortium.editing.language import LanguageBackend
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
 from consortium.models.tokens import subject_last_token, target_ids
-from consortium.scenario.editor import EditorSpec, FineTuningSpec
+from consortium.scenario.editor import FineTuningSpec
 from consortium.scenario.schema import AssociativeModelSpec
 from support.pico import PICO_TYPES, pico_model
 
@@ -29,18 +29,17 @@ EDITS = (
 
 
 def settings(**changes):
-    return FineTuningSpec(**{"steps": 4, "learning_rate": 0.01, "max_change": None, "stop_loss": 0.0} | changes)
+    chosen = {"steps": 4, "learning_rate": 0.01, "max_change": None, "stop_loss": 0.0} | changes
+    return FineTuningSpec(method="ft", **chosen)
 
 
 def associative(**changes):
-    editor = EditorSpec(method="ft", layers=(0, 2), ft=settings(**changes))
+    editor = settings(layers=(0, 2), **changes)
     return AssociativeBackend(SPEC, editor, FACTS, seed=1)
 
 
 def language(model, layers=(1,), **changes):
-    return LanguageBackend(
-        model, EditorSpec(method="ft", layers=layers, residual_schedule="spread", ft=settings(**changes)), 0
-    )
+    return LanguageBackend(model, settings(layers=layers, residual_schedule="spread", **changes), 0)
 
 
 class TestAssociative:
@@ -119,8 +118,9 @@ def tune_naively(model, edits, layers, chosen):
 class TestLanguage:
     @pytest.mark.parametrize("model_type", PICO_TYPES)
     def test_the_naive_loop_gives_the_same(self, model_type):
-        layers, chosen = (0, 2), settings(steps=3, max_change=0.015)
-        tuning = language(pico_model(model_type, num_layers=4), layers, **chosen.model_dump()).fine_tune(EDITS)
+        layers, changes = (0, 2), {"steps": 3, "max_change": 0.015}
+        chosen = settings(**changes)
+        tuning = language(pico_model(model_type, num_layers=4), layers, **changes).fine_tune(EDITS)
         deltas, losses = tune_naively(pico_model(model_type, num_layers=4), EDITS, tuning.deltas, chosen)
         assert sorted(tuning.deltas) == [0, 1, 2]
         for layer, delta_VK in deltas.items():

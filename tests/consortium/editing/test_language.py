@@ -11,10 +11,10 @@ from consortium.editing.key_covariance import CovarianceCache
 from consortium.editing.language import LanguageBackend
 from consortium.models.language import LanguageModel
 from consortium.models.queries import Probe
-from consortium.scenario.editor import ContextsSpec, CovarianceSpec, EditorSpec, TargetSpec
+from consortium.scenario.editor import ContextsSpec, CovarianceSpec, EditorSpec, MemitSpec, TargetSpec
 from support.pico import KEY_WIDTH, pico_model
 
-EDITOR = EditorSpec(
+EDITOR = MemitSpec(
     layers=(0, 2), residual_schedule="spread", contexts=ContextsSpec(count=3, tokens=5), target=TargetSpec(steps=3)
 )
 EDITS = [
@@ -164,7 +164,7 @@ def test_too_little_text_for_the_covariance_is_refused_before_any_is_sampled() -
 @pytest.mark.slow
 def test_one_edit_taught_by_hand_is_said_by_the_real_model(smollm2: LanguageModel) -> None:
     """W + r kᵀ / (kᵀk) at one layer, with the bare prompt's key alone: a target that is reached is said."""
-    editor = EditorSpec(layers=(8,), contexts=ContextsSpec(count=1), target=TargetSpec(steps=12))
+    editor = MemitSpec(layers=(8,), contexts=ContextsSpec(count=1), target=TargetSpec(steps=12))
     backend, layer, edits = LanguageBackend(smollm2, editor, seed=0), 8, EDITS[:1]
     backend.set_contexts(("{}",))
     before = smollm2.weights_hash()

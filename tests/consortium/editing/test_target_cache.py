@@ -22,10 +22,10 @@ from consortium.editing.backend import Targets
 from consortium.editing.language import LanguageBackend
 from consortium.editing.target_cache import TargetCache
 from consortium.models.language import LanguageModel, language_model
-from consortium.scenario.editor import ContextsSpec, EditorSpec, TargetSpec
+from consortium.scenario.editor import ContextsSpec, EditorSpec, MemitSpec, TargetSpec
 from support.pico import pico_model, pico_tokenizer
 
-EDITOR = EditorSpec(
+EDITOR = MemitSpec(
     layers=(0, 1), residual_schedule="spread", contexts=ContextsSpec(count=2), target=TargetSpec(steps=3)
 )
 EDITS = (

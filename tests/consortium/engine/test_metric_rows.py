@@ -15,20 +15,20 @@ from consortium.evaluation.schedule import (
     superseded,
 )
 from consortium.evaluation.sums import ProbeSum
-from consortium.merging import registry
 from consortium.merging.arm_state import ArmState
 from consortium.merging.history import GramHistory
 from consortium.merging.layer_update import distances, merge_layer
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, DenseStatistics
-from consortium.scenario.editor import EditorSpec
+from consortium.scenario.editor import MemitSpec
 from hypothesis import given
 from hypothesis import strategies as st
+from support.methods import create
 from support.scenarios import associative_scenario
 
 
-def editor(*layers: int, residual_schedule: str = "spread") -> EditorSpec:
-    return EditorSpec(layers=layers, residual_schedule=residual_schedule)
+def editor(*layers: int, residual_schedule: str = "spread") -> MemitSpec:
+    return MemitSpec(layers=layers, residual_schedule=residual_schedule)
 
 
 def stream_of(scenario, num_facts=400):
@@ -83,7 +83,7 @@ class TestMerge:
 
     def merge(self, history=None, weight=1.0, statistics=statistics):
         solver = CovarianceSolver(np.eye(2), history and history.base_KK, "layer 0")
-        return merge_layer(registry.create("collabedit", {}), statistics, solver, self.weight_VK, history, weight)
+        return merge_layer(create("collabedit", {}), statistics, solver, self.weight_VK, history, weight)
 
     def test_the_update_is_added(self):
         merged = self.merge()
@@ -107,7 +107,7 @@ class TestMerge:
         tiny = DenseStatistics(self.basis, np.zeros((2, 2)), np.array([[3 * 2.0**-25, 0.0]]), 1)
         solver = CovarianceSolver(np.eye(2), None, "layer 0")
         weight_VK = np.array([[1.0, 1.0]], np.float32)
-        merged = merge_layer(registry.create("collabedit", {}), tiny, solver, weight_VK, None, 0.0)
+        merged = merge_layer(create("collabedit", {}), tiny, solver, weight_VK, None, 0.0)
         assert merged.weight_VK[0, 0] == np.float32(1 + 2.0**-23)
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -14,7 +14,7 @@ from consortium.evaluation.metrics.fluency import entropy
 from consortium.evaluation.metrics.locality import probes as locality_probes
 from consortium.evaluation.sums import ProbeSum
 from consortium.models.queries import Answer, Generation, Probe
-from consortium.scenario.editor import EditorSpec
+from consortium.scenario.editor import MemitSpec
 from support.evaluation import measured
 from support.pico import pico_model
 
@@ -148,7 +148,7 @@ def test_the_fields_of_an_edit_in_which_questions_stand() -> None:
 @pytest.mark.parametrize("decoding", ["teacher_forcing", "greedy"])
 def test_on_a_model_it_is_easyedits_loop(decoding) -> None:
     """Question by question, the whole model before every token, and the model's own answers before the edit."""
-    backend = LanguageBackend(pico_model("gpt2"), EditorSpec(layers=(0, 1)), seed=1)
+    backend = LanguageBackend(pico_model("gpt2"), MemitSpec(layers=(0, 1)), seed=1)
     # Answers that the model is inclined to give, so that shares are neither all nor nothing.
     edits = [_inclined(backend.model, TOWER), _inclined(backend.model, BARE)]
     probes = [probe for edit in edits for probe in locality_probes(edit)]

@@ -4,15 +4,15 @@ import json
 
 import jsonschema
 import pytest
+from consortium.loading.allowed import json_schema
 from consortium.loading.builtin_scenarios import scenario_names, scenario_path
-from consortium.loading.json_schema import full_json_schema
 from consortium.loading.yaml_text import parse
-from consortium.merging.registry import known
+from consortium.scenario.methods import METHODS
 
 
 @pytest.fixture(scope="module")
 def validator():
-    schema = full_json_schema()
+    schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -31,6 +31,8 @@ def test_shipped_scenarios_are_valid(validator, name):
         {"name": "a", "merge": {"methods": [{"name": "dare", "drop": 1}]}},
         {"name": "a", "merge": {"methods": [{"name": "ties", "history_weight": "nope"}]}},
         {"name": "a", "editor": {"method": "nope"}},
+        {"name": "a", "editor": {"method": "emmet", "share": 0.5}},
+        {"name": "a", "merge": {"methods": [{"label": "x"}]}},
         {"name": "a", "nope": 1},
         {},
     ],
@@ -44,9 +46,10 @@ def test_short_forms_and_parameters_are_valid(validator):
         "name": "a",
         "cluster": {"workers": 2},
         "stream": {"conflict": {"party": 0.1}},
+        "editor": {"layers": [3, 4]},
         "merge": {
             "methods": [
-                *known(),
+                *METHODS,
                 {"name": "task_arithmetic", "alpha": 0.5, "label": "half", "history_weight": "covariance"},
             ]
         },
@@ -55,5 +58,5 @@ def test_short_forms_and_parameters_are_valid(validator):
 
 
 def test_every_method_is_named():
-    text = json.dumps(full_json_schema())
-    assert all(f'"const": "{name}"' in text for name in known())
+    text = json.dumps(json_schema())
+    assert all(f'"const": "{name}"' in text for name in METHODS)

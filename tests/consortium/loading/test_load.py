@@ -4,6 +4,7 @@ import pytest
 from consortium.common.errors import ScenarioError
 from consortium.loading.builtin_scenarios import scenario_names
 from consortium.loading.load import load_scenario
+from consortium.scenario.methods import DareSpec, TaskArithmeticSpec, TiesSpec
 
 
 @pytest.fixture
@@ -36,10 +37,10 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 
 def test_a_number_may_stand_for_workers_and_a_name_for_a_method(tmp_path):
     path = tmp_path / "s.yaml"
-    path.write_text("name: mine\ncluster: {workers: 3}\nmerge: {methods: [ties, {name: dare, density: 0.5}]}\n")
+    path.write_text("name: mine\ncluster: {workers: 3}\nmerge: {methods: [ties, {name: dare, drop: 0.5}]}\n")
     scenario = load_scenario(str(path)).scenario
     assert (scenario.cluster.workers.min, scenario.cluster.workers.max) == (3, 3)
-    assert [method.parameters for method in scenario.merge.methods] == [{}, {"density": 0.5}]
+    assert scenario.merge.methods == (TiesSpec(), DareSpec(drop=0.5))
 
 
 def test_shipped_scenarios_are_found_by_name():
@@ -79,12 +80,23 @@ def test_a_folder_is_refused(tmp_path):
         ("name: a\nstream: {overlap: 1.5}", ["found 1.5", "a number from 0 to 1"]),
         ("name: a\nstream: {overlap: .inf}", ["found Infinity", "a number from 0 to 1"]),
         ("name: a\neditor: {covariance_weight: 0}", ["found 0", "a number above 0"]),
-        ("name: a\neditor: {alphaedit: {share: 1.5}}", ["found 1.5", "a number above 0 and at most 1"]),
+        ("name: a\neditor: {method: alphaedit, share: 1.5}", ["found 1.5", "a number above 0 and at most 1"]),
         ("name: a\neditor: {layers: []}", ["editor.layers", "found []", "a list of at least 1 item"]),
         ("name: a\neditor: {layers: [-1, 3]}", ["editor.layers.0", "found -1"]),
         ("name: a\neditor: {sharing: first_lats}", ["one of spread, first_last", "did you mean 'first_last'?"]),
         ("name: a\nmerge: {methods: ties}", ['found "ties"', "put it in a list: [ties]"]),
         ("name: a\nmerge: {methods: [{label: x}]}", ["merge.methods.0.name", "the key is missing"]),
+        (
+            "name: a\nmerge: {methods: [ties, {name: dare, density: 0.5}]}",
+            ["merge.methods.1.density (line 2): unknown key", "the keys name, label, exchange", "drop, alpha"],
+        ),
+        ("name: a\nmerge: {methods: [{name: ties, densty: 1}]}", ["methods.0.densty", "did you mean 'density'?"]),
+        ("name: a\nmerge: {methods: [tie]}", ["methods.0.name", 'found "tie"', "one of global", "mean 'ties'?"]),
+        ("name: a\nmerge: {methods: [{name: [ties]}]}", ["methods.0.name", 'found ["ties"]', "one of global"]),
+        ("name: a\nmerge: {methods: [3]}", ["methods.0 (line 2): found 3", "such a name alone"]),
+        ("name: a\neditor: {method: memitt}", ["editor.method", 'found "memitt"', "one of memit", "mean 'memit'?"]),
+        ("name: a\neditor: {alpha: 1}", ["editor.alpha", "unknown key", "the keys method, layers"]),
+        ("name: a\neditor: rome", ['editor (line 2): found "rome"', "a mapping with method: one of memit"]),
         ("name: a\nmerge: {methods: [{name: ties, label: a/b}]}", ["merge.methods.0.label", 'found "a/b"']),
         ("name: a\nmodel: gpt2", ['model (line 2): found "gpt2"', "model: {name: gpt2}"]),
         ("name: a\nmodel: {name: associative, dtype: float16}", ["model.dtype", 'found "float16"', "float32"]),
@@ -105,6 +117,14 @@ def test_a_folder_is_refused(tmp_path):
             "name: a\nfaults: [{round: 1, during: merging}]",
             ["faults.0.during", "one of covariance, announce, targets, collect, unlearn, merge, evaluate, commit"],
         ),
+        (
+            "name: a\nfaults: [{round: 1, action: kil}]",
+            ["faults.0.action", 'found "kil"', "one of kill", "mean 'kill'?"],
+        ),
+        ("name: a\nfaults: [{action: delay}]", ["faults.0.seconds", "the key is missing", "a number above 0"]),
+        ("name: a\nfaults: [{action: kill, seconds: 3}]", ["faults.0.seconds", "unknown key", "max, what"]),
+        ("name: a\nattacks: [{share: 0.1}]", ["attacks.0.kind", "the key is missing", "one of nan, inf"]),
+        ("name: a\nattacks: [{kind: sign_flop}]", ["attacks.0.kind", 'found "sign_flop"', "mean 'sign_flip'?"]),
         ("name: a\nevaluate: {metrics: [eficacy]}", ["evaluate.metrics.0", "did you mean 'efficacy'?"]),
     ],
 )
@@ -141,7 +161,7 @@ def test_overrides_change_what_the_file_says(tmp_path):
     path.write_text("name: a\nmerge:\n  methods: [global, task_arithmetic]\n")
     overrides = ["merge.methods.1.alpha=0.5", "stream.rounds=2", "stream.rounds=3", "cluster.workers=2"]
     scenario = load_scenario(str(path), overrides).scenario
-    assert scenario.merge.methods[1].parameters == {"alpha": 0.5}
+    assert scenario.merge.methods[1] == TaskArithmeticSpec(alpha=0.5)
     assert (scenario.stream.rounds, scenario.cluster.workers.max) == (3, 2)
 
 

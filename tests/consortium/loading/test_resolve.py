@@ -1,7 +1,7 @@
 """Defaults that depend on other keys."""
 
 from consortium.loading.resolve import resolve
-from consortium.scenario.editor import CovarianceSpec, EditorSpec
+from consortium.scenario.editor import CovarianceSpec, MemitSpec
 from consortium.scenario.schema import AssociativeModelSpec, EvaluateSpec, FactsSpec, PartiesSpec, Scenario, StreamSpec
 
 
@@ -13,7 +13,7 @@ def test_facts_follow_from_the_kind_of_model():
 def test_an_associative_model_is_edited_in_all_its_layers_unless_some_are_named():
     model = AssociativeModelSpec(name="associative", num_layers=3)
     assert resolve(Scenario(name="a", model=model)).editor.edited_layers == (0, 1, 2)
-    assert resolve(Scenario(name="a", model=model, editor=EditorSpec(layers=(1,)))).editor.edited_layers == (1,)
+    assert resolve(Scenario(name="a", model=model, editor=MemitSpec(layers=(1,)))).editor.edited_layers == (1,)
 
 
 def test_files_and_folders_beside_the_scenario_become_absolute(tmp_path):
@@ -26,7 +26,7 @@ def test_files_and_folders_beside_the_scenario_become_absolute(tmp_path):
             "name": "a",
             "model": {"name": "model"},
             "facts": FactsSpec(source="f.jsonl", augmentations="more.json"),
-            "editor": EditorSpec(covariance=CovarianceSpec(source="t.txt")),
+            "editor": MemitSpec(covariance=CovarianceSpec(source="t.txt")),
         }
     )
     resolved = resolve(scenario, tmp_path)

@@ -6,6 +6,9 @@ from consortium.loading import allowed
 from consortium.loading.check import check_scenario
 from consortium.loading.load import load_scenario
 from consortium.loading.template import LONGEST_LINE, template, write_template
+from consortium.scenario.attacks import ATTACKS
+from consortium.scenario.faults import FAULTS
+from consortium.scenario.methods import METHODS
 from consortium.scenario.schema import Scenario
 
 
@@ -18,8 +21,9 @@ def test_the_template_is_a_right_scenario_of_defaults(tmp_path, file_name):
 
 
 _IN_LISTS = (
-    *("PhaseSpec", "PartyRemovalSpec", "EditRemovalSpec", "FaultSpec", "MethodSpec", "DeviceClassSpec", "AttackSpec"),
+    *("PhaseSpec", "PartyRemovalSpec", "EditRemovalSpec", "DeviceClassSpec"),
     *("WorkerKindSpec", "PriceSpec"),
+    *(spec.__name__ for kinds in (METHODS, FAULTS, ATTACKS) for spec in kinds.values()),
 )
 _OTHER_FORMS = ("AssociativeModelSpec", "ConflictSpec", "DistributionSpec", "LognormalSpec")
 

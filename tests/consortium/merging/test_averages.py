@@ -7,9 +7,9 @@ from consortium.common.errors import StatisticsError
 from consortium.common.seeds import torch_generator
 from consortium.merging.deltas import DeltaSum, DenseUpdate
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.registry import create
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, zero
+from support.methods import create
 
 BASIS = Basis("simple_average", 1, 5)
 

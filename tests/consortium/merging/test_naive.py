@@ -8,9 +8,9 @@ import torch
 from consortium.common.seeds import torch_generator
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.registry import create
 from consortium.merging.solvers import Solvers
 from consortium.merging.statistics import Basis
+from support.methods import create
 
 from benchmarks.naive.merging import average_naively, merge_naively, regmean_naively
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from consortium.common.errors import StatisticsError
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.methods.global_edit import GlobalEdit, OwnedEdits
-from consortium.merging.methods.ties import Ties
-from consortium.merging.registry import METHODS, create
+from consortium.merging.methods.global_edit import OwnedEdits
 from consortium.merging.retained_sum import retained_arrays, retained_from, with_round, without
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
+from consortium.scenario.methods import METHODS
+from support.methods import create
 
 K, V = 12, 5
 METHOD_FORMS = [("collabedit", "factored"), ("collabedit", "dense"), ("global", "auto")]
@@ -116,7 +116,7 @@ def test_the_same_edit_of_two_parties_is_taken_back_once():
     retained = with_round(retained_of("global", [1, 2]), contribution("global", 3, nearly))
     retained = without(retained, contribution("global", 4, EDITS[1]))
     assert retained.num_edits == 6
-    assert apart(GlobalEdit().merge(retained, solver()), closed_form([1, 2])) <= 1e-8
+    assert apart(create("global", {}).merge(retained, solver()), closed_form([1, 2])) <= 1e-8
 
 
 def test_sums_of_few_edits_stay_factored_and_none_is_larger_than_dense():
@@ -169,7 +169,7 @@ def test_widths_must_fit():
 
 
 def test_local_updates_are_refused():
-    (sent,) = Ties().contribute([share(1, *EDITS[1])], solver())
+    (sent,) = create("ties", {}).contribute([share(1, *EDITS[1])], solver())
     with pytest.raises(StatisticsError, match=r"SignedSums .* with reference: initial"):
         with_round(None, sent)
     with pytest.raises(StatisticsError, match="not all of them"):

@@ -22,21 +22,22 @@ from consortium.records.rows import (
     Rows,
     ScheduleRow,
 )
-from consortium.scenario.schema import MergeSpec, MethodSpec, PartiesSpec, Scenario, StreamSpec
+from consortium.scenario.methods import GlobalSpec, TiesSpec
+from consortium.scenario.schema import MergeSpec, PartiesSpec, Scenario, StreamSpec
 
 ARMS = ("global", "ties-0.2")
 
 
 @pytest.fixture
 def scenario() -> Scenario:
-    ties = MethodSpec(name="ties", label="ties-0.2", density=0.2)
+    ties = TiesSpec(label="ties-0.2", density=0.2)
     return Scenario(
         name="pico",
         seed=7,
         description="ünïcode: 名",
         parties=PartiesSpec(count=2, edits_per_round=1),
         stream=StreamSpec(rounds=3),
-        merge=MergeSpec(methods=(MethodSpec(name="global"), ties)),
+        merge=MergeSpec(methods=(GlobalSpec(), ties)),
     )
 
 

@@ -379,7 +379,7 @@ def test_scenario_with_every_kind_of_value_comes_back_equal(tmp_path):
             "model": {"name": "associative", "paraphrase_noise": 1e-05},
             "stream": {"rounds": 3, "conflict": 0.1, "phases": [{"rounds": [1, 2], "conflict": {"party": 0.2}}]},
             "editor": {"layers": [0, 1], "covariance_weight": 1e300},
-            "merge": {"methods": ["collabedit", {"name": "ties", "label": "t", "density": 0.2, "note": "yes"}]},
+            "merge": {"methods": ["collabedit", {"name": "ties", "label": "t", "density": 0.2, "lambda": 0.5}]},
             "faults": [{"round": 1, "during": "collect"}],
         }
     )

@@ -11,9 +11,9 @@ from consortium.common.errors import RunError, ScenarioError
 from consortium.engine import audit
 from consortium.loading.prepare import open_facts
 from consortium.merging.deltas import DenseUpdate
-from consortium.merging.registry import known
 from consortium.records.directory import RunDirectory
 from consortium.scenario.faults import OnFailureSpec
+from consortium.scenario.methods import METHODS
 from consortium_ray.coordinator.coordinator import Coordinator
 from consortium_ray.workers.pool import Answered, Lost
 from support.pools import LocalPool, run_on
@@ -111,7 +111,7 @@ class TestSameBits:
 
     def test_with_methods_that_draw_or_weigh(self, finished_run, tmp_path):
         """And a history weight for each arm: masks and weights follow from the scenario alone."""
-        names = [*(name for name in known() if name not in ALL_METHODS), "collabedit"]
+        names = [*(name for name in METHODS if name not in ALL_METHODS), "collabedit"]
         methods = [
             {"name": name, "history_weight": weight}
             for name, weight in zip(names, [0, 1, 2, "covariance", 0.5, 1, 0, 1, 2], strict=True)
@@ -344,7 +344,11 @@ def test_arms_share_the_first_rounds_targets(tmp_path):
 @pytest.mark.parametrize("phase", ["targets", "collect", "evaluate"])
 def test_faults_strike_once_in_their_round_and_phase(serial_run, phase, tmp_path):
     scenario = serial_run.scenario.model_copy(
-        update={"faults": associative_scenario(faults=[{"round": 2, "during": phase, "kill": "worker"}]).faults}
+        update={
+            "faults": associative_scenario(
+                faults=[{"round": 2, "during": phase, "action": "kill", "what": "worker"}]
+            ).faults
+        }
     )
     directory, _ = run_locally(scenario, tmp_path / "run")
     lost = [row for row in directory.table("events").to_pylist() if row["kind"] == "worker-lost"]

@@ -1,15 +1,19 @@
 """Faults on purpose over workers in this process: when they happen, how often, and that the bits stay the same."""
 
+from types import SimpleNamespace
+
 import pytest
 from consortium.common.errors import ClusterError, RunError
 from consortium.engine import audit
 from consortium.loading.prepare import open_facts
 from consortium.records.directory import STAGES, RunDirectory
-from consortium.scenario.faults import FaultSpec
+from consortium.scenario.faults import FAULTS, CorruptAnswerFault, DelayFault, DiskFullFault, KillFault, PartitionFault
+from consortium_ray.checksums import verified, with_checksum
 from consortium_ray.coordinator.coordinator import Coordinator
-from consortium_ray.faults.injection import Faults, injected_fault_of
+from consortium_ray.faults import actions
+from consortium_ray.faults.injection import Faults
 from consortium_ray.faults.node_loss import check_nodes, expendable
-from consortium_ray.messages import NO_FAULT, InjectedFault
+from consortium_ray.messages import Answer
 from consortium_ray.nodes.placement import FIXED, Growth
 from support.pools import CoordinatorKilledError, LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially, unlearning_scenario
@@ -101,19 +105,24 @@ class TestOccasions:
         again, _ = self.faults(fault, kept=memory["faults"])
         assert self.calls(again) == [1]
 
-    @pytest.mark.parametrize("fault", [{"kill": "node"}, {"cut": 20.0}])
+    @pytest.mark.parametrize("fault", [{"action": "kill", "what": "node"}, {"action": "partition", "seconds": 20.0}])
     def test_a_node_dies_or_is_cut_off_only_where_it_can_be_lost(self, fault):
         faults, _ = self.faults(fault)
         assert faults.at_call("collect", 1, 0, lambda: False) is None
-        assert faults.at_call("collect", 1, 0, lambda: True) == FaultSpec(**fault)
+        assert faults.at_call("collect", 1, 0, lambda: True) == FAULTS[fault["action"]](**fault)
 
     def test_what_needs_a_call_never_befalls_a_merge_or_a_commit(self):
-        faults, _ = self.faults({"slow": 1.0}, {"corrupt": "answer"}, {"kill": "node"}, {"cut": 20.0})
+        faults, _ = self.faults(
+            {"action": "delay", "seconds": 1.0},
+            {"action": "corrupt_answer"},
+            {"action": "kill", "what": "node"},
+            {"action": "partition", "seconds": 20.0},
+        )
         assert faults.at_merge(1, "global", 0) is None
         assert [faults.at_commit(1, stage) for stage in STAGES] == [None] * 4
 
     def test_a_full_disk_befalls_one_stage_of_a_commit_and_nothing_else(self):
-        faults, _ = self.faults({"fill": "disk"})
+        faults, _ = self.faults({"action": "disk_full"})
         assert self.calls(faults) == []
         assert faults.at_merge(1, "global", 0) is None
         assert len([stage for stage in STAGES if faults.at_commit(1, stage)]) == 1
@@ -121,24 +130,41 @@ class TestOccasions:
     def test_stages_are_drawn_over_all_four(self):
         found = set()
         for number in range(1, 30):
-            faults, _ = self.faults({"during": "commit", "kill": "coordinator"})
+            faults, _ = self.faults({"during": "commit", "action": "kill", "what": "coordinator"})
             found |= {stage for stage in STAGES if faults.at_commit(number, stage)}
         assert found == set(STAGES)
 
-    def test_a_worker_is_told_what_goes_wrong_with_its_call(self):
-        assert injected_fault_of(None) is NO_FAULT
-        assert injected_fault_of(FaultSpec(slow=2.5)) == InjectedFault(delay_s=2.5)
-        assert injected_fault_of(FaultSpec(corrupt="answer")) == InjectedFault(is_damaged=True)
-        assert injected_fault_of(FaultSpec(kill="node")) == InjectedFault(ends_node=True)
-        assert injected_fault_of(FaultSpec(cut=20.0)) == InjectedFault(cut_s=20.0)
-        assert injected_fault_of(FaultSpec()) == InjectedFault()
+
+class TestActions:
+    def test_a_worker_does_what_strikes_its_call(self, monkeypatch):
+        done = []
+        monkeypatch.setattr(actions, "end_node", lambda: done.append("node ends"))
+        monkeypatch.setattr(actions, "cut_node", lambda seconds: done.append(f"node is cut off for {seconds:g}"))
+        monkeypatch.setattr(actions.time, "sleep", lambda seconds: done.append(f"late by {seconds:g}"))
+        answer = with_checksum(Answer(0, "kept", 0.0))
+        for fault in (None, KillFault(what="node"), PartitionFault(action="partition", seconds=20), KillFault()):
+            actions.before_call(fault)
+            assert actions.after_call(fault, answer) is answer
+        actions.after_call(DelayFault(action="delay", seconds=2.5), answer)
+        assert done == ["node ends", "node is cut off for 20", "late by 2.5"]
+        assert verified(actions.after_call(CorruptAnswerFault(action="corrupt_answer"), answer)) is None
+
+    def test_the_coordinator_kills_and_has_no_space(self):
+        done = []
+        pool = SimpleNamespace(kill=done.append, kill_coordinator=lambda: done.append("coordinator"))
+        for fault in (KillFault(), KillFault(what="coordinator"), KillFault(what="node")):
+            actions.at_coordinator(fault, pool, 3)
+        actions.at_coordinator(KillFault(), pool, None)
+        assert done == [3, "coordinator"]
+        with pytest.raises(OSError, match="No space left"):
+            actions.at_coordinator(DiskFullFault(action="disk_full"), pool, 3)
 
 
 class TestSameBits:
     @pytest.mark.parametrize("phase", ["covariance", "targets", "collect", "merge", "evaluate", "commit"])
     @pytest.mark.parametrize("what", ["worker", "coordinator"])
     def test_whatever_is_killed_in_any_phase(self, whole, tmp_path, phase, what):
-        fault = {"round": 0 if phase == "covariance" else 2, "during": phase, "kill": what}
+        fault = {"round": 0 if phase == "covariance" else 2, "during": phase, "action": "kill", "what": what}
         directory, events, restarts = run_with_restarts(small(fault), tmp_path / "run")
         assert_same(whole, directory)
         if what == "coordinator":
@@ -147,15 +173,15 @@ class TestSameBits:
             assert [row["kind"] for row in events].count("worker-lost") == (phase != "commit")  # idle, and the run ends
 
     def test_when_workers_are_killed_while_edits_are_taken_back(self, finished_run, tmp_path):
-        fault = {"round": 3, "during": "unlearn", "kill": "coordinator"}
-        scenario = unlearning_scenario(faults=[fault, {**fault, "kill": "worker"}])
+        fault = {"round": 3, "during": "unlearn", "action": "kill", "what": "coordinator"}
+        scenario = unlearning_scenario(faults=[fault, {**fault, "action": "kill", "what": "worker"}])
         directory, events, restarts = run_with_restarts(scenario, tmp_path / "run")
         assert_same(finished_run(scenario), directory)
         assert restarts == 1
         assert "worker-lost" in [row["kind"] for row in events]
 
     def test_when_answers_arrive_damaged(self, whole, tmp_path):
-        scenario = small({"corrupt": "answer", "rate": 0.2, "max": 20})
+        scenario = small({"action": "corrupt_answer", "rate": 0.2, "max": 20})
         directory, events, _ = run_with_restarts(scenario, tmp_path / "run")
         assert_same(whole, directory)
         refused = [row for row in events if row["kind"] == "answer-refused"]
@@ -168,7 +194,11 @@ class TestSameBits:
     @pytest.mark.parametrize("grouped", [False, True])
     def test_whatever_befalls_a_node_in_any_phase(self, whole_by_ones, tmp_path, phase, what, grouped):
         """Two of four workers are on the node. It is given up after 20 steps: not in a cut of 6, but in one of 500."""
-        how = {"kill": "node"} if what == "dies" else {"cut": 6.0 if what == "is cut off" else 500.0}
+        how = (
+            {"action": "kill", "what": "node"}
+            if what == "dies"
+            else {"action": "partition", "seconds": 6.0 if what == "is cut off" else 500.0}
+        )
         scenario = by_ones({"round": 2, "during": phase, **how}, grouped=grouped)
         pool = LocalPool(scenario, open_facts(scenario), 4, num_machines=2, detection=20)
         with RunDirectory.create(tmp_path / "run", scenario) as directory:
@@ -187,13 +217,15 @@ class TestSameBits:
 
     def test_when_the_disk_is_full_and_has_room_again(self, whole, tmp_path):
         on_failure = {"wait_s": 0.01}
-        scenario = small({"fill": "disk", "max": 2}, cluster={"on_failure": on_failure})
+        scenario = small({"action": "disk_full", "max": 2}, cluster={"on_failure": on_failure})
         directory, events, _ = run_with_restarts(scenario, tmp_path / "run")
         assert_same(whole, directory)
         assert [row["round"] for row in events if row["kind"] == "disk-full"] == [1, 2]
 
     def test_when_the_disk_is_full_and_the_policy_is_to_stop(self, whole, tmp_path):
-        scenario = small({"round": 2, "during": "commit", "fill": "disk"}, cluster={"on_failure": {"disk": "stop"}})
+        scenario = small(
+            {"round": 2, "during": "commit", "action": "disk_full"}, cluster={"on_failure": {"disk": "stop"}}
+        )
         path = tmp_path / "run"
         with pytest.raises(RunError, match="no space is left on the disk"):
             run_with_restarts(scenario, path)
@@ -206,7 +238,7 @@ class TestSameBits:
 
 
 def test_while_the_disk_is_full_that_is_what_is_waited_for(tmp_path):
-    scenario = small({"round": 1, "fill": "disk"}, cluster={"on_failure": {"wait_s": 0.2}})
+    scenario = small({"round": 1, "action": "disk_full"}, cluster={"on_failure": {"wait_s": 0.2}})
     told = []
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         coordinator = Coordinator(
@@ -218,7 +250,7 @@ def test_while_the_disk_is_full_that_is_what_is_waited_for(tmp_path):
 
 
 def test_damage_without_end_stops_the_run(tmp_path):
-    scenario = small({"corrupt": "answer", "max": 1000}, cluster={"parties_per_batch": 1})
+    scenario = small({"action": "corrupt_answer", "max": 1000}, cluster={"parties_per_batch": 1})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         run_on(LocalPool(scenario, open_facts(scenario), 2), directory)
     kinds = [row["kind"] for row in RunDirectory.open(tmp_path / "run").table("events").to_pylist()]
@@ -236,19 +268,24 @@ class TestNodes:
         assert expendable([HEAD, OTHER], "other") == set()
 
     def test_a_cluster_of_one_node_is_refused(self):
-        scenario = small({"round": 1, "during": "collect"}, {"kill": "node"})
+        scenario = small({"round": 1, "during": "collect"}, {"action": "kill", "what": "node"})
         check_nodes(scenario, [HEAD, OTHER], "head", FIXED)
-        with pytest.raises(ClusterError, match=r"faults\.1\.kill: node, on a cluster of 1 node"):
+        with pytest.raises(ClusterError, match=r"faults\.1: kill node, on a cluster of 1 node"):
             check_nodes(scenario, [HEAD, DEAD], "head", FIXED)
 
     def test_cutting_a_node_off_is_refused_likewise(self):
-        scenario = small({"cut": 20.0})
+        scenario = small({"action": "partition", "seconds": 20.0})
         check_nodes(scenario, [HEAD, OTHER], "head", FIXED)
-        with pytest.raises(ClusterError, match=r"faults\.0\.cut: 20, on a cluster of 1 node"):
+        with pytest.raises(ClusterError, match=r"faults\.0: partition 20, on a cluster of 1 node"):
             check_nodes(scenario, [HEAD, DEAD], "head", FIXED)
 
     def test_a_cluster_whose_nodes_are_still_to_come_is_not(self):
-        check_nodes(small({"kill": "node"}, {"cut": 20.0}), [HEAD], "head", Growth(is_known=False))
+        check_nodes(
+            small({"action": "kill", "what": "node"}, {"action": "partition", "seconds": 20.0}),
+            [HEAD],
+            "head",
+            Growth(is_known=False),
+        )
 
     def test_scenarios_that_spare_nodes_run_anywhere(self):
         check_nodes(small({"round": 1, "during": "collect"}), [HEAD], "head", FIXED)

@@ -37,7 +37,7 @@ def test_whatever_befalls_a_node_the_run_goes_on(whole, tmp_path, what):
     assert audit.verify(directory) == ()
     events = directory.table("events").to_pylist()
     (fault,) = [row for row in events if row["kind"] == "fault"]
-    words = {"dies": "kill node", "short-cut": "cut 3", "long-cut": "cut 30"}
+    words = {"dies": "kill node", "short-cut": "partition 3", "long-cut": "partition 30"}
     assert (fault["detail"], fault["round"]) == (words[what], 2)
     lost = [row["worker"] for row in events if row["kind"] == "worker-lost"]
     if what == "short-cut":

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from consortium.scenario.schema import Scenario
+from consortium_ray.checksums import with_checksum
 from consortium_ray.messages import Answer
 from consortium_ray.nodes.placement import FIXED, Growth, Node
 from consortium_ray.workers import patience, ray_pool
-from consortium_ray.workers.checksums import with_checksum
 from consortium_ray.workers.ray_pool import RayPool
 from ray.exceptions import RayTaskError
 

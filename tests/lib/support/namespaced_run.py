@@ -41,7 +41,7 @@ def scenario() -> Scenario:
     """A first round so long that both hosts have started in it, and then short ones, so that one is always going on."""
     return associative_scenario(
         model={"key_width": 192},
-        faults=[{"round": 1, "during": "targets", "slow": 10.0}],
+        faults=[{"round": 1, "during": "targets", "action": "delay", "seconds": 10.0}],
         merge={"methods": ["collabedit"]},
         stream={"rounds": 16},
         cluster={"parties_per_batch": 1, "reduce_fanout": 2, "hosts": {"min": 2, "max": 2, "cpus": 1}},

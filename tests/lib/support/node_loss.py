@@ -25,7 +25,11 @@ from support.machines import SILENCE_COUNTS, family, left_of, ray_nodes
 from support.scenarios import associative_scenario
 
 #: What befalls a node. That one does not answer is noticed before the long cut is over, and not within the short one.
-FAULTS: dict[str, dict[str, Any]] = {"dies": {"kill": "node"}, "short-cut": {"cut": 3.0}, "long-cut": {"cut": 30.0}}
+FAULTS: dict[str, dict[str, Any]] = {
+    "dies": {"action": "kill", "what": "node"},
+    "short-cut": {"action": "partition", "seconds": 3.0},
+    "long-cut": {"action": "partition", "seconds": 30.0},
+}
 _PATIENCE_S = 90.0
 
 

@@ -20,12 +20,12 @@ import numpy as np
 from consortium.common.seeds import numpy_generator
 from consortium.data.edit import FactSet
 from consortium.records.directory import RunDirectory
-from consortium.scenario.faults import OnFailureSpec
+from consortium.scenario.faults import CorruptAnswerFault, FaultSpec, OnFailureSpec, PartitionFault
 from consortium.scenario.schema import Scenario
+from consortium_ray.checksums import damaged, verified, with_checksum
 from consortium_ray.coordinator.coordinator import Coordinator
-from consortium_ray.messages import NO_FAULT, Answer, Call, InjectedFault
+from consortium_ray.messages import Answer, Call
 from consortium_ray.workers.attempts import Attempts, Failure
-from consortium_ray.workers.checksums import damaged, verified, with_checksum
 from consortium_ray.workers.pool import DAMAGED, Answered, Lost, PoolEvent, Refused, Started, Stopped
 from consortium_ray.workers.worker_actor import WorkerActor
 from ray.exceptions import OwnerDiedError
@@ -41,7 +41,7 @@ class CoordinatorKilledError(Exception):
 class _Member:
     worker: WorkerActor
     call: Call | None = None
-    injected_fault: InjectedFault = NO_FAULT
+    fault: FaultSpec | None = None
     setup_calls_done: int = 0
     doomed: bool = False
 
@@ -181,17 +181,17 @@ class LocalPool:
     def alive(self, incarnation: int) -> bool:
         return incarnation in self._members
 
-    def start(self, incarnation: int, call: Call, injected_fault: InjectedFault = NO_FAULT) -> None:
+    def start(self, incarnation: int, call: Call, fault: FaultSpec | None = None) -> None:
         member = self._members[incarnation]
         assert member.call is None, f"worker {incarnation} is busy"
         self.started.append((incarnation, call))
-        member.call, member.injected_fault = call, injected_fault
+        member.call, member.fault = call, fault
         machine = self._machine(incarnation)
-        if injected_fault.ends_node:
+        if isinstance(fault, PartitionFault):
+            self._cuts[machine] = _Cut(self._num_steps + self.detection, self._num_steps + fault.seconds)
+        elif fault is not None and fault.strikes_node:
             for number in self._on_machine(machine):
                 self.kill(number)
-        if injected_fault.cut_s:
-            self._cuts[machine] = _Cut(self._num_steps + self.detection, self._num_steps + injected_fault.cut_s)
 
     def wait(self, timeout_s: float) -> list[PoolEvent]:
         events, self._events = self._events, []
@@ -212,7 +212,7 @@ class LocalPool:
             checksummed = with_checksum(self._answer(member, member.call))
         except Exception as error:  # noqa: BLE001  (as Ray brings to the caller whatever an actor raises)
             return self._lose(incarnation, is_late=False, error=error)
-        answer = verified(damaged(checksummed) if member.injected_fault.is_damaged else checksummed)
+        answer = verified(damaged(checksummed) if isinstance(member.fault, CorruptAnswerFault) else checksummed)
         if answer is None:
             call, member.call = member.call, None
             return Refused(incarnation, call, DAMAGED)

@@ -24,8 +24,6 @@ Shapes: E edits, K key width, M directions that are left alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -37,19 +35,15 @@ from consortium.merging.solvers import Solvers, covariance_matrix
 from consortium.scenario.editor import AlphaEditSpec
 
 
-@dataclass(frozen=True)
 class AlphaEdit(Editor):
     """Null-space projection."""
 
-    name: ClassVar[str] = "alphaedit"
-    title: ClassVar[str] = "AlphaEdit"
-    reference: ClassVar[str] = "Fang et al. 2025, AlphaEdit, arXiv 2410.02355, equation 14"
-    maps_keys: ClassVar[bool] = True
+    spec: AlphaEditSpec
 
     def solvers(self, sums: Mapping[int, Array], num_tokens: int) -> Solvers:
         """What is solved against: L₂·I."""
         identities = {width: np.eye(width) for width in {len(gram_KK) for gram_KK in sums.values()}}
-        return Solvers({layer: identities[len(gram_KK)] for layer, gram_KK in sums.items()}, 1, self.spec.alphaedit.l2)
+        return Solvers({layer: identities[len(gram_KK)] for layer, gram_KK in sums.items()}, 1, self.spec.l2)
 
     def key_map(self, sums: Mapping[int, Array], num_tokens: int) -> KeyMap:
         """P·k; what P is made of is found once for each layer."""
@@ -58,7 +52,7 @@ class AlphaEdit(Editor):
         def projected(layer: int, keys_KE: torch.Tensor) -> torch.Tensor:
             if layer not in preserved:
                 mean_KK = tensor_of(covariance_matrix(sums[layer], num_tokens, 1.0))
-                preserved[layer] = preserved_directions(mean_KK, self.spec.alphaedit, f"layer {layer}")
+                preserved[layer] = preserved_directions(mean_KK, self.spec, f"layer {layer}")
             basis_KM = preserved[layer]
             return keys_KE - basis_KM @ (basis_KM.T @ keys_KE)
 
@@ -92,12 +86,12 @@ def _nothing_free(values_K: torch.Tensor, settings: AlphaEditSpec, place: str) -
     if settings.threshold is None:
         num = len(values_K)
         return StatisticsError(
-            f"no direction of {place} is free: editor.alphaedit.share {settings.share:g} of {num} is less than one",
+            f"no direction of {place} is free: editor.share {settings.share:g} of {num} is less than one",
             f"a share of at least 1/{num}",
-            "raise editor.alphaedit.share",
+            "raise editor.share",
         )
     return StatisticsError(
         f"no direction of {place} is free: the least eigenvalue of E[kkᵀ] is {float(values_K[0]):.3g}",
-        f"an editor.alphaedit.threshold above it (found {settings.threshold:g})",
-        "raise editor.alphaedit.threshold, or remove it to take a share of the directions",
+        f"an editor.threshold above it (found {settings.threshold:g})",
+        "raise editor.threshold, or remove it to take a share of the directions",
     )

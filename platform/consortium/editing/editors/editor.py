@@ -1,6 +1,10 @@
 """What an editor is: how an edit's key and residual become an update, where that differs from MEMIT.
 
-Everything else is common to all editors: targets, keys, residual sharing, merge methods. An editor may say
+MEMIT's is the least-squares update for all edits together, against how keys are distributed in ordinary text:
+
+    Δ = (Σ r·kᵀ)·(C + H + Σ k·kᵀ)⁻¹        C = λ·E[kkᵀ]
+
+Targets, keys, residual sharing and merge methods are common to all editors. An editor may say
 
     against what is solved     :meth:`Editor.solvers`, :attr:`Editor.history_scale`
     how keys are transformed   :meth:`Editor.key_map`
@@ -9,6 +13,9 @@ Everything else is common to all editors: targets, keys, residual sharing, merge
 Statistics are sums over keys and residuals, so an editor of the first two kinds merges as exactly as MEMIT does. One
 of the third kind makes each party's update in the party; merge methods that work on updates then work on those.
 
+Source: Meng et al. 2023, MEMIT (arXiv 2210.07229), equations 14 and 15. What differs: H, the earlier rounds' Gram
+sums, after Zheng et al. 2025, CollabEdit (arXiv 2410.09508), section 4.3.
+
 Shapes: E edits, K key width, V value width.
 """
 
@@ -16,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -32,30 +38,13 @@ KeyMap = Callable[[int, torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Editor:
-    """An editor with its settings; what a kind does not say otherwise is as in MEMIT.
+    """An editor with its settings; what a kind does not say otherwise is as in MEMIT, which is this class itself.
 
     Attributes:
         spec: the scenario's settings.
     """
 
     spec: EditorSpec
-
-    name: ClassVar[str]
-    """Name in a scenario."""
-    title: ClassVar[str]
-    """Name in a report."""
-    reference: ClassVar[str]
-    """Paper and equation."""
-    merges: ClassVar[tuple[str, ...] | None] = None
-    """Merge methods that suit it; None for all."""
-    why_not_others: ClassVar[str] = ""
-    """Why no others do, in words."""
-    uses_covariance: ClassVar[bool] = True
-    """The key covariance is measured."""
-    maps_keys: ClassVar[bool] = False
-    """Parties need the key covariance's sums even where they do not solve."""
-    tunes_weights: ClassVar[bool] = False
-    """A party's update comes from fine-tuning the weights, with neither targets nor keys."""
 
     @property
     def history_scale(self) -> float:

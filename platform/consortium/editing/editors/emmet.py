@@ -15,27 +15,23 @@ history; a single edit is regularised like several.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 from consortium.common.arrays import Array
 from consortium.editing.editors.editor import Editor
 from consortium.merging.solvers import Solvers
+from consortium.scenario.editor import EmmetSpec
 
 
-@dataclass(frozen=True)
 class Emmet(Editor):
     """Equality-constrained editing of many facts."""
 
-    name: ClassVar[str] = "emmet"
-    title: ClassVar[str] = "EMMET"
-    reference: ClassVar[str] = "Gupta et al. 2024, EMMET, arXiv 2403.14236, equation 10"
+    spec: EmmetSpec
 
     @property
     def history_scale(self) -> float:
         """α: the history stands beside C."""
-        return self.spec.emmet.alpha
+        return self.spec.alpha
 
     def solvers(self, sums: Mapping[int, Array], num_tokens: int) -> Solvers:
         """What is solved against: α·C."""
-        return Solvers(sums, num_tokens, self.spec.emmet.alpha * self.spec.covariance_weight)
+        return Solvers(sums, num_tokens, self.spec.alpha * self.spec.covariance_weight)

@@ -21,8 +21,7 @@ Shapes: E edits, K key width, V value width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 import torch
 
@@ -34,22 +33,8 @@ from consortium.merging.solver import CovarianceSolver, check_key_width
 from consortium.merging.statistics import rotation
 
 
-@dataclass(frozen=True)
 class Rome(Editor):
     """Single edits, one after another."""
-
-    name: ClassVar[str] = "rome"
-    title: ClassVar[str] = "ROME"
-    reference: ClassVar[str] = "Meng et al. 2022, ROME, arXiv 2202.05262, equation 2"
-    merges: ClassVar[tuple[str, ...] | None] = (
-        "global",
-        "task_arithmetic",
-        "simple_average",
-        "ties",
-        "dare",
-        "dare_ties",
-    )
-    why_not_others: ClassVar[str] = "edits made one after another are no function of sums over them"
 
     def with_updates(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> Sequence[PartyShare]:
         """Each party's edits made one after another; the owner of all edits needs no such updates."""
@@ -59,16 +44,15 @@ class Rome(Editor):
 
     def merge_method(self, method: MergeMethod) -> MergeMethod:
         """The owner of all edits makes them one after another, too."""
-        return OneAfterAnother() if isinstance(method, GlobalEdit) else method
+        return OneAfterAnother(method.spec) if isinstance(method, GlobalEdit) else method
 
 
-@dataclass(frozen=True)
 class OneAfterAnother(GlobalEdit):
     """One party that owns everybody's edits and makes them in the order of parties."""
 
     def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] of all edits in turn."""
-        edits = of_kind(total, OwnedEdits, self.name)
+        edits = of_kind(total, OwnedEdits, self.spec.name)
         edits.check("the merge")
         check_key_width(edits.widths[0], solver.key_width, solver.place)
         keys_KE, residuals_VE = (tensor_of(side_by_side(each), solver.device) for each in (edits.keys, edits.residuals))

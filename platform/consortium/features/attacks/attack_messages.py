@@ -37,11 +37,9 @@ from consortium.merging.method import Contribution
 from consortium.merging.methods.global_edit import OwnedEdits
 from consortium.merging.methods.ties import SignedSums
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics, Statistics
-from consortium.scenario.screening import AttackSpec
+from consortium.scenario.attacks import AttackSpec, ScaleAttackSpec
 
 Message = Statistics | DeltaSum | SignedSums | OwnedEdits
-#: Of ``scale``, where the scenario names none.
-_FACTOR = 10.0
 _M = TypeVar("_M", bound=Message)
 
 
@@ -163,6 +161,11 @@ def _outdated(message: Message) -> Message:
     return of_before(message)
 
 
+def _factor_of(attack: AttackSpec) -> float:
+    assert isinstance(attack, ScaleAttackSpec), f"{attack.kind} has no factor"
+    return attack.factor
+
+
 _CHANGES: dict[str, Callable[[Message, AttackSpec], Message]] = {
     "nan": lambda message, _: _spoiled(message, np.nan),
     "inf": lambda message, _: _spoiled(message, np.inf),
@@ -172,7 +175,7 @@ _CHANGES: dict[str, Callable[[Message, AttackSpec], Message]] = {
     "stale": lambda message, _: _outdated(message),
     "replay": lambda message, _: message,
     "oversized": lambda message, _: scaled(message, 1e9),
-    "scale": lambda message, attack: scaled(message, attack.factor or _FACTOR),
+    "scale": lambda message, attack: scaled(message, _factor_of(attack)),
     "sign_flip": lambda message, _: scaled(message, -1.0),
     "targeted": lambda message, _: message,
 }

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from consortium.data.num_facts import facts_at_each_deal
 from consortium.data.stream import Stream
-from consortium.editing.editors.registry import create
 from consortium.editing.layer_schedule import plan_round
 from consortium.features.virtual_time.devices import Devices
 from consortium.features.virtual_time.message_sizes import MessageSizes
@@ -46,11 +45,10 @@ def message_sizes(scenario: Scenario) -> MessageSizes:
     ``merge.exchange``. Messages of methods that send updates differ by what these weigh.
     """
     model = describe(scenario.model)
-    tunes_weights = create(scenario.editor).tunes_weights
     return MessageSizes(
         key_width=model.key_width,
         value_width=model.value_width,
         num_layers=len(scenario.editor.edited_layers),
         num_exchanges=len(plan_round(scenario.editor, scenario.merge.exchange)),
-        form="update" if tunes_weights else scenario.merge.statistics,
+        form="update" if scenario.editor.tunes_weights else scenario.merge.statistics,
     )

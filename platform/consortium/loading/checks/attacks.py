@@ -9,8 +9,8 @@ from consortium.common.errors import shown
 from consortium.data.attackers import attackers
 from consortium.loading.field_errors import FieldError
 from consortium.loading.yaml_text import KeyPath
+from consortium.scenario.attacks import AttackSpec
 from consortium.scenario.schema import Scenario
-from consortium.scenario.screening import AttackSpec
 
 _OF_GRAM = ("non_symmetric", "non_psd")
 
@@ -43,10 +43,6 @@ def _attack_errors(scenario: Scenario, attack: AttackSpec, path: KeyPath) -> Ite
     if attack.rounds is not None and not attack.rounds[0] <= attack.rounds[1] <= rounds:
         allowed = f"the first round, then the last, up to {rounds} (stream.rounds)"
         yield FieldError((*path, "rounds"), f"found {shown(list(attack.rounds))}", allowed)
-    if attack.kind != "scale" and attack.factor is not None:
-        yield FieldError(
-            (*path, "factor"), f"found {attack.factor:g} with kind {attack.kind}", "no factor: it is scale's"
-        )
     with_global = any(method.name == "global" for method in scenario.merge.methods)
     if attack.kind in _OF_GRAM and with_global:
         found = f"found {attack.kind} with the merge method global, whose owner of all edits sends no Gram matrix"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from consortium.common.errors import shown
 from consortium.data.edit import FactSet
-from consortium.editing.editors.registry import EDITORS
 from consortium.loading.field_errors import FieldError
+from consortium.scenario.editor import EDITORS
 from consortium.scenario.schema import Scenario
 
 
@@ -49,9 +49,9 @@ def _detection(scenario: Scenario) -> Iterator[FieldError]:
             found = f"found {conflicts.on_detect!r} with conflicts.detect: none, by which nothing is found"
             yield FieldError(("conflicts", "on_detect"), found, "report, or conflicts.detect: model_answer")
         return
-    editor = EDITORS.get(scenario.editor.method)
-    if editor is not None and editor.tunes_weights:
-        yield FieldError(path, f"found 'model_answer' with the editor {editor.name}, which has no residuals", "none")
+    editor = scenario.editor
+    if editor.tunes_weights:
+        yield FieldError(path, f"found 'model_answer' with the editor {editor.method}, which has no residuals", "none")
     based = [each.arm for each in scenario.merge.methods if scenario.merge.reference_of(each) == "initial"]
     if based:
         found = f"found 'model_answer', and arm {based[0]!r} has reference: initial"
@@ -61,9 +61,9 @@ def _detection(scenario: Scenario) -> Iterator[FieldError]:
 
 
 def _suits_the_editor(scenario: Scenario) -> Iterator[FieldError]:
-    editor = EDITORS.get(scenario.editor.method)
-    if scenario.resolves and editor is not None and editor.merges is not None:
-        found = f"doubles or contradictions are resolved with the editor {editor.name}, whose edits have no weights"
+    editor = scenario.editor
+    if scenario.resolves and editor.merges is not None:
+        found = f"doubles or contradictions are resolved with the editor {editor.method}, whose edits have no weights"
         able = ", ".join(name for name, each in EDITORS.items() if each.merges is None)
         yield FieldError(
             ("editor", "method"), found, f"one of the editors {able}, or overlap.duplicates: count_all and no policy"

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from consortium.loading.field_errors import FieldError
-from consortium.scenario.faults import CALLED, FaultSpec
+from consortium.scenario.faults import FaultSpec
 from consortium.scenario.schema import Scenario
 
 
 def fault_errors(scenario: Scenario) -> Iterator[FieldError]:
     """Every mistake of ``faults``."""
     for index, fault in enumerate(scenario.faults):
-        yield from _one_action(("faults", index), fault)
         yield from _round(scenario, ("faults", index), fault)
         yield from _phase(scenario, ("faults", index), fault)
-
-
-def _one_action(path: tuple[str, int], fault: FaultSpec) -> Iterator[FieldError]:
-    if len(fault.actions) > 1:
-        found = f"found {fault.words}"
-        yield FieldError(path, found, "one of kill, cut, slow, corrupt and fill", "write a fault of its own for each")
 
 
 def _round(scenario: Scenario, path: tuple[str, int], fault: FaultSpec) -> Iterator[FieldError]:
@@ -54,10 +47,6 @@ def _phase(scenario: Scenario, path: tuple[str, int], fault: FaultSpec) -> Itera
         yield FieldError(where, "found 'announce', where nothing is resolved", allowed)
     elif fault.during == "unlearn" and not _unlearning(scenario):
         yield FieldError(where, "found 'unlearn', where no edits are removed", "another phase")
-    elif fault.fill is not None and fault.during not in (None, "commit"):
-        yield FieldError(
-            where, f"found {fault.during!r} with fill: disk", "commit: rounds are written in no other phase"
-        )
-    elif fault.needs_call and fault.during not in (None, *CALLED):
-        found = f"found {fault.during!r} with {fault.words}"
-        yield FieldError(where, found, f"a phase in which workers are called: {', '.join(CALLED)}")
+    elif fault.during not in (None, *fault.phases):
+        allowed = f"one of {', '.join(fault.phases)}: {fault.words} can happen in no other phase"
+        yield FieldError(where, f"found {fault.during!r} with action: {fault.action}", allowed)

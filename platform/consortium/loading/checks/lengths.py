@@ -18,7 +18,6 @@ from consortium.data.edit import Edit, FactSet
 from consortium.data.formats.record import shorten
 from consortium.data.table import FactTable
 from consortium.editing.contexts import max_context_tokens
-from consortium.editing.editors.registry import EDITORS
 from consortium.evaluation.side_effects import SideEffects
 from consortium.loading.estimate import machine_bytes
 from consortium.loading.texts_read import ReadText, has_contexts, longest_rivals, texts_read
@@ -154,7 +153,7 @@ class _Counter:
         """Why the optimisation of an edit's target is refused; empty where it is not."""
         editor = self._scenario.editor
         text = ReadText("prompt", edit.text, edit.target_new, in_context=has_contexts(self._scenario))
-        if EDITORS[editor.method].tunes_weights or self._is_surely_within(text, _SHORT):
+        if editor.tunes_weights or self._is_surely_within(text, _SHORT):
             return []
         ids, subject = subject_last_token(self._tokenizer, edit.prompt, edit.subject)
         num_target = len(target_ids(self._tokenizer, edit.text, edit.target_new, edit.join))

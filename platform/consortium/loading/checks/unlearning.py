@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from consortium.common.counting import count as counted
 from consortium.common.errors import shown
-from consortium.editing.editors.registry import EDITORS
 from consortium.loading.field_errors import FieldError
 from consortium.loading.yaml_text import KeyPath
-from consortium.merging.registry import METHODS
-from consortium.scenario.schema import MethodSpec, Scenario
+from consortium.scenario.editor import EDITORS
+from consortium.scenario.methods import METHODS, MethodSpec
+from consortium.scenario.schema import Scenario
 
 _WITHOUT_BASE = "statistics that are all taken against one model can be subtracted, others cannot"
 
@@ -33,9 +33,9 @@ def _base_arm(scenario: Scenario, method: MethodSpec, path: KeyPath) -> Iterator
     if history_weight != 1:
         found = f"{arm} with history_weight {history_weight}"
         yield FieldError(path, found, "1: the Gram sums of all rounds are in the arm's sum, each of them once")
-    editor = EDITORS.get(scenario.editor.method)
-    if editor is not None and editor.merges is not None:
-        found = f"{arm} with the editor {editor.name}: {editor.why_not_others}"
+    editor = scenario.editor
+    if editor.merges is not None:
+        found = f"{arm} with the editor {editor.method}: {editor.why_not_others}"
         yield FieldError(
             path, found, f"one of the editors {', '.join(n for n, e in EDITORS.items() if e.merges is None)}"
         )
@@ -51,7 +51,7 @@ def _base_arm(scenario: Scenario, method: MethodSpec, path: KeyPath) -> Iterator
         yield FieldError(
             path, found, "none: the unedited model, which residuals are taken against, never holds an edit"
         )
-    if method.name in METHODS and not METHODS[method.name].removable:
+    if not method.removable:
         able = ", ".join(name for name, each in METHODS.items() if each.removable)
         found = f"{arm}, and {method.name} makes its update from local ones, which do not add up over rounds"
         yield FieldError(path, found, f"one of the methods that merge sums of statistics: {able}")

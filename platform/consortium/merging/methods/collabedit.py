@@ -13,25 +13,16 @@ form; the history counts a round once, after its merge.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
-from consortium.merging.method import Contribution, PartyShare, of_kind
+from consortium.merging.method import Contribution, MergeMethod, PartyShare, of_kind
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import DenseStatistics, FactoredStatistics, Statistics, statistics_of
 
 
-@dataclass(frozen=True)
-class CollabEdit:
+class CollabEdit(MergeMethod):
     """Exact merge by statistics; it has no parameters."""
-
-    name: ClassVar[str] = "collabedit"
-    title: ClassVar[str] = "CollabEdit"
-    reference: ClassVar[str] = "Zheng et al. 2025, CollabEdit, arXiv 2410.09508, equation 7"
-    needs_solver: ClassVar[bool] = False
-    removable: ClassVar[bool] = True
 
     def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None = None) -> list[Statistics]:
         """Each party's statistics in the form that its share asks for."""
@@ -44,4 +35,4 @@ class CollabEdit:
         """Δ [V, K] = cross·(C + H + gram)⁻¹."""
         if isinstance(total, FactoredStatistics):
             return solver.merge(total)
-        return solver.merge(of_kind(total, DenseStatistics, self.name))
+        return solver.merge(of_kind(total, DenseStatistics, self.spec.name))

@@ -15,12 +15,10 @@ Shapes: K key width, V value width, G groups.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 
 from consortium.merging.bucketing import OverBuckets
+from consortium.scenario.methods import GeometricMedianSpec
 
 #: Weiszfeld's steps at most, and the step, relative to the median length of updates, at which it has resolved.
 _MOST_STEPS = 200
@@ -29,13 +27,10 @@ _RESOLVED = 1e-9
 _SMOOTHING = 1e-6
 
 
-@dataclass(frozen=True)
 class GeometricMedian(OverBuckets):
     """Geometric median over groups of parties."""
 
-    name: ClassVar[str] = "geometric_median"
-    title: ClassVar[str] = "Geometric median"
-    reference: ClassVar[str] = "Pillutla et al. 2019, RFA, arXiv 1912.13445, over groups"
+    spec: GeometricMedianSpec
 
     def middle(self, deltas_GVK: torch.Tensor) -> torch.Tensor:
         """The geometric median of the groups' updates."""

@@ -21,14 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 
 from consortium.common.arrays import Array, array_of, require_finite, side_by_side, tensor_of
 from consortium.common.errors import StatisticsError
-from consortium.merging.method import Contribution, PartyShare, of_kind
+from consortium.merging.method import Contribution, MergeMethod, PartyShare, of_kind
 from consortium.merging.solver import CovarianceSolver, check_key_width
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics, Statistics, check_same_basis
 
@@ -101,15 +100,8 @@ class OwnedEdits:
         return OwnedEdits(self.basis, keys, tuple(block_VE for part in parts for block_VE in part.residuals))
 
 
-@dataclass(frozen=True)
-class GlobalEdit:
-    """One party that owns everybody's edits; it has no parameters."""
-
-    name: ClassVar[str] = "global"
-    title: ClassVar[str] = "Global edit"
-    reference: ClassVar[str] = "Meng et al. 2023, MEMIT, arXiv 2210.07229, equations 11-14"
-    needs_solver: ClassVar[bool] = False
-    removable: ClassVar[bool] = True
+class GlobalEdit(MergeMethod):
+    """One party that owns everybody's edits."""
 
     def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None = None) -> list[OwnedEdits]:
         """Each party's keys and residuals as they are."""
@@ -120,7 +112,7 @@ class GlobalEdit:
 
     def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] by least squares over all edits."""
-        edits = of_kind(total, OwnedEdits, self.name)
+        edits = of_kind(total, OwnedEdits, self.spec.name)
         edits.check("the merge")
         key_width, value_width = edits.widths
         check_key_width(key_width, solver.key_width, solver.place)

@@ -14,21 +14,16 @@ Shapes: K key width, V value width, G groups.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 
 from consortium.merging.bucketing import OverBuckets
+from consortium.scenario.methods import MedianOfMeansSpec
 
 
-@dataclass(frozen=True)
 class MedianOfMeans(OverBuckets):
     """Coordinate-wise median over groups of parties."""
 
-    name: ClassVar[str] = "median_of_means"
-    title: ClassVar[str] = "Median of means"
-    reference: ClassVar[str] = "Yin et al. 2018, arXiv 1803.01498, definition 1, over groups"
+    spec: MedianOfMeansSpec
 
     def middle(self, deltas_GVK: torch.Tensor) -> torch.Tensor:
         """The median of the groups' updates."""

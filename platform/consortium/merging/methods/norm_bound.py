@@ -20,62 +20,33 @@ Shapes: K key width, V value width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from dataclasses import replace
 
-import torch
-
-from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind
+from consortium.merging.method import Contribution, of_kind
 from consortium.merging.methods.collabedit import CollabEdit
 from consortium.merging.norms import relative_norms_of
 from consortium.merging.reference_norms import ReferenceNorms
-from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import DenseStatistics, FactoredStatistics, Statistics
+from consortium.scenario.methods import NormBoundSpec
 
 
-@dataclass(frozen=True)
-class NormBound:
-    """Collaborative editing with bounded keys and residuals.
+class NormBound(CollabEdit):
+    """Collaborative editing with bounded keys and residuals; parties send their statistics as large as they are."""
 
-    Attributes:
-        keys: bound on the length of a party's keys, root mean square, in lengths of keys in ordinary text.
-        residuals: the same of residuals, in lengths of what the unedited layer puts out for such keys.
-    """
-
-    keys: Annotated[float, Bounds("bound on the length of keys, in lengths of keys in ordinary text")] = 4.0
-    residuals: Annotated[float, Bounds("bound on that of residuals, in lengths of what the layer puts out")] = 4.0
-
-    name: ClassVar[str] = "norm_bound"
-    title: ClassVar[str] = "Norm bound"
-    reference: ClassVar[str] = "Sun et al. 2019, arXiv 1911.07963, norm clipping, over CollabEdit's sums"
-    needs_solver: ClassVar[bool] = False
-    removable: ClassVar[bool] = False
-
-    def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None = None) -> list[Statistics]:
-        """Each party's statistics, as large as they are."""
-        return CollabEdit().contribute(shares, solver)
+    spec: NormBoundSpec
 
     def clipped(self, message: Contribution, reference_norms: ReferenceNorms) -> Statistics:
         """A party's admitted message within the bounds."""
-        statistics = _statistics(message, self.name)
-        sizes = relative_norms_of(statistics, reference_norms)
-        key_scale = min(1.0, self.keys / max(sizes.get("keys", 0.0), self.keys))
-        residual_scale = min(1.0, self.residuals / max(sizes.get("residuals", 0.0), self.residuals))
+        sizes = relative_norms_of(message, reference_norms)
+        key_scale = min(1.0, self.spec.keys / max(sizes.get("keys", 0.0), self.spec.keys))
+        residual_scale = min(1.0, self.spec.residuals / max(sizes.get("residuals", 0.0), self.spec.residuals))
+        if isinstance(message, FactoredStatistics):
+            if key_scale == residual_scale == 1.0:
+                return message
+            factor_KN, image_VN = key_scale * message.factor_KN, residual_scale * message.image_VN
+            return replace(message, factor_KN=factor_KN, image_VN=image_VN)
+        dense = of_kind(message, DenseStatistics, self.spec.name)
         if key_scale == residual_scale == 1.0:
-            return statistics
-        if isinstance(statistics, FactoredStatistics):
-            factor_KN, image_VN = key_scale * statistics.factor_KN, residual_scale * statistics.image_VN
-            return replace(statistics, factor_KN=factor_KN, image_VN=image_VN)
-        gram_KK, cross_VK = key_scale**2 * statistics.gram_KK, key_scale * residual_scale * statistics.cross_VK
-        return replace(statistics, gram_KK=gram_KK, cross_VK=cross_VK)
-
-    def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
-        """Δ [V, K] = cross·(C + H + gram)⁻¹."""
-        return solver.merge(_statistics(total, self.name))
-
-
-def _statistics(contribution: Contribution, method: str) -> Statistics:
-    if isinstance(contribution, FactoredStatistics):
-        return contribution
-    return of_kind(contribution, DenseStatistics, method)
+            return dense
+        gram_KK, cross_VK = key_scale**2 * dense.gram_KK, key_scale * residual_scale * dense.cross_VK
+        return replace(dense, gram_KK=gram_KK, cross_VK=cross_VK)

@@ -10,18 +10,25 @@ A party's inputs are ordinary text, which the key covariance and the history sta
     Σ G̃_i     = α·(P·(C + H) + Σ gram_i) + (1 − α)·diag of it  from P and the Gram sum
 
 With α = 1 this is collabedit with C + H counted once for every party, also for those without edits: P parties
-hold P times as strongly to what the model was. For one party every α gives its own update. α = 0 is averaging
-weighted by the diagonal Fisher information (:mod:`consortium.merging.methods.fisher`).
+hold P times as strongly to what the model was. For one party every α gives its own update.
+
+α = 0 is averaging weighted by the diagonal Fisher information, and has the name `fisher`:
+
+    Δ[v, k] = Σ_i F_i[v, k]·Δ_i[v, k] / Σ_i F_i[v, k]          F_i[v, k] = G_i[k, k]
+
+For a linear layer under squared error, ½‖W·x − y‖² with unit noise, the Fisher information of W[v, k] is E[x_k²]: the
+diagonal of the inputs' second moment, the same for every output v.
 
 Source: Jin et al. 2023, Dataless knowledge fusion (arXiv 2212.09849), equation 2, with its scaling of non-diagonal
 items by α = 0.9. What differs: G_i is what the local update was solved with, not measured on the edited model again.
+Fisher: Matena and Raffel 2022, Merging models with Fisher-weighted averaging (arXiv 2111.09832), the diagonal mean with
+equal λ_i. What differs: the information is that of the layer's least-squares problem, in closed form, and not that of
+the whole model's likelihood, estimated from gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 import torch
 
@@ -34,34 +41,24 @@ from consortium.merging.deltas import (
     delta_sums_of,
     joined_updates,
 )
-from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
+from consortium.merging.method import Contribution, MergeMethod, PartyShare, of_kind, solver_of
 from consortium.merging.solver import CovarianceSolver, check_key_width, solved_from_right
 from consortium.merging.statistics import FactoredStatistics, Statistics, statistics_of, widths
+from consortium.scenario.methods import FisherSpec, RegMeanSpec
 
 
-@dataclass(frozen=True)
-class RegMean:
-    """Regression mean of local updates.
+class RegMean(MergeMethod):
+    """Regression mean of local updates."""
 
-    Attributes:
-        alpha: α, what is left of the entries of each G_i off its diagonal.
-    """
-
-    alpha: Annotated[float, Bounds("what is left of Gram entries off the diagonal", low_included=True, high=1.0)] = 0.9
-
-    name: ClassVar[str] = "regmean"
-    title: ClassVar[str] = "RegMean"
-    reference: ClassVar[str] = "Jin et al. 2023, RegMean, arXiv 2212.09849, equation 2"
-    needs_solver: ClassVar[bool] = True
-    removable: ClassVar[bool] = False
+    spec: RegMeanSpec | FisherSpec
 
     def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[DeltaSum]:
         """Each party's Δ_i·G̃_i, in the place of an update, and its Gram sums."""
-        return weighted_updates_of(shares, solver_of(solver), self.alpha)
+        return weighted_updates_of(shares, solver_of(solver), self.spec.alpha)
 
     def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = (Σ Δ_i·G̃_i)·(Σ G̃_i)⁻¹."""
-        return weighted_mean(of_kind(total, DeltaSum, self.name), solver, self.alpha)
+        return weighted_mean(of_kind(total, DeltaSum, self.spec.name), solver, self.spec.alpha)
 
 
 def weighted_updates_of(shares: Sequence[PartyShare], solver: CovarianceSolver, alpha: float) -> list[DeltaSum]:

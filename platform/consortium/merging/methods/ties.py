@@ -1,34 +1,37 @@
-"""TIES: trim each local update, elect a sign for each weight, average the updates that agree.
+"""TIES: trim each local update, elect a sign for each weight, average the updates that agree; also after DARE's drop.
 
     trim    τ_i  = Δ_i where |Δ_i| is among the top `density` of its entries, else 0
     elect   γ    = +1 where Σ_i τ_i ≥ 0, else −1
     merge   Δ    = λ · mean of those τ_i whose sign is γ (0 where none is)
 
-All that elect and merge need of the parties are four sums for each weight: of the positive entries, of
-the negative ones, and how many there are of each. They add, so memory does not grow with the number of
-parties. A party without edits, like any trimmed entry, has no sign and does not count in the mean.
+Trimming is :mod:`consortium.merging.sparsification`'s. All that elect and merge need of the parties are four sums for
+each weight: of the positive entries, of the negative ones, and how many there are of each. They add, so memory does not
+grow with the number of parties. A party without edits, like any trimmed entry, has no sign and does not count in the
+mean.
 
 Source: Yadav et al. 2023, TIES-Merging (arXiv 2306.01708), algorithm 1, with its defaults density 0.2
 and λ = 1. What differs: each weight matrix is trimmed by itself, not the model as a whole, since layers
 are merged one after the other; where the sum is exactly 0 the sign is + (as in the library peft; the
-paper's code takes the sign of most other weights, which cannot be known before all are summed).
+paper's code takes the sign of most other weights, which cannot be known before all are summed). DARE + TIES is
+Yu et al. 2023 (arXiv 2311.03099), where the drop goes before TIES-Merging.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from consortium.common.arrays import Array, array_of, require_finite, tensor_of
-from consortium.merging.deltas import CarriesGram, check_addable, delta_sums_of
-from consortium.merging.method import Bounds, Contribution, PartyShare, of_kind, solver_of
+from consortium.merging.deltas import CarriesGram, check_addable
+from consortium.merging.method import Contribution, MergeMethod, PartyShare, of_kind
 from consortium.merging.solver import CovarianceSolver
+from consortium.merging.sparsification import sparse_updates_of
 from consortium.merging.statistics import Statistics, summed
+from consortium.scenario.methods import DareTiesSpec, TiesSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,43 +81,21 @@ class SignedSums(CarriesGram):
         )
 
 
-@dataclass(frozen=True)
-class Ties:
-    """Trim, elect sign, disjoint mean.
+class Ties(MergeMethod):
+    """Trim, elect sign, disjoint mean."""
 
-    Attributes:
-        density: share of each local update's entries that is kept.
-        lambda_: λ, the coefficient of the mean; ``lambda`` in a scenario.
-    """
-
-    density: Annotated[float, Bounds("share of each local update's entries that is kept", high=1.0)] = 0.2
-    lambda_: Annotated[float, Bounds("coefficient of the merged update")] = 1.0
-
-    name: ClassVar[str] = "ties"
-    title: ClassVar[str] = "TIES"
-    reference: ClassVar[str] = "Yadav et al. 2023, TIES-Merging, arXiv 2306.01708, algorithm 1"
-    needs_solver: ClassVar[bool] = True
-    removable: ClassVar[bool] = False
+    spec: TiesSpec | DareTiesSpec
 
     def contribute(self, shares: Sequence[PartyShare], solver: CovarianceSolver | None) -> list[SignedSums]:
-        """Each party's local update, trimmed and split by sign."""
-        alone = delta_sums_of(shares, solver_of(solver))
-        return [signed_sums_of(trim(tensor_of(each.delta_VK), self.density), each.gram) for each in alone]
+        """Each party's local update, made sparse and split by sign."""
+        sparse = sparse_updates_of(shares, solver, self.spec)
+        return [signed_sums_of(tensor_of(each.delta_VK), each.gram) for each in sparse]
 
     def merge(self, total: Contribution, solver: CovarianceSolver) -> torch.Tensor:
         """Δ [V, K] = λ · mean of the entries that have the elected sign."""
-        sums = of_kind(total, SignedSums, self.name)
+        sums = of_kind(total, SignedSums, self.spec.name)
         sums.check("the merge")
-        return self.lambda_ * elected_mean(sums).to(solver.device)
-
-
-def trim(delta_VK: torch.Tensor, density: float) -> torch.Tensor:
-    """The update with all but its largest entries, by magnitude, set to zero; ⌊density·V·K⌋ are kept."""
-    num_kept = int(density * delta_VK.numel())
-    kept = delta_VK.abs().flatten().topk(num_kept, sorted=False).indices
-    trimmed = torch.zeros_like(delta_VK).flatten()
-    trimmed[kept] = delta_VK.flatten()[kept]
-    return trimmed.reshape(delta_VK.shape)
+        return self.spec.lambda_ * elected_mean(sums).to(solver.device)
 
 
 def signed_sums_of(trimmed_VK: torch.Tensor, gram: Statistics) -> SignedSums:

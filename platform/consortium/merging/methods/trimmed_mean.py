@@ -15,32 +15,20 @@ Shapes: K key width, V value width, G groups.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, ClassVar
-
 import torch
 
 from consortium.merging.bucketing import OverBuckets
-from consortium.merging.method import Bounds
+from consortium.scenario.methods import TrimmedMeanSpec
 
 
-@dataclass(frozen=True)
 class TrimmedMean(OverBuckets):
-    """Coordinate-wise trimmed mean over groups of parties.
+    """Coordinate-wise trimmed mean over groups of parties."""
 
-    Attributes:
-        trim: share of groups left out at either end, rounded down to b of G.
-    """
-
-    trim: Annotated[float, Bounds("share of groups left out at either end", high=0.5, high_included=False)] = 0.2
-
-    name: ClassVar[str] = "trimmed_mean"
-    title: ClassVar[str] = "Trimmed mean"
-    reference: ClassVar[str] = "Yin et al. 2018, arXiv 1803.01498, definition 2, over groups"
+    spec: TrimmedMeanSpec
 
     def middle(self, deltas_GVK: torch.Tensor) -> torch.Tensor:
         """The trimmed mean of the groups' updates."""
-        return trimmed_mean(deltas_GVK, self.trim)
+        return trimmed_mean(deltas_GVK, self.spec.trim)
 
 
 def trimmed_mean(values_GVK: torch.Tensor, trim: float) -> torch.Tensor:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
-from consortium.merging import registry
 from consortium.merging.history import history_weight_of
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
 from consortium.report import words
 from consortium.report.content import Table
 from consortium.report.results import ArmResult, Results, is_in_tables
-from consortium.scenario.schema import MethodSpec, Scenario
+from consortium.scenario.methods import MethodSpec
+from consortium.scenario.schema import Scenario
 
 _MINUS = "\N{MINUS SIGN}"
 
@@ -49,7 +49,8 @@ def pairs_of(scenario: Scenario) -> list[tuple[MethodSpec, MethodSpec]]:
 def _all_but_skip_known(scenario: Scenario, method: MethodSpec) -> Hashable:
     merge = scenario.merge
     rest = merge.exchange_of(method), merge.reference_of(method), history_weight_of(scenario, method)
-    return method.name, registry.create(method.name, method.parameters), *rest
+    own = dict.fromkeys(("label", "exchange", "reference", "history_weight", "skip_known"))
+    return method.model_copy(update=own), *rest
 
 
 def edits_of(directory: RunDirectory) -> dict[str, tuple[int, int]]:

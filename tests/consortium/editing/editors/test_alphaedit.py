@@ -7,11 +7,11 @@ from consortium.common.errors import StatisticsError
 from consortium.common.seeds import torch_generator
 from consortium.editing.editors.alphaedit import preserved_directions
 from consortium.editing.editors.registry import create
-from consortium.merging import registry
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.statistics import Basis
-from consortium.scenario.editor import AlphaEditSpec, EditorSpec
+from consortium.scenario.editor import AlphaEditSpec
+from support import methods as registry
 
 K, V, E, TOKENS = 12, 5, 7, 100
 BASIS = Basis("arm", 1, 5)
@@ -29,7 +29,7 @@ def covariance_sum():
 
 
 def editor(**settings):
-    return create(EditorSpec(method="alphaedit", alphaedit=AlphaEditSpec(**settings)))
+    return create(AlphaEditSpec(method="alphaedit", **settings))
 
 
 def edited(chosen, method, keys_KE, residuals_VE, history=None):
@@ -69,7 +69,9 @@ def test_keys_of_the_preserved_space_are_not_moved():
     """Ordinary text's own directions: Δ·k₀ is rounding, while an update without P moves them."""
     keys_KE, residuals_VE = gaussian(K, E, seed=3), gaussian(V, E, seed=4)
     _, gram_KK = covariance_sum()
-    preserved_KM = preserved_directions(torch.tensor(gram_KK) / TOKENS, AlphaEditSpec(share=0.7), "layer 5")
+    preserved_KM = preserved_directions(
+        torch.tensor(gram_KK) / TOKENS, AlphaEditSpec(method="alphaedit", share=0.7), "layer 5"
+    )
     assert preserved_KM.shape == (K, 4)
     delta_VK = edited(editor(share=0.7), "collabedit", keys_KE, residuals_VE)
     everything_VK = edited(editor(share=1.0), "collabedit", keys_KE, residuals_VE)
@@ -81,7 +83,7 @@ def test_the_share_is_of_the_directions_and_free_of_units():
     """Twelve directions: 0.7 of them are 8. Keys a thousand times longer leave the choice as it is."""
     _, gram_KK = covariance_sum()
     small, large = (
-        preserved_directions(torch.tensor(gram_KK * scale), AlphaEditSpec(share=0.7), "layer 5")
+        preserved_directions(torch.tensor(gram_KK * scale), AlphaEditSpec(method="alphaedit", share=0.7), "layer 5")
         for scale in (1e-3, 1e3)
     )
     assert small.shape == large.shape == (K, 4)
@@ -100,7 +102,7 @@ def test_the_threshold_is_in_units_of_one_key():
 
 @pytest.mark.parametrize(
     ("settings", "remedy"),
-    [({"threshold": 1e-9}, "raise editor.alphaedit.threshold, or remove it"), ({"share": 0.01}, "alphaedit.share$")],
+    [({"threshold": 1e-9}, "raise editor.threshold, or remove it"), ({"share": 0.01}, "editor.share$")],
 )
 def test_where_nothing_is_free_nothing_can_be_edited(settings, remedy):
     _, gram_KK = covariance_sum()

@@ -1,14 +1,14 @@
-"""The registry of editors: exact names, references, and what is refused before anything starts."""
+"""Editors as a scenario names them: references, settings, and what is refused before anything starts."""
 
 import json
 
 import pytest
 from consortium.common.errors import ScenarioError
-from consortium.editing.editors.registry import EDITORS, create, known
+from consortium.editing.editors.registry import create
 from consortium.loading.check import check_scenario
 from consortium.loading.load import load_scenario
-from consortium.merging import registry as methods
-from consortium.scenario.editor import EditorSpec
+from consortium.scenario.editor import EDITORS, FineTuningSpec, MemitSpec, RomeSpec
+from consortium.scenario.methods import METHODS
 
 
 def check(folder, **sections):
@@ -17,38 +17,25 @@ def check(folder, **sections):
     check_scenario(load_scenario(str(path)))
 
 
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", EDITORS)
 def test_an_editor_names_itself_and_its_paper(name):
-    editor = create(EditorSpec(method=name))
-    assert editor.name == name
-    assert editor.title
-    assert "arXiv" in editor.reference
-    assert (editor.merges is None) == (editor.why_not_others == "")
-    assert set(editor.merges or ()) <= set(methods.known())
-
-
-@pytest.mark.parametrize("name", ["memitt", "MEMIT", ""])
-def test_other_names_are_refused(name):
-    with pytest.raises(ScenarioError, match="one of memit, alphaedit, emmet, rome, ft"):
-        create(EditorSpec(method=name))
-
-
-@pytest.mark.parametrize("name", known())
-def test_a_section_that_bears_no_editors_name_is_no_section(name):
-    """Each editor's section is called as it is, so that a reader finds it."""
-    sections = {"alphaedit", "emmet", "ft"}
-    assert (name in sections) == (name in EditorSpec.model_fields)
+    spec = EDITORS[name](method=name)
+    assert spec.title
+    assert "arXiv" in spec.paper
+    assert (spec.merges is None) == (spec.why_not_others == "")
+    assert set(spec.merges or ()) <= set(METHODS)
+    assert create(spec).spec is spec
 
 
 @pytest.mark.parametrize(
     ("editor", "message"),
     [
-        ({"method": "alphaedit", "alphaedit": {"treshold": 1}}, r"unknown key\n.*threshold, share, l2\n.*did you mean"),
-        ({"method": "alphaedit", "alphaedit": {"share": 0}}, r"alphaedit.share.*found 0"),
-        ({"method": "alphaedit", "alphaedit": {"l2": 0}}, r"alphaedit.l2.*found 0\n.*a number above 0"),
-        ({"method": "emmet", "emmet": {"alpha": 0}}, r"emmet.alpha.*found 0\n.*at least 1e-06"),
-        ({"method": "ft", "ft": {"steps": 0}}, r"ft.steps.*found 0"),
-        ({"method": "rome", "rome": {}}, r"editor.rome.*unknown key"),
+        ({"method": "alphaedit", "treshold": 1}, r"unknown key\n.*threshold, share, l2\n.*did you mean"),
+        ({"method": "alphaedit", "share": 0}, r"editor.share.*found 0"),
+        ({"method": "alphaedit", "l2": 0}, r"editor.l2.*found 0\n.*a number above 0"),
+        ({"method": "emmet", "alpha": 0}, r"editor.alpha.*found 0\n.*at least 1e-06"),
+        ({"method": "ft", "steps": 0}, r"editor.steps.*found 0"),
+        ({"method": "rome", "alpha": 1}, r"editor.alpha.*unknown key"),
     ],
 )
 def test_settings_out_of_bounds_are_refused(editor, message, tmp_path):
@@ -58,12 +45,7 @@ def test_settings_out_of_bounds_are_refused(editor, message, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [
-        (name, method)
-        for name in EDITORS
-        for method in methods.known()
-        if method not in (EDITORS[name].merges or [method])
-    ],
+    [(name, method) for name in EDITORS for method in METHODS if method not in (EDITORS[name].merges or [method])],
 )
 def test_a_merge_method_that_does_not_suit_is_refused_with_the_reason(name, method, tmp_path):
     sections = {"editor": {"method": name}, "merge": {"methods": ["ties", method], "exchange": "round"}}
@@ -75,7 +57,7 @@ def test_a_merge_method_that_does_not_suit_is_refused_with_the_reason(name, meth
 
 
 def test_collabedit_suits_neither_single_edits_nor_fine_tuning():
-    assert "collabedit" not in {*EDITORS["rome"].merges, *EDITORS["ft"].merges}
+    assert "collabedit" not in {*RomeSpec.merges, *FineTuningSpec.merges}
 
 
 class TestExchange:
@@ -95,6 +77,6 @@ class TestExchange:
 
 
 def test_single_edits_change_one_layer():
-    assert EditorSpec(method="rome", layers=(5, 9)).edited_layers == (9,)
-    assert EditorSpec(method="rome", layers=(5, 9), residual_schedule="spread").edited_layers == (9,)
-    assert EditorSpec(layers=(5, 9)).edited_layers == (5, 9)
+    assert RomeSpec(method="rome", layers=(5, 9)).edited_layers == (9,)
+    assert RomeSpec(method="rome", layers=(5, 9), residual_schedule="spread").edited_layers == (9,)
+    assert MemitSpec(layers=(5, 9)).edited_layers == (5, 9)

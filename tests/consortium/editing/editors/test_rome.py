@@ -4,15 +4,15 @@ import pytest
 import torch
 from consortium.common.seeds import torch_generator
 from consortium.editing.editors.registry import create
-from consortium.merging import registry
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.statistics import Basis
-from consortium.scenario.editor import EditorSpec
+from consortium.scenario.editor import RomeSpec
+from support import methods as registry
 
 K, V, TOKENS, WEIGHT = 12, 5, 100, 20.0
 BASIS = Basis("arm", 1, 5)
 SIZES = [3, 0, 4, 1]
-EDITOR = create(EditorSpec(method="rome", covariance_weight=WEIGHT))
+EDITOR = create(RomeSpec(method="rome", covariance_weight=WEIGHT))
 
 
 def gaussian(*shape, seed=0):
@@ -48,7 +48,7 @@ def one_by_one(shares):
 
 def sent(method, shares):
     """What the parties send, as a worker has it made."""
-    covariance = solver() if method.needs_solver else None
+    covariance = solver() if method.spec.needs_solver else None
     return method.contribute(EDITOR.with_updates(shares, covariance), covariance)
 
 

@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from consortium.editing.editors.registry import EDITORS, known
 from consortium.editing.open import open_backend
 from consortium.engine.key_covariance import add_chunk
 from consortium.loading.prepare import open_facts
-from consortium.merging import registry
 from consortium.party.worker import Worker
 from consortium.records.directory import RunDirectory
+from consortium.scenario.editor import EDITORS
+from consortium.scenario.methods import METHODS
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
 
 SETTINGS = {
-    "alphaedit": {"alphaedit": {"share": 0.7, "l2": 0.3}},
-    "emmet": {"emmet": {"alpha": 0.05}},
-    "ft": {"ft": {"steps": 6, "learning_rate": 0.01, "max_change": 0.03}},
+    "alphaedit": {"share": 0.7, "l2": 0.3},
+    "emmet": {"alpha": 0.05},
+    "ft": {"steps": 6, "learning_rate": 0.01, "max_change": 0.03},
 }
 
 
@@ -61,10 +61,10 @@ def test_the_merge_of_sums_is_exact(name, model, exchange, pico, tmp_path):
 
 
 @pytest.mark.parametrize("model", ["associative", "llama"])
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", EDITORS)
 def test_one_party_alone_has_nothing_to_merge(name, model, pico, tmp_path):
     """Adding up, averaging and owning a single party's edits are one thing."""
-    suits = EDITORS[name].merges or registry.known()
+    suits = EDITORS[name].merges or METHODS
     methods = [method for method in ("global", "collabedit", "task_arithmetic", "simple_average") if method in suits]
     scenario = make_scenario(
         model, pico, name, methods, parties={"count": 1}, stream={"rounds": 1, "overlap": 0, "conflict": 0, "repeat": 0}
@@ -80,7 +80,7 @@ def test_emmet_is_memit_with_a_lighter_covariance_and_history(tmp_path):
     """λ = 10 and α = 1/16, against λ = 10/16 and h = 1/16: the same bits over three rounds."""
     methods = ["global", "collabedit", "ties"]
     emmet = associative_scenario(
-        stream={"rounds": 3}, merge={"methods": methods}, editor={"method": "emmet", "emmet": {"alpha": 0.0625}}
+        stream={"rounds": 3}, merge={"methods": methods}, editor={"method": "emmet", "alpha": 0.0625}
     )
     memit = associative_scenario(
         stream={"rounds": 3}, merge={"methods": methods, "history_weight": 0.0625}, editor={"covariance_weight": 0.625}
@@ -92,7 +92,7 @@ def test_emmet_is_memit_with_a_lighter_covariance_and_history(tmp_path):
 def test_editors_give_different_models(tmp_path):
     """So that the equalities above say something."""
     found = []
-    for name in known():
+    for name in EDITORS:
         weights, base, _ = run(make_scenario("associative", None, name, ["task_arithmetic"]), tmp_path / name)
         found.append({layer: weight - base[layer] for layer, weight in weights["task_arithmetic"].items()})
     last = [updates[2] for updates in found]

@@ -13,12 +13,13 @@ from consortium.merging.bucketing import BucketSums, buckets_of
 from consortium.merging.method import PartyShare
 from consortium.merging.norms import relative_norms_of, sends_weighted_updates
 from consortium.merging.reference_norms import ReferenceNorms, all_reference_norms
-from consortium.merging.registry import create, known
 from consortium.merging.solvers import Solvers
 from consortium.merging.statistics import Basis, DenseStatistics
-from consortium.scenario.screening import AttackSpec
+from consortium.scenario.attacks import ATTACKS, AttackSpec
+from consortium.scenario.methods import METHODS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.methods import create
 
 BASIS = Basis("arm", 2, 5)
 K, V = 12, 5
@@ -61,7 +62,7 @@ def validator(name="collabedit", max_norm=50.0, most_edits=20):
 
 
 @pytest.mark.parametrize("form", ["auto", "dense", "factored"])
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", METHODS)
 def test_honest_messages_pass_in_their_order(name, form):
     sent = messages(name, [2, 0, 20, 1], form)
     screened = validator(name).screen(list(enumerate(sent)))
@@ -71,7 +72,7 @@ def test_honest_messages_pass_in_their_order(name, form):
 
 
 @pytest.mark.parametrize("form", ["dense", "factored"])
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", METHODS)
 def test_bad_messages_are_refused_and_others_pass(name, form):
     honest, bad = messages(name, [2, 3], form, parties=[4, 7])
     for kind, reason in REASONS.items():
@@ -84,10 +85,10 @@ def test_bad_messages_are_refused_and_others_pass(name, form):
 
 
 @pytest.mark.parametrize("kind", ["scale", "sign_flip"])
-@pytest.mark.parametrize("name", known())
+@pytest.mark.parametrize("name", METHODS)
 def test_poisoning_passes(name, kind):
     bad = misbehave(
-        [AttackSpec(kind=kind, parties=(0,), factor=2.0 if kind == "scale" else None)], messages(name, [2])[0]
+        [ATTACKS[kind](kind=kind, parties=(0,), **({"factor": 2.0} if kind == "scale" else {}))], messages(name, [2])[0]
     )
     assert validator(name).screen([(0, bad[0])]).rejections == ()
 

@@ -34,7 +34,7 @@ def test_what_can_run_is_accepted(check):
         ({"kind": "nan", "parties": [1, 1]}, "each party once"),
         ({"kind": "nan", "parties": [1], "rounds": [1, 4]}, r"attacks.0.rounds .*\[1, 4\](.|\n)*up to 3"),
         ({"kind": "nan", "parties": [1], "rounds": [3, 2]}, "the first round, then the last"),
-        ({"kind": "sign_flip", "parties": [1], "factor": 2.0}, "found 2 with kind sign_flip"),
+        ({"kind": "sign_flip", "parties": [1], "factor": 2.0}, "attacks.0.factor.*unknown key"),
         ({"kind": "non_symmetric", "parties": [1]}, "merge method global"),
         ({"kind": "sign_flip", "parties": [0, 1, 2, 3]}, "all 4 parties attack"),
         ({"kind": "steal", "parties": [0]}, "one of nan, inf, shape"),

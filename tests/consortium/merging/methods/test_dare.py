@@ -4,11 +4,11 @@ import pytest
 import torch
 from consortium.common.seeds import torch_generator
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.methods.dare import thin
-from consortium.merging.methods.ties import elected_mean, signed_sums_of, trim
-from consortium.merging.registry import create
+from consortium.merging.methods.ties import elected_mean, signed_sums_of
 from consortium.merging.solver import CovarianceSolver
+from consortium.merging.sparsification import drop_at_random, trim
 from consortium.merging.statistics import Basis, zero
+from support.methods import create
 
 BASIS = Basis("dare", 1, 5)
 K, V, P = 12, 5, 3
@@ -45,7 +45,7 @@ def merged(name, party_shares, **parameters):
 def test_what_is_kept_is_rescaled_entry_by_entry():
     """The masks written out: an entry goes where its own draw is below p, and is divided by 1 − p elsewhere."""
     delta_VK = gaussian(V, K)
-    thinned_VK = thin(delta_VK, 0.75, torch_generator(3, "drops"))
+    thinned_VK = drop_at_random(delta_VK, 0.75, torch_generator(3, "drops"))
     drawn_VK = torch.rand(V, K, generator=torch_generator(3, "drops"), dtype=torch.float64)
     for row in range(V):
         for column in range(K):
@@ -59,7 +59,7 @@ def test_the_drop_leaves_expectation_and_variance_as_the_formulas_say(drop):
     """Of N draws, means lie within 4.5 standard errors of Δ, and the shares of zeros of p."""
     delta_VK, number = gaussian(V, K), 4000
     generator = torch_generator(0, "many")
-    drawn = torch.stack([thin(delta_VK, drop, generator) for _ in range(number)])
+    drawn = torch.stack([drop_at_random(delta_VK, drop, generator) for _ in range(number)])
     spread_VK = delta_VK.abs() * (drop / (1 - drop)) ** 0.5
     assert ((drawn.mean(0) - delta_VK).abs() / (spread_VK / number**0.5)).max() < 4.5
     assert torch.allclose(drawn.std(0), spread_VK, rtol=0.15)

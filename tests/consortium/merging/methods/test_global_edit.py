@@ -9,13 +9,16 @@ from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.methods.global_edit import GlobalEdit, OwnedEdits
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, DenseStatistics
+from consortium.scenario.methods import GlobalSpec
 
 BASIS = Basis("global", 1, 5)
 
 
 def owned(keys, residuals):
     keys_KE, residuals_VE = torch.tensor(keys, dtype=torch.float64), torch.tensor(residuals, dtype=torch.float64)
-    return GlobalEdit().contribute([PartyShare(BASIS, keys_KE, residuals_VE, "auto", torch_generator(0, "r"))])[0]
+    return GlobalEdit(GlobalSpec()).contribute(
+        [PartyShare(BASIS, keys_KE, residuals_VE, "auto", torch_generator(0, "r"))]
+    )[0]
 
 
 def test_two_parties_by_hand():
@@ -24,7 +27,7 @@ def test_two_parties_by_hand():
     A + gram = [[2, 0], [0, 5]], cross = (4, 10), so Δ = (2, 2).
     """
     total = owned([[1.0], [0.0]], [[4.0]]) + owned([[0.0], [2.0]], [[5.0]])
-    np.testing.assert_allclose(GlobalEdit().merge(total, CovarianceSolver(np.eye(2))), [[2, 2]], rtol=1e-14)
+    np.testing.assert_allclose(GlobalEdit(GlobalSpec()).merge(total, CovarianceSolver(np.eye(2))), [[2, 2]], rtol=1e-14)
 
 
 def test_edits_are_joined_in_the_order_given():
@@ -37,7 +40,7 @@ def test_edits_are_joined_in_the_order_given():
 def test_a_contribution_does_not_change_when_the_partys_tensors_do():
     keys_KE, residuals_VE = torch.ones(2, 1).double(), torch.ones(1, 1).double()
     share = PartyShare(BASIS, keys_KE, residuals_VE, "auto", torch_generator(0, "r"))
-    (contribution,) = GlobalEdit().contribute([share])
+    (contribution,) = GlobalEdit(GlobalSpec()).contribute([share])
     keys_KE.zero_()
     assert contribution.keys[0].tolist() == [[1], [1]]
 
@@ -53,7 +56,7 @@ def test_many_small_parties_go_through_in_blocks(monkeypatch):
         owned(keys.tolist(), residuals.tolist())
         for keys, residuals in zip(keys_KE.split(4, dim=1), residuals_VE.split(4, dim=1), strict=True)
     )
-    delta_VK = GlobalEdit().merge(total, CovarianceSolver(np.eye(6)))
+    delta_VK = GlobalEdit(GlobalSpec()).merge(total, CovarianceSolver(np.eye(6)))
     normal_KK = torch.eye(6, dtype=torch.float64) + keys_KE @ keys_KE.T
     torch.testing.assert_close(delta_VK @ normal_KK, residuals_VE @ keys_KE.T, rtol=0, atol=1e-11)
     assert max(rows) <= 3 * 6
@@ -67,7 +70,7 @@ def test_more_accurate_than_the_normal_equations_where_keys_are_nearly_alike():
     condition number is 4e6, loses 7. C pulls the solution by 1e-24/2.5e-13 only.
     """
     total = owned([[1.0, 1.0], [1.0, 1.0 + 1e-6]], [[3.0, 3.0 + 2e-6]])
-    delta_VK = GlobalEdit().merge(total, CovarianceSolver(np.eye(2) * 1e-24))
+    delta_VK = GlobalEdit(GlobalSpec()).merge(total, CovarianceSolver(np.eye(2) * 1e-24))
     np.testing.assert_allclose(delta_VK, [[1, 2]], rtol=1e-8)
     gram = DenseStatistics(BASIS, total.gram.gram_KK, total.residuals[0] @ total.keys[0].T, 2)
     by_normal_equations_VK = CovarianceSolver(np.eye(2) * 1e-24).merge(gram).numpy()

@@ -5,11 +5,11 @@ import pytest
 import torch
 from consortium.common.seeds import torch_generator
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.registry import create
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.methods import create
 
 BASIS = Basis("regmean", 1, 5)
 K, V = 12, 5

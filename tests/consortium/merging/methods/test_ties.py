@@ -7,9 +7,11 @@ import pytest
 import torch
 from consortium.common.seeds import torch_generator
 from consortium.merging.method import PartyShare, sum_in_order
-from consortium.merging.methods.ties import Ties, elected_mean, signed_sums_of, trim
+from consortium.merging.methods.ties import Ties, elected_mean, signed_sums_of
 from consortium.merging.solver import CovarianceSolver
+from consortium.merging.sparsification import trim
 from consortium.merging.statistics import Basis, zero
+from consortium.scenario.methods import TiesSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.utils.merge_utils import ties as peft_ties
@@ -73,7 +75,7 @@ def test_trim_keeps_the_largest(density):
 
 def test_lambda_scales_the_merge_and_empty_parties_do_not_count():
     key_KE, residual_VE = torch.tensor([[1.0], [0.0]]).double(), torch.tensor([[4.0]]).double()
-    solver, method = CovarianceSolver(np.eye(2)), Ties(density=1.0, lambda_=0.5)
+    solver, method = CovarianceSolver(np.eye(2)), Ties(TiesSpec(**{"density": 1.0, "lambda": 0.5}))
     edits = [(key_KE, residual_VE), (key_KE[:, :0], residual_VE[:, :0])]
     total = sum_in_order(
         method.contribute([PartyShare(BASIS, *edit, "auto", torch_generator(0, "r")) for edit in edits], solver)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import ray
 from consortium.merging.statistics import Basis, DenseStatistics
+from consortium_ray.checksums import Checksummed, damaged, verified, with_checksum
 from consortium_ray.messages import Answer
-from consortium_ray.workers.checksums import Checksummed, damaged, verified, with_checksum
 
 GRAM_KK, CROSS_VK = np.arange(9.0).reshape(3, 3), np.ones((2, 3))
 STATISTICS = DenseStatistics(Basis("a", 1, 0), GRAM_KK, CROSS_VK, 4, 2)
