@@ -13,7 +13,7 @@ from typing import Any
 from consortium.common.errors import ScenarioError
 from consortium.data.edit import FactSet
 from consortium.features.virtual_time.stream import open_stream
-from consortium.loading.check import check_scenario
+from consortium.loading.check import check_fit, check_scenario
 from consortium.loading.field_errors import Places, dotted, refuse
 from consortium.loading.load import LoadedScenario
 from consortium.loading.overrides import Override, apply_overrides, parse_override
@@ -64,10 +64,9 @@ def changed(scenario: Scenario, overrides: Sequence[str], committed_round: int |
         )
     new = _prolonged(new, scenario, committed_round)
     places = Places(str(folder), {}, {each.path: each.text for each in parsed})
-    loaded = LoadedScenario(new, str(folder), folder, places)
-    check_scenario(loaded)
+    check_scenario(LoadedScenario(new, str(folder), folder, places))
     facts = open_facts(new)
-    check_scenario(loaded, facts, describe(new.model))
+    check_fit(new, facts, describe(new.model), places)
     _refuse_other_requests(scenario, new, facts, committed_round or 0)
     return new
 

@@ -7,7 +7,7 @@ are reported at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from consortium.loading.checks.side_effects import side_effect_errors
 from consortium.loading.checks.stream import stream_errors
 from consortium.loading.checks.unlearning import reference_errors, unlearning_errors
 from consortium.loading.checks.virtual_time import virtual_time_errors
-from consortium.loading.estimate import size_errors
-from consortium.loading.field_errors import FieldError, refuse
+from consortium.loading.estimate import covariance_size_errors, size_errors
+from consortium.loading.field_errors import FieldError, Places, refuse
 from consortium.loading.load import LoadedScenario
 from consortium.loading.resolve import no_file, resolve
 from consortium.loading.yaml_text import KeyPath
@@ -36,32 +36,41 @@ from consortium.scenario.editor import AlphaEditSpec, EditorSpec
 from consortium.scenario.schema import UNEDITED, AssociativeModelSpec, LanguageModelSpec, Scenario
 
 
-def check_scenario(loaded: LoadedScenario, facts: FactSet | None = None, model: ModelDescription | None = None) -> None:
-    """Refuse a scenario that cannot run.
+def check_scenario(loaded: LoadedScenario) -> Scenario:
+    """Refuse a scenario whose keys contradict each other, before its facts are read or its model is looked at.
 
-    Args:
-        loaded: the scenario as loaded.
-        facts: its facts, to see whether there are enough; not checked when None.
-        model: its model's measures, to see whether layers and key covariance fit; not checked when None.
+    Returns:
+        The scenario as resolved.
 
     Raises:
         ScenarioError: every mistake with key path, place, what was found and what is allowed.
     """
-    scenario = resolve(loaded.scenario)
-    refuse(list(size_errors(scenario, model)), loaded.places)  # first, since other rules go through rounds and facts
-    field_errors = [*stream_errors(scenario), *evaluation_errors(scenario)]
-    for rule in (_layers, _editor, _arms, reference_errors, unlearning_errors):
+    scenario, base_dir = resolve(loaded.scenario, loaded.base_dir), loaded.base_dir
+    refuse(list(size_errors(scenario)), loaded.places)  # first, since other rules go through rounds and facts
+    field_errors: list[FieldError] = []
+    for rule in _RULES:
         field_errors += rule(scenario)
-    field_errors += [*cluster_errors(scenario), *fault_errors(scenario), *attack_errors(scenario)]
-    field_errors += [*_sources(scenario, loaded.base_dir), *facts_errors(scenario, loaded.base_dir)]
-    field_errors += [*side_effect_errors(scenario, loaded.base_dir), *conflict_errors(scenario)]
-    field_errors += virtual_time_errors(scenario, loaded.base_dir)
-    if model is not None:
-        field_errors += _fit_of_model(scenario, model)
-    if facts is not None and not field_errors:
-        field_errors += [*_fit_of_facts(scenario, facts), *errors_of_probes(scenario, facts)]
-        field_errors += templates_are_there(scenario, facts)
+    for rule_of_files in (_sources, facts_errors, side_effect_errors, virtual_time_errors):
+        field_errors += rule_of_files(scenario, base_dir)
     refuse(field_errors, loaded.places)
+    return scenario
+
+
+def check_fit(scenario: Scenario, facts: FactSet, model: ModelDescription, places: Places) -> None:
+    """Refuse a scenario that does not fit its model or its facts.
+
+    Args:
+        scenario: the scenario as resolved; its keys were checked.
+        facts: its facts.
+        model: its model's measures.
+        places: where each key was written.
+
+    Raises:
+        ScenarioError: every mistake, those of the model first.
+    """
+    refuse([*covariance_size_errors(scenario, model), *_fit_of_model(scenario, model)], places)
+    rules = (_fit_of_facts, errors_of_probes, templates_are_there)
+    refuse([each for rule in rules for each in rule(scenario, facts)], places)
 
 
 def _layers(scenario: Scenario) -> Iterator[FieldError]:
@@ -177,3 +186,9 @@ def _fit_of_facts(scenario: Scenario, facts: FactSet) -> Iterator[FieldError]:
         "lower parties.count, parties.edits_per_round or stream.rounds, raise facts.limit, or name another facts.source"
     )
     yield FieldError(("parties",), found, allowed, hint)
+
+
+_RULES: tuple[Callable[[Scenario], Iterable[FieldError]], ...] = (
+    *(stream_errors, evaluation_errors, _layers, _editor, _arms, reference_errors, unlearning_errors),
+    *(cluster_errors, fault_errors, attack_errors, conflict_errors),
+)

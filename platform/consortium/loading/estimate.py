@@ -8,7 +8,7 @@ Shapes: K key width, V value width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,25 +57,28 @@ def machine_bytes() -> int:
     return total
 
 
-def size_errors(scenario: Scenario, model: ModelDescription | None = None) -> Iterator[FieldError]:
+def size_errors(scenario: Scenario) -> Iterator[FieldError]:
     """What the scenario asks for and this machine cannot hold, with the numbers and with what fits."""
+    yield from _beyond_memory([_requests(scenario)])
+    if isinstance(scenario.model, AssociativeModelSpec):
+        yield from _beyond_memory(_associative(scenario.model))
+
+
+def covariance_size_errors(scenario: Scenario, model: ModelDescription) -> Iterator[FieldError]:
+    """The same of the key covariance of every edited layer, and one sum of Gram matrices of the same size."""
+    K, layers = model.key_width, len(scenario.editor.edited_layers)
+    what = f"sums of {layers} layers with keys of width {K:,}"
+    yield from _beyond_memory([Need(what, (layers + 1) * K * K * 8, ("editor", "layers"))])
+
+
+def _beyond_memory(needs: Iterable[Need]) -> Iterator[FieldError]:
     memory = machine_bytes()
-    for need in _needs(scenario, model):
+    for need in needs:
         if need.num_bytes > memory:
             allowed = f"at most the {_gib(memory)} of this machine"
             if need.unit_bytes:
                 allowed += f": {'.'.join(str(part) for part in need.path)} up to {memory / need.unit_bytes:,.0f}"
             yield FieldError(need.path, f"{need.what} take at least {_gib(need.num_bytes)}", allowed)
-
-
-def _needs(scenario: Scenario, model: ModelDescription | None) -> Iterator[Need]:
-    yield _requests(scenario)
-    if isinstance(scenario.model, AssociativeModelSpec):
-        yield from _associative(scenario.model)
-    if model is not None:
-        K, layers = model.key_width, len(scenario.editor.edited_layers)
-        # The key covariance of every edited layer, and one sum of Gram matrices of the same size.
-        yield Need(f"sums of {layers} layers with keys of width {K:,}", (layers + 1) * K * K * 8, ("editor", "layers"))
 
 
 def _requests(scenario: Scenario) -> Need:

@@ -13,11 +13,10 @@ from consortium.data.num_facts import facts_needed, facts_of_first_deal
 from consortium.data.synthetic import SyntheticFacts
 from consortium.editing.covariance_text import check_source
 from consortium.evaluation.side_effects import open_side_effects
-from consortium.loading.check import check_scenario
+from consortium.loading.check import check_fit, check_scenario
 from consortium.loading.checks.lengths import check_lengths
 from consortium.loading.field_errors import Places
 from consortium.loading.load import LoadedScenario, load_scenario
-from consortium.loading.resolve import resolve
 from consortium.models.open import describe, describe_reading, open_tokenizer
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
 
@@ -50,10 +49,9 @@ def prepare(name_or_file: str, overrides: Sequence[str] = ()) -> Prepared:
         ModelError: a model that does not exist or is of an unknown architecture.
     """
     loaded = load_scenario(name_or_file, overrides)
-    check_scenario(loaded)
-    scenario = resolve(loaded.scenario, loaded.base_dir)
+    scenario = check_scenario(loaded)
     facts = open_facts(scenario)
-    _check_inputs(loaded, scenario, facts)
+    _check_inputs(scenario, facts, loaded.places)
     return Prepared(scenario, facts, loaded.origin)
 
 
@@ -68,17 +66,17 @@ def check_again(scenario: Scenario, facts: FactSet, folder: Path) -> None:
     Raises:
         ConsortiumError: as from :func:`prepare`.
     """
-    loaded = LoadedScenario(scenario, str(folder), folder, Places(str(folder), {}, {}))
-    check_scenario(loaded)
-    _check_inputs(loaded, scenario, facts)
+    places = Places(str(folder), {}, {})
+    check_scenario(LoadedScenario(scenario, str(folder), folder, places))
+    _check_inputs(scenario, facts, places)
 
 
-def _check_inputs(loaded: LoadedScenario, scenario: Scenario, facts: FactSet) -> None:
+def _check_inputs(scenario: Scenario, facts: FactSet, places: Places) -> None:
     """All that can be said of a scenario's facts, texts and model without reading weights."""
     side_effects = open_side_effects(scenario.evaluate, scenario.seed)
     check_source(scenario.editor.covariance)
     model = scenario.model
-    check_scenario(loaded, facts, describe(model))
+    check_fit(scenario, facts, describe(model), places)
     if isinstance(model, LanguageModelSpec):
         check_lengths(scenario, facts, side_effects, describe_reading(model), partial(open_tokenizer, model))
 

@@ -9,7 +9,9 @@ from consortium.data.builtin import builtin_edits
 from consortium.data.edit import Edit
 from consortium.data.synthetic import SyntheticFacts
 from consortium.data.table import FactTable
-from consortium.loading.check import check_scenario
+from consortium.loading import check as check_module
+from consortium.loading import prepare as prepare_module
+from consortium.loading.check import check_fit, check_scenario
 from consortium.loading.load import load_scenario
 from consortium.models.open import ModelDescription
 from consortium.scenario.schema import AssociativeModelSpec
@@ -26,7 +28,11 @@ class Checked:
     def __call__(self, known=None, sizes=None, **sections):
         path = self.folder / "s.yaml"
         path.write_text(json.dumps({"name": "a"} | sections))
-        check_scenario(load_scenario(str(path)), known, sizes)
+        loaded = load_scenario(str(path))
+        scenario = check_scenario(loaded)
+        if known is not None or sizes is not None:
+            facts = FactTable(builtin_edits()) if known is None else known
+            check_fit(scenario, facts, sizes or MODEL, loaded.places)
 
 
 @pytest.fixture
@@ -299,3 +305,25 @@ def test_metrics_for_which_no_fact_has_questions_are_refused(check):
         ScenarioError, match=r"evaluate.metrics .*: portability: no fact of builtin has questions for it"
     ):
         check(facts, evaluate={"metrics": ["portability"]})
+
+
+def test_each_rule_is_asked_once(tmp_path, monkeypatch):
+    """Keys before facts are read, then what facts and model say; nothing of it twice."""
+    asked = []
+
+    def counted(name, rule):
+        return lambda *arguments: (asked.append(name), rule(*arguments))[1]
+
+    def watch(module, name):
+        monkeypatch.setattr(module, name, counted(name, getattr(module, name)))
+
+    for name in ("resolve", "size_errors", "_fit_of_model", "_fit_of_facts", "errors_of_probes"):
+        watch(check_module, name)
+    watch(prepare_module, "open_facts")
+    monkeypatch.setattr(check_module, "_RULES", tuple(counted("rule", each) for each in check_module._RULES))
+    path = tmp_path / "s.yaml"
+    path.write_text("name: a\nmodel: {name: associative}\n")
+    prepare_module.prepare(str(path))
+    rules = ["rule"] * len(check_module._RULES)
+    after = ["open_facts", "_fit_of_model", "_fit_of_facts", "errors_of_probes"]
+    assert asked == ["resolve", "size_errors", *rules, *after]

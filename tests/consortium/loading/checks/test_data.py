@@ -24,8 +24,8 @@ RESOLVED = {"num_paraphrases": 2, "policy": "latest"}
     ("sections", "message"),
     [
         ({"facts": {"config": "a"}}, r"facts\.config.*\"a\" with facts\.source: builtin, which is no dataset"),
-        ({"facts": {"source": "f.json", "files": "x"}}, r"facts\.files.*with facts\.source: f\.json"),
-        ({"facts": {"source": "f.json", "split": "test"}}, r"facts\.split.*\"test\" with facts\.source: f\.json"),
+        ({"facts": {"source": "f.json", "files": "x"}}, r"facts\.files.*with facts\.source: .*f\.json"),
+        ({"facts": {"source": "f.json", "split": "test"}}, r"facts\.split.*\"test\" with facts\.source: .*f\.json"),
         ({"facts": {"source": "hub:a/b", "files": ["x"], "split": "test"}}, r"facts\.split.*files are read whole"),
         ({"facts": {"source": "hub:a/b", "files": ["x"], "config": "c"}}, r"facts\.config.*files are read whole"),
         ({"facts": {"source": "pipe"}}, r"facts\.source.*'pipe': it is a pipe \(FIFO\)"),
