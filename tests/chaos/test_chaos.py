@@ -43,12 +43,12 @@ NUM_RUNS, WORKER_KILLS, COORDINATOR_KILLS = 5, 8, 3
 
 def scenario_of(kind, faults=()):
     if kind == "unlearning":
-        stream = {
-            "rounds": ROUNDS,
-            "leave": [{"round": 3, "parties": [2]}],
-            "unlearn": [{"round": 3, "parties": [0, 4], "of_round": 1, "share": 0.5}],
+        unlearn = {
+            "parties": [{"round": 3, "parties": [2]}],
+            "edits": [{"round": 3, "parties": [0, 4], "of_round": 1, "share": 0.5}],
         }
-        return unlearning_scenario(**{**BASE, "merge": {}}, stream=stream, faults=list(faults))
+        changes = {**BASE, "merge": {}, "stream": {"rounds": ROUNDS}, "unlearn": unlearn}
+        return unlearning_scenario(**changes, faults=list(faults))
     resolving = {"overlap": {"duplicates": "count_once"}, "conflicts": {"policy": "latest"}}
     return associative_scenario(**BASE, **resolving, stream={"rounds": ROUNDS}, faults=list(faults))
 

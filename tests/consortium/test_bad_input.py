@@ -161,7 +161,7 @@ def test_what_is_printed_goes_through_say():
 
 @pytest.mark.parametrize(
     "change",
-    ["devices.availability=0", "overlap={skip_known: residual, threshold: 1000}"],
+    ["virtual_time.devices.availability=0", "overlap={skip_known: residual, threshold: 1000}"],
 )
 def test_a_run_without_any_edit_says_so(change, tmp_path, capsys):
     arguments = ["run", "s.yaml", "--serial", "--out", "run", "--set", "merge.methods=[collabedit]", "--set", change]

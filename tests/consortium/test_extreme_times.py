@@ -20,16 +20,22 @@ merge: {methods: [{name: collabedit}]}
 @pytest.mark.parametrize(
     "settings",
     [
-        ["devices.speed=1e-15"],
-        ["devices.speed=1e15"],
+        ["virtual_time.devices.speed=1e-15"],
+        ["virtual_time.devices.speed=1e15"],
         pytest.param(
-            ["devices.speed={lognormal: {median: 1, sigma: 1e15}}", "devices.jitter=1e15"], marks=pytest.mark.slow
-        ),
-        pytest.param(
-            ["devices.speed=1e-15", "devices.upload=1e-15", "devices.download=1e-15", "stream.rounds=2"],
+            ["virtual_time.devices.speed={lognormal: {median: 1, sigma: 1e15}}", "virtual_time.devices.jitter=1e15"],
             marks=pytest.mark.slow,
         ),
-        ["devices.speed=1", "schedule.deadline_s=1e-15", "schedule.late=carry"],
+        pytest.param(
+            [
+                "virtual_time.devices.speed=1e-15",
+                "virtual_time.devices.upload=1e-15",
+                "virtual_time.devices.download=1e-15",
+                "stream.rounds=2",
+            ],
+            marks=pytest.mark.slow,
+        ),
+        ["virtual_time.devices.speed=1", "virtual_time.schedule.deadline_s=1e-15", "virtual_time.schedule.late=carry"],
     ],
 )
 def test_a_run_of_any_virtual_length_has_its_report(

@@ -107,10 +107,14 @@ def merge_centrally(scenario, contexts):
 class TestExact:
     def test_it_is_one_solve_over_all_edits_that_stand(self, model, residual_schedule, llama, finished_run):
         """Of collabedit and of global, by a party that left and single edits that were removed."""
-        gone = {"leave": [{"round": 3, "parties": [2]}], "unlearn": [{"round": 2, "parties": [0], "share": 0.5}]}
-        stream = {"rounds": 3, **gone}
+        gone = {"parties": [{"round": 3, "parties": [2]}], "edits": [{"round": 2, "parties": [0], "share": 0.5}]}
         scenario = make_scenario(
-            model, llama, stream=stream, merge=BASE, editor={"residual_schedule": residual_schedule}
+            model,
+            llama,
+            stream={"rounds": 3},
+            unlearn=gone,
+            merge=BASE,
+            editor={"residual_schedule": residual_schedule},
         )
         directory = finished_run(scenario)
         states, base = directory.arm_states(), base_of(scenario)
@@ -141,7 +145,9 @@ class TestExact:
         """Against a run in which it never takes part; all others ask for the same."""
         changes = {"merge": BASE, "editor": {"residual_schedule": residual_schedule}}
         left, never, stayed = (
-            finished_run(make_scenario(model, llama, stream={"rounds": 3, **FRESH, "leave": leave}, **changes))
+            finished_run(
+                make_scenario(model, llama, stream={"rounds": 3, **FRESH}, unlearn={"parties": leave}, **changes)
+            )
             for leave in ([{"round": 3, "parties": [1]}], [{"round": 1, "parties": [1]}], [])
         )
         assert compare(left, never) <= 1e-6
@@ -248,7 +254,8 @@ class TestMeasures:
         unlearn = [{"round": 2, "parties": list(range(7)), "of_round": 1}]
         scenario = unlearning_scenario(
             model={"key_width": 512},
-            stream={"rounds": 2, "leave": [], "unlearn": unlearn, **FRESH},
+            stream={"rounds": 2, **FRESH},
+            unlearn={"parties": [], "edits": unlearn},
             evaluate={"sample": None},
         )
         rows = finished_run(scenario).table("metrics").to_pylist()
@@ -262,8 +269,9 @@ class TestMeasures:
 
     def test_facts_that_are_still_asked_for_are_left_out(self, finished_run):
         """The follower asks for half of its leader's facts: when the leader leaves, the model is to know those."""
-        stream = {"rounds": 2, **FRESH, "overlap": 0.5, "leave": [{"round": 2, "parties": [0]}], "unlearn": []}
-        rows = finished_run(unlearning_scenario(stream=stream)).table("metrics").to_pylist()
+        stream = {"rounds": 2, **FRESH, "overlap": 0.5}
+        unlearn = {"parties": [{"round": 2, "parties": [0]}], "edits": []}
+        rows = finished_run(unlearning_scenario(stream=stream, unlearn=unlearn)).table("metrics").to_pylist()
         found = {row["arm"]: row["num_edits"] for row in rows if row["metric"] == "removed_efficacy"}
         assert found == {"unedited": 2, "global": 2, "collabedit": 2}
 
@@ -286,7 +294,7 @@ class TestMeasures:
         probed = []
         for unlearn in ([], [{"round": 3, "parties": list(range(7)), "of_round": 2}]):
             scenario = unlearning_scenario(
-                stream={**conflict, "leave": [], "unlearn": unlearn}, evaluate={"sample": None}
+                stream=conflict, unlearn={"parties": [], "edits": unlearn}, evaluate={"sample": None}
             )
             rows = finished_run(scenario).table("metrics").to_pylist()
             probed.append(
@@ -372,7 +380,7 @@ class TestWork:
     def test_work_by_hand(self):
         """Rounds 3 and 4: 24 edits each, targets of layer 2 once for both arms; 12 and 3 edits removed."""
         scenario = unlearning_scenario()
-        stream = Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * 200)
+        stream = Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * 200, scenario.unlearn)
         work = expected_work(scenario, stream, 3)
         assert (work["targets"], work["collect"], work["unlearn"]) == (48, 48 * 3 * 2, 15 * 3 * 2)
         assert [units_of(scenario, stream, "unlearn", 3, party_batch) for party_batch in range(4)] == [2, 8, 2, 0]

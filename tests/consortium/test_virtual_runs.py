@@ -38,7 +38,9 @@ def plain(finished_run):
     ],
 )
 def test_who_waits_for_all_gets_the_weights_of_a_run_without_virtual_time(plain, finished_run, devices, schedule):
-    timed = finished_run(associative_scenario(stream=ROUNDS, devices=devices, schedule=schedule, merge=TWO))
+    timed = finished_run(
+        associative_scenario(stream=ROUNDS, virtual_time={"devices": devices, "schedule": schedule}, merge=TWO)
+    )
     assert difference(plain.arm_states(), timed.arm_states()) == []
     for table in ("parties", "metrics", "residuals"):
         assert timed.table(table).equals(plain.table(table)), table
@@ -56,8 +58,7 @@ def carried(finished_run):
     """Four rounds in which some are late, some are not asked, and everything else happens that can happen."""
     scenario = associative_scenario(
         stream=ROUNDS,
-        devices=SPREAD,
-        schedule=CARRY,
+        virtual_time={"devices": SPREAD, "schedule": CARRY},
         merge=TWO,
         conflicts={"policy": "majority"},
         evaluate={"edits": "all", "metrics": ["efficacy", "paraphrase", "neighborhood", "retention", "conflict_score"]},
@@ -157,7 +158,8 @@ def test_a_run_that_is_resumed_goes_on_in_the_same_virtual_time(carried, tmp_pat
 def test_rounds_without_edits_leave_the_weights_alone(finished_run):
     """Nobody is there: nothing is merged, nothing is probed, and the run goes on to its end."""
     scenario = associative_scenario(
-        devices={"speed": 1, "availability": 0}, schedule={"deadline_s": 5}, evaluate={"edits": "all"}
+        virtual_time={"devices": {"speed": 1, "availability": 0}, "schedule": {"deadline_s": 5}},
+        evaluate={"edits": "all"},
     )
     run = finished_run(scenario)
     assert len(run.table("edits")) == len(run.table("metrics")) == 0
@@ -168,7 +170,9 @@ def test_carrying_merges_what_dropping_loses():
     """Of edits that are late in some round, most come in a later one."""
     came = {}
     for late in ("drop", "carry"):
-        scenario = associative_scenario(stream=ROUNDS, devices=SPREAD, schedule={"deadline_s": 8, "late": late})
+        scenario = associative_scenario(
+            stream=ROUNDS, virtual_time={"devices": SPREAD, "schedule": {"deadline_s": 8, "late": late}}
+        )
         stream = open_stream(scenario, open_facts(scenario).relations())
         came[late] = sum(stream.num_requests(number) for number in (1, 2, 3, 4))
         assert (

@@ -139,7 +139,7 @@ def record(scenario, path):
         edits = directory.table("edits").to_pylist()
     texts = {row["subject"] for row in edits} | {row["prompt"].replace("{}", row["subject"]) for row in edits}
     texts |= {row["prompt"] for row in edits} | {row["target_new"] for row in edits}
-    return Recording(messages, texts, vectors, bool(scenario.stream.unlearn))
+    return Recording(messages, texts, vectors, bool(scenario.unlearn.edits))
 
 
 def parts_of(value):
@@ -225,8 +225,10 @@ def recording(request, pico, tmp_path_factory):
             "overlap": 0,
             "conflict": 0,
             "repeat": 0,
-            "unlearn": [{"round": 2, "parties": [0], "share": 0.5}],
-            "leave": [{"round": 3, "parties": [1]}],
+        }
+        changes["unlearn"] = {
+            "edits": [{"round": 2, "parties": [0], "share": 0.5}],
+            "parties": [{"round": 3, "parties": [1]}],
         }
     if request.param == "llama-unlearning":
         scenario = pico_scenario(pico["llama"], parties={"edits_per_round": 4}, **changes)
@@ -235,9 +237,9 @@ def recording(request, pico, tmp_path_factory):
     elif request.param == "llama":
         # The columns of an update for two edits lie in a plane: now and then one is along a residual by chance.
         changes["evaluate"] = {
-            "text": "builtin",
+            "perplexity_text": "builtin",
             "perplexity_tokens": 300,
-            "general": _questions(tmp_path_factory),
+            "downstream": _questions(tmp_path_factory),
             "metrics": [*METRICS, *KNOWEDIT],
             "decoding": list(SUFFIXES),
             "generation_tokens": 5,

@@ -40,7 +40,8 @@ def test_as_the_serial_twin_in_any_order_of_answers(seed, exclusions, finished_r
 
 def test_what_is_taken_back_after_a_refusal(finished_run, tmp_path):
     scenario = associative_scenario(
-        stream={"rounds": 3, "leave": [{"round": 3, "parties": [2]}]},
+        stream={"rounds": 3},
+        unlearn={"parties": [{"round": 3, "parties": [2]}]},
         merge={"methods": ["global", "collabedit"], "reference": "initial", "exchange": "round"},
         attacks=[{"kind": "nan", "parties": [2], "rounds": [1, 1]}],
     )

@@ -98,7 +98,8 @@ def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pic
     scenario = pico_scenario(
         pico["llama"],
         parties={"count": 4},
-        stream={"rounds": 2, "unlearn": [{"round": 2, "parties": [0, 3], "share": 0.5}]},
+        stream={"rounds": 2},
+        unlearn={"parties": [], "edits": [{"round": 2, "parties": [0, 3], "share": 0.5}]},
         merge={"methods": ["global", "collabedit"], "reference": "initial", "exchange": "round"},
         evaluate={"metrics": ["efficacy", "retention", "removed_efficacy"]},
     )

@@ -19,8 +19,10 @@ TABLES = ("edits", "parties", "metrics", "schedule", "participation")
 def late_scenario(**changes):
     return associative_scenario(
         stream={"rounds": 3},
-        devices={"speed": {"lognormal": {"median": 1, "sigma": 1}}, "upload": 1e4, "jitter": 1.0},
-        schedule={"deadline_s": 8, "select": 0.8, "over_select": 1.2, "edits_per_answer": 6},
+        virtual_time={
+            "devices": {"speed": {"lognormal": {"median": 1, "sigma": 1}}, "upload": 1e4, "jitter": 1.0},
+            "schedule": {"deadline_s": 8, "select": 0.8, "over_select": 1.2, "edits_per_answer": 6},
+        },
         merge={"methods": ["global", "collabedit", "ties"]},
         **changes,
     )

@@ -13,7 +13,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from consortium.common.seeds import numpy_generator
-from consortium.scenario.schema import EditRemovalSpec, StreamSpec
+from consortium.scenario.unlearning import EditRemovalSpec, UnlearnSpec
 
 #: An edit of a party by (round in which it was asked for, place among the party's requests of that round).
 Place = tuple[int, int]
@@ -57,7 +57,7 @@ class Removals:
         return found
 
 
-def removals(seed: int, spec: StreamSpec, num_edits: Sequence[int]) -> Removals:
+def removals(seed: int, spec: UnlearnSpec, num_edits: Sequence[int]) -> Removals:
     """Who leaves and what is removed.
 
     Args:
@@ -65,7 +65,7 @@ def removals(seed: int, spec: StreamSpec, num_edits: Sequence[int]) -> Removals:
         spec: what the scenario says of it.
         num_edits: edits of a party in each round, the first round first.
     """
-    left = {party: leave.round for leave in spec.leave for party in leave.parties}
+    left = {party: leave.round for leave in spec.parties for party in leave.parties}
     removed: dict[int, dict[Place, int]] = {}
 
     def still_there(party: int, rounds: Iterable[int]) -> list[Place]:
@@ -76,7 +76,7 @@ def removals(seed: int, spec: StreamSpec, num_edits: Sequence[int]) -> Removals:
         for party in (party for party, number in left.items() if number == round_number):
             places = still_there(party, range(1, round_number))
             removed.setdefault(party, {}).update(dict.fromkeys(places, round_number))
-        for entry, unlearn in enumerate(spec.unlearn):
+        for entry, unlearn in enumerate(spec.edits):
             rounds = range(1, round_number) if unlearn.of_round is None else [unlearn.of_round]
             for party in unlearn.parties if unlearn.round == round_number else ():
                 places = _draw(seed, unlearn, entry, party, still_there(party, rounds))

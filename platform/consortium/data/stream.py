@@ -25,8 +25,12 @@ from consortium.data.plan import RoundCounts, plan
 from consortium.data.removals import Removals, removals
 from consortium.data.request import Kind, Request
 from consortium.scenario.schema import PartiesSpec, StreamSpec
+from consortium.scenario.unlearning import UnlearnSpec
 
 Numbers = NDArray[np.int32]
+
+
+_NOTHING = UnlearnSpec()
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Stream:
         parties: who asks.
         stream: what is asked for.
         relations: the relation of every fact of the fact set, in order.
+        unlearn: what is removed again.
         num_facts: how many of them there were at each deal (:class:`~consortium.data.partition.Deal`); None for all.
 
     Raises:
@@ -82,6 +87,7 @@ class Stream:
         parties: PartiesSpec,
         stream: StreamSpec,
         relations: Sequence[str],
+        unlearn: UnlearnSpec = _NOTHING,
         num_facts: Sequence[int] | None = None,
     ) -> None:
         self._num_parties = parties.count
@@ -100,7 +106,7 @@ class Stream:
         )
         leaders_LN = np.array(leaders, dtype=np.int32)
         followers_FN = np.array(followers, dtype=np.int32).reshape(len(followers), per_follower)
-        self.removals = removals(seed, stream, [counts.num_edits for counts in plans])
+        self.removals = removals(seed, unlearn, [counts.num_edits for counts in plans])
         self._rounds = _build_rounds(seed, plans, stream.sharing_group_size, leaders_LN, followers_FN, self.removals)
 
     @property

@@ -57,8 +57,8 @@ def scenario_inputs(scenario: Scenario, facts: FactSet) -> dict[str, str]:
         found["text of the perplexity"] = hashlib.sha256(side_effects.text.encode()).hexdigest()
     if side_effects.questions:
         found["questions of the general probe"] = digest_of_all(side_effects.questions)
-    if scenario.devices.trace is not None:
-        found["trace of devices"] = _digest_of_trace(Path(scenario.devices.trace))
+    if scenario.virtual_time.devices.trace is not None:
+        found["trace of devices"] = _digest_of_trace(Path(scenario.virtual_time.devices.trace))
     return found
 
 

@@ -24,7 +24,7 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
     """
     is_associative = isinstance(scenario.model, AssociativeModelSpec)
     facts, editor, model, parties = scenario.facts, scenario.editor, scenario.model, scenario.parties
-    evaluate, devices = scenario.evaluate, scenario.devices
+    evaluate, virtual_time = scenario.evaluate, scenario.virtual_time
     if parties.edits is not None and "edits_per_round" not in parties.model_fields_set:
         parties = parties.model_copy(update={"edits_per_round": parties.edits // scenario.stream.rounds})
     if facts.source == "auto":
@@ -34,16 +34,18 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
         unnamed = {key: value for key, value in all_layers.items() if key not in editor.model_fields_set}
         editor = editor.model_copy(update=unnamed)
     if base_dir is not None:
-        facts = facts.model_copy(update={"source": _on_initial(facts.source, ("builtin", "synthetic"), base_dir)})
+        facts = facts.model_copy(update={"source": _absolute(facts.source, ("builtin", "synthetic"), base_dir)})
         if facts.augmentations is not None:
-            facts = facts.model_copy(update={"augmentations": _on_initial(facts.augmentations, (), base_dir)})
+            facts = facts.model_copy(update={"augmentations": _absolute(facts.augmentations, (), base_dir)})
         covariance = editor.covariance.model_copy(
-            update={"source": _on_initial(editor.covariance.source, ("model",), base_dir)}
+            update={"source": _absolute(editor.covariance.source, ("model",), base_dir)}
         )
         editor = editor.model_copy(update={"covariance": covariance})
-        evaluate = _on_initial_side_effects(evaluate, base_dir)
-        if devices.trace is not None:
-            devices = devices.model_copy(update={"trace": _on_initial(devices.trace, (), base_dir)})
+        evaluate = _absolute_texts(evaluate, base_dir)
+        if virtual_time.devices.trace is not None:
+            trace = {"trace": _absolute(virtual_time.devices.trace, (), base_dir)}
+            devices = virtual_time.devices.model_copy(update=trace)
+            virtual_time = virtual_time.model_copy(update={"devices": devices})
         if model.name not in _NAMED_MODELS and is_folder(base_dir / expanded(model.name)):
             model = model.model_copy(update={"name": str((base_dir / expanded(model.name)).resolve())})
     changed = {
@@ -52,7 +54,7 @@ def resolve(scenario: Scenario, base_dir: Path | None = None) -> Scenario:
         "model": model,
         "parties": parties,
         "evaluate": evaluate,
-        "devices": devices,
+        "virtual_time": virtual_time,
     }
     return scenario.model_copy(update=changed)
 
@@ -66,13 +68,13 @@ def no_file(name: str, base_dir: Path) -> str:
     return f"no file {name!r}, neither in {base_dir} nor in the working directory"
 
 
-def _on_initial_side_effects(evaluate: EvaluateSpec, base_dir: Path) -> EvaluateSpec:
+def _absolute_texts(evaluate: EvaluateSpec, base_dir: Path) -> EvaluateSpec:
     named = {"perplexity_text": evaluate.perplexity_text, "downstream": evaluate.downstream}
-    files = {key: _on_initial(name, _NAMED_TEXTS, base_dir) for key, name in named.items() if name is not None}
+    files = {key: _absolute(name, _NAMED_TEXTS, base_dir) for key, name in named.items() if name is not None}
     return evaluate.model_copy(update=files)
 
 
-def _on_initial(source: str, words: tuple[str, ...], base_dir: Path) -> str:
+def _absolute(source: str, words: tuple[str, ...], base_dir: Path) -> str:
     if source in words:
         return source
     if source.startswith(_HUB):

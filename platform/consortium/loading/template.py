@@ -33,16 +33,21 @@ _EXAMPLES = {
     ("stream", "conflict"): ["conflict: {party: 0.1, round: 0}"],
     ("stream", "phases"): ["phases:", "  - {rounds: [1, 1], edits_per_round: 2, overlap: 0.2}"],
     ("conflicts",): ["conflicts: {policy: priority, priorities: [2, 0], augment: 3}"],
-    ("stream", "leave"): ["leave:", "  - {round: 2, parties: [0]}"],
-    ("stream", "unlearn"): ["unlearn:", "  - {round: 2, parties: [1], of_round: 1, share: 0.5}"],
+    ("unlearn", "parties"): ["parties:", "  - {round: 2, parties: [0]}"],
+    ("unlearn", "edits"): ["edits:", "  - {round: 2, parties: [1], of_round: 1, share: 0.5}"],
     ("merge", "methods"): [
         "methods: [global, {name: collabedit, history_weight: 0}, {name: task_arithmetic, alpha: 0.5}]"
     ],
     ("faults",): ["faults:", "  - {round: 1, during: collect, action: kill, what: worker}"],
     ("cluster", "workers"): ["workers: 2", "workers: [{min: 1, max: 4, gpus: 0.5}, {min: 1, max: 8, device: cpu}]"],
     ("cluster", "prices"): ["prices: [{of: cpu, per_hour: 0.05}, {of: gpu-worker, per_hour: 1.2}]"],
-    ("devices",): ["devices: {speed: {lognormal: {median: 2, sigma: 0.5}}, latency_s: {uniform: [0.05, 0.2]}}"],
-    ("devices", "classes"): ["classes:", "  - {name: phone, share: 0.7, speed: 0.5, upload: {choice: [1e5, 1e6]}}"],
+    ("virtual_time", "devices"): [
+        "devices: {speed: {lognormal: {median: 2, sigma: 0.5}}, latency_s: {uniform: [0.05, 0.2]}}"
+    ],
+    ("virtual_time", "devices", "classes"): [
+        "classes:",
+        "  - {name: phone, share: 0.7, speed: 0.5, upload: {choice: [1e5, 1e6]}}",
+    ],
     ("attacks",): ["attacks:", "  - {kind: sign_flip, share: 0.25}"],
 }
 

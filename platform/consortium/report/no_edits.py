@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from consortium.records.directory import RunDirectory
 
 _CAUSES = (
-    "Nobody took part, or all edits were left out, refused or withdrawn: devices.availability, schedule, "
+    "Nobody took part, or all edits were left out, refused or withdrawn: virtual_time, "
     "overlap.skip_known, conflicts and screening decide that"
 )
 

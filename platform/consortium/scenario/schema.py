@@ -36,7 +36,8 @@ from consortium.scenario.spec import (
     TenThousand,
     Thousand,
 )
-from consortium.scenario.virtual_time import DevicesSpec, ScheduleSpec
+from consortium.scenario.unlearning import UnlearnSpec
+from consortium.scenario.virtual_time import VirtualTimeSpec
 
 
 class LanguageModelSpec(Spec):
@@ -164,28 +165,6 @@ class PhaseSpec(Spec):
     repeat: Share | None = Field(None, description="null for the stream's own")
 
 
-class PartyRemovalSpec(Spec):
-    """Parties that leave, and whose edits go with them."""
-
-    round: Positive = Field(description="from this round on they ask for nothing; 1: they never take part")
-    parties: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
-        description="numbers of the parties, from 0"
-    )
-
-
-class EditRemovalSpec(Spec):
-    """Single edits that parties remove."""
-
-    round: Annotated[int, Field(ge=2)] = Field(description="the round in which they are removed")
-    parties: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
-        description="numbers of the parties, from 0; each removes its own"
-    )
-    of_round: Positive | None = Field(None, description="the round in which they were asked for; null for all before")
-    share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="share of these edits of a party, drawn; rounded up, so that one is removed at least"
-    )
-
-
 class StreamSpec(Spec):
     """What is asked for in which round."""
 
@@ -206,12 +185,6 @@ class StreamSpec(Spec):
         2, description="how many parties in a row share edits: overlap and conflict of a round stay among them"
     )
     phases: tuple[PhaseSpec, ...] = Field((), description="stretches of rounds with settings of their own")
-    leave: tuple[PartyRemovalSpec, ...] = Field(
-        (), description="parties that leave and take their edits with them; needs merge.reference: initial"
-    )
-    unlearn: tuple[EditRemovalSpec, ...] = Field(
-        (), description="edits that are removed; needs merge.reference: initial"
-    )
 
 
 class OverlapSpec(Spec):
@@ -391,6 +364,7 @@ class Scenario(Spec):
     facts: FactsSpec = Field(FactsSpec(), description="where edits come from")
     parties: PartiesSpec = Field(PartiesSpec(), description="who asks for edits")
     stream: StreamSpec = Field(StreamSpec(), description="what is asked for in which round")
+    unlearn: UnlearnSpec = Field(UnlearnSpec(), description="parties and edits that are removed again")
     overlap: OverlapSpec = Field(
         OverlapSpec(), description="what becomes of an edit that several parties ask for or that the model holds"
     )
@@ -404,13 +378,14 @@ class Scenario(Spec):
     cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
     faults: tuple[AnyFault, ...] = Field((), description="what breaks, on purpose")
     attacks: tuple[AnyAttack, ...] = Field((), description="parties that misbehave, on purpose")
-    devices: DevicesSpec = Field(DevicesSpec(), description="how long parties take in virtual time, and who is there")
-    schedule: ScheduleSpec = Field(ScheduleSpec(), description="who is asked, and for whom a round waits")
+    virtual_time: VirtualTimeSpec = Field(
+        VirtualTimeSpec(), description="how long parties take in virtual time, and for whom a round waits"
+    )
 
     @property
-    def has_clock(self) -> bool:
+    def has_virtual_time(self) -> bool:
         """Whether the run has a virtual time, by which it is decided whose edits are merged in which round."""
-        return self.devices != DevicesSpec() or self.schedule != ScheduleSpec()
+        return self.virtual_time != VirtualTimeSpec()
 
     @property
     def resolves(self) -> bool:

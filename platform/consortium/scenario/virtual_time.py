@@ -1,4 +1,4 @@
-"""The schema of a scenario's sections ``devices`` and ``schedule``: how long answers take, and who is waited for."""
+"""The schema of a scenario's section ``virtual_time``: how long answers take, and who is waited for."""
 
 from __future__ import annotations
 
@@ -103,3 +103,10 @@ class ScheduleSpec(Spec):
     edits_per_answer: Positive | None = Field(
         None, description="edits that a party puts into one answer at most, the oldest first; null: all that wait"
     )
+
+
+class VirtualTimeSpec(Spec):
+    """How long parties take, and for whom a round waits; both in virtual time, which costs none."""
+
+    devices: DevicesSpec = Field(DevicesSpec(), description="how long parties take in virtual time, and who is there")
+    schedule: ScheduleSpec = Field(ScheduleSpec(), description="who is asked, and for whom a round waits")

@@ -35,7 +35,7 @@ def test_a_run_of_one_of_each_never_says_one_rounds(
     Path("single.yaml").write_text(SCENARIO)
     assert main(["validate", "single.yaml"]) == 0
     assert main(["run", "single.yaml", "--serial", "--out", "out"]) == 0
-    for wrong in (["--set", "parties.edits=5"], ["--set", "stream.leave=[{round: 1, parties: [0]}]"]):
+    for wrong in (["--set", "parties.edits=5"], ["--set", "unlearn.parties=[{round: 1, parties: [0]}]"]):
         assert main(["validate", "single.yaml", *wrong]) == 2
     shown = "".join(capfd.readouterr())
     shown = re.sub(r"^round \d+/\d+ .*$", "", shown, flags=re.MULTILINE)  # a fraction: 0/1 edits

@@ -7,13 +7,12 @@ from consortium.data.num_facts import facts_needed
 from consortium.data.removals import removals
 from consortium.data.stream import Stream
 from consortium.scenario.schema import (
-    EditRemovalSpec,
     PartiesSpec,
     PartitionSpec,
-    PartyRemovalSpec,
     Scenario,
     StreamSpec,
 )
+from consortium.scenario.unlearning import EditRemovalSpec, PartyRemovalSpec, UnlearnSpec
 
 RELATIONS = [f"r{number % 7}" for number in range(600)]
 SHARES = {"overlap": 0.25, "conflict": 0.25, "repeat": 0.25}
@@ -21,8 +20,8 @@ SHARES = {"overlap": 0.25, "conflict": 0.25, "repeat": 0.25}
 
 def stream_of(leave=(), unlearn=(), seed=1, kind="iid", rounds=4, **shares):
     parties = PartiesSpec(count=5, edits_per_round=8, partition=PartitionSpec(kind=kind))
-    spec = StreamSpec(rounds=rounds, leave=tuple(leave), unlearn=tuple(unlearn), **shares)
-    return Stream(seed, parties, spec, RELATIONS)
+    spec = StreamSpec(rounds=rounds, **shares)
+    return Stream(seed, parties, spec, RELATIONS, UnlearnSpec(parties=tuple(leave), edits=tuple(unlearn)))
 
 
 def leaves(round_number, *parties):
@@ -108,7 +107,7 @@ def test_nothing_is_taken_back_twice():
 
 
 def test_what_is_taken_back_is_drawn_from_the_seed():
-    unlearn = StreamSpec(rounds=3, unlearn=(EditRemovalSpec(round=3, parties=(0, 1), share=0.3),))
+    unlearn = UnlearnSpec(edits=(EditRemovalSpec(round=3, parties=(0, 1), share=0.3),))
     drawn = [removals(seed, unlearn, [20, 20, 20]).removed for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
     assert drawn[0][0] != drawn[0][1], "each party draws for itself"
@@ -119,8 +118,9 @@ def test_what_is_taken_back_is_drawn_from_the_seed():
 def test_the_demand_counts_what_is_dealt_to_those_who_leave():
     """A party's facts are its own, whether or not it stays to ask for them: so nobody else's change."""
     for leave in ([], [leaves(2, 0, 3)]):
-        spec = StreamSpec(rounds=4, leave=tuple(leave), **SHARES)
-        scenario = Scenario(name="x", parties=PartiesSpec(count=5, edits_per_round=8), stream=spec)
+        spec = StreamSpec(rounds=4, **SHARES)
+        unlearn = UnlearnSpec(parties=tuple(leave))
+        scenario = Scenario(name="x", parties=PartiesSpec(count=5, edits_per_round=8), stream=spec, unlearn=unlearn)
         drawn = {each.fact for each in requests_of(stream_of(**SHARES))}
         assert facts_needed(scenario) == len(drawn)
 

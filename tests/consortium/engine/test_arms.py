@@ -104,7 +104,7 @@ def test_arms_have_history_weights_of_their_own():
 def test_work_by_hand():
     """7 parties × 4 edits = 28; 3 layers; 2 arms; sample 12, evaluated after rounds 2 and 3 in 3 arms."""
     scenario = scenario_of(stream={"rounds": 3}, evaluate={"every": 2})
-    stream = Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * 200)
+    stream = Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * 200, scenario.unlearn)
     assert expected_work(scenario, stream, 1) == {
         "targets": 28 * (1 + 2 + 2),
         "collect": 28 * 3 * 2 * 3,
@@ -116,6 +116,6 @@ def test_work_by_hand():
 
 def test_party_batches_add_up_to_the_phase():
     scenario = scenario_of()
-    stream = Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * 200)
+    stream = Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * 200, scenario.unlearn)
     for phase, total in (("targets", 28), ("collect", 28), ("evaluate", 12), ("covariance", 4)):
         assert sum(units_of(scenario, stream, phase, 1, party_batch) for party_batch in range(4)) == total

@@ -32,7 +32,7 @@ def editor(*layers: int, residual_schedule: str = "spread") -> MemitSpec:
 
 
 def stream_of(scenario, num_facts=400):
-    return Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * num_facts)
+    return Stream(scenario.seed, scenario.parties, scenario.stream, ["r"] * num_facts, scenario.unlearn)
 
 
 class TestPlan:

@@ -19,7 +19,7 @@ def scenario():
 @pytest.fixture
 def close(scenario):
     facts = open_facts(scenario)
-    stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations())
+    stream = Stream(scenario.seed, scenario.parties, scenario.stream, facts.relations(), scenario.unlearn)
     return lambda round_log, number: round_log.close_round(number, stream, facts, DISTANCES)
 
 

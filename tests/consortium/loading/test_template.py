@@ -68,7 +68,7 @@ def _is_example(line):
         "prices",
         "faults",
         "attacks",
-        "devices",
+        "virtual_time",
         "classes",
     )
     return line.lstrip("# ").split(":")[0] in shown

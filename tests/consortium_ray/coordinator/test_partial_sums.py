@@ -93,7 +93,8 @@ def test_what_is_taken_back_is_added_by_machines_too(finished_run, tmp_path):
     scenario = unlearning_scenario(
         cluster=GROUPS["cluster"],
         merge={"methods": ["collabedit"]},
-        stream={"rounds": 3, "unlearn": [{"round": 3, "parties": [0, 2, 4, 6], "share": 0.5}]},
+        stream={"rounds": 3},
+        unlearn={"edits": [{"round": 3, "parties": [0, 2, 4, 6], "share": 0.5}]},
     )
     whole = finished_run(scenario)
     directory, answers, _ = run_on_machines(scenario, tmp_path / "run", losses={"keep": 0.1})

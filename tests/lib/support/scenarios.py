@@ -73,10 +73,10 @@ def unlearning_scenario(**changes: Any) -> Scenario:
     """Four rounds with reference ``initial``: party 2 leaves in round 3, parties 0 and 4 take some back in rounds 3 and
     4."""
     unlearning = {
-        "stream": {
-            "rounds": 4,
-            "leave": [{"round": 3, "parties": [2]}],
-            "unlearn": [
+        "stream": {"rounds": 4},
+        "unlearn": {
+            "parties": [{"round": 3, "parties": [2]}],
+            "edits": [
                 {"round": 3, "parties": [0, 4], "of_round": 1, "share": 0.5},
                 {"round": 4, "parties": [4], "share": 0.3},
             ],

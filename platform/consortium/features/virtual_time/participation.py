@@ -43,7 +43,7 @@ class ParticipationStream(Stream):
         follow: Callable[[Asks], Timeline],
         num_facts: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(seed, parties, stream, relations, num_facts)
+        super().__init__(seed, parties, stream, relations, num_facts=num_facts)
         assert not {*self.removals.left, *self.removals.removed}, "refused by check_schedule"
         self._first_columns = np.cumsum([0, *(self.num_edits(number + 1) for number in range(self.num_rounds))])
         self.timeline: Timeline = follow(self._asks())

@@ -27,13 +27,13 @@ def open_stream(scenario: Scenario, relations: Sequence[str]) -> Stream:
     """
     asked = scenario.seed, scenario.parties, scenario.stream, relations
     num_facts = facts_at_each_deal(scenario, len(relations))
-    if not scenario.has_clock:
-        return Stream(*asked, num_facts)
-    devices = Devices(scenario.seed, scenario.devices, scenario.parties.count)
+    if not scenario.has_virtual_time:
+        return Stream(*asked, scenario.unlearn, num_facts)
+    devices = Devices(scenario.seed, scenario.virtual_time.devices, scenario.parties.count)
     sizes = message_sizes(scenario)
 
     def follow(asks: Asks) -> Timeline:
-        return run_timeline(scenario.seed, scenario.schedule, devices, sizes, asks)
+        return run_timeline(scenario.seed, scenario.virtual_time.schedule, devices, sizes, asks)
 
     return ParticipationStream(*asked, follow, num_facts)
 

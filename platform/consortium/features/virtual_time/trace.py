@@ -24,7 +24,7 @@ from consortium.common.reading import UnreadableError, parse_json, read_text, te
 from consortium.data.formats.record import shorten
 
 QUANTITIES = ("speed", "upload", "download", "latency_s")
-_REMEDY = "correct the trace, or name another in devices.trace; docs/virtual-time.md shows one"
+_REMEDY = "correct the trace, or name another in virtual_time.devices.trace; docs/virtual-time.md shows one"
 _COLUMNS = ("party", "class", "time_s", "available", *QUANTITIES)
 _TRUTH = {"1": 1.0, "0": 0.0, "true": 1.0, "false": 0.0}
 

@@ -34,8 +34,7 @@ def _round(scenario: Scenario, path: tuple[str, int], fault: FaultSpec) -> Itera
 
 
 def _unlearning(scenario: Scenario) -> set[int]:
-    stream = scenario.stream
-    return {each.round for each in stream.leave} | {each.round for each in stream.unlearn}
+    return {each.round for each in (*scenario.unlearn.parties, *scenario.unlearn.edits)}
 
 
 def _phase(scenario: Scenario, path: tuple[str, int], fault: FaultSpec) -> Iterator[FieldError]:

@@ -1,4 +1,4 @@
-"""Rules for ``merge.reference`` and for what is removed: ``stream.leave`` and ``stream.unlearn``."""
+"""Rules for ``merge.reference`` and for what is removed: ``unlearn.parties`` and ``unlearn.edits``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _base_arm(scenario: Scenario, method: MethodSpec, path: KeyPath) -> Iterator
         yield FieldError(
             path, found, f"one of the editors {', '.join(n for n, e in EDITORS.items() if e.merges is None)}"
         )
-    if scenario.resolves and (scenario.stream.leave or scenario.stream.unlearn):
+    if scenario.resolves and scenario.unlearn.is_asked:
         found = f"{arm}, edits are removed, and doubles or contradictions of a round are resolved"
         allowed = "one of the two: what was decided would have to be resolved anew without what is removed"
         yield FieldError(path, found, allowed, "set overlap.duplicates: count_all and conflicts.policy: none")
@@ -67,15 +67,15 @@ def unlearning_errors(scenario: Scenario) -> Iterator[FieldError]:
 
 def _arms_can_unlearn(scenario: Scenario) -> Iterator[FieldError]:
     merged = [each.arm for each in scenario.merge.methods if scenario.merge.reference_of(each) != "initial"]
-    for key in ("leave", "unlearn"):
-        if merged and getattr(scenario.stream, key):
+    for key in ("parties", "edits"):
+        if merged and getattr(scenario.unlearn, key):
             found = f"edits are removed, and arm {merged[0]!r} has reference: current"
             hint = "set merge.reference: initial and merge.exchange: round"
-            yield FieldError(("stream", key), found, f"reference: initial in every arm: {_WITHOUT_BASE}", hint)
+            yield FieldError(("unlearn", key), found, f"reference: initial in every arm: {_WITHOUT_BASE}", hint)
 
 
 def _in_pairs(scenario: Scenario) -> Iterator[FieldError]:
-    if scenario.stream.leave and scenario.stream.sharing_group_size != 2:
+    if scenario.unlearn.parties and scenario.stream.sharing_group_size != 2:
         found = f"parties leave, and {scenario.stream.sharing_group_size} in a row share edits"
         yield FieldError(
             ("stream", "sharing_group_size"), found, "2: of a pair it is clear what becomes of what they shared"
@@ -84,25 +84,27 @@ def _in_pairs(scenario: Scenario) -> Iterator[FieldError]:
 
 def _leave(scenario: Scenario) -> Iterator[FieldError]:
     left: Counter[int] = Counter()
-    for index, spec in enumerate(scenario.stream.leave):
-        path = ("stream", "leave", index)
+    for index, spec in enumerate(scenario.unlearn.parties):
+        path = ("unlearn", "parties", index)
         yield from _round_happens(scenario, spec.round, path)
         yield from _parties_exist(scenario, spec.parties, path)
         left.update(set(spec.parties))
     again = sorted(party for party, times in left.items() if times > 1)
     if again:
         yield FieldError(
-            ("stream", "leave"), f"party {again[0]} leaves {counted(left[again[0]], 'time')}", "each party at most once"
+            ("unlearn", "parties"),
+            f"party {again[0]} leaves {counted(left[again[0]], 'time')}",
+            "each party at most once",
         )
     if len(left) >= scenario.parties.count:
         found = f"all {counted(scenario.parties.count, 'party')} leave"
-        yield FieldError(("stream", "leave"), found, "at least one party that stays to the last round")
+        yield FieldError(("unlearn", "parties"), found, "at least one party that stays to the last round")
 
 
 def _unlearn(scenario: Scenario) -> Iterator[FieldError]:
-    left = {party: spec.round for spec in scenario.stream.leave for party in spec.parties}
-    for index, spec in enumerate(scenario.stream.unlearn):
-        path = ("stream", "unlearn", index)
+    left = {party: spec.round for spec in scenario.unlearn.parties for party in spec.parties}
+    for index, spec in enumerate(scenario.unlearn.edits):
+        path = ("unlearn", "edits", index)
         yield from _round_happens(scenario, spec.round, path)
         yield from _parties_exist(scenario, spec.parties, path)
         if spec.of_round is not None and spec.of_round >= spec.round:

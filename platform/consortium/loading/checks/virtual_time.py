@@ -22,8 +22,8 @@ _ROUNDING = 1e-9
 
 def virtual_time_errors(scenario: Scenario, base_dir: Path) -> Iterator[FieldError]:
     """Every mistake of ``devices`` and ``schedule``, and of what does not go with them."""
-    distributions = list(_distributions(scenario.devices))
-    classes = list(_classes(scenario.devices))
+    distributions = list(_distributions(scenario.virtual_time.devices))
+    classes = list(_classes(scenario.virtual_time.devices))
     yield from [*distributions, *classes]
     yield from _selection(scenario)
     yield from _somebody_can_be_late(scenario)
@@ -34,8 +34,16 @@ def virtual_time_errors(scenario: Scenario, base_dir: Path) -> Iterator[FieldErr
 
 
 def _distributions(devices: DevicesSpec) -> Iterator[FieldError]:
-    owners: list[tuple[KeyPath, DevicesSpec | DeviceClassSpec]] = [(("devices",), devices)]
-    owners += [(("devices", "classes", place), each) for place, each in enumerate(devices.classes)]
+    owners: list[tuple[KeyPath, DevicesSpec | DeviceClassSpec]] = [
+        (
+            (
+                "virtual_time",
+                "devices",
+            ),
+            devices,
+        )
+    ]
+    owners += [(("virtual_time", "devices", "classes", place), each) for place, each in enumerate(devices.classes)]
     for path, owner in owners:
         for quantity in _QUANTITIES:
             distribution = getattr(owner, quantity)
@@ -65,7 +73,7 @@ def _distribution(path: KeyPath, quantity: str, spec: DistributionSpec) -> Itera
 
 
 def _classes(devices: DevicesSpec) -> Iterator[FieldError]:
-    path = ("devices", "classes")
+    path = ("virtual_time", "devices", "classes")
     names = [each.name for each in devices.classes]
     if len(set(names)) < len(names):
         yield FieldError(path, f"found the names {', '.join(names)}", "each name once")
@@ -75,10 +83,12 @@ def _classes(devices: DevicesSpec) -> Iterator[FieldError]:
 
 
 def _selection(scenario: Scenario) -> Iterator[FieldError]:
-    schedule = scenario.schedule
+    schedule = scenario.virtual_time.schedule
     if schedule.select * schedule.over_select > 1 + _ROUNDING:
         found = f"found {schedule.over_select:g} with select: {schedule.select:g}, more than there are parties"
-        yield FieldError(("schedule", "over_select"), found, f"at most {1 / schedule.select:g} (1 / select)")
+        yield FieldError(
+            ("virtual_time", "schedule", "over_select"), found, f"at most {1 / schedule.select:g} (1 / select)"
+        )
 
 
 def _takes_time(devices: DevicesSpec) -> bool:
@@ -87,41 +97,51 @@ def _takes_time(devices: DevicesSpec) -> bool:
 
 
 def _somebody_can_be_late(scenario: Scenario) -> Iterator[FieldError]:
-    schedule = scenario.schedule
+    schedule = scenario.virtual_time.schedule
     plain = ScheduleSpec()
     keys = ("over_select", "quorum", "deadline_s")
     closing = [key for key in keys if getattr(schedule, key) != getattr(plain, key)]
-    if closing and not _takes_time(scenario.devices):
+    if closing and not _takes_time(scenario.virtual_time.devices):
         found = f"found {getattr(schedule, closing[0]):g}, and answers take no time"
         allowed = "devices with a speed, upload, download or latency_s, or a trace"
-        yield FieldError(("schedule", closing[0]), found, allowed)
-    if scenario.devices.jitter and not _takes_time(scenario.devices):
-        found = f"found {scenario.devices.jitter:g}, and answers take no time that could vary"
-        yield FieldError(("devices", "jitter"), found, "0, or a speed, upload, download or latency_s beside it")
+        yield FieldError(("virtual_time", "schedule", closing[0]), found, allowed)
+    if scenario.virtual_time.devices.jitter and not _takes_time(scenario.virtual_time.devices):
+        found = f"found {scenario.virtual_time.devices.jitter:g}, and answers take no time that could vary"
+        yield FieldError(
+            ("virtual_time", "devices", "jitter"), found, "0, or a speed, upload, download or latency_s beside it"
+        )
     if schedule.late == "drop" and not closing:
         found = "found 'drop', and nobody is ever late: a round waits for all answers"
-        yield FieldError(("schedule", "late"), found, "a deadline_s, a quorum below 1 or over_select above 1 beside it")
+        yield FieldError(
+            ("virtual_time", "schedule", "late"),
+            found,
+            "a deadline_s, a quorum below 1 or over_select above 1 beside it",
+        )
 
 
 def _somebody_can_be_absent(scenario: Scenario) -> Iterator[FieldError]:
-    schedule, devices = scenario.schedule, scenario.devices
+    schedule, devices = scenario.virtual_time.schedule, scenario.virtual_time.devices
     leaves_out = schedule.select * schedule.over_select < 1 - _ROUNDING
     owners: list[DevicesSpec | DeviceClassSpec] = [devices, *devices.classes]
     comes_and_goes = devices.trace is not None or any(owner.availability is not None for owner in owners)
     if schedule.absent == "drop" and not (leaves_out or comes_and_goes):
         found = "found 'drop', and everybody is asked in every round"
-        yield FieldError(("schedule", "absent"), found, "select below 1, devices.availability or a trace beside it")
+        yield FieldError(
+            ("virtual_time", "schedule", "absent"),
+            found,
+            "select below 1, or an availability or a trace of virtual_time.devices",
+        )
 
 
 def _nothing_is_removed(scenario: Scenario) -> Iterator[FieldError]:
-    for key in ("leave", "unlearn"):
-        if scenario.has_clock and getattr(scenario.stream, key):
+    for key in ("parties", "edits"):
+        if scenario.has_virtual_time and getattr(scenario.unlearn, key):
             found = "edits are removed in a run with virtual time, in which they may not have been merged yet"
-            yield FieldError(("stream", key), found, "one of the two", "leave out devices and schedule")
+            yield FieldError(("unlearn", key), found, "one of the two", "leave out virtual_time")
 
 
 def _trace(scenario: Scenario, base_dir: Path) -> Iterator[FieldError]:
-    path, trace = ("devices", "trace"), scenario.devices.trace
+    path, trace = ("virtual_time", "devices", "trace"), scenario.virtual_time.devices.trace
     if trace is None:
         return
     file = find_file(trace, base_dir)
@@ -131,12 +151,16 @@ def _trace(scenario: Scenario, base_dir: Path) -> Iterator[FieldError]:
         return
     try:
         devices = Devices(
-            scenario.seed, scenario.devices.model_copy(update={"trace": str(file)}), scenario.parties.count
+            scenario.seed, scenario.virtual_time.devices.model_copy(update={"trace": str(file)}), scenario.parties.count
         )
     except ScenarioError as error:
         yield FieldError(path, error.found, error.expected)
         return
-    unknown = [name for name in devices.traced_classes if name not in {each.name for each in scenario.devices.classes}]
+    unknown = [
+        name
+        for name in devices.traced_classes
+        if name not in {each.name for each in scenario.virtual_time.devices.classes}
+    ]
     if unknown:
         yield FieldError(path, f"{file} has rows of the class {unknown[0]!r}", "classes that devices.classes names")
     if devices.untraced:

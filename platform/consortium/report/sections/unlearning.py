@@ -10,7 +10,8 @@ from consortium.records.directory import RunDirectory
 from consortium.records.rows import MetricRow
 from consortium.report.content import Cells, Run, Section, Table
 from consortium.report.words import listing
-from consortium.scenario.schema import UNEDITED, StreamSpec
+from consortium.scenario.schema import UNEDITED
+from consortium.scenario.unlearning import UnlearnSpec
 
 _INTRO = "The model was merged again without these edits, as if they had never been made. "
 _MEASURED = (
@@ -31,7 +32,7 @@ def section(run: Run) -> Section | None:
     rows: list[Cells] = []
     for back_in, number in numbers.items():
         *_, unedited = _percents(metrics, UNEDITED, back_in)
-        first = [str(back_in), _who(scenario.stream, back_in), f"{number:,}"]
+        first = [str(back_in), _who(scenario.unlearn, back_in), f"{number:,}"]
         for arm in run.results.arms:
             rows.append([*first, run.arm(arm.arm), *_percents(metrics, arm.arm, back_in), unedited])
             first = ["", "", ""]
@@ -46,9 +47,9 @@ def _numbers(directory: RunDirectory) -> dict[int, int]:
     return {number: done.count(number) for number in dict.fromkeys(done)}
 
 
-def _who(stream: StreamSpec, back_in: int) -> str:
-    left = sorted(party for spec in stream.leave if spec.round == back_in for party in spec.parties)
-    back = sorted({party for spec in stream.unlearn if spec.round == back_in for party in spec.parties})
+def _who(unlearn: UnlearnSpec, back_in: int) -> str:
+    left = sorted(party for spec in unlearn.parties if spec.round == back_in for party in spec.parties)
+    back = sorted({party for spec in unlearn.edits if spec.round == back_in for party in spec.parties})
     return "; ".join(
         f"{_named(parties)} {did}" for parties, did in ((left, "left"), (back, "took some back")) if parties
     )

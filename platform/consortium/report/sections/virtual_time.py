@@ -40,7 +40,7 @@ _COLUMNS = {
 
 def section(run: Run) -> Section | None:
     """None for a run without virtual time, and before its first round."""
-    if not run.directory.scenario.has_clock:
+    if not run.directory.scenario.has_virtual_time:
         return None
     rows = [ScheduleRow(**row) for row in run.directory.table("schedule").to_pylist()]
     if not rows:
@@ -65,7 +65,7 @@ def _told(scenario: Scenario, rows: Sequence[ScheduleRow]) -> str:
     num_merged, num_lost = sum(row.num_edits for row in rows), sum(row.num_lost for row in rows)
     num_later = sum(row.num_carried for row in rows)
     share = f", {100 * (1 - num_late / num_asked):.1f} % of them in time" if num_asked else ""
-    late = _LATE_WORDS[scenario.schedule.late]
+    late = _LATE_WORDS[scenario.virtual_time.schedule.late]
     wanted = words.count(_num_asked_for(rows)[-1], "edit")
     return (
         f"{words.count(len(rows), 'round')} took {words.duration(rows[-1].end_s)} of virtual time. Parties were asked "

@@ -9,7 +9,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from consortium.report.page import run_of
 from consortium.report.sections.screening import section
-from consortium.scenario.schema import PartyRemovalSpec
+from consortium.scenario.unlearning import PartyRemovalSpec, UnlearnSpec
 from support.pico import pico_folder
 from support.report import texts
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 def without(scenario, parties):
     """The scenario in which these parties never take part, and nobody attacks."""
-    stream = scenario.stream.model_copy(update={"leave": (PartyRemovalSpec(round=1, parties=tuple(parties)),)})
-    return scenario.model_copy(update={"stream": stream, "attacks": ()})
+    unlearn = UnlearnSpec(parties=(PartyRemovalSpec(round=1, parties=tuple(parties)),))
+    return scenario.model_copy(update={"unlearn": unlearn, "attacks": ()})
 
 
 @pytest.mark.parametrize("kind", ["nan", "non_psd", "stale", "replay", "oversized"])
@@ -182,11 +182,14 @@ def test_a_refused_party_that_leaves_takes_back_what_was_merged_alone(finished_r
         "evaluate": {"metrics": ["efficacy", "removed_efficacy"]},
     }
     leaving = associative_scenario(
-        stream={"rounds": 3, "leave": [{"round": 3, "parties": [2]}], **ALONE},
+        stream={"rounds": 3, **ALONE},
+        unlearn={"parties": [{"round": 3, "parties": [2]}]},
         attacks=[{"kind": "nan", "parties": [2], "rounds": [1, 1]}],
         **changes,
     )
-    never = associative_scenario(stream={"rounds": 3, "leave": [{"round": 1, "parties": [2]}], **ALONE}, **changes)
+    never = associative_scenario(
+        stream={"rounds": 3, **ALONE}, unlearn={"parties": [{"round": 1, "parties": [2]}]}, **changes
+    )
     left, absent = (finished_run(each) for each in (leaving, never))
     for arm, state in left.arm_states().items():
         other = absent.arm_states()[arm]

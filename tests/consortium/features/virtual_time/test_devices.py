@@ -17,7 +17,9 @@ ONE_EDIT = Work(np.ones(10_000, np.int64), np.zeros(10_000, np.int64), 0, 0)
 
 
 def spec_of(**devices):
-    return Scenario.model_validate_json(json.dumps({"name": "a", "devices": devices})).devices
+    return Scenario.model_validate_json(
+        json.dumps({"name": "a", "virtual_time": {"devices": devices}})
+    ).virtual_time.devices
 
 
 def speeds(num_parties=10_000, seed=1, **devices):
@@ -123,7 +125,7 @@ def test_the_clock_waits_until_the_trace_lets_somebody_come(tmp_path):
     path.write_text("party,time_s,available\n0,0,0\n0,50,1\n0,60,0\n1,0,0\n1,90,1\n")
     fresh = {"rounds": 3, "overlap": 0, "conflict": 0, "repeat": 0}
     devices = {"speed": 0.2, "trace": str(path)}
-    scenario = associative_scenario(parties={"count": 2}, stream=fresh, devices=devices)
+    scenario = associative_scenario(parties={"count": 2}, stream=fresh, virtual_time={"devices": devices})
     stream = open_stream(scenario, ["r"] * 100)
     assert [(round_timeline.start_s, round_timeline.end_s) for round_timeline in stream.timeline.turns] == [
         (50, 70),

@@ -18,7 +18,9 @@ ROUNDS = range(1, 7)
 def scenario_of(devices=SPREAD, schedule=None, **changes):
     stream = {"rounds": 6, **changes.pop("stream", {})}
     return associative_scenario(
-        devices=devices, schedule={"deadline_s": 6} if schedule is None else schedule, stream=stream, **changes
+        virtual_time={"devices": devices, "schedule": {"deadline_s": 6} if schedule is None else schedule},
+        stream=stream,
+        **changes,
     )
 
 

@@ -21,8 +21,8 @@ def check(tmp_path):
     return checked
 
 
-def stream(**keys):
-    return {"merge": BASE, "stream": {"rounds": 3, **keys}}
+def removed(**keys):
+    return {"merge": BASE, "unlearn": keys}
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ def stream(**keys):
         {"merge": BASE},
         {"merge": {"methods": ["ties", {"name": "collabedit", **BASE}, {"name": "collabedit", "label": "merged"}]}},
         {"merge": {"methods": ["collabedit", {"name": "ties", "reference": "current"}], **BASE}},
-        stream(leave=LEAVE),
-        stream(leave=[{"round": 1, "parties": [0]}, {"round": 3, "parties": [1, 2]}]),
-        stream(
-            unlearn=[{"round": 2, "parties": [0], "of_round": 1, "share": 0.5}], leave=[{"round": 3, "parties": [0]}]
+        removed(parties=LEAVE),
+        removed(parties=[{"round": 1, "parties": [0]}, {"round": 3, "parties": [1, 2]}]),
+        removed(
+            edits=[{"round": 2, "parties": [0], "of_round": 1, "share": 0.5}], parties=[{"round": 3, "parties": [0]}]
         ),
     ],
 )
@@ -55,11 +55,16 @@ def test_what_can_run_is_accepted(check, sections):
             "'global' has reference: initial with the editor rome(.|\n)*memit, alphaedit, emmet",
         ),
         (
-            {"stream": {"rounds": 3, "leave": LEAVE}, "merge": BASE, "overlap": {"duplicates": "count_once"}},
+            {
+                "stream": {"rounds": 3},
+                "unlearn": {"parties": LEAVE},
+                "merge": BASE,
+                "overlap": {"duplicates": "count_once"},
+            },
             "edits are removed, and doubles or contradictions of a round are resolved",
         ),
         (
-            {"stream": {"rounds": 3, "leave": LEAVE, "sharing_group_size": 3}, "merge": BASE},
+            {"stream": {"rounds": 3, "sharing_group_size": 3}, "unlearn": {"parties": LEAVE}, "merge": BASE},
             "stream.sharing_group_size .*3 in a row share",
         ),
         (
@@ -76,25 +81,32 @@ def test_what_can_run_is_accepted(check, sections):
         ),
         ({"merge": {"methods": [{"name": "ties", **BASE}]}}, "ties makes its update from local ones"),
         (
-            {"stream": {"rounds": 3, "leave": LEAVE}},
-            "stream.leave .*arm 'global' has reference: current(.|\n)*subtracted",
+            {"stream": {"rounds": 3}, "unlearn": {"parties": LEAVE}},
+            "unlearn.parties .*arm 'global' has reference: current(.|\n)*subtracted",
         ),
         (
-            {"stream": {"rounds": 3, "unlearn": LEAVE}, "merge": {"methods": [{"name": "collabedit", **BASE}, "ties"]}},
-            "stream.unlearn .*arm 'ties' has reference: current",
+            {
+                "stream": {"rounds": 3},
+                "unlearn": {"edits": LEAVE},
+                "merge": {"methods": [{"name": "collabedit", **BASE}, "ties"]},
+            },
+            "unlearn.edits .*arm 'ties' has reference: current",
         ),
-        (stream(leave=[{"round": 4, "parties": [0]}]), r"stream.leave.0.round .*found 4(.|\n)*up to 3"),
-        (stream(leave=[{"round": 2, "parties": [4]}]), r"stream.leave.0.parties .*found 4(.|\n)*from 0 to 3"),
-        (stream(leave=[{"round": 2, "parties": [1, 1]}]), r"found \[1, 1\](.|\n)*each party once"),
-        (stream(leave=[*LEAVE, {"round": 3, "parties": [3]}]), "party 3 leaves 2 times"),
-        (stream(leave=[{"round": 2, "parties": [0, 1]}, {"round": 3, "parties": [2, 3]}]), "all 4 parties leave"),
-        (stream(leave=[{"round": 2, "parties": []}]), r"stream.leave.0.parties .*found \[\](.|\n)*at least 1 item"),
-        (stream(unlearn=[{"round": 1, "parties": [0]}]), r"stream.unlearn.0.round .*found 1(.|\n)*at least 2"),
-        (stream(unlearn=[{"round": 4, "parties": [0]}]), r"stream.unlearn.0.round .*found 4"),
-        (stream(unlearn=[{"round": 2, "parties": [9]}]), r"stream.unlearn.0.parties .*found 9"),
-        (stream(unlearn=[{"round": 2, "parties": [0], "share": 0}]), r"stream.unlearn.0.share .*found 0"),
-        (stream(unlearn=[{"round": 2, "parties": [0], "of_round": 2}]), r"of_round .*found 2(.|\n)*a round before 2"),
-        (stream(unlearn=[{"round": 3, "parties": [3]}], leave=LEAVE), "party 3 has left in round 2"),
+        (removed(parties=[{"round": 4, "parties": [0]}]), r"unlearn.parties.0.round .*found 4(.|\n)*up to 3"),
+        (removed(parties=[{"round": 2, "parties": [4]}]), r"unlearn.parties.0.parties .*found 4(.|\n)*from 0 to 3"),
+        (removed(parties=[{"round": 2, "parties": [1, 1]}]), r"found \[1, 1\](.|\n)*each party once"),
+        (removed(parties=[*LEAVE, {"round": 3, "parties": [3]}]), "party 3 leaves 2 times"),
+        (removed(parties=[{"round": 2, "parties": [0, 1]}, {"round": 3, "parties": [2, 3]}]), "all 4 parties leave"),
+        (
+            removed(parties=[{"round": 2, "parties": []}]),
+            r"unlearn.parties.0.parties .*found \[\](.|\n)*at least 1 item",
+        ),
+        (removed(edits=[{"round": 1, "parties": [0]}]), r"unlearn.edits.0.round .*found 1(.|\n)*at least 2"),
+        (removed(edits=[{"round": 4, "parties": [0]}]), r"unlearn.edits.0.round .*found 4"),
+        (removed(edits=[{"round": 2, "parties": [9]}]), r"unlearn.edits.0.parties .*found 9"),
+        (removed(edits=[{"round": 2, "parties": [0], "share": 0}]), r"unlearn.edits.0.share .*found 0"),
+        (removed(edits=[{"round": 2, "parties": [0], "of_round": 2}]), r"of_round .*found 2(.|\n)*a round before 2"),
+        (removed(edits=[{"round": 3, "parties": [3]}], parties=LEAVE), "party 3 has left in round 2"),
         ({"merge": {"reference": "first"}}, 'merge.reference .*found "first"(.|\n)*one of merged, base'),
     ],
 )

@@ -14,7 +14,9 @@ SPEED = {"speed": 2}
 def check(tmp_path):
     def checked(**sections):
         path = tmp_path / "s.yaml"
-        path.write_text(json.dumps({"name": "a", "stream": {"rounds": 3}} | sections))
+        timed = {key: sections.pop(key) for key in ("devices", "schedule") if key in sections}
+        scenario = {"name": "a", "stream": {"rounds": 3}, "virtual_time": timed} | sections
+        path.write_text(json.dumps(scenario))
         check_scenario(load_scenario(str(path)))
 
     return checked
@@ -60,10 +62,10 @@ def test_what_can_run_is_accepted(check, sections):
         (
             {
                 "devices": SPEED,
-                "stream": {"rounds": 3, "leave": [{"round": 2, "parties": [0]}]},
+                "unlearn": {"parties": [{"round": 2, "parties": [0]}]},
                 "merge": {"reference": "initial", "exchange": "round"},
             },
-            "stream.leave .*removed in a run with virtual time",
+            "unlearn.parties .*removed in a run with virtual time",
         ),
         ({"devices": {"trace": "none.csv"}}, "devices.trace .*no file 'none.csv'"),
     ],

@@ -15,8 +15,10 @@ from support.scenarios import associative_scenario
 def run(finished_run):
     scenario = associative_scenario(
         stream={"rounds": 4, "overlap": 0, "conflict": 0, "repeat": 0},
-        devices={"speed": {"lognormal": {"median": 1, "sigma": 1}}, "jitter": 1.0},
-        schedule={"deadline_s": 8},
+        virtual_time={
+            "devices": {"speed": {"lognormal": {"median": 1, "sigma": 1}}, "jitter": 1.0},
+            "schedule": {"deadline_s": 8},
+        },
         merge={"methods": ["collabedit", "ties"]},
         evaluate={"edits": "all", "metrics": ["efficacy"]},
     )
