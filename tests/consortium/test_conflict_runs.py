@@ -56,7 +56,7 @@ def leave_to_the_first(keyed_digests, conflicts):
         copies = [
             place for place in sorted(resolution.decisions) if answers[place] in asked or asked.add(answers[place])
         ]
-        found.append(Resolution(dict.fromkeys(copies, Decision(1, "withdrawn"))))
+        found.append(Resolution(dict.fromkeys(copies, Decision(1, "rejected"))))
     return tuple(found)
 
 
@@ -76,15 +76,15 @@ class TestWeighing:
         )
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(resolver, "resolve", leave_to_the_first)
-            alone = run_serially(once, path / "alone")
-        return {"each": finished_run(each), "once": finished_run(once), "alone": alone}
+            alone = run_serially(once, path / "unique")
+        return {"each": finished_run(each), "once": finished_run(once), "unique": alone}
 
     @pytest.mark.parametrize("arm", ["global", "collabedit"])
     def test_weighed_once_a_merge_is_that_of_one_party_asking(self, runs, arm):
         """What is left is the rounding of weights to float32; the history holds each edit once as well."""
-        assert runs["alone"].table("edits")["weight"].to_pylist().count(0.0) == 2 * (3 * 2 + 2 * 2)
-        assert apart(runs["once"], runs["alone"], arm) < 1e-6
-        history, other = (runs[name].arm_states()[arm].history[1].base_KK for name in ("once", "alone"))
+        assert runs["unique"].table("edits")["weight"].to_pylist().count(0.0) == 2 * (3 * 2 + 2 * 2)
+        assert apart(runs["once"], runs["unique"], arm) < 1e-6
+        history, other = (runs[name].arm_states()[arm].history[1].base_KK for name in ("once", "unique"))
         np.testing.assert_allclose(history, other, rtol=1e-5, atol=1e-9)
 
     def test_weighed_once_statistics_are_those_of_one_party_asking(self):
@@ -121,17 +121,17 @@ class TestWeighing:
 
     @pytest.mark.parametrize("arm", ["global", "collabedit"])
     def test_weighed_each_it_is_not(self, runs, arm):
-        assert apart(runs["each"], runs["alone"], arm) > 1e-2
+        assert apart(runs["each"], runs["unique"], arm) > 1e-2
 
     def test_the_table_of_edits_says_what_each_weighed(self, runs):
         rows = runs["once"].table("edits").to_pylist()
-        shared = [row for row in rows if row["status"] == "shared"]
+        shared = [row for row in rows if row["status"] == "duplicate"]
         assert {(row["party"] < 4, row["num_asking"], row["weight"]) for row in shared} == {
             (True, 4, 1 / 4),
             (False, 3, 1 / 3),
         }
         assert len(shared) == 2 * 7 * 2
-        assert {(row["status"], row["weight"]) for row in rows if row not in shared} == {("alone", 1.0)}
+        assert {(row["status"], row["weight"]) for row in rows if row not in shared} == {("unique", 1.0)}
         assert {row["status"] for row in runs["each"].table("edits").to_pylist()} == {None}, "nothing was announced"
 
 
@@ -158,9 +158,9 @@ class TestPolicies:
         """Leaders are even, followers odd; half of the four edits of each."""
         for policy, loser in (("latest", 0), ("priority", 1)):
             rows = runs[policy].table("edits").to_pylist()
-            withdrawn = [row for row in rows if row["status"] == "withdrawn"]
-            assert {row["party"] % 2 for row in withdrawn} == {loser}
-            assert len(withdrawn) == len([row for row in rows if row["status"] == "won"]) == 2 * 3 * 2
+            rejected = [row for row in rows if row["status"] == "rejected"]
+            assert {row["party"] % 2 for row in rejected} == {loser}
+            assert len(rejected) == len([row for row in rows if row["status"] == "accepted"]) == 2 * 3 * 2
             assert [row["num_edits"] for row in runs[policy].table("rounds").to_pylist()] == [24 - 6, 24 - 6]
             parties = {(row["party"] % 2, row["num_edits"]) for row in runs[policy].table("parties").to_pylist()}
             assert parties == {(loser, 2), (1 - loser, 4)}
@@ -219,7 +219,7 @@ def test_asked_again_in_other_words_an_edit_overrules_what_the_history_holds(tmp
     assert once["conflict_score"] < 75 < again["conflict_score"]
     assert once["conflict_magnitude"] < 75 < again["conflict_magnitude"]
     kinds = {(row["kind"], row["status"], row["num_paraphrases"]) for row in augmented.table("edits").to_pylist()}
-    assert kinds == {("fresh", "alone", 0), ("conflict-round", "alone", 3)}
+    assert kinds == {("fresh", "unique", 0), ("conflict-round", "unique", 3)}
     assert {row["num_paraphrases"] for row in plain.table("edits").to_pylist()} == {0}
     sent = [sum(run.table("rounds")["bytes_sent"].to_pylist()) for run in (plain, augmented)]
     assert sent[1] > sent[0]
@@ -249,7 +249,7 @@ class TestSameBits:
             assert again.table(table).equals(whole.table(table)), table
 
     def test_party_batches_do_not_matter(self, finished_run):
-        """Nor does a party batch whose edits were all withdrawn: with party batches of one, each leader's are."""
+        """Nor does a party batch whose edits were all rejected: with party batches of one, each leader's are."""
         changes = {
             **ALL_OF_IT,
             "stream": {"rounds": 2, "overlap": 0, "conflict": {"party": 1.0}, "repeat": 0},
@@ -300,6 +300,6 @@ def test_the_shipped_scenarios_run_end_to_end_on_a_small_memory(name, tmp_path):
     prepared = prepare(name, small)
     directory = run_serially(prepared.scenario, tmp_path / "run")
     statuses = {row["status"] for row in directory.table("edits").to_pylist()}
-    assert statuses == ({"alone", "shared"} if name == "overlap" else {"alone", "won", "withdrawn"})
+    assert statuses == ({"unique", "duplicate"} if name == "overlap" else {"unique", "accepted", "rejected"})
     text = build_report(directory).path.read_text(encoding="utf-8")
     assert "What was decided" in text

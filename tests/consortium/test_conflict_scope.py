@@ -1,4 +1,4 @@
-"""Whole runs in which a policy reaches over rounds: a later request may have to be withdrawn."""
+"""Whole runs in which a policy reaches over rounds: a later request may have to be rejected."""
 
 from __future__ import annotations
 
@@ -66,11 +66,9 @@ def measured(directory: RunDirectory, metric: str) -> dict[tuple[int, int], dict
 
 
 def stands_after(directory: RunDirectory, number: int) -> dict[str, str]:
-    """Fact → the answer that was merged last: whatever is not withdrawn in its round stands from then on."""
+    """Fact → the answer that was merged last: whatever is not rejected in its round stands from then on."""
     rows = sorted(edits(directory), key=lambda row: row["round"])
-    return {
-        row["fact_id"]: row["target_new"] for row in rows if row["round"] <= number and row["status"] != "withdrawn"
-    }
+    return {row["fact_id"]: row["target_new"] for row in rows if row["round"] <= number and row["status"] != "rejected"}
 
 
 def lost_to_earlier_rounds(directory: RunDirectory) -> list[dict[str, Any]]:
@@ -93,7 +91,7 @@ def test_later_requests_are_withdrawn_against_earlier_ones(run: RunDirectory) ->
 
 def test_withdrawn_requests_are_not_probed(run: RunDirectory) -> None:
     for number in (1, 2, 3, 4):
-        kept = [row for row in edits(run, round=number) if row["status"] != "withdrawn"]
+        kept = [row for row in edits(run, round=number) if row["status"] != "rejected"]
         assert measured(run, "efficacy")[number, number]["num_edits"] == len(kept) < 24
 
 
@@ -101,7 +99,7 @@ def test_what_stands_is_what_is_to_be_retained(run: RunDirectory) -> None:
     for number in (2, 3, 4):
         stands = stands_after(run, number)
         for earlier in range(1, number):
-            rows = [row for row in edits(run, round=earlier) if row["status"] != "withdrawn"]
+            rows = [row for row in edits(run, round=earlier) if row["status"] != "rejected"]
             expected = sum(stands[row["fact_id"]] == row["target_new"] for row in rows)
             assert measured(run, "retention")[number, earlier]["num_edits"] == expected
 
@@ -124,11 +122,11 @@ def test_scores_take_the_side_that_was_settled(run: RunDirectory) -> None:
         stands = stands_after(run, number)
         cases = 0
         for row in edits(run, round=number):
-            lost_to_its_own = row["status"] == "withdrawn" and _before(run, row) == stands[row["fact_id"]]
+            lost_to_its_own = row["status"] == "rejected" and _before(run, row) == stands[row["fact_id"]]
             if row["kind"] == "conflict-party":
                 cases += 1
             elif row["kind"] == "conflict-round":
-                cases += row["status"] != "withdrawn" or lost_to_its_own
+                cases += row["status"] != "rejected" or lost_to_its_own
         score = measured(run, "conflict_score")[number, number]
         assert score["num_edits"] == cases == measured(run, "conflict_magnitude")[number, number]["num_edits"]
         assert score["success"] > 80
@@ -140,7 +138,7 @@ def test_without_reach_the_later_request_overrules(finished_run: SharedRuns) -> 
     assert not lost_to_earlier_rounds(apart)
 
 
-@pytest.mark.parametrize(("priorities", "status"), [([], "withdrawn"), ([1], "won")])
+@pytest.mark.parametrize(("priorities", "status"), [([], "rejected"), ([1], "accepted")])
 def test_with_priorities_the_higher_rank_holds_over_rounds(
     priorities: list[int], status: str, finished_run: SharedRuns
 ) -> None:
@@ -159,7 +157,7 @@ def test_the_latest_is_the_same_with_reach_but_told_that_it_won(finished_run: Sh
     near, far = (finished_run(contradicting(span, "latest")) for span in ("round", "run"))
     assert difference(near.arm_states(), far.arm_states()) == []
     told = Counter((a["status"], b["status"]) for a, b in zip(edits(near), edits(far), strict=True) if a != b)
-    assert set(told) == {("alone", "won"), ("shared", "won")} or set(told) == {("alone", "won")}
+    assert set(told) == {("unique", "accepted"), ("duplicate", "accepted")} or set(told) == {("unique", "accepted")}
 
 
 class _EnoughError(Exception):

@@ -38,10 +38,10 @@ class Step:
 def plan_round(editor: EditorSpec, exchange: str) -> tuple[Step, ...]:
     """The steps of a round.
 
-    ``memit`` sharing (arXiv 2210.07229, equation 20) divides what is missing by the number of layers still to
+    ``spread`` (arXiv 2210.07229, equation 20) divides what is missing by the number of layers still to
     come; this presumes that each layer's keys and residuals are taken after the layers below were merged. With
     all of them taken at once (``exchange: round``) every layer gets the same share instead, or the shares would
-    add up to more than what is missing. ``boundary`` sharing (BLUE, arXiv 2502.03748) gives the first and the
+    add up to more than what is missing. ``first_last`` (BLUE, arXiv 2502.03748) gives the first and the
     last layer targets of their own and their whole residuals. An editor that tunes weights changes all layers at
     once; what stands for its targets are the tuned weights.
     """

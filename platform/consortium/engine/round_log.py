@@ -156,7 +156,7 @@ class RoundLog:
             self._rejected[arm, each.party] = each.reason
             self.event("rejected", round_number, arms=[arm], detail=f"party {each.party}: {each.reason}: {each.detail}")
         for party in absent:
-            self._rejected.setdefault((arm, party), "quarantined")
+            self._rejected.setdefault((arm, party), "excluded")
         self._absent_before[arm] = before
         self._party_bytes.pop(arm, None)
         self._not_finite.pop(arm, None)
@@ -272,7 +272,7 @@ class RoundLog:
         sent = {arm: (self._party_bytes[arm], self._left_out[arm], self._not_finite[arm]) for arm in arms}
         out = self._rejected, self._absent_before
         edits = partial(self._edit_rows, round_number, stream, facts, self._decisions)
-        parties = partial(self._party_rows, round_number, stream, sent, _num_withdrawn(self._decisions), *out)
+        parties = partial(self._party_rows, round_number, stream, sent, _num_rejected(self._decisions), *out)
         timeline = timeline_of(stream) if round_number else None
         rows = Rows(
             rounds=[self._round_row(round_number, arm, stream, distances[arm]) for arm in arms],
@@ -300,14 +300,14 @@ class RoundLog:
         return sorted(self._metrics, key=lambda row: places.get(row.arm, -1))
 
     def _round_row(self, round_number: int, arm: str, stream: Stream, found: Distances) -> RoundRow:
-        withdrawn = _num_withdrawn(self._decisions)
+        rejected = _num_rejected(self._decisions)
         out = [party for each, party in self._rejected if each == arm and party in stream.present(round_number)]
-        asked = (stream.num_requests(round_number, range(party, party + 1)) - withdrawn[party] for party in out)
+        asked = (stream.num_requests(round_number, range(party, party + 1)) - rejected[party] for party in out)
         return RoundRow(
             round=round_number,
             arm=arm,
             num_parties=len(stream.present(round_number)) - len(out),
-            num_edits=stream.num_requests(round_number) - withdrawn.total() - sum(asked),
+            num_edits=stream.num_requests(round_number) - rejected.total() - sum(asked),
             num_parties_rejected=len(out),
             max_norm_ratio=self._max_norm_ratio.get(arm),
             num_removed=num_removed_by(
@@ -327,7 +327,7 @@ class RoundLog:
         round_number: int,
         stream: Stream,
         sent: Mapping[str, tuple[Counts, Counts, Counts]],
-        withdrawn: Mapping[int, int],
+        rejected: Mapping[int, int],
         rejected: Mapping[tuple[str, int], str],
         absent_before: Mapping[str, Mapping[int, frozenset[int]]],
     ) -> Iterator[PartyRow]:
@@ -340,7 +340,7 @@ class RoundLog:
                 if asked or gone:
                     left_out = int(left_out_P[party]) if arm in looking else None
                     reason = rejected.get((arm, party))
-                    num_edits = 0 if reason else asked - withdrawn.get(party, 0)
+                    num_edits = 0 if reason else asked - rejected.get(party, 0)
                     of_party = num_edits, int(bytes_P[party]), left_out, gone, reason, int(not_finite_P[party])
                     yield PartyRow(round_number, arm, party, party // size, *of_party)
 
@@ -398,8 +398,8 @@ def _chained(spools: Sequence[Spool[AnswerRow]]) -> Iterator[AnswerRow]:
     return chain.from_iterable(spools)
 
 
-def _num_withdrawn(decisions: Mapping[Place, Decision]) -> Counter[int]:
-    """Party → number of its edits that were withdrawn."""
+def _num_rejected(decisions: Mapping[Place, Decision]) -> Counter[int]:
+    """Party → number of its edits that were rejected."""
     return Counter(party for (party, _), decision in decisions.items() if decision.status == "rejected")
 
 

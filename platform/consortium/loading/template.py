@@ -32,7 +32,7 @@ _HEAD = """\
 _EXAMPLES = {
     ("stream", "conflict"): ["conflict: {party: 0.1, round: 0}"],
     ("stream", "phases"): ["phases:", "  - {rounds: [1, 1], edits_per_round: 2, overlap: 0.2}"],
-    ("conflicts",): ["conflicts: {policy: priority, priorities: [2, 0], augment: 3}"],
+    ("conflicts",): ["conflicts: {policy: priority, priorities: [2, 0], num_paraphrases: 3}"],
     ("unlearn", "parties"): ["parties:", "  - {round: 2, parties: [0]}"],
     ("unlearn", "edits"): ["edits:", "  - {round: 2, parties: [1], of_round: 1, share: 0.5}"],
     ("merge", "methods"): [

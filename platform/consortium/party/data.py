@@ -49,7 +49,7 @@ class PartyDataset:
         self.stream = open_stream(scenario, facts.relations())
         self._accepted: Kept[_Own] = Kept(_EDITS_KEPT, lambda own: len(own.edits))
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
-        self._withdrawn: dict[int, frozenset[Place]] = {}
+        self._rejected: dict[int, frozenset[Place]] = {}
         self._resolver = ConflictResolver(scenario.conflicts)
         self._taught: tuple[int, dict[int, frozenset[str]]] = (1, {})
 
@@ -114,14 +114,14 @@ class PartyDataset:
         return [(request.kind, times_asked(self.stream, request)) for request in requests]
 
     def resolver(self, rounds: range, round_number: int, parties: range) -> list[tuple[int, Request]]:
-        """Sampled requests of earlier rounds that were not withdrawn, and none up to now contradicted or took back."""
+        """Sampled requests of earlier rounds that were not rejected, and none up to now contradicted or took back."""
         return [
             (earlier, request)
             for earlier in rounds
             for request in sampled_requests(self.scenario, self.stream, earlier, parties)
             if not self._is_overruled(request, round_number)
             and self.stream.is_live(request, round_number)
-            and (request.party, request.index) not in self.withdrawn_in(earlier)
+            and (request.party, request.index) not in self.rejected_in(earlier)
         ]
 
     def _is_overruled(self, request: Request, round_number: int) -> bool:
@@ -133,20 +133,20 @@ class PartyDataset:
     def stands(self, edit: Edit, round_number: int) -> bool:
         """Whether an edit's answer is the one that stands after a round; where policies reach over rounds."""
         if self._resolver.round > round_number:
-            self._resolver, self._withdrawn = ConflictResolver(self.scenario.conflicts), {}
-        self.withdrawn_in(round_number)
+            self._resolver, self._rejected = ConflictResolver(self.scenario.conflicts), {}
+        self.rejected_in(round_number)
         own = self._keyed_digests_of(round_number, [(0, edit)])
         return self._resolver.answer(own.slots[0]) == own.answers[0]
 
-    def withdrawn_in(self, round_number: int) -> frozenset[Place]:
-        """Requests of an earlier round that were withdrawn.
+    def rejected_in(self, round_number: int) -> frozenset[Place]:
+        """Requests of an earlier round that were rejected.
 
         A party remembers what it withdrew. A worker stands in for parties and may be new, so it resolves that round
         again.
         """
         if self.scenario.conflicts.policy == "none":
             return frozenset()
-        if round_number not in self._withdrawn:
+        if round_number not in self._rejected:
             for number in self._resolver.missing(round_number):
                 keyed_digests = [self.keyed_digests(number, each) for each in range(self.scenario.num_party_batches)]
                 groups = self._resolver.resolve(number, keyed_digests)
@@ -156,8 +156,8 @@ class PartyDataset:
                     for place, decision in each.decisions.items()
                     if decision.status == "rejected"
                 ]
-                self._withdrawn[number] = frozenset(found)
-        return self._withdrawn[round_number]
+                self._rejected[number] = frozenset(found)
+        return self._rejected[round_number]
 
     def contradicts_earlier(self, request: Request) -> bool:
         """Whether another answer was merged in the last earlier round in which anybody's about the same fact was."""
@@ -173,7 +173,7 @@ class PartyDataset:
                 for party_batch in range(self.scenario.num_party_batches)
                 for each in self.requests(number, party_batch)
             ]
-            merged = [each for each in asked if (each.party, each.index) not in self.withdrawn_in(number)]
+            merged = [each for each in asked if (each.party, each.index) not in self.rejected_in(number)]
             taught: dict[int, frozenset[str]] = {}
             for each in merged:
                 taught[each.fact] = taught.get(each.fact, frozenset()) | {self.edit(each).target_new}

@@ -271,7 +271,7 @@ class Worker:
         return self._targets.get((weights.key, batch.key, layer), make)
 
     def _read_or_optimise(self, edits: Sequence[Edit], layer: int) -> _Found:
-        if not edits:  # all parties of the party batch have left, or all edits were withdrawn
+        if not edits:  # all parties of the party batch have left, or all edits were rejected
             return _Found(
                 Targets(layer, torch.zeros(0, self.edited_layers.shapes[layer][0]), (), (), ()), is_cached=False
             )
@@ -410,7 +410,7 @@ class Worker:
 
         Args:
             batch: a batch of which some party takes something back, in the round in which it does.
-            arm: name of the arm, whose anchor is ``base``.
+            arm: name of the arm, whose reference is ``initial``.
             part: the layer and how the residual is shared.
             weights: the unedited weights.
             absent: earlier round → parties that were out in it; what they asked for then was not merged.

@@ -31,7 +31,7 @@ from consortium.records.digests import damage
 
 FOLDER = "checkpoints"
 #: Names of a checkpoint's tensors.
-_TENSOR = re.compile(r"layer\.[0-9]+\.(weight|history\.(base|columns)\.[0-9]+|live\..+)")
+_TENSOR = re.compile(r"layer\.[0-9]+\.(weight|history\.(base|columns)\.[0-9]+|retained\..+)")
 
 
 def folder_of(round: int) -> str:
@@ -53,8 +53,8 @@ def save(folder: Path, state: ArmState) -> str:
         metadata["rejected"] = json.dumps(state.rejected)
     for layer, retained in state.retained.items():
         header, arrays = retained_arrays(retained)
-        metadata[f"live.{layer}"] = json.dumps(header)
-        tensors |= {f"layer.{layer}.live.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
+        metadata[f"retained.{layer}"] = json.dumps(header)
+        tensors |= {f"layer.{layer}.retained.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
     with entries.replacing(folder, path_of(state.arm, state.round)) as temporary:
         save_file(tensors, temporary, metadata=metadata)
         with temporary.open("rb") as file:
@@ -176,10 +176,12 @@ def _histories_of(arm: str, tensors: dict[str, NDArray[Any]]) -> dict[int, GramH
 
 
 def _retained_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) -> dict[int, Live]:
-    headers = {int(key.partition(".")[2]): json.loads(text) for key, text in metadata.items() if key[:5] == "live."}
+    headers = {
+        int(key.partition(".")[2]): json.loads(text) for key, text in metadata.items() if key.startswith("retained.")
+    }
     arrays: dict[int, dict[str, NDArray[Any]]] = {layer: {} for layer in sorted(headers)}
-    for layer, name in (name.removeprefix("layer.").split(".live.") for name in tensors if ".live." in name):
-        arrays[int(layer)][name] = tensors[f"layer.{layer}.live.{name}"]
+    for layer, name in (name.removeprefix("layer.").split(".retained.") for name in tensors if ".retained." in name):
+        arrays[int(layer)][name] = tensors[f"layer.{layer}.retained.{name}"]
     return {layer: retained_from(headers[layer], own) for layer, own in arrays.items()}
 
 

@@ -87,7 +87,7 @@ class EditRow:
     status: str | None = field(
         default=None,
         metadata=_column(
-            "alone, shared (others ask for the same), contested (others want another answer), won or withdrawn; "
+            "unique, duplicate (others ask for the same), conflicting (others want another answer), accepted or rejected; "
             "null where nothing is resolved"
         ),
     )
@@ -99,7 +99,7 @@ class EditRow:
     )
     weight: float | None = field(
         default=None,
-        metadata=_column("what the edit counts in the merge, 0 when withdrawn; null where nothing is resolved", "1"),
+        metadata=_column("what the edit counts in the merge, 0 if rejected; null where nothing is resolved", "1"),
     )
     num_paraphrases: int | None = field(
         default=None,
@@ -270,7 +270,7 @@ class AuditRow:
     arm: str = field(metadata=_column("arm"))
     layer: int = field(metadata=_column("layer that was merged"))
     party_batch: int = field(metadata=_column("party batch, from 0"))
-    kind: str = field(metadata=_column("merge; or retract, for edits of earlier rounds that were removed before it"))
+    kind: str = field(metadata=_column("merge; or unlearn, for edits of earlier rounds that were removed before it"))
     num_edits: int = field(metadata=_column("accepted edits that the party batch's answer speaks for", "edits"))
     num_summed: int = field(
         metadata=_column(
@@ -327,7 +327,7 @@ class ScheduleRow:
         metadata=_column("of them those that answer before quorum or deadline close it", "parties")
     )
     num_late: int = field(metadata=_column("of them the others", "parties"))
-    num_edits: int = field(metadata=_column("edits that come into the round, before any is withdrawn", "edits"))
+    num_edits: int = field(metadata=_column("edits that come into the round, before any is rejected", "edits"))
     num_carried: int = field(metadata=_column("of them those asked for in an earlier round", "edits"))
     age_rounds: float | None = field(
         metadata=_column("mean number of rounds from asking to merging; null where nothing is merged", "rounds")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from consortium.records.directory import RunDirectory
 
 _CAUSES = (
-    "Nobody took part, or all edits were left out, refused or withdrawn: virtual_time, "
+    "Nobody took part, or all edits were left out, refused or rejected: virtual_time, "
     "overlap.skip_known, conflicts and screening decide that"
 )
 

@@ -68,7 +68,7 @@ def test_what_is_rejected_left_out_copied_or_taken_back_is_counted(finished_run)
     resolution = finished_run(KINDS["resolution"]())
     summed = Counter()
     for row in resolution.table("edits").to_pylist():
-        summed["edits"] += row["status"] != "withdrawn"
+        summed["edits"] += row["status"] != "rejected"
         summed["copies"] += row["num_paraphrases"]
     rows = [row for row in resolution.table("audit").to_pylist() if row["layer"] == 0]
     assert sum(row["num_edits"] for row in rows) == summed["edits"] < 56

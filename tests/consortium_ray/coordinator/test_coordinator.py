@@ -182,7 +182,7 @@ class TestSameBits:
             assert directory.table(table).equals(serial.table(table)), table
         assert len([call for _, call in pool.started if call.method == "keyed_digests"]) >= 3 * 4
         statuses = set(directory.table("edits")["status"].to_pylist())
-        assert statuses == {"alone", "shared", "won", "withdrawn"}
+        assert statuses == {"unique", "duplicate", "accepted", "rejected"}
 
     def test_when_a_language_models_edits_are_settled(self, pico, finished_run, tmp_path):
         scenario = pico_scenario(

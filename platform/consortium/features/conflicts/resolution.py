@@ -4,7 +4,7 @@ disagree.
 Policies, for a slot in which several answers are wanted:
 
 ==========  =====================================================================================================
-none        nobody's edit is withdrawn
+none        nobody's edit is rejected
 latest      the answer of the last request in the order of parties: the last writer wins
 priority    the answer of the party that comes first in ``conflicts.priorities``; parties that are not listed come after
             those, low numbers first
@@ -41,7 +41,7 @@ class Decision:
         status: ``unique`` (nobody else asks about this), ``duplicate`` (others ask for the same and nobody for
             something else), ``conflicting`` (others want another answer, and all are merged), ``accepted`` or
             ``rejected``. Where
-            policies reach over rounds, one may win or be withdrawn against an answer of an earlier round.
+            policies reach over rounds, one may win or be rejected against an answer of an earlier round.
     """
 
     num_asking: int = 1

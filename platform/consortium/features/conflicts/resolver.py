@@ -1,7 +1,7 @@
 """What policies resolve over all rounds of a run (``conflicts.scope: run``), and what has to be kept for it.
 
 In a round a slot's candidates are the answer that stands, if there is one, and those that are asked for now. Of several
-candidates the policy takes one, which stands from then on; requests of this round for another one are withdrawn:
+candidates the policy takes one, which stands from then on; requests of this round for another one are rejected:
 
 ==========  =====================================================================================================
 latest      the answer that is asked for now, and of several the last one, as within a round
@@ -9,8 +9,8 @@ priority    the answer of the party that ranks first among all that have asked s
 majority    the answer that most parties want; of equals the one that stands, else the one announced first
 ==========  =====================================================================================================
 
-A party wants what it asked for last, in whatever round, withdrawn or not: so it may change its mind, and takes its vote
-along. An answer that was withdrawn is in no model; it is a candidate again only when somebody asks for it again.
+A party wants what it asked for last, in whatever round, rejected or not: so it may change its mind, and takes its vote
+along. An answer that was rejected is in no model; it is a candidate again only when somebody asks for it again.
 
 What is kept for each slot is the answer that stands, and with ``priority`` the first-ranking of all parties that asked,
 with ``majority`` every party's answer. ``docs/conflicts.md`` says what the coordinator learns from it.
@@ -64,13 +64,13 @@ class ConflictResolver:
         assert round_number == self.round + 1, f"round {round_number} after round {self.round}"
         self.round = round_number
         asked = asked_for(keyed_digests)
-        contested: dict[bytes, bytes | None] = {}
+        conflicting: dict[bytes, bytes | None] = {}
         for slot, answers in asked.items():
             before = self._answers.get(slot)
             self._answers[slot] = self._winner(slot, before, answers)
             if {before or self._answers[slot], *answers} != {self._answers[slot]}:
-                contested[slot] = self._answers[slot]
-        return tuple(decisions(group, asked, contested) for group in keyed_digests)
+                conflicting[slot] = self._answers[slot]
+        return tuple(decisions(group, asked, conflicting) for group in keyed_digests)
 
     def answer(self, slot: bytes) -> bytes | None:
         """The answer that stands; None where nobody has asked."""

@@ -1,4 +1,4 @@
-"""What parties put into a merge once a round is resolved: their edits but those withdrawn, weighted, and asked again.
+"""What parties put into a merge once a round is resolved: their edits but those rejected, weighted, and asked again.
 
 The two-stage way of CollabEdit (arXiv 2410.09508, section on knowledge conflict): conflicts are resolved for one side,
 and that side's edit is asked again with augmented prompts. What differs: both stages are in one round, so the edit and
@@ -40,7 +40,7 @@ def accepted(
 
 
 def weight_of(overlap: OverlapSpec, decision: Decision) -> float:
-    """How much an edit counts in the merge; 0 for one that is withdrawn."""
+    """How much an edit counts in the merge; 0 for one that is rejected."""
     if decision.status == "rejected":
         return 0.0
     return 1.0 / decision.num_asking if overlap.duplicates == "count_once" else 1.0

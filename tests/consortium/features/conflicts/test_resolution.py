@@ -42,12 +42,12 @@ THREE = {
 @pytest.mark.parametrize(
     ("policy", "priorities", "expected"),
     [
-        ("none", (), ["contested"] * 4 + ["alone"]),
-        ("latest", (), ["withdrawn", "withdrawn", "withdrawn", "won", "alone"]),
-        ("majority", (), ["withdrawn", "won", "won", "withdrawn", "alone"]),
-        ("priority", (), ["won", "withdrawn", "withdrawn", "withdrawn", "alone"]),
-        ("priority", (3, 1), ["withdrawn", "withdrawn", "withdrawn", "won", "alone"]),
-        ("priority", (2,), ["withdrawn", "won", "won", "withdrawn", "alone"]),
+        ("none", (), ["conflicting"] * 4 + ["unique"]),
+        ("latest", (), ["rejected", "rejected", "rejected", "accepted", "unique"]),
+        ("majority", (), ["rejected", "accepted", "accepted", "rejected", "unique"]),
+        ("priority", (), ["accepted", "rejected", "rejected", "rejected", "unique"]),
+        ("priority", (3, 1), ["rejected", "rejected", "rejected", "accepted", "unique"]),
+        ("priority", (2,), ["rejected", "accepted", "accepted", "rejected", "unique"]),
     ],
 )
 def test_policies_by_hand(policy, priorities, expected):
@@ -55,33 +55,35 @@ def test_policies_by_hand(policy, priorities, expected):
 
 
 def test_a_majority_of_equals_is_the_first_partys():
-    assert statuses({0: [("a", "x")], 1: [("a", "y")]}, "majority") == ["won", "withdrawn"]
+    assert statuses({0: [("a", "x")], 1: [("a", "y")]}, "majority") == ["accepted", "rejected"]
     assert statuses({0: [("a", "y")], 1: [("a", "x")], 2: [("a", "x")], 3: [("a", "y")]}, "majority") == [
-        "won", "withdrawn", "withdrawn", "won",
+        "accepted", "rejected", "rejected", "accepted",
     ]  # fmt: skip
 
 
 def test_a_party_has_one_vote_however_often_it_asks():
     asked = {0: [("a", "x"), ("a", "x"), ("a", "x")], 1: [("a", "y")], 2: [("a", "y")]}
-    assert statuses(asked, "majority") == ["withdrawn"] * 3 + ["won"] * 2
+    assert statuses(asked, "majority") == ["rejected"] * 3 + ["accepted"] * 2
 
 
 def test_a_party_that_contradicts_itself_means_what_it_asked_for_last():
     asked = {0: [("a", "x"), ("b", "u"), ("a", "y")], 1: [("b", "u")]}
-    assert statuses(asked, "latest") == statuses(asked, "priority") == ["withdrawn", "shared", "won", "shared"]
+    assert (
+        statuses(asked, "latest") == statuses(asked, "priority") == ["rejected", "duplicate", "accepted", "duplicate"]
+    )
 
 
 def test_requests_for_the_same_are_counted():
     asked = {0: [("a", "x"), ("b", "u")], 1: [("a", "x")], 2: [("a", "x"), ("b", "v")]}
     found = resolution(asked, "latest")
     assert found.decisions == {
-        (0, 0): Decision(3, "shared"),
-        (1, 0): Decision(3, "shared"),
-        (2, 0): Decision(3, "shared"),
-        (0, 1): Decision(1, "withdrawn"),
-        (2, 1): Decision(1, "won"),
+        (0, 0): Decision(3, "duplicate"),
+        (1, 0): Decision(3, "duplicate"),
+        (2, 0): Decision(3, "duplicate"),
+        (0, 1): Decision(1, "rejected"),
+        (2, 1): Decision(1, "accepted"),
     }
-    assert found.of(7, 7) == Decision(1, "alone")
+    assert found.of(7, 7) == Decision(1, "unique")
 
 
 def test_nothing_announced_is_nothing_settled():
@@ -116,6 +118,6 @@ def test_one_answer_of_each_contested_slot_wins_and_all_who_want_it_are_told(ask
             same = [each for each, _ in here if each == answer]
             assert decision.num_asking == len(same)
             if len(answers) > 1:
-                assert decision.status == ("won" if answer in won else "withdrawn")
+                assert decision.status == ("accepted" if answer in won else "rejected")
             else:
-                assert decision.status == ("shared" if len(same) > 1 else "alone")
+                assert decision.status == ("duplicate" if len(same) > 1 else "unique")

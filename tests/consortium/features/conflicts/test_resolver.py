@@ -97,8 +97,8 @@ def test_what_is_kept_is_enough(rounds: list[list[Asked]], policy: str, prioriti
         expected = naive.resolve(asked)
         for (_, slot, answer), status in zip(asked, statuses(resolver, number, asked), strict=True):
             candidates, winner = expected[slot]
-            alone = "shared" if [each[1:] for each in asked].count((slot, answer)) > 1 else "alone"
-            assert status == (alone if len(candidates) == 1 else "won" if answer == winner else "withdrawn")
+            alone = "duplicate" if [each[1:] for each in asked].count((slot, answer)) > 1 else "unique"
+            assert status == (alone if len(candidates) == 1 else "accepted" if answer == winner else "rejected")
             assert resolver.answer(slot.encode()) == winner.encode()
 
 
@@ -127,32 +127,34 @@ def test_without_reach_every_round_is_settled_by_itself(rounds: list[list[Asked]
         assert resolver.resolve(number, [keyed_digests_of(asked)]) == resolve([keyed_digests_of(asked)], spec)
 
 
-@pytest.mark.parametrize(("policy", "later"), [("latest", "won"), ("priority", "withdrawn"), ("majority", "withdrawn")])
+@pytest.mark.parametrize(
+    ("policy", "later"), [("latest", "accepted"), ("priority", "rejected"), ("majority", "rejected")]
+)
 def test_a_later_request_against_an_earlier_one(policy: str, later: str) -> None:
     """Party 0 ranks before 1, and of two votes that are equal the standing answer's counts."""
-    assert statuses_of_rounds(policy, [[(0, "a", "x")], [(1, "a", "y")]]) == [["alone"], [later]]
+    assert statuses_of_rounds(policy, [[(0, "a", "x")], [(1, "a", "y")]]) == [["unique"], [later]]
 
 
 def test_a_party_that_ranks_higher_overrules_an_earlier_round() -> None:
-    assert statuses_of_rounds("priority", [[(0, "a", "x")], [(1, "a", "y")]], (1,)) == [["alone"], ["won"]]
+    assert statuses_of_rounds("priority", [[(0, "a", "x")], [(1, "a", "y")]], (1,)) == [["unique"], ["accepted"]]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_party_may_change_its_mind(policy: str) -> None:
-    assert statuses_of_rounds(policy, [[(0, "a", "x")], [(0, "a", "y")]]) == [["alone"], ["won"]]
+    assert statuses_of_rounds(policy, [[(0, "a", "x")], [(0, "a", "y")]]) == [["unique"], ["accepted"]]
 
 
 def test_votes_of_all_rounds_count_together() -> None:
-    """One for x, then one for y, which loses, then another for y, which makes a majority with the one withdrawn."""
+    """One for x, then one for y, which loses, then another for y, which makes a majority with the one rejected."""
     rounds = [[(0, "a", "x")], [(1, "a", "y")], [(2, "a", "y")], [(3, "a", "x")]]
-    assert statuses_of_rounds("majority", rounds) == [["alone"], ["withdrawn"], ["won"], ["withdrawn"]]
+    assert statuses_of_rounds("majority", rounds) == [["unique"], ["rejected"], ["accepted"], ["rejected"]]
 
 
 def test_an_answer_that_nobody_asks_for_now_and_that_does_not_stand_cannot_win() -> None:
     """By votes w would win in round 2, 2 against 1 each; but it is in no model, and nobody sends it."""
     first = [(0, "a", "w"), (1, "a", "x"), (2, "a", "x"), (3, "a", "x"), (4, "a", "w")]
     told = statuses_of_rounds("majority", [first, [(1, "a", "y"), (2, "a", "z")]])
-    assert told[1] == ["withdrawn", "withdrawn"]
+    assert told[1] == ["rejected", "rejected"]
 
 
 def test_rounds_are_settled_in_their_order() -> None:

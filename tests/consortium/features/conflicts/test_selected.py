@@ -36,7 +36,7 @@ def test_where_nothing_was_settled_every_edit_counts_as_it_is():
 def test_edits_are_made_only_where_they_are_asked_again():
     made = []
     scenario = associative_scenario(conflicts={"policy": "latest", "num_paraphrases": 1})
-    resolution = Resolution({(5, 1): Decision(1, "won"), (5, 3): Decision(1, "withdrawn")})
+    resolution = Resolution({(5, 1): Decision(1, "accepted"), (5, 3): Decision(1, "rejected")})
     accepted(
         scenario,
         BATCH.decided("conflicts", resolution),
@@ -47,18 +47,18 @@ def test_edits_are_made_only_where_they_are_asked_again():
 
 
 def test_a_withdrawn_edit_is_left_out_and_the_others_keep_their_order():
-    found = taken({0: Decision(1, "withdrawn"), 2: Decision(3, "withdrawn")}, duplicates="count_once")
+    found = taken({0: Decision(1, "rejected"), 2: Decision(3, "rejected")}, duplicates="count_once")
     assert [subject for subject, _, _ in found] == ["s1", "s3"]
 
 
 @pytest.mark.parametrize(("duplicates", "weights"), [("count_all", [1, 1, 1, 1]), ("count_once", [1, 1 / 3, 1 / 2, 1])])
 def test_what_m_parties_ask_for_weighs_m_times_or_once(duplicates, weights):
-    found = taken({1: Decision(3, "shared"), 2: Decision(2, "won")}, duplicates)
+    found = taken({1: Decision(3, "duplicate"), 2: Decision(2, "accepted")}, duplicates)
     assert [weight for _, _, weight in found] == weights
 
 
 def test_an_edit_that_won_or_overrules_an_earlier_one_is_asked_again_with_its_weight():
-    found = taken({1: Decision(2, "shared"), 2: Decision(2, "won")}, "count_once", num_paraphrases=2)
+    found = taken({1: Decision(2, "duplicate"), 2: Decision(2, "accepted")}, "count_once", num_paraphrases=2)
     assert found == [
         ("s0", "{} is", 1.0),
         ("s1", "{} is", 0.5),
@@ -72,4 +72,4 @@ def test_an_edit_that_won_or_overrules_an_earlier_one_is_asked_again_with_its_we
 
 
 def test_an_edit_that_lost_is_not_asked_again_even_if_it_overrules_an_earlier_one():
-    assert [subject for subject, _, _ in taken({3: Decision(1, "withdrawn")}, num_paraphrases=2)] == ["s0", "s1", "s2"]
+    assert [subject for subject, _, _ in taken({3: Decision(1, "rejected")}, num_paraphrases=2)] == ["s0", "s1", "s2"]
