@@ -96,11 +96,11 @@ def test_the_virtual_message_weighs_what_the_real_one_does(carried):
     sizes = message_sizes(carried.scenario)
     plain = {**json.loads(carried.scenario.model_dump_json()), "conflicts": {"policy": "none"}}
     assert message_sizes(Scenario.model_validate_json(json.dumps(plain))) == sizes
-    withdrawn = {
-        (row["round"], row["party"]) for row in carried.table("edits").to_pylist() if row["status"] == "withdrawn"
+    rejected = {
+        (row["round"], row["party"]) for row in carried.table("edits").to_pylist() if row["status"] == "rejected"
     }
     rows = [row for row in carried.table("parties").to_pylist() if row["arm"] == "collabedit"]
-    rows = [row for row in rows if (row["round"], row["party"]) not in withdrawn]
+    rows = [row for row in rows if (row["round"], row["party"]) not in rejected]
     assert {row["num_edits"] for row in rows} > {4}
     for row in rows:
         assert row["bytes_sent"] == sizes.upload_bytes(_array(row["num_edits"]))[0]

@@ -300,14 +300,14 @@ class RoundLog:
         return sorted(self._metrics, key=lambda row: places.get(row.arm, -1))
 
     def _round_row(self, round_number: int, arm: str, stream: Stream, found: Distances) -> RoundRow:
-        rejected = _num_rejected(self._decisions)
+        num_rejected = _num_rejected(self._decisions)
         out = [party for each, party in self._rejected if each == arm and party in stream.present(round_number)]
-        asked = (stream.num_requests(round_number, range(party, party + 1)) - rejected[party] for party in out)
+        asked = (stream.num_requests(round_number, range(party, party + 1)) - num_rejected[party] for party in out)
         return RoundRow(
             round=round_number,
             arm=arm,
             num_parties=len(stream.present(round_number)) - len(out),
-            num_edits=stream.num_requests(round_number) - rejected.total() - sum(asked),
+            num_edits=stream.num_requests(round_number) - num_rejected.total() - sum(asked),
             num_parties_rejected=len(out),
             max_norm_ratio=self._max_norm_ratio.get(arm),
             num_removed=num_removed_by(
@@ -327,7 +327,7 @@ class RoundLog:
         round_number: int,
         stream: Stream,
         sent: Mapping[str, tuple[Counts, Counts, Counts]],
-        rejected: Mapping[int, int],
+        num_rejected: Mapping[int, int],
         rejected: Mapping[tuple[str, int], str],
         absent_before: Mapping[str, Mapping[int, frozenset[int]]],
     ) -> Iterator[PartyRow]:
@@ -340,7 +340,7 @@ class RoundLog:
                 if asked or gone:
                     left_out = int(left_out_P[party]) if arm in looking else None
                     reason = rejected.get((arm, party))
-                    num_edits = 0 if reason else asked - rejected.get(party, 0)
+                    num_edits = 0 if reason else asked - num_rejected.get(party, 0)
                     of_party = num_edits, int(bytes_P[party]), left_out, gone, reason, int(not_finite_P[party])
                     yield PartyRow(round_number, arm, party, party // size, *of_party)
 

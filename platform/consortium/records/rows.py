@@ -87,8 +87,8 @@ class EditRow:
     status: str | None = field(
         default=None,
         metadata=_column(
-            "unique, duplicate (others ask for the same), conflicting (others want another answer), accepted or rejected; "
-            "null where nothing is resolved"
+            "unique, duplicate (others ask for the same), conflicting (others want another answer), accepted or "
+            "rejected; null where nothing is resolved"
         ),
     )
     num_asking: int | None = field(
