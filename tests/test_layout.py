@@ -31,7 +31,7 @@ FEATURES = {
     "conflicts": ("loading/checks", "report/sections"),
     "faults": ("scenario", "loading/checks"),
     "screening": ("scenario", "report/sections"),
-    "unlearning": ("loading/checks", "report/sections"),
+    "unlearning": ("scenario", "loading/checks", "report/sections"),
     "virtual_time": ("scenario", "loading/checks", "report/sections"),
 }
 
