@@ -35,13 +35,24 @@ TEXTS = [
         "*.yaml",
     )
     for path in ROOT.glob(pattern)
-    if path.is_file() and "__pycache__" not in path.parts
+    if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".png"
 ]
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+HOUSE_WORDS = re.compile(
+    r"\b(befell|bears?|borne|doors?|in vain|so many|whatever|wanting|but for|shall|of use|held against|told of|besides"
+    r"|lets? go|settled|settle|slips|journal|ledger|lanes?|cohorts?|hosts?|trunk|anchored|withdrawn)\b"
+)
 ERRORS = [
     *(each for _, each in inspect.getmembers(errors, inspect.isclass) if issubclass(each, errors.ConsortiumError)),
     UsageError,
 ]
 ERROR_NAMES = {each.__name__ for each in ERRORS}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_the_documentation_has_the_words_of_the_field(page):
+    """Words that only this project ever used in their sense, or that a reader has to read twice."""
+    assert HOUSE_WORDS.findall(page.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("root", ["platform", "actors"])
@@ -122,7 +133,7 @@ def test_the_command_line_is_as_documented():
         "run": ["--address", "--autoscale", "--format", "--help", "--out", "--serial", "--set", "-h", "NAME-OR-FILE"],
         "resume": ["--accept-changes", "--address", "--autoscale", "--format", "--help", "--set", "-h", "DIR"],
         "report": ["--help", "--pictures", "-h", "DIR"],
-        "export": ["--help", "--arm", "--round", "-h", "DIR", "FOLDER"],
+        "export": ["--arm", "--help", "--round", "-h", "DIR", "FOLDER"],
         "validate": ["--help", "--set", "-h", "FILE"],
         "new": ["--help", "-h", "FILE"],
         "ls": ["--help", "-h", "DIR"],

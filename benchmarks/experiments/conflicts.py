@@ -1,10 +1,10 @@
-"""What it does to resolve doubles and contradictions, against not to: a scenario under one setting after the other.
+"""The effect of resolving duplicates and contradictions: a scenario under one setting after the other.
 
-    python -m benchmarks.experiments.conflicts overlap --settings each,once --seeds 0,1,2
+    python -m benchmarks.experiments.conflicts overlap --settings count_all,count_once --seeds 0,1,2
     python -m benchmarks.experiments.conflicts conflict --settings none,latest,priority,majority,majority+3
 
-A setting is ``each`` or ``once`` (``overlap.duplicates``), or a policy of ``conflicts``, with ``/run`` for ``scope:
-run`` and ``+N`` for ``num_paraphrases: N``.
+A setting is ``count_all`` or ``count_once`` (``overlap.duplicates``), or a policy of ``conflicts``, with ``/run`` for
+``scope: run`` and ``+N`` for ``num_paraphrases: N``.
 Each seed runs serially under each setting; further keys are changed with ``--set``. Prints a Markdown table: for each
 setting, arm and round the means over seeds of every metric, and how far the weights moved, all in percent.
 """
@@ -33,7 +33,7 @@ Measures = dict[tuple[str, str, int], dict[str, list[float]]]
 
 def overrides_of(setting: str) -> list[str]:
     """A setting as ``--set`` arguments."""
-    if setting in ("each", "once"):
+    if setting in ("count_all", "count_once"):
         return [f"overlap.duplicates={setting}"]
     reach, _, num_paraphrases = setting.partition("+")
     policy, _, span = reach.partition("/")

@@ -1,6 +1,6 @@
 """What poisoning costs honest parties under each merge method, and what robust methods cost without any.
 
-    python -m benchmarks.experiments.poisoning --settings none,flip,scale,target,target+scale --seeds 0,1,2,3,4
+    python -m benchmarks.experiments.poisoning --settings none,sign_flip,scale,targeted,targeted+scale --seeds 0,1,2,3,4
 
 A setting is ``none``, or kinds of attacks joined by ``+``; the same parties (``--share``) do all of them. Each seed
 runs serially under each setting; further keys are changed with ``--set``. Prints a Markdown table: for each setting and

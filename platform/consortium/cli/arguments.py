@@ -11,17 +11,17 @@ from consortium.common.errors import InputError
 
 _EXAMPLES = """\
 examples:
-  consortium run quickstart                        a scenario that is shipped with the package
-  consortium run my.yaml --set stream.rounds=5     a file of your own, with a change
-  consortium run my.yaml --address auto            on the Ray cluster that this machine belongs to
-  consortium resume runs/quickstart                go on with a run that was interrupted
+  consortium run quickstart                        a shipped scenario
+  consortium run my.yaml --set stream.rounds=5     your own file, with one change
+  consortium run my.yaml --address auto            on this machine's Ray cluster
+  consortium resume runs/quickstart                continue a run that was interrupted
   consortium export runs/quickstart edited --arm collabedit     the edited model, for transformers
   consortium new my.yaml                           write a commented scenario to start from
 
 exit codes: 0 done, 1 the run failed, 2 the input was wrong, 130 interrupted
 """
 _SET_HELP = "change a key of the scenario, such as stream.rounds=3 or merge.methods.1.alpha=0.5; may be repeated"
-_CHANGE_HELP = "prolong the run (stream.rounds=5), or change another key that alters no number; may be repeated"
+_CHANGE_HELP = "give the run more rounds (stream.rounds=5), or change a key that no number depends on; may be repeated"
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -38,14 +38,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}", usage, f"{self.prog} --help explains the options")
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
-        """Refuse ``--option=--``: argparse takes the dashes away, and gives an empty list for the option's value."""
+        """Refuse ``--option=--``: argparse removes the dashes and passes an empty list as the value."""
         if action.option_strings and "--" in arg_strings:
             self.error(f"argument {'/'.join(action.option_strings)}: expected a value, found --")
         return super()._get_values(action, arg_strings)
 
 
 def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """The parser; each command's function stands in ``command`` of what it parses."""
+    """The parser; each command's function is ``command`` of the parsed namespace."""
     parser = _Parser(
         prog="consortium",
         description="Many parties edit one large language model together.",
@@ -63,22 +63,22 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         return own
 
     _add_run(command("run", "run a scenario"))
-    resume = command("resume", "go on with a run that was interrupted or failed")
+    resume = command("resume", "continue a run that was interrupted or failed")
     resume.add_argument("directory", metavar="DIR", help="the run directory")
     resume.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=_CHANGE_HELP)
     resume.add_argument(
         "--accept-changes",
         action="store_true",
-        help="go on with other facts, texts or model files than the run began with, and record it",
+        help="continue even if facts, texts or model files differ from those at the run's start, and record it",
     )
     _add_where(resume)
     report = command("report", "write a run's report again")
     report.add_argument("directory", metavar="DIR", help="the run directory")
-    report.add_argument("--pictures", metavar="FOLDER", help="write its pictures as files, too, each with a legend")
+    report.add_argument("--pictures", metavar="FOLDER", help="also write its pictures as files, each with a legend")
     export = command("export", "write a run's edited model as a folder that transformers opens")
     export.add_argument("directory", metavar="DIR", help="the run directory")
     export.add_argument("folder", metavar="FOLDER", help="a new or empty folder")
-    export.add_argument("--arm", required=True, metavar="NAME", help="whose weights: a merge method's arm")
+    export.add_argument("--arm", required=True, metavar="NAME", help="arm to write: a merge method's label or name")
     export.add_argument("--round", type=int, metavar="N", help="after this round (default: the last one committed)")
     validate = command("validate", "check scenarios without running them")
     validate.add_argument("files", metavar="FILE", nargs="+", help="scenario files, or names of shipped scenarios")
@@ -93,11 +93,9 @@ def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("scenario", metavar="NAME-OR-FILE", help="name of a shipped scenario, or a YAML file")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=_SET_HELP)
-    run.add_argument("--out", metavar="DIR", help="a new or empty folder (default: runs/NAME, numbered when taken)")
+    run.add_argument("--out", metavar="DIR", help="a new or empty folder (default: runs/NAME, numbered if it exists)")
     where = _add_where(run)
-    where.add_argument(
-        "--serial", action="store_true", help="in this process, without Ray: slower, with the same result"
-    )
+    where.add_argument("--serial", action="store_true", help="run in this process, without Ray: slower, same result")
 
 
 def _add_where(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -110,6 +108,6 @@ def _add_where(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGr
         "--format",
         choices=("text", "json"),
         default="text",
-        help="json prints one JSON object on standard output and nothing else",
+        help="json: print one JSON object on standard output and nothing else",
     )
     return where

@@ -42,27 +42,27 @@ class RoundRow:
     )
     update_distance: float | None = field(
         metadata=_column(
-            "‖ΔW_lane − ΔW_global‖F / ‖ΔW_global‖F, ΔW against the unedited weights; null without a global arm", "1"
+            "‖ΔW_arm − ΔW_global‖F / ‖ΔW_global‖F, ΔW against the unedited weights; null without a global arm", "1"
         )
     )
     update_norm: float = field(metadata=_column("‖ΔW‖F / ‖W₀‖F, ΔW against the unedited weights W₀", "1"))
     num_shared_keys: int | None = field(
         default=None,
-        metadata=_column("edits whose keys others have too, by the sums; null where these do not tell", "edits"),
+        metadata=_column("edits whose keys others have too, from the sums; null if the sums do not tell", "edits"),
     )
     unresolvable_share: float | None = field(
         default=None,
         metadata=_column(
-            "share of what was asked for that no update can give, by the sums; null where these do not tell", "1"
+            "share of what was asked for that no update can give, from the sums; null if the sums do not tell", "1"
         ),
     )
     num_removed: int = field(default=0, metadata=_column("edits of earlier rounds that were removed", "edits"))
     num_parties_rejected: int = field(
-        default=0, metadata=_column("parties that were refused or still excluded", "parties")
+        default=0, metadata=_column("parties that were rejected or still excluded", "parties")
     )
     max_norm_ratio: float | None = field(
         default=None,
-        metadata=_column("largest size of a message that was admitted, in multiples of what is usual", "1"),
+        metadata=_column("largest norm of an accepted message, as a multiple of the typical norm", "1"),
     )
 
 
@@ -72,42 +72,42 @@ class EditRow:
 
     round: int = field(metadata=_column("round number, from 1"))
     party: int = field(metadata=_column("party number, from 0"))
-    index: int = field(metadata=_column("place among the party's requests of the round, from 0"))
+    index: int = field(metadata=_column("index among the party's requests of the round, from 0"))
     fact_id: str = field(metadata=_column("the fact's name in its source"))
     relation: str = field(metadata=_column("relation of the fact"))
     subject: str = field(metadata=_column("subject"))
     prompt: str = field(metadata=_column("prompt with {} for the subject"))
-    target_new: str = field(metadata=_column("what the model shall say"))
-    target_old: str | None = field(metadata=_column("what it said before; null where the source has none"))
+    target_new: str = field(metadata=_column("what the model should say"))
+    target_old: str | None = field(metadata=_column("what it said before; null if the source has none"))
     kind: str = field(metadata=_column("fresh, overlap, conflict-party, conflict-round or repeat"))
     removed: int | None = field(
         default=None,
-        metadata=_column("round at whose start the party takes it back, as the scenario says; null: never"),
+        metadata=_column("round at whose start it is removed, as the scenario says; null: never"),
     )
     status: str | None = field(
         default=None,
         metadata=_column(
             "unique, duplicate (others ask for the same), conflicting (others want another answer), accepted or "
-            "rejected; null where nothing is resolved"
+            "rejected; null if nothing is resolved"
         ),
     )
     num_asking: int | None = field(
         default=None,
         metadata=_column(
-            "requests of the round for the same answer, this one included; null where nothing is resolved", "edits"
+            "requests of the round for the same answer, this one included; null if nothing is resolved", "edits"
         ),
     )
     weight: float | None = field(
         default=None,
-        metadata=_column("what the edit counts in the merge, 0 if rejected; null where nothing is resolved", "1"),
+        metadata=_column("what the edit counts in the merge, 0 if rejected; null if nothing is resolved", "1"),
     )
     num_paraphrases: int | None = field(
         default=None,
-        metadata=_column("copies in other words merged beside it; null where nothing is resolved", "edits"),
+        metadata=_column("paraphrases merged beside it; null if nothing is resolved", "edits"),
     )
     asked_in: int | None = field(
         default=None,
-        metadata=_column("round in which the party asked for it, at most `round`; null where there is no virtual time"),
+        metadata=_column("round in which the party asked for it, at most `round`; null without virtual time"),
     )
 
 
@@ -119,25 +119,25 @@ class PartyRow:
     arm: str = field(metadata=_column("arm"))
     party: int = field(metadata=_column("party number, from 0"))
     party_batch: int = field(metadata=_column("party batch that the party belongs to, from 0"))
-    num_edits: int = field(metadata=_column("edits of the party; 0 where it was refused", "edits"))
+    num_edits: int = field(metadata=_column("edits of the party; 0 if it was rejected", "edits"))
     bytes_sent: int = field(metadata=_column("what the party sent for the merge", "bytes"))
     num_skipped: int | None = field(
         default=None,
         metadata=_column(
-            "edits it left out, the model holding them already or something else; null where nobody looked", "edits"
+            "edits it skipped because the model knows them or something else; null if nobody checked", "edits"
         ),
     )
-    num_removed: int = field(default=0, metadata=_column("edits of earlier rounds that it took back", "edits"))
+    num_removed: int = field(default=0, metadata=_column("edits of earlier rounds that it removed", "edits"))
     rejected: str | None = field(
         default=None,
         metadata=_column(
-            "why its message was refused, or excluded where that was in an earlier round; null: it was admitted"
+            "why its message was rejected, or excluded if that was in an earlier round; null: it was accepted"
         ),
     )
     num_not_finite: int | None = field(
         default=0,
         metadata=_column(
-            "edits it left out: their targets, keys or residuals are not finite; null where nobody counted", "edits"
+            "edits it left out: their targets, keys or residuals are not finite; null if nobody counted", "edits"
         ),
     )
 
@@ -147,7 +147,7 @@ class MetricRow:
     """One measure of one arm after one round."""
 
     round: int = field(metadata=_column("round after which was measured"))
-    arm: str = field(metadata=_column("arm; `unedited` for what the unedited model says of the same edits"))
+    arm: str = field(metadata=_column("arm; `unedited` for the unedited model on the same edits"))
     metric: str = field(
         metadata=_column(
             "metric, followed by what it was asked of or how, such as `_with_start`, if it has several columns"
@@ -161,11 +161,11 @@ class MetricRow:
     )
     success: float | None = field(
         metadata=_column(
-            "share of success; of a metric with a unit of its own, its value; null where no answer is finite", "percent"
+            "share of success; of a metric with a unit of its own, its value; null if no answer is finite", "percent"
         )
     )
     strict: float | None = field(
-        metadata=_column("share in which every target token is the arg-max; null where not defined", "percent")
+        metadata=_column("share in which every target token is the arg-max; null if not defined", "percent")
     )
     num_edits: int = field(metadata=_column("edits probed", "edits"))
     num_probes: int = field(
@@ -174,13 +174,13 @@ class MetricRow:
     unit: str | None = field(
         default=None,
         metadata=_column(
-            "unit of `success` where it is not percent: `1` for perplexity, `0.01 bit` for fluency; null for percent"
+            "unit of `success` if it is not percent: `1` for perplexity, `0.01 bit` for fluency; null for percent"
         ),
     )
     num_not_finite: int | None = field(
         default=0,
         metadata=_column(
-            "probes, questions or tokens besides, left out: their answers are not finite; null where nobody counted",
+            "further probes, questions or tokens, left out: their answers are not finite; null if nobody counted",
             "probes",
         ),
     )
@@ -197,32 +197,28 @@ class AnswerRow:
     """What one probe of one edit was answered with; only with ``evaluate.per_edit``."""
 
     round: int = field(metadata=_column("round after which was measured"))
-    arm: str = field(metadata=_column("arm; `unedited` for what the unedited model says"))
+    arm: str = field(metadata=_column("arm; `unedited` for the unedited model"))
     party: int = field(metadata=_column("party that asked for the edit"))
-    edit_round: int = field(metadata=_column("round in which it did"))
-    index: int = field(metadata=_column("place among its requests of that round, as in the table of edits"))
+    edit_round: int = field(metadata=_column("round in which the party asked for it"))
+    index: int = field(metadata=_column("index among the party's requests of that round, as in the table of edits"))
     metric: str = field(metadata=_column("metric that the probe is for"))
     probe: int = field(metadata=_column("number of the probe among the edit's for the metric, from 0"))
     prompt: str = field(metadata=_column("what the model was given"))
     target: str = field(
-        metadata=_column("answer that counts as right; of locality, what the unedited model says in as many tokens")
+        metadata=_column("answer that counts as right; for locality, what the unedited model says in as many tokens")
     )
     success: float | None = field(
-        metadata=_column("1 or 0, of KnowEdit's metrics the share of right tokens; null where it is not finite", "1")
+        metadata=_column("1 or 0, for KnowEdit's metrics the share of right tokens; null if it is not finite", "1")
     )
-    strict: bool | None = field(
-        metadata=_column("every token of the target is the arg-max; null where it is not finite")
-    )
+    strict: bool | None = field(metadata=_column("every token of the target is the arg-max; null if it is not finite"))
     nll_target: float | None = field(
-        metadata=_column("mean negative log likelihood of a token of the target; null where not measured", "nat")
+        metadata=_column("mean negative log likelihood of a token of the target; null if not measured", "nat")
     )
-    nll_rival: float | None = field(
-        metadata=_column("the same of the answer that it competes with; null where there is none", "nat")
-    )
+    nll_rival: float | None = field(metadata=_column("the same for the competing answer; null if there is none", "nat"))
     answer: str | None = field(
         metadata=_column(
-            "what the model writes by itself, 8 tokens; of KnowEdit's metrics, what was compared; null where it cannot"
-            ", and behind a document's start"
+            "what the model generates, 8 tokens; for KnowEdit's metrics, what was compared; null if it cannot"
+            ", and after a document token"
         )
     )
     is_finite: bool = field(metadata=_column("whether the answer is finite and counts"))
@@ -241,22 +237,22 @@ class ResidualRow:
     residual: float | None = field(
         metadata=_column("mean of ‖z − h‖ / ‖h‖, h the hidden state and z the target; null for no edit", "1")
     )
-    num_known: int = field(metadata=_column("of them taken for held, by overlap.threshold, and left out", "edits"))
+    num_known: int = field(metadata=_column("of them known already, by overlap.threshold, and skipped", "edits"))
     num_contradicting: int | None = field(
         default=None,
-        metadata=_column("of them contradicting an earlier round, in truth; null where nobody looked", "edits"),
+        metadata=_column("of them really contradicting an earlier round; null if nobody checked", "edits"),
     )
     num_detected: int | None = field(
         default=None,
-        metadata=_column("of them found so by their party (conflicts.detect); null where nobody looked", "edits"),
+        metadata=_column("of them detected by their party (conflicts.detect); null if nobody checked", "edits"),
     )
     num_correctly_detected: int | None = field(
-        default=None, metadata=_column("of them both; null where nobody looked", "edits")
+        default=None, metadata=_column("of them both; null if nobody checked", "edits")
     )
     num_not_finite: int | None = field(
         default=0,
         metadata=_column(
-            "such edits besides, whose targets are not finite and which are left out; null where nobody counted",
+            "further such edits, left out because their targets are not finite; null if nobody counted",
             "edits",
         ),
     )
@@ -271,17 +267,17 @@ class AuditRow:
     layer: int = field(metadata=_column("layer that was merged"))
     party_batch: int = field(metadata=_column("party batch, from 0"))
     kind: str = field(metadata=_column("merge; or unlearn, for edits of earlier rounds that were removed before it"))
-    num_edits: int = field(metadata=_column("accepted edits that the party batch's answer speaks for", "edits"))
+    num_edits: int = field(metadata=_column("accepted edits that the party batch's answer covers", "edits"))
     num_summed: int = field(
         metadata=_column(
-            "of them and their copies in other words, those in the sum; the rest was held already or not finite",
+            "of them and their paraphrases, those in the sum; the rest was known already or not finite",
             "edits",
         )
     )
-    digest: str = field(metadata=_column("of the accepted edits' places and weights, as the worker computed it"))
+    digest: str = field(metadata=_column("of the accepted edits' positions and weights, as the worker computed it"))
     worker: str | None = field(metadata=_column("worker whose answer was merged; null in a serial run"))
     num_attempts: int = field(metadata=_column("how often workers were asked until an answer came", "calls"))
-    num_dropped: int = field(metadata=_column("answers that came twice or too late, and were dropped", "answers"))
+    num_dropped: int = field(metadata=_column("answers that arrived twice or too late, and were dropped", "answers"))
 
 
 @dataclass(frozen=True)
@@ -298,18 +294,16 @@ class EventRow:
         )
     )
     round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))
-    arm: str | None = field(metadata=_column("arm; null when it concerns none in particular"))
-    layer: int | None = field(metadata=_column("layer; null when it concerns none in particular"))
-    party_batch: int | None = field(metadata=_column("party batch; null when it concerns none in particular"))
-    worker: str | None = field(metadata=_column("worker that did it or that it befell; null for the coordinator"))
+    arm: str | None = field(metadata=_column("arm; null if it concerns none in particular"))
+    layer: int | None = field(metadata=_column("layer; null if it concerns none in particular"))
+    party_batch: int | None = field(metadata=_column("party batch; null if it concerns none in particular"))
+    worker: str | None = field(metadata=_column("worker that did it or that was affected; null for the coordinator"))
     seconds: float | None = field(metadata=_column("how long it took; null for a moment", "s"))
-    bytes: int | None = field(metadata=_column("bytes that came of it; null where none did", "bytes"))
-    detail: str | None = field(metadata=_column("more, in words"))
+    bytes: int | None = field(metadata=_column("bytes that it produced; null if none", "bytes"))
+    detail: str | None = field(metadata=_column("details in words"))
     round_trip_s: float | None = field(
         default=None,
-        metadata=_column(
-            "from handing the call to the worker until its answer was taken; null for what no worker was asked", "s"
-        ),
+        metadata=_column("from handing the call to the worker until its answer was taken; null without a worker", "s"),
     )
 
 
@@ -319,8 +313,8 @@ class ScheduleRow:
 
     round: int = field(metadata=_column("round number, from 1"))
     start_s: float = field(metadata=_column("when it begins, in virtual time from the run's beginning", "s"))
-    end_s: float = field(metadata=_column("when it is over", "s"))
-    num_available: int = field(metadata=_column("parties that are there when it begins", "parties"))
+    end_s: float = field(metadata=_column("when it ends", "s"))
+    num_available: int = field(metadata=_column("parties that are available when it begins", "parties"))
     num_wanted: int = field(metadata=_column("answers that it wants", "parties"))
     num_asked: int = field(metadata=_column("parties that are asked", "parties"))
     num_in_time: int = field(
@@ -330,9 +324,9 @@ class ScheduleRow:
     num_edits: int = field(metadata=_column("edits that come into the round, before any is rejected", "edits"))
     num_carried: int = field(metadata=_column("of them those asked for in an earlier round", "edits"))
     age_rounds: float | None = field(
-        metadata=_column("mean number of rounds from asking to merging; null where nothing is merged", "rounds")
+        metadata=_column("mean number of rounds from asking to merging; null if nothing is merged", "rounds")
     )
-    most_age_rounds: int | None = field(metadata=_column("the most of them; null where nothing is merged", "rounds"))
+    most_age_rounds: int | None = field(metadata=_column("the largest of these; null if nothing is merged", "rounds"))
     num_lost: int = field(metadata=_column("edits that are lost in this round", "edits"))
     num_waiting: int = field(
         metadata=_column("edits asked for up to this round that wait for a later one after it", "edits")
@@ -348,7 +342,7 @@ class ParticipationRow:
     device: str | None = field(metadata=_column("class of the party's device; null for none"))
     num_edits: int = field(metadata=_column("edits in its answer", "edits"))
     answer_s: float = field(metadata=_column("from the round's beginning to its answer, in virtual time", "s"))
-    outcome: str = field(metadata=_column("merged in time, or being late awaited, carried or dropped"))
+    outcome: str = field(metadata=_column("merged in time; or late and waited for, carried or dropped"))
 
 
 @dataclass(frozen=True)
@@ -357,8 +351,8 @@ class NodeRow:
 
     round: int = field(metadata=_column("round in whose commit it was written; 0 is before the first"))
     time_s: float = field(metadata=_column("the moment, since the run's start", "s"))
-    node: str = field(metadata=_column("the beginning of its id in the cluster"))
-    type: str = field(metadata=_column("type of the node; empty where the cluster has none"))
+    node: str = field(metadata=_column("start of its id in the cluster"))
+    type: str = field(metadata=_column("type of the node; empty if the cluster has none"))
     cpus: float = field(metadata=_column("CPUs it says it has", "CPUs"))
     gpus: float = field(metadata=_column("GPUs it says it has", "GPUs"))
     cpus_reserved: float = field(metadata=_column("CPUs of it that this run's workers or others reserve", "CPUs"))
@@ -368,10 +362,10 @@ class NodeRow:
     workers: int = field(metadata=_column("workers on it that are ready or busy", "workers"))
     workers_starting: int = field(metadata=_column("workers on it that are starting", "workers"))
     workers_wanted: int = field(
-        metadata=_column("workers that were of use and within the scenario's bounds, on all nodes", "workers")
+        metadata=_column("workers that had work and were within the scenario's bounds, on all nodes", "workers")
     )
     workers_stopped: int = field(
-        metadata=_column("workers that were ended so far for want of work, on all nodes", "workers")
+        metadata=_column("workers stopped so far because they had no work, on all nodes", "workers")
     )
 
 

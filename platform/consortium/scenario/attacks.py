@@ -1,4 +1,4 @@
-"""Parties that misbehave, on purpose."""
+"""Parties that misbehave on purpose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field
 
 from consortium.scenario.spec import Positive, Spec, kinds_of, one_of
 
-_KIND = "what is wrong with their messages; scale, sign_flip and targeted are poisoning that passes screening"
+_KIND = "what is wrong with their messages; scale, sign_flip and targeted pass screening"
 
 
 class AttackSpec(Spec):
@@ -19,10 +19,10 @@ class AttackSpec(Spec):
         (), description="numbers of the parties, from 0; empty for a share of all"
     )
     share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
-        None, description="share of all parties, drawn; rounded, at least one; null for those listed"
+        None, description="share of all parties, drawn at random, at least one; null for those listed"
     )
     rounds: tuple[Positive, Positive] | None = Field(
-        None, description="first and last round in which they do, both included; null for all"
+        None, description="first and last round of the attack, both included; null for all rounds"
     )
 
 
@@ -38,7 +38,7 @@ class ScaleAttackSpec(AttackSpec):
     """Edits overshoot."""
 
     kind: Literal["scale"] = Field(description=_KIND)
-    factor: Annotated[float, Field(gt=0.0)] = Field(10.0, description="edits overshoot so many times")
+    factor: Annotated[float, Field(gt=0.0)] = Field(10.0, description="factor by which edits overshoot")
 
 
 #: All attacks by kind.

@@ -1,4 +1,4 @@
-"""The scenario's types of what a run stands on: workers, and the nodes of a cluster on one machine."""
+"""The scenario's types for workers and for a cluster's nodes on one machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from consortium.scenario.spec import HundredThousand, Seconds, Spec, Thousand
 class WorkersSpec(Spec):
     """The Ray actors that hold the model, or one kind of them."""
 
-    min: HundredThousand = Field(
-        1, description="workers without which the run is refused; they stay while there is work"
-    )
-    max: HundredThousand = Field(1, description="workers at most; never more than there are party batches")
+    min: HundredThousand = Field(1, description="minimum number of workers; the run is rejected if they do not fit")
+    max: HundredThousand = Field(1, description="maximum number of workers; there are never more than party batches")
     cpus: Annotated[float, Field(ge=0.0, le=1e6)] = Field(
         1, description="CPUs that Ray reserves for a worker; may be a fraction"
     )
@@ -27,7 +25,7 @@ class WorkersSpec(Spec):
     )
     idle_s: Seconds = Field(
         60.0,
-        description="a worker beyond min ends after so many seconds without work, so that its node can be given back",
+        description="seconds without work after which a worker beyond min ends, so that its node can be released",
     )
 
 
@@ -35,7 +33,7 @@ class WorkerKindSpec(WorkersSpec):
     """One of several kinds of workers."""
 
     min: Annotated[int, Field(ge=0, le=100_000)] = Field(
-        0, description="workers of this kind without which the run is refused"
+        0, description="minimum number of workers of this kind; the run is rejected if they do not fit"
     )
 
 
@@ -55,22 +53,25 @@ Workers = Annotated[
 
 
 class PriceSpec(Spec):
-    """What an hour of something costs, in a currency of the reader's own."""
+    """Price of an hour, in any currency."""
 
     of: Annotated[str, Field(min_length=1)] = Field(
-        description="a type of nodes, for a whole node; or `cpu` or `gpu`, for one of them on nodes of all other types"
+        description="a type of nodes (price of a whole node), or `cpu` or `gpu` (price of one, on nodes of "
+        "all other types)"
     )
     per_hour: Annotated[float, Field(ge=0.0)] = Field(description="price of an hour")
 
 
 class AutoscaleSpec(Spec):
-    """A cluster on this machine that grows and shrinks: each of its nodes is a Ray node of its own, with processes."""
+    """A cluster on this machine that grows and shrinks: each of its nodes is a Ray node with its own processes."""
 
-    max_nodes: Thousand = Field(2, description="nodes at most, the one that the run is started on left out")
+    max_nodes: Thousand = Field(2, description="maximum number of nodes, without the node on which the run is started")
     # Whole numbers: Ray's autoscaler takes no node type with a share of one.
-    node_cpus: Annotated[int, Field(ge=0, le=10_000)] = Field(1, description="CPUs that a node says it has")
-    node_gpus: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="GPUs that a node says it has")
-    idle_s: Seconds = Field(5.0, description="a node without a worker for so many seconds ends")
+    node_cpus: Annotated[int, Field(ge=0, le=10_000)] = Field(1, description="CPUs that a node is told it has")
+    node_gpus: Annotated[int, Field(ge=0, le=10_000)] = Field(0, description="GPUs that a node is told it has")
+    idle_s: Seconds = Field(5.0, description="seconds without a worker after which a node ends")
     watch_s: Annotated[float, Field(ge=0.0, le=3.2e7)] = Field(
-        30.0, description="after the last round, the run looks for so many seconds at most how its nodes end; 0: not"
+        30.0,
+        description="maximum number of seconds for which the run watches its nodes end after the last round; "
+        "0: not at all",
     )

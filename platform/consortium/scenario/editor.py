@@ -16,42 +16,42 @@ from consortium.scenario.spec import (
     one_of,
 )
 
-_METHOD = "the editor's name; its own settings stand beside it"
+_METHOD = "the editor's name; its own settings are keys beside it"
 #: Merge methods that need no sums of statistics.
 _OF_UPDATES = ("task_arithmetic", "simple_average", "ties", "dare", "dare_ties")
 
 
 class TargetSpec(Spec):
-    """The optimisation of a target z (MEMIT, arXiv 2210.07229, section 4.2; settings as for GPT-J but the step)."""
+    """The optimisation of a target z (MEMIT, arXiv 2210.07229, section 4.2; settings as for GPT-J except the step)."""
 
-    steps: HundredThousand = Field(25, description="gradient steps at most")
+    steps: HundredThousand = Field(25, description="maximum number of gradient steps")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(0.4, description="step size of Adam")
-    stop_loss: Annotated[float, Field(ge=0.0)] = Field(0.05, description="an edit is finished when its loss is below")
+    stop_loss: Annotated[float, Field(ge=0.0)] = Field(0.05, description="loss below which an edit is finished")
     kl_weight: Annotated[float, Field(ge=0.0)] = Field(
-        0.0625, description="weight of staying close to what the model says of the bare subject"
+        0.0625, description="weight of the KL term, which preserves the model's output for the bare subject"
     )
-    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.5, description="weight of a small change")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(0.5, description="weight decay of the change")
     clamp: Annotated[float, Field(gt=0.0)] = Field(
-        0.75, description="longest allowed change, relative to the hidden state's length"
+        0.75, description="maximum length of the change, relative to the hidden state's length"
     )
     arithmetic: Literal["model", "bfloat16"] = Field(
         "model",
-        description="type of products with the backbone's weights: `model` is the model's own; `bfloat16` is faster, "
-        "and rounds targets; Llama's kin only (llama, mistral, qwen2, qwen3)",
+        description="number type of products with the backbone's weights: `model` is the model's own; "
+        "`bfloat16` is faster, rounds targets, and works for llama, mistral, qwen2 and qwen3 only",
     )
 
 
 class ContextsSpec(Spec):
     """Texts put before an edit's prompt, so that it holds in more than one context."""
 
-    count: Thousand = Field(6, description="contexts in all; the first is the bare prompt")
-    tokens: TenThousand = Field(10, description="length of the generated ones, in tokens")
+    count: Thousand = Field(6, description="number of contexts; the first is the bare prompt")
+    tokens: TenThousand = Field(10, description="length of the generated contexts, in tokens")
 
 
 class CovarianceSpec(Spec):
-    """The text from which C = λ·E[kkᵀ] is measured."""
+    """The text on which C = λ·E[kkᵀ] is measured."""
 
-    source: str = Field("model", description="`model` (text sampled from it), a text file, or `hub:NAME`")
+    source: str = Field("model", description="`model` (text sampled from the model), a text file, or `hub:NAME`")
     split: str = Field("train", description="split of a `hub:` dataset")
     tokens: Positive | None = Field(None, description="number of tokens; null for ten times K, at least 2·K")
 
@@ -80,20 +80,22 @@ class EditorSpec(Spec):
     tunes_weights: ClassVar[bool] = False
     """A party's update comes from fine-tuning the weights, with neither targets nor keys."""
 
-    method: str = Field(description="the editor's name; its own settings stand beside it")
+    method: str = Field(description="the editor's name; its own settings are keys beside it")
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
-        (5, 9), description="two numbers: first and last critical layer and all between; else exactly those listed"
+        (5, 9),
+        description="two numbers: the first and last critical layer and all between; otherwise exactly those listed",
     )
     residual_schedule: Literal["spread", "first_last"] = Field(
         "first_last",
-        description="spread: the residual is shared over all layers; first_last: first and last layer only",
+        description="spread: the residual is spread over all layers; first_last: only the first and the last "
+        "layer are edited",
     )
     covariance_weight: Annotated[float, Field(gt=0.0)] = Field(
-        1500.0, description="λ, the weight of ordinary text against edits"
+        1500.0, description="λ, the weight of ordinary text relative to edits"
     )
     target: TargetSpec = Field(TargetSpec(), description="the optimisation of an edit's target")
     contexts: ContextsSpec = Field(ContextsSpec(), description="texts put before an edit's prompt")
-    covariance: CovarianceSpec = Field(CovarianceSpec(), description="how keys are distributed in ordinary text")
+    covariance: CovarianceSpec = Field(CovarianceSpec(), description="the key covariance of ordinary text")
 
     @property
     def critical_layers(self) -> tuple[int, ...]:
@@ -131,11 +133,11 @@ class AlphaEditSpec(EditorSpec):
     method: Literal["alphaedit"] = Field(description=_METHOD)
     threshold: Annotated[float, Field(gt=0.0)] | None = Field(
         None,
-        description="directions are free in which E[kkᵀ] has eigenvalues below (the paper's code: 0.02); null goes by "
-        "share",
+        description="directions with eigenvalues of E[kkᵀ] below this are free (the paper's code: 0.02); "
+        "null: share decides",
     )
     share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        0.7, description="share of the K directions that are free, those of ordinary text's least eigenvalues"
+        0.7, description="share of the K directions that are free, those with the smallest eigenvalues"
     )
     l2: Annotated[float, Field(gt=0.0)] = Field(
         1.0, description="L₂, the weight of a small update, in units of a key's squared length (the paper's code: 10)"
@@ -183,13 +185,13 @@ class FineTuningSpec(EditorSpec):
     tunes_weights: ClassVar[bool] = True
 
     method: Literal["ft"] = Field(description=_METHOD)
-    steps: HundredThousand = Field(25, description="gradient steps at most")
+    steps: HundredThousand = Field(25, description="maximum number of gradient steps")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(5e-4, description="step size of Adam")
     max_change: Annotated[float, Field(gt=0.0)] | None = Field(
         2e-3, description="ε, the largest change of an entry of the weights in a round; null for no bound"
     )
     stop_loss: Annotated[float, Field(ge=0.0)] = Field(
-        0.01, description="a party is finished when the mean loss of its edits is below"
+        0.01, description="mean loss of its edits below which a party is finished"
     )
 
 

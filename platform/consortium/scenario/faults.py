@@ -1,6 +1,6 @@
-"""What breaks on purpose, and what is done about whatever breaks.
+"""What breaks on purpose, and what is done if something breaks.
 
-To add an action: write its specification here, what it does in :mod:`consortium_ray.faults.actions`, and a test.
+To add an action: write its specification here, its effect in :mod:`consortium_ray.faults.actions`, and a test.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _ACTION = "what breaks"
 
 
 class FaultSpec(Spec):
-    """Something that breaks, on purpose."""
+    """Something that breaks on purpose."""
 
     action: str = Field(description=_ACTION)
     round: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="the round in which it happens, 0 for what comes before the first; null for any"
+        None, description="the round in which it happens, 0 for before the first; null for any"
     )
-    during: FaultPhase | None = Field(None, description="the phase in which it happens; null for any that suits")
+    during: FaultPhase | None = Field(None, description="the phase in which it happens; null for any suitable phase")
     rate: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="share of the occasions at which it happens, drawn from the seed"
     )
-    max: Positive = Field(1, description="how often it happens at most")
+    max: Positive = Field(1, description="maximum number of times that it happens")
 
     @property
     def phases(self) -> tuple[FaultPhase, ...]:
@@ -73,7 +73,7 @@ class PartitionFault(FaultSpec):
     """A node that is not the head is cut off with its workers, and comes back."""
 
     action: Literal["partition"] = Field(description=_ACTION)
-    seconds: Seconds = Field(description="how long it is cut off")
+    seconds: Seconds = Field(description="how long it is cut off, in seconds")
 
     @property
     def strikes_node(self) -> bool:
@@ -85,7 +85,7 @@ class DelayFault(FaultSpec):
     """A worker's answer is late."""
 
     action: Literal["delay"] = Field(description=_ACTION)
-    seconds: Seconds = Field(description="how late it is")
+    seconds: Seconds = Field(description="the delay in seconds")
 
 
 class CorruptAnswerFault(FaultSpec):
@@ -117,21 +117,21 @@ else:
 
 
 class OnFailureSpec(Spec):
-    """What is done when something breaks, on purpose or not."""
+    """What is done if something breaks, on purpose or not."""
 
     worker: Literal["replace", "stop"] = Field(
-        "replace", description="a worker is lost: start another, or stop the run"
+        "replace", description="if a worker is lost: start another, or stop the run"
     )
     coordinator: Literal["restart", "stop"] = Field(
-        "restart", description="the coordinator dies: another goes on from the last committed round, or the run stops"
+        "restart", description="if the coordinator dies: start another from the last committed round, or stop the run"
     )
     disk: Literal["retry", "stop"] = Field(
-        "retry", description="no space is left for a round: wait and write it again, or stop the run"
+        "retry", description="if the disk is full: wait and write the round again, or stop the run"
     )
     max_losses: Thousand = Field(
         5,
-        description="failures of one kind that are borne in a row: of one call, of opening the model on workers, of "
-        "workers without an answer to any call between them, of coordinators without a committed round, of writing "
-        "without success",
+        description="tolerated failures of one kind in a row: of one call, of opening the model on workers, "
+        "of workers without an answer to any call between them, of coordinators without a "
+        "committed round, of writing",
     )
-    wait_s: Seconds = Field(5.0, description="seconds before a full disk is written to again; twice as many each time")
+    wait_s: Seconds = Field(5.0, description="seconds before a full disk is tried again, doubled each time")

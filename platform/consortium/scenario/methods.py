@@ -28,7 +28,7 @@ HistoryWeight = Annotated[
 
 
 class MethodSpec(Spec):
-    """What all merge methods have in common: the settings of the arm that runs one."""
+    """What all merge methods have in common: the settings of their arm."""
 
     title: ClassVar[str]
     """Name in a report."""
@@ -37,20 +37,18 @@ class MethodSpec(Spec):
     implementation: ClassVar[str]
     """Module and class of its :class:`consortium.merging.method.MergeMethod`, which is imported when it is used."""
     needs_solver: ClassVar[bool] = False
-    """Parties need the prior to contribute."""
+    """Parties need the key covariance to contribute."""
     removable: ClassVar[bool] = False
     """Contributions of all rounds can be added, and edits subtracted (:mod:`consortium.merging.retained_sum`)."""
 
-    name: str = Field(description="the method's name; its parameters stand beside it")
+    name: str = Field(description="the method's name; its parameters are keys beside it")
     label: Annotated[Label, Field(description="letters, digits, . _ -, at most 100")] | None = Field(
-        None, description="name of the arm; needed when a method is used twice"
+        None, description="name of the arm; required if a method is used twice"
     )
-    exchange: Exchange | None = Field(None, description="this arm's own `merge.exchange`; null for the common one")
-    reference: Reference | None = Field(None, description="this arm's own `merge.reference`; null for the common one")
+    exchange: Exchange | None = Field(None, description="this arm's `merge.exchange`; null for the common one")
+    reference: Reference | None = Field(None, description="this arm's `merge.reference`; null for the common one")
     history_weight: HistoryWeight | None = Field(None, description="h of this arm; null for merge.history_weight")
-    skip_known: SkipKnown | None = Field(
-        None, description="this arm's own `overlap.skip_known`; null for the common one"
-    )
+    skip_known: SkipKnown | None = Field(None, description="this arm's `overlap.skip_known`; null for the common one")
 
     @property
     def arm(self) -> str:
@@ -81,7 +79,7 @@ class CollabEditSpec(MethodSpec):
 
 
 class LocalUpdatesSpec(MethodSpec):
-    """Base of the methods that work on the parties' own updates, each made sparser at its party, then put together."""
+    """Base of the methods that sparsify and combine the parties' own updates."""
 
     implementation: ClassVar[str] = "consortium.merging.methods.task_arithmetic:TaskArithmetic"
     needs_solver: ClassVar[bool] = True
@@ -132,7 +130,7 @@ class TiesSpec(TrimsSpec):
 
 
 class DareSpec(DropsSpec):
-    """The scaled sum of local updates of which entries were dropped."""
+    """The scaled sum of local updates with dropped entries."""
 
     title: ClassVar[str] = "DARE"
     paper: ClassVar[str] = "Yu et al. 2023, DARE, arXiv 2311.03099, section 3"
@@ -160,7 +158,7 @@ class RegMeanSpec(MethodSpec):
     needs_solver: ClassVar[bool] = True
 
     name: Literal["regmean"] = "regmean"
-    alpha: float = Field(0.9, ge=0.0, le=1.0, description="α, what is left of Gram entries off the diagonal")
+    alpha: float = Field(0.9, ge=0.0, le=1.0, description="α, the factor of Gram entries off the diagonal")
 
 
 class FisherSpec(MethodSpec):
@@ -187,7 +185,7 @@ class NormBoundSpec(MethodSpec):
         4.0, gt=0.0, description="bound on a party's keys, root mean square, in lengths of keys in ordinary text"
     )
     residuals: float = Field(
-        4.0, gt=0.0, description="the same of residuals, in lengths of what the layer puts out for such keys"
+        4.0, gt=0.0, description="the same for residuals, in lengths of the layer's output for such keys"
     )
 
 

