@@ -99,7 +99,7 @@ class EditRow:
     )
     weight: float | None = field(
         default=None,
-        metadata=_column("what the edit counts in the merge, 0 if rejected; null if nothing is resolved", "1"),
+        metadata=_column("weight of the edit in the merge, 0 if rejected; null if nothing is resolved", "1"),
     )
     num_paraphrases: int | None = field(
         default=None,

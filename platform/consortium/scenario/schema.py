@@ -211,14 +211,14 @@ class ConflictsSpec(Spec):
 
     policy: Literal["none", "latest", "priority", "majority"] = Field(
         "none",
-        description="whose answer is merged, the others' edits being rejected; none: all are merged; latest: the "
-        "last party's; priority: by conflicts.priorities; majority: most parties', the first party's of equals",
+        description="which answer is accepted; other answers are rejected; none: all are merged; latest: the "
+        "last party's; priority: by conflicts.priorities; majority: most parties', the first "
+        "party's if tied",
     )
     scope: Literal["round", "run"] = Field(
         "round",
-        description="round: each round is resolved by itself, and a later one overrules an earlier one; run: the "
-        "policy "
-        "is over the requests of all rounds so far, so that a later one may have to be rejected",
+        description="round: each round is resolved by itself, and a later request overrides an earlier one; "
+        "run: the policy covers all rounds so far, so a later request may be rejected",
     )
     priorities: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (), description="party numbers for `priority`, the strongest first; then all others, low numbers first"

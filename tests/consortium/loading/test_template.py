@@ -68,7 +68,7 @@ def _is_example(line):
         "prices",
         "faults",
         "attacks",
-        "virtual_time",
+        "devices",
         "classes",
     )
     return line.lstrip("# ").split(":")[0] in shown
