@@ -73,7 +73,7 @@ DOCUMENTED = {
     DenseUpdate: {"delta_VK"},
     FactoredUpdate: {"weights_VN", "solved_KN"},
     SignedSums: {"positive_VK", "negative_VK", "num_positive_VK", "num_negative_VK", "gram"},
-    BucketSums: {"groups"},
+    BucketSums: {"buckets"},
     ProbeSum: {"value", "strict", "num_edits", "num_probes", "num_not_finite"},
     ModelFacts: {"base_weights", "covariance_fingerprint", "covariance_chunks", "covariance_length"},
 }
