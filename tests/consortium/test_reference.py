@@ -193,7 +193,7 @@ class _EnoughError(Exception):
 @pytest.mark.parametrize(
     ("phase", "round_number"), one_quick([("evaluate", 3), ("targets", 2), ("targets", 4), ("evaluate", 4)])
 )
-def test_a_run_that_was_killed_takes_back_once(removed_parties, moment, tmp_path):
+def test_a_run_that_was_killed_takes_back_once(removed_parties, phase, round_number, tmp_path):
     """Before, in, and after the round in which a party leaves; the bits are those of the undisturbed run."""
 
     def watch(progress):
