@@ -28,7 +28,7 @@ from consortium.engine import serial
 from consortium.engine.key_covariance import KeyCovariance, add_chunk, keep_covariance
 from consortium.evaluation.metrics import score
 from consortium.loading.prepare import Prepared, prepare
-from consortium.models.open import describe
+from consortium.models.description import describe
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import UNEDITED
 

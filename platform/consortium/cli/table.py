@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from textwrap import fill, shorten
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from rich import box
 from rich.console import Console
@@ -12,13 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from consortium.cli.progress import duration
+from consortium.common.counting import count
 from consortium.common.terminal import fitting, printable, say, takes_unicode
-from consortium.records.directory import RunDirectory
-from consortium.records.runs import RunSummary
-from consortium.report import no_edits
-from consortium.report.not_finite import LeftOut, lines
-from consortium.report.summary import QUESTIONS, WITHIN, result_table, summary
-from consortium.report.words import count
+
+if TYPE_CHECKING:
+    from consortium.records.directory import RunDirectory
+    from consortium.records.runs import RunSummary
 
 PLAIN_WIDTH = 120
 _PADDING = 3  # a blank on either side of a column, and a line beside it
@@ -27,6 +26,11 @@ _INTERVALS = "What a column was measured on (tokens for perplexity), and the far
 
 def write_results(directory: RunDirectory, stream: TextIO) -> None:
     """Write one row per arm and one for the unedited model, and under it what the columns mean."""
+    # `ls` has no results to write, and answers before these would be imported.
+    from consortium.report import no_edits
+    from consortium.report.not_finite import LeftOut, lines
+    from consortium.report.summary import QUESTIONS, WITHIN, result_table, summary
+
     found = summary(directory)
     text = result_table(found)
     scenario = directory.scenario

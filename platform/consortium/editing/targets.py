@@ -26,11 +26,8 @@ from consortium.editing.prompts import bare_prompts, kl_prompt, mean_by_edit, pr
 from consortium.editing.readout import divergences, log_probabilities, negative_log_likelihoods
 from consortium.models.backbone import backbone_above
 from consortium.models.language import LanguageModel
-from consortium.models.tokens import target_ids
+from consortium.models.tokens import KL_PROMPT, target_ids
 from consortium.scenario.editor import TargetSpec
-
-#: The prompt whose next word must stay likely: it says what kind of thing the subject is (MEMIT).
-KL_PROMPT = "{} is a"
 
 #: Suffix tokens optimised at once on a CPU: enough for products to run at full speed while edits leave.
 _TOKENS_AT_ONCE = 2048

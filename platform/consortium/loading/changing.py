@@ -19,7 +19,7 @@ from consortium.loading.load import LoadedScenario
 from consortium.loading.overrides import Override, apply_overrides, parse_override
 from consortium.loading.prepare import open_facts
 from consortium.loading.validate import validate
-from consortium.models.open import describe
+from consortium.models.description import describe
 from consortium.scenario.schema import Scenario
 
 ROUNDS = "stream.rounds"

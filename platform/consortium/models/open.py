@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from transformers.utils import logging as transformers_logging
 from consortium.common.counting import count
 from consortium.common.errors import ModelError, whole_reason
 from consortium.common.reading import expanded, is_file, is_folder, why_no_file
-from consortium.models.bundled import BUNDLED_NAME, bundled_folder
-from consortium.models.context import STATED, Reading, reading_of
+from consortium.models.bundled import bundled_folder
+from consortium.models.context import Reading, reading_of
+from consortium.models.description import BUNDLED_NAME, ModelDescription
 from consortium.models.device import find_device
 from consortium.models.folder import CONFIG, INDEX, check_folder, refuse_code, shapes, weight_files
 from consortium.models.gguf import SUFFIX, gguf_folder
@@ -27,7 +27,7 @@ from consortium.models.layouts import Layout, layout_of
 from consortium.models.sizes import check_sizes
 from consortium.models.soundness import check_soundness
 from consortium.models.vocabulary import check_tokens
-from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec
+from consortium.scenario.schema import LanguageModelSpec
 
 #: Transformers types its factories in part only.
 _CausalLM: Any = AutoModelForCausalLM
@@ -36,32 +36,14 @@ _CausalLM: Any = AutoModelForCausalLM
 _COMPUTED = re.compile(r"\.(attn\.(masked_)?bias|rotary_emb\.inv_freq)$")
 
 
-@dataclass(frozen=True)
-class ModelDescription:
-    """A model's sizes: number of blocks, K and V of the editable weights, width of the hidden states."""
-
-    model_type: str
-    num_layers: int
-    key_width: int
-    value_width: int
-    hidden_width: int
-
-
-#: As its config says, so that a scenario is checked without unpacking the model.
-_BUNDLED = ModelDescription("llama", num_layers=30, key_width=1536, value_width=576, hidden_width=576)
-_BUNDLED_READING = Reading(8192, STATED, num_heads=9, num_blocks=30, keeps_weights=True)
-
-
 def describe_model(spec: LanguageModelSpec) -> ModelDescription:
-    """Sizes of a model from its config alone; no weights are read and the bundled model is not unpacked.
+    """Sizes of a model from its config alone; no weights are read.
 
     A GGUF file is unpacked, if it has not been before: reading its config alone takes about as long.
 
     Raises:
         ModelError: there is no such model, or its architecture is not known or not causal.
     """
-    if spec.name == BUNDLED_NAME:
-        return _BUNDLED
     place = _place(spec)
     layout = _layout(spec.name, place)
     model = _empty(spec.name, place)
@@ -75,14 +57,13 @@ def describe_model(spec: LanguageModelSpec) -> ModelDescription:
     return ModelDescription(model.config.model_type, len(blocks), key_width, value_width, hidden_width)
 
 
-def describe_reading(spec: LanguageModelSpec) -> Reading:
-    """How long a text a model reads, from its config alone.
+def read_reading(spec: LanguageModelSpec) -> Reading:
+    """How long a text a model reads, from its config alone; the bundled model is not unpacked for it
+    (:func:`consortium.models.description.describe_reading`).
 
     Raises:
         ModelError: there is no such model, or its architecture is not known.
     """
-    if spec.name == BUNDLED_NAME:
-        return _BUNDLED_READING
     with _refused(spec.name, "a config.json that transformers reads"):
         return reading_of(AutoConfig.from_pretrained(_place(spec), trust_remote_code=False))
 
@@ -262,16 +243,3 @@ def _refused(name: str, expected: str) -> Iterator[None]:
             "check the name; for a hub id also the network and, where access is gated, `hf auth login`; "
             "or download the model and name its folder",
         ) from error
-
-
-def describe(model: LanguageModelSpec | AssociativeModelSpec) -> ModelDescription:
-    """Sizes of a scenario's model; no weights are read.
-
-    Raises:
-        ModelError: there is no such model, or its architecture is not known.
-    """
-    if isinstance(model, AssociativeModelSpec):
-        return ModelDescription(
-            "associative", model.num_layers, model.key_width, model.value_width, hidden_width=model.value_width
-        )
-    return describe_model(model)

@@ -7,14 +7,18 @@ tokens: a subject may occur elsewhere too, and its tokens depend on what stands 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from consortium.common.counting import count as counted
 from consortium.common.errors import FactsError
 from consortium.models.joining import joined
 
+if TYPE_CHECKING:
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
+
 SLOT = "{}"
+#: The prompt whose next word must stay likely while a target is optimised: it says what the subject is (MEMIT).
+KL_PROMPT = "{} is a"
 _REMEDY = "correct the record, or leave it out"
 
 #: The token that separates documents in pre-training, for tokenizers that put nothing before a text.

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 import consortium
@@ -201,6 +200,8 @@ def status_of(folder: Path, manifest: Manifest) -> str:
 
 def machine() -> Machine:
     """This machine."""
+    import torch  # a list of runs asks for no machine, and answers before torch would be imported
+
     return Machine(
         platform=platform.platform(),
         cpu=_cpu_name(),

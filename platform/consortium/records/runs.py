@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from consortium.common.errors import ConsortiumError, InputError, RunDirectoryError
 from consortium.common.files import own_path
-from consortium.records import creation, entries, lock, manifest
+from consortium.records import entries, lock, manifest
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _look(path: Path) -> RunSummary | None:
     try:
         found = entries.names(path)
         if manifest.FILE not in found:
-            return _unfinished(path) if lock.RUN in found and creation.is_new(path) else None
+            return _unfinished(path) if lock.RUN in found else None
         return _summary(path)
     except (ConsortiumError, OSError, ValueError) as error:
         if not path.exists():  # removed meanwhile
@@ -124,7 +124,11 @@ class _Shown(BaseModel):
 
 def _unfinished(path: Path) -> RunSummary | None:
     """A folder whose run directory a killed process was making; None where one is making it now."""
-    return None if lock.is_locked(path) else _damaged(path, creation.UNFINISHED)
+    from consortium.records import creation  # imports what writes a run, which takes a second
+
+    if lock.is_locked(path) or not creation.is_new(path):
+        return None
+    return _damaged(path, creation.UNFINISHED)
 
 
 def _damaged(path: Path, what: str) -> RunSummary:

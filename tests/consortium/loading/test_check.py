@@ -13,7 +13,7 @@ from consortium.loading import check as check_module
 from consortium.loading import prepare as prepare_module
 from consortium.loading.check import check_fit, check_scenario
 from consortium.loading.load import load_scenario
-from consortium.models.open import ModelDescription
+from consortium.models.description import ModelDescription
 from consortium.scenario.schema import AssociativeModelSpec
 
 MODEL = ModelDescription("llama", num_layers=12, key_width=32, value_width=8, hidden_width=8)

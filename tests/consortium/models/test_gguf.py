@@ -10,8 +10,9 @@ import pytest
 import torch
 from consortium.common.errors import ModelError
 from consortium.models import gguf
+from consortium.models.description import ModelDescription
 from consortium.models.gguf import convert, gguf_folder
-from consortium.models.open import ModelDescription, describe_model, open_model
+from consortium.models.open import describe_model, open_model
 from consortium.scenario.schema import LanguageModelSpec
 from support.gguf_file import write_pico_gguf
 from support.pico import HIDDEN_WIDTH, KEY_WIDTH, pico_model

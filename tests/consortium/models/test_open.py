@@ -10,8 +10,9 @@ import torch
 from consortium.common.errors import ModelError
 from consortium.models import bundled
 from consortium.models.bundled import bundled_folder
+from consortium.models.description import ModelDescription, describe
 from consortium.models.language import LanguageModel
-from consortium.models.open import ModelDescription, describe_model, open_model
+from consortium.models.open import describe_model, open_model
 from consortium.scenario.schema import LanguageModelSpec
 from safetensors.torch import load_file, save_file
 from support.pico import HIDDEN_WIDTH, KEY_WIDTH, PICO_TYPES, pico_folder, pico_model
@@ -115,7 +116,7 @@ def test_auto_takes_the_cpu_where_there_is_no_gpu(tmp_path: Path, monkeypatch: p
 
 
 def test_the_bundled_model_is_as_described(smollm2: LanguageModel) -> None:
-    described = describe_model(spec("smollm2-135m"))
+    described = describe(spec("smollm2-135m"))
     assert described == ModelDescription("llama", 30, 1536, 576, 576)
     assert (smollm2.num_layers, smollm2.hidden_width) == (described.num_layers, described.hidden_width)
     assert (smollm2.key_width(29), smollm2.value_width(29)) == (described.key_width, described.value_width)

@@ -11,7 +11,7 @@ from consortium.features.virtual_time.devices import Devices
 from consortium.features.virtual_time.message_sizes import MessageSizes
 from consortium.features.virtual_time.participation import ParticipationStream
 from consortium.features.virtual_time.timeline import Asks, Timeline, run_timeline
-from consortium.models.open import describe
+from consortium.models.description import describe
 from consortium.scenario.schema import Scenario
 
 

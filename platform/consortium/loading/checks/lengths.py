@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
-
-import torch
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from consortium.common.counting import count
 from consortium.common.errors import FactsError
 from consortium.data.edit import Edit, FactSet
 from consortium.data.formats.record import shorten
 from consortium.data.table import FactTable
-from consortium.editing.contexts import max_context_tokens
 from consortium.evaluation.side_effects import SideEffects
 from consortium.loading.estimate import machine_bytes
 from consortium.loading.texts_read import ReadText, has_contexts, longest_rivals, texts_read
 from consortium.models.context import Reading
 from consortium.models.tokens import document_start, encode, subject_last_token, target_ids
 from consortium.scenario.schema import LanguageModelSpec, Scenario
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 #: No tokenizer makes more tokens of a byte, whatever it does to the text before.
 _TOKENS_PER_BYTE = 3
@@ -94,17 +94,14 @@ class _Counter:
 
     @cached_property
     def _context_tokens(self) -> int:
+        from consortium.editing.contexts import max_context_tokens
+
         return max_context_tokens(self._tokenizer, self._scenario.editor.contexts.tokens)
 
     @cached_property
     def _num_start(self) -> int:
         """Tokens of a document's start, with which prompts are read too."""
         return len(document_start(self._tokenizer))
-
-    @cached_property
-    def _memory_bytes(self) -> float:
-        assert isinstance(self._scenario.model, LanguageModelSpec)
-        return _memory_bytes(self._scenario.model.device)
 
     def rejections(self, texts: Iterable[ReadText]) -> list[str]:
         """Why texts are refused, one reason for each field."""
@@ -166,16 +163,20 @@ class _Counter:
 
     def _too_much(self, what: str, num_bytes: int, how: str) -> str:
         """Why something is refused that takes so much memory; empty where there is so much."""
-        if num_bytes <= self._memory_bytes:
+        assert isinstance(self._scenario.model, LanguageModelSpec)
+        there = machine_bytes()
+        if num_bytes <= there or not _is_on_cpu(self._scenario.model.device):
             return ""
-        return f"{what} takes {_gib(num_bytes)} of memory to {how}; this machine has {_gib(self._memory_bytes)}"
+        return f"{what} takes {_gib(num_bytes)} of memory to {how}; this machine has {_gib(there)}"
 
 
-def _memory_bytes(device: str) -> float:
-    """Memory that a model has on this machine's processors; no bound is known of other devices, which workers have."""
-    if device != "cpu" and (device != "auto" or torch.cuda.is_available()):
-        return float("inf")
-    return machine_bytes()
+def _is_on_cpu(device: str) -> bool:
+    """Whether a model is on this machine's processors; no bound is known of other devices, which workers have."""
+    if device != "auto":
+        return device == "cpu"
+    import torch  # takes a second, and few texts are so long that the device matters
+
+    return not torch.cuda.is_available()
 
 
 def _gib(num_bytes: float) -> str:

@@ -13,8 +13,8 @@ from consortium.editing.contexts import max_context_tokens
 from consortium.loading.checks import lengths as check_lengths_module
 from consortium.loading.prepare import prepare
 from consortium.models.context import MOST_TOKENS, Reading, reading_of
+from consortium.models.description import describe_reading
 from consortium.models.language import LanguageModel
-from consortium.models.open import describe_reading
 from consortium.models.tokens import encode, target_ids
 from consortium.scenario.schema import LanguageModelSpec
 from support.pico import PICO_TYPES, pico_config, pico_folder, pico_tokenizer
@@ -178,9 +178,9 @@ class TestMemory:
     def test_an_edit_that_takes_more_than_there_is(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = pico_folder(tmp_path / "pico", "llama", config={"max_position_embeddings": 8192})
         facts = [fact(prompt="{} " + "in the city " * 500), fact(subject="Lima")]
-        monkeypatch.setattr(check_lengths_module, "_memory_bytes", lambda device: 64 << 30)
+        monkeypatch.setattr(check_lengths_module, "machine_bytes", lambda: 64 << 30)
         assert not rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "editor.contexts.count=6")
-        monkeypatch.setattr(check_lengths_module, "_memory_bytes", lambda device: 100 << 20)
+        monkeypatch.setattr(check_lengths_module, "machine_bytes", lambda: 100 << 20)
         found = rejection(folder, tmp_path, facts, "evaluate.metrics=[efficacy]", "editor.contexts.count=6")
         assert len(found) == 1
         assert "record 1: prompt of 1,5" in found[0]
