@@ -23,8 +23,9 @@ from consortium.data.table import FactTable
 from consortium.editing.backend import Targets
 from consortium.editing.language import LanguageBackend
 from consortium.editing.layer_schedule import Part, plan_round
-from consortium.engine.arms import Arm, batches_of, open_arms
+from consortium.engine.arms import Arm, open_arms
 from consortium.engine.key_covariance import KeyCovariance
+from consortium.engine.rounds import batches_of
 from consortium.evaluation import registry as metrics
 from consortium.evaluation.asking import ask, reduced
 from consortium.evaluation.item import AskedEdit

@@ -28,8 +28,10 @@ RUNTIME_PACKAGES = [
 #: Feature → where its word stands besides ``features/``.
 FEATURES = {
     "attacks": ("scenario", "loading/checks"),
+    "audit": ("report/sections",),
     "conflicts": ("loading/checks", "report/sections"),
     "faults": ("scenario", "loading/checks"),
+    "known_facts": ("report/sections",),
     "screening": ("scenario", "report/sections"),
     "unlearning": ("scenario", "loading/checks", "report/sections"),
     "virtual_time": ("scenario", "loading/checks", "report/sections"),

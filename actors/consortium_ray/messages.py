@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from consortium.merging.method import Contribution
-from consortium.party.worker import Collected, TargetReport
+from consortium.party.targets import TargetReport
+from consortium.party.worker import Collected
 
 #: Names a piece of work: the same key always means the same answer.
 Key = tuple[Hashable, ...]

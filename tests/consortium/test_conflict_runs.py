@@ -3,20 +3,19 @@ everywhere."""
 
 import numpy as np
 import pytest
+from consortium.editing.edited_layers import History, Weights
 from consortium.editing.layer_schedule import Part
 from consortium.engine import serial
-from consortium.engine.arms import batches_of
+from consortium.engine.rounds import batches_of
 from consortium.features.conflicts import resolver
 from consortium.features.conflicts.resolution import Decision, Resolution, resolve
 from consortium.loading.prepare import open_facts, prepare
 from consortium.merging.method import sum_in_order
-from consortium.party.edited_layers import History, Weights
 from consortium.party.worker import Worker
 from consortium.records.directory import RunDirectory
 from consortium.report.page import build_report
 from support.pico import pico_folder
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
-from support.tiers import one_quick
 
 ALL_OF_IT = {
     "stream": {"rounds": 3, "overlap": 0.25, "conflict": 0.25, "repeat": 0.25, "sharing_group_size": 3},
@@ -101,7 +100,7 @@ class TestWeighing:
         worker.begin(("{}",), {layer: np.eye(weight.shape[1]) for layer, weight in base.items()}, 1)
         weights = Weights(dict.fromkeys(base, "base"), base.__getitem__)
         batches = batches_of(scenario, 1)
-        keyed_digests = [worker.keyed_digests(batch) for batch in batches]
+        keyed_digests = [worker.announce("conflicts", batch) for batch in batches]
 
         def statistics(batches):
             found = [
@@ -231,7 +230,7 @@ class _EnoughError(Exception):
 
 
 class TestSameBits:
-    @pytest.mark.parametrize(("phase", "round_number"), one_quick([("targets", 2), ("targets", 1), ("evaluate", 3)]))
+    @pytest.mark.parametrize(("phase", "round_number"), [("targets", 1), ("targets", 2), ("evaluate", 3)])
     def test_killed_and_resumed(self, phase, round_number, finished_run, tmp_path):
         scenario = associative_scenario(**ALL_OF_IT)
         whole = finished_run(scenario)

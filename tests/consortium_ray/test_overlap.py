@@ -103,7 +103,7 @@ def test_workers_are_in_the_next_round_while_one_is_written_down(tmp_path, monke
 
     def watched(directory, number, states, rows, reached):
         calls = [member.call for member in coordinator.pool._members.values() if member.call is not None]
-        busy.append((number, {(call.method, call.arguments[1]) for call in calls}))
+        busy.append((number, {(call.method, call.arguments[0].round) for call in calls}))
         commit(directory, number, states, rows, reached)
 
     monkeypatch.setattr(RunDirectory, "commit", watched)

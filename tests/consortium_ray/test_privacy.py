@@ -21,17 +21,19 @@ from consortium.editing.known_facts import Residuals
 from consortium.evaluation.knowedit import SUFFIXES
 from consortium.evaluation.sums import ProbeSum
 from consortium.evaluation.telling import Evaluated, ProbeAnswer
+from consortium.features.audit.inclusion_record import InclusionRecord
 from consortium.features.conflicts.keyed_digests import DIGEST_BYTES, KeyedDigests, keyed_digests_of, shared_key
-from consortium.features.conflicts.resolution import settled_of
-from consortium.features.screening.checks import Rejection
+from consortium.features.conflicts.resolution import resolution_of
+from consortium.features.hooks import Rejection
+from consortium.features.registry import FEATURES
 from consortium.loading.prepare import open_facts
 from consortium.merging.bucketing import BucketSums
 from consortium.merging.deltas import DeltaSum, DenseUpdate, FactoredUpdate
 from consortium.merging.methods.global_edit import OwnedEdits
 from consortium.merging.methods.ties import SignedSums
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
-from consortium.party.audit_digest import InclusionRecord
-from consortium.party.worker import Collected, TargetReport, Worker
+from consortium.party.targets import TargetReport, TargetStore
+from consortium.party.worker import Collected, Worker
 from consortium.records.directory import RunDirectory
 from consortium.scenario.editor import EDITORS
 from consortium.scenario.methods import METHODS
@@ -55,13 +57,8 @@ DOCUMENTED = {
         "num_not_finite",
     },
     Collected: {
-        "contribution",
-        "party_bytes",
-        "num_skipped",
-        "inclusion_record",
-        "rejections",
-        "max_norm_ratio",
-        "num_not_finite",
+        *("contribution", "num_edits", "party_bytes", "num_skipped", "num_not_finite"),
+        *("rejections", "reports"),
     },
     InclusionRecord: {"party_batch", "num_edits", "num_summed", "digest"},
     Rejection: {"party", "reason", "detail"},
@@ -98,14 +95,14 @@ def record(scenario, path):
     """Run a scenario over local workers, and look over the parties' shoulders while they compute."""
     messages, vectors = [], {}
     facts = open_facts(scenario)
-    collect, unlearn, optimise = Worker.collect, Worker.unlearn, Worker._targets_of
+    collect, unlearn, optimise = Worker.collect, Worker.unlearn, TargetStore.targets
 
     def note(columns_XE):
         array = np.asarray(columns_XE, dtype=np.float64)
         vectors.setdefault(array.shape[0], []).extend(array.T)
 
-    def watched_targets(worker, *arguments):
-        targets = optimise(worker, *arguments)
+    def watched_targets(store, *arguments):
+        targets = optimise(store, *arguments)
         note(targets.vectors_EV.T)
         return targets
 
@@ -133,7 +130,7 @@ def record(scenario, path):
         patch.setattr(AssociativeBackend, "fine_tune", watched_tuning)
         patch.setattr(Worker, "collect", lambda *arguments: watching(collect, *arguments))
         patch.setattr(Worker, "unlearn", lambda *arguments: watching(unlearn, *arguments))
-        patch.setattr(Worker, "_targets_of", watched_targets)
+        patch.setattr(TargetStore, "targets", watched_targets)
         observe = lambda call, message: messages.append((call.method, message))  # noqa: E731
         run_on(LocalPool(scenario, facts, 2, observe=observe), directory)
         edits = directory.table("edits").to_pylist()
@@ -274,12 +271,12 @@ def test_messages_are_made_of_documented_types_and_fields(recording):
 
 
 def test_texts_in_messages_are_names_of_the_documentation(recording):
-    """Besides contexts, which the unedited model wrote, messages hold names of arms, metrics and kinds of requests.
+    """Besides contexts, which the unedited model wrote, messages hold names alone: of arms, metrics, features, kinds.
 
     And digests of inclusion records, which are made of places alone.
     """
     measured = {*METRICS, *SIDE_EFFECTS, *(name + suffix for name in KNOWEDIT for suffix in SUFFIXES.values())}
-    names = {*PRIVATE_METHODS, *get_args(Kind), *measured, "removed_efficacy", "removed_efficacy_before"}
+    names = {*PRIVATE_METHODS, *get_args(Kind), *measured, "removed_efficacy", "removed_efficacy_before", *FEATURES}
     for method, message in recording.messages:
         if method not in ("contexts", "describe"):
             said = {part for part in parts_of(pickle.loads(message)) if isinstance(part, str)}
@@ -339,7 +336,7 @@ class TestKeyedDigests:
 
         def observe(call, message):
             calls.append(call)
-            if call.method == "keyed_digests":
+            if call.method == "announce":
                 keyed_digests.append(pickle.loads(message).value)
 
         with RunDirectory.create(tmp_path_factory.mktemp("keyed_digests") / "run", scenario) as directory:
@@ -369,7 +366,7 @@ class TestKeyedDigests:
         told = [call for call in calls if call.method in ("targets", "collect", "evaluate")]
         num_decisions = 0
         for call in told:
-            resolution = settled_of(call.arguments[0])
+            resolution = resolution_of(call.arguments[0])
             assert {party for party, _ in resolution.decisions} <= {call.party_batch}, "party batches of one party"
             num_decisions += len(resolution.decisions)
             message = pickle.dumps(call.arguments[0])

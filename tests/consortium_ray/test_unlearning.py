@@ -10,7 +10,6 @@ from consortium_ray import runtime
 from consortium_ray.coordinator.coordinator import Coordinator
 from support.pools import LocalPool, run_on
 from support.scenarios import difference, pico_scenario, unlearning_scenario
-from support.tiers import one_quick
 
 INJECTED_FAULT = {
     "losses": {"targets": 0.1, "collect": 0.1, "unlearn": 0.3, "evaluate": 0.1},
@@ -37,7 +36,7 @@ def assert_same(directory, expected):
         assert directory.table(table).equals(expected.table(table)), table
 
 
-@pytest.mark.parametrize(("size", "seed"), one_quick([(3, 1), (1, 0), (3, 2)]))
+@pytest.mark.parametrize(("size", "seed"), [(1, 0), (3, 1), (3, 2)])
 def test_one_worker_and_three_give_the_serial_bits(serial_run, size, seed, tmp_path):
     directory, _ = run_locally(serial_run.scenario, tmp_path / "run", size, seed=seed)
     assert_same(directory, serial_run)
@@ -85,12 +84,12 @@ def test_a_run_that_is_killed_while_edits_are_taken_back_goes_on_elsewhere(seria
 
 
 def _num_asked(pool, round_number):
-    return sum(call.method == "unlearn" and call.arguments[0].round == round_number for _, call in pool.started)
+    return sum(call.method == "unlearn" and call.arguments[1].round == round_number for _, call in pool.started)
 
 
 def test_only_party_batches_that_take_something_back_are_asked(serial_run, tmp_path):
     _, pool = run_locally(serial_run.scenario, tmp_path / "run")
-    asked = {(call.arguments[0].round, call.party_batch) for _, call in pool.started if call.method == "unlearn"}
+    asked = {(call.arguments[1].round, call.party_batch) for _, call in pool.started if call.method == "unlearn"}
     assert asked == {(3, 0), (3, 1), (3, 2), (4, 2)}
 
 

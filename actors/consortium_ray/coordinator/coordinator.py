@@ -17,7 +17,6 @@ from consortium.data.edit import FactSet
 from consortium.engine.arms import (
     Arm,
     all_distances,
-    batches_of,
     expected_work,
     num_optimisations,
     open_arms,
@@ -35,28 +34,20 @@ from consortium.engine.key_covariance import (
     unmeasured,
 )
 from consortium.engine.round_log import NOT_FINITE, RoundLog
+from consortium.engine.rounds import batches_of
 from consortium.evaluation.schedule import is_evaluated, num_probed
-from consortium.features.conflicts.resolver import ConflictResolver
-from consortium.features.unlearning.requests import batches_unlearning
-from consortium.features.virtual_time.stream import open_stream
+from consortium.features.registry import open_stream, round_hooks
 from consortium.loading.inputs import model_inputs
 from consortium.merging.arm_state import ArmState
 from consortium.merging.reference_norms import all_reference_norms
-from consortium.party.worker import TargetReport
+from consortium.party.targets import TargetReport
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import NodeRow
 from consortium.scenario.schema import Scenario
 
 from consortium_ray.coordinator.batches import CallBatch
 from consortium_ray.coordinator.dispatcher import Dispatcher
-from consortium_ray.coordinator.round_tasks import (
-    Ready,
-    RoundWork,
-    Work,
-    all_done,
-    keyed_digests_of_round,
-    side_by_side,
-)
+from consortium_ray.coordinator.round_tasks import Ready, RoundWork, Work, all_done, announced_by, side_by_side
 from consortium_ray.faults.injection import Faults
 from consortium_ray.messages import Answer, Call, ModelFacts
 from consortium_ray.nodes.metrics import RunStatus
@@ -100,8 +91,8 @@ class Coordinator:
         self.pool = pool
         self._seen_of_nodes = seen_of_nodes
         self.stream = open_stream(scenario, facts.relations())
-        self.round_log = RoundLog(scenario, lambda: directory.worked_s)  # of the present round
-        self.resolver = ConflictResolver(scenario.conflicts)
+        self.hooks = round_hooks(scenario, self.stream)
+        self.round_log = self._open_round_log()  # of the present round
         self._round = self._probed = self._num_edited = 0
         self._ended, self._has_ended = (0, 0), False  # bytes and refusals in rounds that ended; whether this one has
         self._is_open = False  # the first round has begun
@@ -190,16 +181,15 @@ class Coordinator:
         arms = open_arms(self.scenario, known.base_weights, self.directory.arm_states())
         self._is_open = True
         done = self._end_round(arms) if is_new else None
-        if self.scenario.resolves and not is_new:
-            yield from self._resolve_earlier_rounds()
+        if not is_new:
+            yield from self._decide_earlier_rounds()
         for round_number in range(self._first_round, self.scenario.stream.rounds + 1):
             if round_number > self._round:
                 self._begin_round(round_number)
             work = self._one_round(arms, known, covariance)
             first = next(work)
-            if self.scenario.resolves:
-                # Keyed digests take no time, and workers shall have targets to make while the round before is written
-                # down.
+            for _ in (hook for hook in self.hooks if hook.announces):
+                # It takes no time, and workers shall have targets to make while the round before is written down.
                 yield first
                 first = next(work)
             if done is not None:
@@ -212,17 +202,20 @@ class Coordinator:
         if done is not None:
             yield from self._commit(done, arms, known)
 
-    def _resolve_earlier_rounds(self) -> Work:
-        """What committed rounds resolved follows from their keyed digests; nothing where each round is resolved by
-        itself."""
-        for number in self.resolver.missing(self._first_round)[:-1]:
-            keyed_digests = yield from keyed_digests_of_round(batches_of(self.scenario, number), self.dispatcher.add)
-            self.resolver.resolve(number, keyed_digests)
+    def _decide_earlier_rounds(self) -> Work:
+        """What was decided in committed rounds is decided again, where a feature's later decisions build on it."""
+        for hook in (each for each in self.hooks if each.announces):
+            for number in hook.undecided(self._first_round)[:-1]:
+                announced = yield from announced_by(hook, batches_of(self.scenario, number), self.dispatcher.add)
+                hook.decide(number, announced)
+
+    def _open_round_log(self) -> RoundLog:
+        return RoundLog(self.scenario, lambda: self.directory.worked_s, self.hooks)
 
     def _begin_round(self, number: int) -> None:
         self._round, self._probed, self._num_edited = number, 0, 0
         self._has_ended = False
-        self.round_log = RoundLog(self.scenario, lambda: self.directory.worked_s)
+        self.round_log = self._open_round_log()
         self.dispatcher.begin_round(number, self.round_log)
 
     def _ask_model(self) -> Generator[Ready, None, ModelFacts]:
@@ -302,7 +295,6 @@ class Coordinator:
 
     def _one_round(self, arms: Sequence[Arm], known: ModelFacts, covariance: KeyCovariance) -> Work:
         add, put, hand_out = self.dispatcher.add, self.pool.put, self.dispatcher.hand_out
-        unlearning = batches_unlearning(self.scenario, self.stream, self._round)
         work = RoundWork(
             self.scenario,
             self._round,
@@ -311,13 +303,11 @@ class Coordinator:
             add,
             put,
             hand_out,
-            self.resolver,
-            unlearning,
+            self.hooks,
             self._at_merge,
             self._num_machines,
         )
-        if self.scenario.resolves:
-            yield from work.announce()
+        yield from work.announce()
         num_edits = self.stream.num_requests(self._round)
         self.meter.enter("targets", self._round, num_edits * num_optimisations(self.scenario, self._round), "edits")
         works = [self._arm_round(work, arm, len(arms)) for arm in arms]

@@ -19,11 +19,11 @@ from typing import Any
 
 from consortium.common.errors import RunError
 from consortium.engine.round_log import RoundLog
-from consortium.features.screening.checks import Rejection
+from consortium.engine.rounds import Summed
+from consortium.features.hooks import Rejection
 from consortium.merging.method import Contribution
 from consortium.merging.partial_sums import PartialSums
 from consortium.merging.statistics import Basis, check_same_basis
-from consortium.party.audit_digest import InclusionRecord
 from consortium.party.worker import Collected
 
 from consortium_ray.coordinator.batches import LOOK_AHEAD, CallBatch
@@ -63,7 +63,7 @@ class LayerSum(ABC):
         self.rejections: list[Rejection] = []
         self._sending = sending
         self._sum = PartialSums(sending.reduce_fanout)
-        self._said: dict[int, tuple[InclusionRecord, str]] = {}
+        self._said: dict[int, Summed] = {}
 
     @property
     @abstractmethod
@@ -75,22 +75,17 @@ class LayerSum(ABC):
         return self._sum.total()
 
     @property
-    def inclusion_records(self) -> list[InclusionRecord]:
-        """Receipts of the party batches in the sum, in ascending order."""
-        return [self._said[party_batch][0] for party_batch in sorted(self._said)]
-
-    @property
-    def workers(self) -> list[str]:
-        """Worker of each of these, which made what was added."""
-        return [self._said[party_batch][1] for party_batch in sorted(self._said)]
+    def parts(self) -> list[Summed]:
+        """What the batches in the sum said besides, and the worker that made what was added, in ascending order."""
+        return [self._said[number] for number in sorted(self._said)]
 
     def _note(self, party_batch: int, collected: Collected, answer: Answer) -> None:
         """Record what a party batch's parties sent; a party batch that is asked once more says the same once more."""
         if party_batch not in self._said:
-            sent = collected.party_bytes, collected.num_skipped, collected.max_norm_ratio, collected.num_not_finite
-            self._sending.round_log.sent(self._sending.basis.arm, party_batch, *sent)
+            self._sending.round_log.sent(self._sending.basis.arm, party_batch, collected)
             self.rejections += collected.rejections
-        self._said[party_batch] = collected.inclusion_record, f"worker-{answer.incarnation}"
+        said = replace(collected, contribution=None)  # which is added, and not kept
+        self._said[party_batch] = Summed(party_batch, f"worker-{answer.incarnation}", said)
 
     def _checked(self, contribution: Contribution, of: str) -> Contribution:
         check_same_basis(self._sending.basis, contribution.basis)

@@ -12,15 +12,14 @@ from typing import Any
 from consortium.data.party_batch import PartyBatch
 from consortium.editing.known_facts import Asked, Residuals, add_residuals
 from consortium.editing.layer_schedule import Part
-from consortium.engine.arms import Arm, batches_of, without
+from consortium.engine.arms import Arm
 from consortium.engine.key_covariance import KeyCovariance
 from consortium.engine.metric_rows import metric_rows
 from consortium.engine.round_log import RoundLog
+from consortium.engine.rounds import batches_of, decided, merge_layer, removals, without
 from consortium.evaluation import registry
 from consortium.evaluation.sums import ProbeSums, add_sums
-from consortium.features.conflicts.keyed_digests import KeyedDigests
-from consortium.features.conflicts.resolver import ConflictResolver
-from consortium.features.screening.checks import Rejection
+from consortium.features.hooks import Rejection, RoundHook
 from consortium.merging.statistics import Basis
 from consortium.scenario.schema import Scenario
 
@@ -46,8 +45,7 @@ class RoundWork:
         add: has a batch worked on.
         put: makes a reference to an array.
         hand_out: gives every idle worker what there is to do, before this process is busy for a while.
-        resolver: what the rounds before resolved.
-        unlearning: party batches of which some party takes something back in this round.
+        hooks: what features do in a round.
         at_merge: told of each arm and layer before it is merged; something may break there on purpose.
         num_machines: machines that workers are on, now.
     """
@@ -59,8 +57,7 @@ class RoundWork:
     add: Callable[[CallBatch], None]
     put: Callable[[Any], Any]
     hand_out: Callable[[], None]
-    resolver: ConflictResolver
-    unlearning: Sequence[int] = ()
+    hooks: Sequence[RoundHook] = ()
     at_merge: Callable[[str, int], None] = lambda arm, layer: None
     num_machines: Callable[[], int] = lambda: 1
 
@@ -72,22 +69,20 @@ class RoundWork:
         self._started: dict[str, ArrayRefs] = {}
 
     def announce(self) -> Work:
-        """Keyed digests of all parties, and what follows from them; comes before any arm's edits."""
-        keyed_digests = yield from keyed_digests_of_round(batches_of(self.scenario, self.round), self.add)
-        resolution = self.resolver.resolve(self.round, keyed_digests)
-        self._batches = [
-            batch.decided("conflicts", each) for batch, each in zip(self._batches, resolution, strict=True)
-        ]
-        self.round_log.resolution(resolution)
+        """What all parties announce, and what features decide from it; comes before any arm's edits."""
+        for hook in (each for each in self.hooks if each.announces):
+            announced = yield from announced_by(hook, self._batches, self.add)
+            self._batches = decided(self._batches, hook, announced)
+        self.round_log.decided(self._batches)
 
     def edit(self, arm: Arm) -> Work:
         """One round of one arm; begun again, as often as parties are refused, without them."""
         arm.begin(self.round)
         self._started[arm.name] = self._weights(arm)
-        self.round_log.begun(arm.name, arm.absent, arm.absent_before)
+        self.round_log.begun(arm.name, arm.excluded, arm.excluded_before)
         while rejections := (yield from self._attempt(arm)):
             arm.begin_again(each.party for each in rejections)
-            self.round_log.begun(arm.name, arm.absent, arm.absent_before, self.round, rejections)
+            self.round_log.begun(arm.name, arm.excluded, arm.excluded_before, self.round, rejections)
 
     def _attempt(self, arm: Arm) -> Generator[Ready, None, list[Rejection]]:
         """Targets, statistics and merges of an arm, up to the first step at which parties are refused."""
@@ -97,7 +92,7 @@ class RoundWork:
                 targets_at[layer] = self._reference(arm)
             yield all_done([self._targets(arm, targets_at[layer], layer) for layer in step.targets])
             for layer in step.targets:
-                found = self._residuals[targets_at[layer].key, layer, arm.absent]
+                found = self._residuals[targets_at[layer].key, layer, arm.excluded]
                 self.round_log.wanted(arm.name, layer, found)
             weights, history = self._reference(arm), self._history(arm)
             sums = [self._collect(arm, part, weights, dict(targets_at), history) for part in step.parts]
@@ -108,24 +103,16 @@ class RoundWork:
             for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
                 self.at_merge(arm.name, part.layer)
-                self.round_log.check_finite(arm.name, self.round, each.inclusion_records)
-                with self.round_log.timed("merge", self.round, arms=[arm.name], layer=part.layer):
-                    solver = self.covariance.solver(self.scenario, part.layer, arm.history.get(part.layer))
-                    if back is not None:
-                        arm.unlearn(back.total())
-                    arm.merge(each.total(), solver)
-                for kind, merged in (("unlearn", back), ("merge", each)):
-                    if merged is not None:
-                        self.round_log.merged(kind, arm.name, part.layer, merged.inclusion_records, merged.workers)
+                merge_layer(self.round_log, self.covariance, arm, self.round, part, each, back)
         return []
 
     def _batches_for(self, arm: Arm) -> list[PartyBatch]:
         """The round's batches as an arm sees them: without the parties that it refused."""
-        return without(self.scenario, self._batches, arm.absent)
+        return without(self.scenario, self._batches, arm.excluded)
 
     def _targets(self, arm: Arm, weights: ArrayRefs, layer: int) -> CallBatch:
         """Targets under some weights; arms whose weights are the same share them."""
-        key: Key = (weights.key, layer, arm.absent)
+        key: Key = (weights.key, layer, arm.excluded)
         if key not in self._shared:
             reduce_fanout, num_machines = self.scenario.cluster.reduce_fanout, self.num_machines()
             in_groups = is_by_machines(range(self.scenario.num_party_batches), reduce_fanout, num_machines)
@@ -161,7 +148,7 @@ class RoundWork:
     ) -> LayerSum:
         calls = [
             Call(
-                ("collect", arm.name, self.round, part.layer, arm.absent, batch.number),
+                ("collect", arm.name, self.round, part.layer, arm.excluded, batch.number),
                 "collect",
                 (batch, arm.name, part, weights, targets_at, history),
                 batch.number,
@@ -180,12 +167,12 @@ class RoundWork:
         """What is removed in this round at one layer; None for nothing."""
         calls = [
             Call(
-                ("unlearn", arm.name, self.round, part.layer, arm.absent, party_batch),
+                ("unlearn", arm.name, self.round, part.layer, arm.excluded, batch.number),
                 "unlearn",
-                (PartyBatch(self.round, party_batch), arm.name, part, weights, arm.absent_before),
-                party_batch,
+                (feature, batch, arm.name, part, weights),
+                batch.number,
             )
-            for party_batch in self.unlearning
+            for feature, batch in removals(self.hooks, arm, self.round)
         ]
         return self._sum_of(arm, part, calls, "unlearn") if calls else None
 
@@ -241,18 +228,19 @@ def _all_summed(sums: Sequence[LayerSum]) -> Ready:
     return lambda: all(each.is_done for each in sums)
 
 
-def keyed_digests_of_round(
-    batches: Sequence[PartyBatch], add: Callable[[CallBatch], None]
-) -> Generator[Ready, None, list[KeyedDigests]]:
-    """What all party batches of a round announce."""
+def announced_by(
+    hook: RoundHook, batches: Sequence[PartyBatch], add: Callable[[CallBatch], None]
+) -> Generator[Ready, None, list[Any]]:
+    """What the parties of a round's batches announce to a feature, in order."""
     calls = [
-        Call(("keyed_digests", batch.round, batch.number), "keyed_digests", (batch,), batch.number) for batch in batches
+        Call(("announce", hook.name, batch.round, batch.number), "announce", (hook.name, batch), batch.number)
+        for batch in batches
     ]
-    keyed_digests: list[KeyedDigests] = []
-    batch = CallBatch("announce", calls, lambda _, each: keyed_digests.append(each.value))
-    add(batch)
-    yield all_done([batch])
-    return keyed_digests
+    announced: list[Any] = []
+    asked = CallBatch("announce", calls, lambda _, each: announced.append(each.value))
+    add(asked)
+    yield all_done([asked])
+    return announced
 
 
 def all_done(batches: Sequence[CallBatch]) -> Ready:

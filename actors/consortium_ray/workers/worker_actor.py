@@ -11,11 +11,11 @@ from typing import Any
 import ray
 import torch
 from consortium.data.edit import FactSet
+from consortium.editing.edited_layers import Arrays
 from consortium.editing.open import open_backend
 from consortium.loading.inputs import model_inputs
 from consortium.merging.method import Contribution, RunningSum
 from consortium.merging.reference_norms import ReferenceNorms
-from consortium.party.edited_layers import Arrays
 from consortium.party.worker import Collected, Worker
 from consortium.records.code_version import Code, this_code
 from consortium.scenario.faults import FaultSpec

@@ -50,6 +50,12 @@ def length(*arrays: NDArray[Any]) -> float:
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
+def finite_columns(*matrices: torch.Tensor) -> list[bool]:
+    """Which columns are finite in all of some matrices."""
+    finite: list[bool] = torch.stack([matrix.isfinite().all(0) for matrix in matrices]).all(0).tolist()
+    return finite
+
+
 def side_by_side(arrays_XN: Sequence[Array]) -> Array:
     """The columns of all arrays in their order, read-only; all have the same number of rows."""
     joined = _empty((arrays_XN[0].shape[0], sum(array.shape[1] for array in arrays_XN)))

@@ -43,6 +43,22 @@ class Removals:
         """What a party removes in this round, in the order in which it was asked for."""
         return sorted(self._by_round.get(round_number, {}).get(party, []))
 
+    def batches(self, round_number: int, size: int) -> list[int]:
+        """Numbers of the batches, of ``size`` parties each, of which some party takes something back, in order."""
+        return sorted({party // size for party in self.parties(round_number)})
+
+    def num_edits(
+        self, round_number: int, parties: Iterable[int], excluded: Mapping[int, frozenset[int]] | None = None
+    ) -> int:
+        """Edits that some parties remove in a round.
+
+        ``excluded`` maps earlier rounds to the parties that were out in them: what these asked for was not merged, and
+        there is nothing to remove.
+        """
+        out = excluded or {}
+        places = ((party, earlier) for party in parties for earlier, _ in self.places(round_number, party))
+        return sum(party not in out.get(earlier, ()) for party, earlier in places)
+
     def rounds(self) -> list[int]:
         """The rounds in which something is removed."""
         return sorted(self._by_round)

@@ -9,13 +9,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from consortium.data.party_batch import PartyBatch
 from consortium.data.stream import Stream
+from consortium.editing.edited_layers import BASE, History, Weights
 from consortium.editing.editors.registry import create
 from consortium.editing.layer_schedule import Step, plan_round
+from consortium.engine.exclusions import Exclusions, exclusions_of
 from consortium.evaluation.schedule import is_evaluated, num_probed
-from consortium.features.screening.exclusions import Exclusions, exclusions_of
-from consortium.features.unlearning.requests import batches_unlearning, num_removed_by
 from consortium.merging import registry, retained_sum
 from consortium.merging.arm_state import ArmState
 from consortium.merging.history import history_weight_of
@@ -23,12 +22,10 @@ from consortium.merging.key_overlap import KeyOverlap, key_overlap
 from consortium.merging.layer_update import Distances, distances, merge_layer
 from consortium.merging.method import Contribution, MergeMethod
 from consortium.merging.solver import CovarianceSolver
-from consortium.party.edited_layers import BASE, History, Weights
 from consortium.scenario.methods import GlobalSpec, MethodSpec
 from consortium.scenario.schema import UNEDITED, LanguageModelSpec, ModelSpec, Scenario
 
 FloatWeights = Mapping[int, NDArray[np.float32]]
-_NOBODY = Exclusions(1)
 
 
 class Arm:
@@ -42,7 +39,7 @@ class Arm:
         steps: what it does in a round.
         base: W₀ of each layer, for an arm with reference ``initial``; None when statistics are taken against the merged
             weights.
-        exclusions: who was refused so far, and for how long.
+        exclusions: who was refused so far, and for how long that keeps a party out.
         largest: the largest number that the model's type can hold.
     """
 
@@ -54,7 +51,7 @@ class Arm:
         history_weight: float,
         steps: Sequence[Step] = (),
         base: FloatWeights | None = None,
-        exclusions: Exclusions = _NOBODY,
+        exclusions: Exclusions = Exclusions(),  # noqa: B008  (frozen)
         largest: float = math.inf,
     ) -> None:
         self.name = name
@@ -90,15 +87,15 @@ class Arm:
         self._attempt += 1
 
     @property
-    def absent(self) -> frozenset[int]:
+    def excluded(self) -> frozenset[int]:
         """Parties that are out in this round."""
-        return self.exclusions.absent(self._round)
+        return self.exclusions.of(self._round)
 
     @property
-    def absent_before(self) -> dict[int, frozenset[int]]:
+    def excluded_before(self) -> dict[int, frozenset[int]]:
         """Earlier round → the parties that were out in it; rounds in which all were there are left out."""
-        found = {number: self.exclusions.absent(number) for number in range(1, self._round)}
-        return {number: absent for number, absent in found.items() if absent}
+        found = {number: self.exclusions.of(number) for number in range(1, self._round)}
+        return {number: parties for number, parties in found.items() if parties}
 
     def _version(self, round_number: int) -> str:
         """A name that no other weights of the arm have: what was merged with a refused party has one of its own."""
@@ -188,16 +185,6 @@ def _largest(model: ModelSpec) -> float:
     return float(np.finfo(np.float16).max) if is_half else math.inf
 
 
-def batches_of(scenario: Scenario, round_number: int) -> list[PartyBatch]:
-    """A round's party batches before anything is decided about them."""
-    return [PartyBatch(round_number, number) for number in range(scenario.num_party_batches)]
-
-
-def without(scenario: Scenario, batches: Sequence[PartyBatch], parties: frozenset[int]) -> list[PartyBatch]:
-    """Party batches as an arm sees them that goes without some parties."""
-    return [batch.without(parties.intersection(scenario.party_batch(batch.number))) for batch in batches]
-
-
 def steps_of(scenario: Scenario, spec: MethodSpec) -> tuple[Step, ...]:
     """The steps of an arm's round."""
     return plan_round(scenario.editor, scenario.merge.exchange_of(spec))
@@ -221,7 +208,7 @@ def expected_work(scenario: Scenario, stream: Stream, first_round: int) -> dict[
         num_edits = stream.num_requests(round_number)
         work["targets"] += num_edits * num_optimisations(scenario, round_number)
         work["collect"] += num_edits * num_parts * num_arms
-        for party_batch in batches_unlearning(scenario, stream, round_number):
+        for party_batch in stream.removals.batches(round_number, scenario.cluster.parties_per_batch):
             work["unlearn"] += units_of(scenario, stream, "unlearn", round_number, party_batch) * num_parts * num_arms
         if is_evaluated(scenario, round_number):
             probed = num_probed(scenario, stream, round_number, range(scenario.parties.count))
@@ -254,5 +241,5 @@ def units_of(scenario: Scenario, stream: Stream, phase: str, round_number: int, 
     if phase in ("targets", "collect"):
         return stream.num_requests(round_number, parties)
     if phase == "unlearn":
-        return num_removed_by(stream, round_number, parties)
+        return stream.removals.num_edits(round_number, parties)
     return 1

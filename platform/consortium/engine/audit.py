@@ -18,12 +18,12 @@ from consortium.common.counting import count
 from consortium.common.errors import RunDirectoryError
 from consortium.data.edit import FactSet
 from consortium.data.party_batch import PartyBatch
-from consortium.engine.arms import batches_of, without
-from consortium.features.conflicts.resolver import ConflictResolver
-from consortium.features.unlearning.requests import batches_unlearning
+from consortium.engine.rounds import batches_of, decided, without
+from consortium.features.audit.inclusion_record import InclusionRecord, inclusion_record_of
+from consortium.features.hooks import RoundHook
+from consortium.features.registry import round_hooks
 from consortium.loading.inputs import scenario_inputs
 from consortium.loading.prepare import open_facts
-from consortium.party.audit_digest import InclusionRecord, inclusion_record_of
 from consortium.party.data import PartyDataset
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import AuditRow, RoundRow
@@ -167,18 +167,16 @@ def _unlike_the_scenario(directory: RunDirectory, facts: FactSet, entries: Seque
     scenario = directory.scenario
     party_data = PartyDataset(scenario, facts)
     expected: dict[tuple[str, int, str, int], InclusionRecord] = {}
-    resolver, rejected = ConflictResolver(scenario.conflicts), _rejected(directory)
+    hooks, rejected = round_hooks(scenario, party_data.stream), _rejected(directory)
     for number in range(1, (directory.committed_round or 0) + 1):
         batches = batches_of(scenario, number)
-        if scenario.resolves:
-            resolution = resolver.resolve(
-                number, [party_data.keyed_digests(number, each) for each in range(scenario.num_party_batches)]
-            )
-            batches = [batch.decided("conflicts", each) for batch, each in zip(batches, resolution, strict=True)]
+        for hook in (each for each in hooks if each.announces):
+            announced = [party_data.hooks[hook.name].announce(batch) for batch in batches]
+            batches = decided(batches, hook, announced)
         for spec in scenario.merge.methods:
             out = {earlier: rejected.get((earlier, spec.arm), frozenset()) for earlier in range(1, number + 1)}
             present = without(scenario, batches, out[number])
-            for kind, inclusion_record in _inclusion_records(scenario, party_data, present, number, out):
+            for kind, inclusion_record in _inclusion_records(hooks, party_data, present, number, out):
                 expected[kind, number, spec.arm, inclusion_record.party_batch] = inclusion_record
     for entry in entries:
         place = entry.kind, entry.round, entry.arm, entry.party_batch
@@ -189,7 +187,7 @@ def _unlike_the_scenario(directory: RunDirectory, facts: FactSet, entries: Seque
 
 
 def _inclusion_records(
-    scenario: Scenario,
+    hooks: Sequence[RoundHook],
     party_data: PartyDataset,
     batches: Sequence[PartyBatch],
     number: int,
@@ -200,9 +198,10 @@ def _inclusion_records(
     ``out`` maps rounds to the parties that the arm refused in them.
     """
     for batch in batches:
-        yield "merge", inclusion_record_of(batch.number, party_data.accepted(batch))
-    for party_batch in batches_unlearning(scenario, party_data.stream, number):
-        yield "unlearn", inclusion_record_of(party_batch, party_data.removed(number, party_batch, out))
+        yield "merge", inclusion_record_of(batch.number, party_data.merged(batch))
+    for hook in hooks:
+        for batch in hook.removals(number, out):
+            yield "unlearn", inclusion_record_of(batch.number, party_data.hooks[hook.name].removed(batch))
 
 
 def _named(place: Place) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from safetensors import SafetensorError
 
 from consortium.common.errors import RunError
-from consortium.features.faults.retry import is_full, retry_after_s
 from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
 from consortium.records.rows import Rows
@@ -46,12 +45,16 @@ class Commit:
         try:
             self.directory.commit(self.round, self.states, self.rows, self.reached)
         except (OSError, SafetensorError) as error:
+            from consortium.features.faults.retry import is_full  # needed where something breaks, and nowhere else
+
             if not is_full(error):
                 raise
             return self._after_full(error)
         return None
 
     def _after_full(self, error: Exception) -> float:
+        from consortium.features.faults.retry import retry_after_s
+
         self.failures += 1
         wait_s = retry_after_s(self.policy, self.failures)
         if wait_s is None:

@@ -1,7 +1,7 @@
 """The serial twin: a whole run in one process, as plain loops. It is the oracle of the Ray runtime.
 
 for each round:
-    where doubles or contradictions are to be resolved: keyed digests of all party batches, and what follows from them
+    what parties announce where a feature asks for it, and what follows from that
     for each arm:
         for each step of the round: targets, then for each layer: collect, add up, merge
         where parties were refused: the arm's round from its start once more, without them
@@ -12,25 +12,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
 from consortium.common.progress import Meter, ReportProgress
 from consortium.data.edit import FactSet
 from consortium.data.party_batch import PartyBatch
+from consortium.editing.edited_layers import Weights
 from consortium.editing.known_facts import add_residuals
 from consortium.editing.layer_schedule import Part
 from consortium.editing.open import open_backend
-from consortium.engine.arms import (
-    Arm,
-    all_distances,
-    batches_of,
-    expected_work,
-    open_arms,
-    unedited,
-    units_of,
-    without,
-)
+from consortium.engine.arms import Arm, all_distances, expected_work, open_arms, unedited, units_of
 from consortium.engine.commit import Commit
 from consortium.engine.key_covariance import (
     KeyCovariance,
@@ -44,16 +37,15 @@ from consortium.engine.key_covariance import (
 )
 from consortium.engine.metric_rows import metric_rows
 from consortium.engine.round_log import NOT_FINITE, RoundLog
+from consortium.engine.rounds import Summed, batches_of, decided, merge_layer, removals, without
 from consortium.evaluation.schedule import is_evaluated, num_probed
 from consortium.evaluation.sums import add_sums
-from consortium.features.conflicts.resolver import ConflictResolver
-from consortium.features.screening.checks import Rejection
-from consortium.features.unlearning.requests import batches_unlearning
+from consortium.features.hooks import Rejection
+from consortium.features.registry import round_hooks
 from consortium.merging.method import Contribution
 from consortium.merging.partial_sums import PartialSums
 from consortium.merging.reference_norms import all_reference_norms
-from consortium.party.edited_layers import Weights
-from consortium.party.worker import Collected, Worker
+from consortium.party.worker import Worker
 from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 
@@ -85,6 +77,7 @@ class _Run:
             self.round_log.event("resumed", starting, detail=f"after round {directory.committed_round}")
         with self.round_log.timed("open-model", starting):
             self.worker = Worker(scenario, facts, open_backend(scenario, facts))
+        self.hooks = self.round_log.hooks = round_hooks(scenario, self.worker.stream)
         self.base = self.worker.backend.base_weights()
         work = expected_work(scenario, self.worker.stream, self.first_round)
         self.meter = Meter(scenario.stream.rounds, work, report_progress)
@@ -97,7 +90,6 @@ class _Run:
         self.arms = open_arms(scenario, self.base, directory.arm_states())
         self.batches: Sequence[PartyBatch] = ()  # of the present round
         self.optimised: set[Hashable] = set()
-        self.resolver = ConflictResolver(scenario.conflicts)
         self.started: dict[str, Weights] = {}  # arm → its weights when the present round began
 
     def _tell_of_cache(self, words: str) -> None:
@@ -133,9 +125,7 @@ class _Run:
         if self.directory.committed_round is None:
             self._commit(0)
         for round_number in range(self.first_round, self.scenario.stream.rounds + 1):
-            self.batches = batches_of(self.scenario, round_number)
-            if self.scenario.resolves:
-                self._resolve_conflicts(round_number)
+            self._announce(round_number)
             self.started = {arm.name: arm.snapshot() for arm in self.arms}
             for arm in self.arms:
                 self._edit(arm, round_number)
@@ -159,29 +149,33 @@ class _Run:
                 self.meter.show("space on the disk")
                 time.sleep(wait_s)
 
-    def _resolve_conflicts(self, round_number: int) -> None:
-        for number in self.resolver.missing(round_number):  # after a resume there may be several
-            keyed_digests = []
-            for batch in batches_of(self.scenario, number):
-                with self.round_log.timed("announce", round_number):
-                    keyed_digests.append(self.worker.keyed_digests(batch))
-            resolution = self.resolver.resolve(number, keyed_digests)
-        self.batches = [batch.decided("conflicts", each) for batch, each in zip(self.batches, resolution, strict=True)]
-        self.round_log.resolution(resolution)
+    def _announce(self, round_number: int) -> None:
+        """What parties announce before a round, and what features decide from it."""
+        self.batches = batches_of(self.scenario, round_number)
+        for hook in (each for each in self.hooks if each.announces):
+            for number in hook.undecided(round_number):  # this round is the last of them
+                batches = self.batches if number == round_number else batches_of(self.scenario, number)
+                announced = []
+                for batch in batches:
+                    with self.round_log.timed("announce", round_number):
+                        announced.append(self.worker.announce(hook.name, batch))
+                decided_batches = decided(batches, hook, announced)
+            self.batches = decided_batches
+        self.round_log.decided(self.batches)
 
     def _edit(self, arm: Arm, round_number: int) -> None:
         """One round of one arm; begun again, as often as parties are refused, without them."""
         arm.begin(round_number)
-        self.round_log.begun(arm.name, arm.absent, arm.absent_before)
+        self.round_log.begun(arm.name, arm.excluded, arm.excluded_before)
         while rejections := self._attempt(arm, round_number):
             arm.begin_again(each.party for each in rejections)
-            self.round_log.begun(arm.name, arm.absent, arm.absent_before, round_number, rejections)
+            self.round_log.begun(arm.name, arm.excluded, arm.excluded_before, round_number, rejections)
 
     def _attempt(self, arm: Arm, round_number: int) -> list[Rejection]:
         """The round of an arm, up to the first step at which parties are refused; sums run over party batches in
         order."""
         targets_at: dict[int, Weights] = {}
-        batches = without(self.scenario, self.batches, arm.absent)
+        batches = without(self.scenario, self.batches, arm.excluded)
         for step in arm.steps:
             for layer in step.targets:
                 targets_at[layer] = arm.reference()
@@ -189,59 +183,31 @@ class _Run:
             weights, history = arm.reference(), arm.history_now()
             rejections: list[Rejection] = []
             for part in step.parts:
-                parts: list[Collected] = []
+                added = _Sum(self.scenario)
                 for batch in batches:
                     with self.round_log.timed("collect", round_number, arms=[arm.name], layer=part.layer):
                         collected = self.worker.collect(batch, arm.name, part, weights, targets_at, history)
-                    self.round_log.sent(
-                        arm.name,
-                        batch.number,
-                        collected.party_bytes,
-                        collected.num_skipped,
-                        collected.max_norm_ratio,
-                        collected.num_not_finite,
-                    )
+                    self.round_log.sent(arm.name, batch.number, collected)
+                    added.parts.append(Summed(batch.number, None, collected))
                     rejections += collected.rejections
-                    parts.append(collected)
                     self._advance("collect", round_number, batch.number)
                 if not rejections:
-                    self._merge(arm, round_number, part, parts, self._removed(arm, round_number, part, weights))
+                    removed = self._removed(arm, round_number, part, weights)
+                    merge_layer(self.round_log, self.covariance, arm, round_number, part, added, removed)
             if rejections:
                 return rejections
         return []
 
-    def _merge(
-        self, arm: Arm, round_number: int, part: Part, parts: Sequence[Collected], gone: Sequence[Collected]
-    ) -> None:
-        self.round_log.check_finite(arm.name, round_number, [each.inclusion_record for each in parts])
-        with self.round_log.timed("merge", round_number, arms=[arm.name], layer=part.layer):
-            solver = self.covariance.solver(self.scenario, part.layer, arm.history.get(part.layer))
-            if gone:
-                arm.unlearn(self._sum_of(gone))
-            arm.merge(self._sum_of(parts), solver)
-        for kind, merged in (("unlearn", gone), ("merge", parts)):
-            inclusion_records = [each.inclusion_record for each in merged]
-            self.round_log.merged(kind, arm.name, part.layer, inclusion_records, [None] * len(inclusion_records))
-
-    def _sum_of(self, parts: Sequence[Collected]) -> Contribution:
-        """The sum of what party batches sent, none of whose parties was refused."""
-        total = PartialSums(self.scenario.cluster.reduce_fanout)
-        for each in parts:
-            assert each.contribution is not None, "the round begins again where a party is refused"
-            total.add(each.inclusion_record.party_batch, each.contribution)
-        return total.total()
-
-    def _removed(self, arm: Arm, round_number: int, part: Part, weights: Weights) -> list[Collected]:
-        """What is removed in a round at one layer, party batch after party batch."""
-        parts = []
-        for party_batch in batches_unlearning(self.scenario, self.worker.stream, round_number):
+    def _removed(self, arm: Arm, round_number: int, part: Part, weights: Weights) -> _Sum | None:
+        """What is removed in a round at one layer, batch after batch; None for nothing."""
+        removed = _Sum(self.scenario)
+        for feature, batch in removals(self.hooks, arm, round_number):
             with self.round_log.timed("unlearn", round_number, arms=[arm.name], layer=part.layer):
-                batch = PartyBatch(round_number, party_batch)
-                collected = self.worker.unlearn(batch, arm.name, part, weights, arm.absent_before)
-            self.round_log.sent(arm.name, party_batch, collected.party_bytes, collected.num_skipped)
-            parts.append(collected)
-            self._advance("unlearn", round_number, party_batch)
-        return parts
+                collected = self.worker.unlearn(feature, batch, arm.name, part, weights)
+            self.round_log.sent(arm.name, batch.number, collected)
+            removed.parts.append(Summed(batch.number, None, collected))
+            self._advance("unlearn", round_number, batch.number)
+        return removed if removed.parts else None
 
     def _optimise(
         self, arm: Arm, round_number: int, weights: Weights, layer: int, batches: Sequence[PartyBatch]
@@ -249,7 +215,7 @@ class _Run:
         """Targets of all party batches; the worker keeps them, so arms that start from the same weights share them."""
         num_edits = self.worker.stream.num_requests(round_number)
         self.meter.enter("targets", round_number, num_edits, "edits")
-        name = round_number, weights.key, layer, arm.absent
+        name = round_number, weights.key, layer, arm.excluded
         is_shared = name in self.optimised
         self.optimised.add(name)
         found = []
@@ -278,3 +244,19 @@ class _Run:
 
     def _advance(self, phase: str, round_number: int, party_batch: int) -> None:
         self.meter.advance(units_of(self.scenario, self.worker.stream, phase, round_number, party_batch), phase)
+
+
+@dataclass
+class _Sum:
+    """The sum of what batches sent to one layer, none of whose parties was refused."""
+
+    scenario: Scenario
+    parts: list[Summed] = field(default_factory=list)
+
+    def total(self) -> Contribution:
+        """Added in the order of batches, in groups."""
+        total = PartialSums(self.scenario.cluster.reduce_fanout)
+        for each in self.parts:
+            assert each.collected.contribution is not None, "the round begins again where a party is refused"
+            total.add(each.number, each.collected.contribution)
+        return total.total()

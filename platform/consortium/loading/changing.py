@@ -12,7 +12,7 @@ from typing import Any
 
 from consortium.common.errors import ScenarioError
 from consortium.data.edit import FactSet
-from consortium.features.virtual_time.stream import open_stream
+from consortium.features.registry import open_stream
 from consortium.loading.check import check_fit, check_scenario
 from consortium.loading.field_errors import Places, dotted, refuse
 from consortium.loading.load import LoadedScenario

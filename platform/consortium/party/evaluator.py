@@ -12,15 +12,14 @@ from consortium.data.edit import Edit, FactSet
 from consortium.data.party_batch import PartyBatch
 from consortium.data.request import Request
 from consortium.data.stream import Stream
+from consortium.editing.edited_layers import EditedLayers, Weights
 from consortium.evaluation import registry
 from consortium.evaluation.asking import AnsweredItem, Put, answers_to, reduced
 from consortium.evaluation.item import AskedEdit, Item, Way
 from consortium.evaluation.metric import Metric
 from consortium.evaluation.schedule import probed_rounds, sampled_requests
 from consortium.evaluation.telling import Evaluated, tell
-from consortium.features.conflicts.resolution import settled_of
 from consortium.party.data import PartyDataset
-from consortium.party.edited_layers import EditedLayers, Weights
 from consortium.scenario.schema import Scenario
 
 #: Tokens kept at most of the unedited model's own answers, by which those of later models are measured.
@@ -148,9 +147,8 @@ class _Batch:
         earlier = probed_rounds(self.scenario, self.round_number)[:-1]
         resolver = self.party_data.resolver(earlier, self.round_number, self.parties) if earlier else []
         found = [self.asked(request, of_round) for of_round, request in resolver]
-        resolution = settled_of(self.batch)
         for request in sampled_requests(self.scenario, self.stream, self.round_number, self.parties):
-            is_rejected = resolution.of(request.party, request.index).status == "rejected"
+            is_rejected = not self.party_data.is_merged(self.batch, request)
             found.append(self.asked(request, self.round_number, is_rejected))
         return found
 

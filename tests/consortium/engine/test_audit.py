@@ -12,7 +12,7 @@ from consortium.data.edit import Edit
 from consortium.data.party_batch import WeightedEdit
 from consortium.data.request import Request
 from consortium.engine import audit
-from consortium.party.audit_digest import inclusion_record_of
+from consortium.features.audit.inclusion_record import inclusion_record_of
 from consortium.records import tables
 from consortium.records.directory import RunDirectory
 from support.scenarios import associative_scenario, unlearning_scenario

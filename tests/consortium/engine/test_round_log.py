@@ -5,10 +5,17 @@ from consortium.data.stream import Stream
 from consortium.engine.round_log import RoundLog
 from consortium.loading.prepare import open_facts
 from consortium.merging.layer_update import Distances
+from consortium.party.worker import Collected
 from consortium.records.rows import MetricRow
 from support.scenarios import associative_scenario
 
 DISTANCES = dict.fromkeys(("global", "ties"), Distances(None, None, 0.5))
+
+
+def sent(*party_bytes):
+    """What a batch says whose parties sent so many bytes each."""
+    nothing = (0,) * len(party_bytes)
+    return Collected(None, 0, party_bytes, nothing, nothing)
 
 
 @pytest.fixture
@@ -34,9 +41,9 @@ def test_seconds_are_shared_between_arms(scenario, close):
 
 def test_bytes_are_of_each_party_and_arm(scenario, close):
     round_log = RoundLog(scenario)
-    round_log.sent("ties", 0, [10, 20], [0, 0])
-    round_log.sent("ties", 1, [5], [0])
-    round_log.sent("ties", 0, [1, 2], [0, 0])
+    round_log.sent("ties", 0, sent(10, 20))
+    round_log.sent("ties", 1, sent(5))
+    round_log.sent("ties", 0, sent(1, 2))
     rows = close(round_log, 1)
     assert {row.arm: row.bytes_sent for row in rows.rounds} == {"global": 0, "ties": 38}
     assert [(row.party, row.party_batch, row.bytes_sent) for row in rows.parties if row.arm == "ties"] == [
@@ -48,7 +55,7 @@ def test_bytes_are_of_each_party_and_arm(scenario, close):
 
 def test_a_party_batch_answers_for_exactly_its_parties(scenario):
     with pytest.raises(ValueError, match="zip"):
-        RoundLog(scenario).sent("ties", 1, [5, 5], [0])
+        RoundLog(scenario).sent("ties", 1, sent(5, 5))
 
 
 def test_every_request_is_a_row_once(scenario, close):
@@ -69,7 +76,7 @@ def test_metrics_stand_in_the_scenarios_order(scenario, close):
 def test_closing_empties_the_round_log(scenario, close):
     round_log = RoundLog(scenario)
     round_log.event("worker-lost", 1, worker="worker-3", detail="why")
-    round_log.sent("ties", 1, [5], [0])
+    round_log.sent("ties", 1, sent(5))
     assert [row.detail for row in close(round_log, 1).events] == ["why"]
     second = close(round_log, 2)
     assert second.events == []
@@ -95,10 +102,10 @@ def test_work_that_failed_is_not_recorded_as_done(scenario, close):
 def test_rows_of_parties_and_edits_are_made_when_they_are_written(scenario, close):
     """They can be gone through again, and what the round log hears of the next round does not get into them."""
     round_log = RoundLog(scenario)
-    round_log.sent("ties", 1, [5], [0])
+    round_log.sent("ties", 1, sent(5))
     rows = close(round_log, 1)
     assert not isinstance(rows.edits, list)
-    round_log.sent("ties", 1, [7], [0])
+    round_log.sent("ties", 1, sent(7))
     for _ in range(2):
         assert [row.bytes_sent for row in rows.parties if row.arm == "ties"] == [0, 0, 5]
         assert len(list(rows.edits)) == 6

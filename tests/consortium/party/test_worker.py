@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from consortium.common.seeds import derive
 from consortium.data.party_batch import PartyBatch
+from consortium.editing.edited_layers import History, Weights
 from consortium.editing.layer_schedule import Part
 from consortium.editing.open import open_backend
 from consortium.engine.key_covariance import add_chunk
@@ -16,8 +17,7 @@ from consortium.evaluation.schedule import superseded
 from consortium.evaluation.sums import add_sums
 from consortium.loading.prepare import open_facts
 from consortium.merging.history import GramHistory
-from consortium.party import worker as worker_module
-from consortium.party.edited_layers import History, Weights
+from consortium.party import shares, targets
 from consortium.party.worker import Worker
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, pico_scenario
@@ -104,7 +104,7 @@ def test_locality_is_measured_by_the_unedited_model_whatever_is_loaded(monkeypat
 
 
 def test_targets_that_were_let_go_are_made_again(scenario, monkeypatch):
-    monkeypatch.setattr(worker_module, "_QUICK_TARGET_BYTES", 1)
+    monkeypatch.setattr(targets, "_QUICK_TARGET_BYTES", 1)
     worker, roomy = opened(scenario), opened(scenario)
     base = base_of(worker)
     calls = []
@@ -171,7 +171,7 @@ def test_states_are_carried_from_layer_to_layer_and_shared_by_arms(pico, monkeyp
 
 def test_states_that_were_let_go_change_no_bit(pico, monkeypatch):
     kept = collect_all(opened(pico), "collabedit")
-    monkeypatch.setattr(worker_module, "_STATE_BYTES", 1)
+    monkeypatch.setattr(shares, "_STATE_BYTES", 1)
     forgetful = opened(pico)
     calls = blocks_run(forgetful, monkeypatch)
     assert collect_all(forgetful, "collabedit") == kept

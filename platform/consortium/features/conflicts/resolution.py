@@ -75,7 +75,7 @@ class Resolution:
 UNRESOLVED = Resolution({})
 
 
-def settled_of(batch: PartyBatch) -> Resolution:
+def resolution_of(batch: PartyBatch) -> Resolution:
     """What was decided about a party batch's edits."""
     found = batch.decisions.get("conflicts", UNRESOLVED)
     assert isinstance(found, Resolution), "what was decided under the feature's name"

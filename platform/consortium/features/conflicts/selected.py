@@ -8,29 +8,29 @@ such an edit is asked again too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from consortium.data.augmentations import asked_again
 from consortium.data.edit import Edit
-from consortium.data.party_batch import PartyBatch, WeightedEdit
+from consortium.data.party_batch import WeightedEdit
 from consortium.data.request import Request
-from consortium.features.conflicts.resolution import Decision, settled_of
+from consortium.features.conflicts.resolution import Decision, Resolution
 from consortium.scenario.schema import OverlapSpec, Scenario
 
 
 def accepted(
-    scenario: Scenario, batch: PartyBatch, requests: Sequence[Request], edit_of: Callable[[Request], Edit]
+    scenario: Scenario, resolution: Resolution, requests: Iterable[Request], edit_of: Callable[[Request], Edit]
 ) -> list[WeightedEdit]:
     """What goes into the merge of some requests, in their order, each with its copies behind it.
 
     Args:
         scenario: the scenario.
-        batch: says what was decided about the requests, and whose do not count.
+        resolution: what was decided about the requests.
         requests: what was asked for.
         edit_of: the edit of a request; only asked where copies of it are made.
     """
-    found, resolution = [], settled_of(batch)
-    for request in (each for each in requests if each.party not in batch.excluded):
+    found = []
+    for request in requests:
         decision = resolution.of(request.party, request.index)
         weight = weight_of(scenario.overlap, decision)
         if weight:

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from consortium.common.arrays import tensor_of
 from consortium.common.counting import count
 from consortium.common.errors import StatisticsError
+from consortium.features.hooks import Rejection
 from consortium.features.screening.semidefinite import gram_fault
 from consortium.features.screening.shapes import misfit
 from consortium.merging.bucketing import BucketSums
@@ -37,31 +38,16 @@ from consortium.merging.statistics import Basis, DenseStatistics, Statistics
 
 
 @dataclass(frozen=True)
-class Rejection:
-    """A party whose message was refused.
-
-    Attributes:
-        party: its number.
-        reason: one of those above.
-        detail: what was found, in words.
-    """
-
-    party: int
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
 class Screened:
     """What became of some parties' messages.
 
     Attributes:
-        admitted: the messages to be added, in the order in which they came.
+        admitted: the messages to be added and their parties, in the order in which they came.
         rejections: who was refused, the first reason of each.
         max_norm_ratio: the largest size among those admitted, in multiples of what is usual.
     """
 
-    admitted: list[Contribution]
+    admitted: list[tuple[int, Contribution]]
     rejections: tuple[Rejection, ...]
     max_norm_ratio: float
 
@@ -104,7 +90,7 @@ class UpdateValidator:
                 continue
             admitted.append((party, message))
             largest = max([largest, *relative_norms.values()])
-        kept = [message for party, message in admitted if party not in rejections]
+        kept = [(party, message) for party, message in admitted if party not in rejections]
         return Screened(kept, tuple(rejections[party] for party in sorted(rejections)), largest)
 
     def _bucket_fault(self, party: int, message: Contribution) -> tuple[str, str] | None:

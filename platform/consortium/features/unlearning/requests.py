@@ -1,34 +1,12 @@
-"""What is removed in a round: which party batches work on it, how much it is, and what is asked of the model about
-it."""
+"""What is asked of the model about edits that are removed."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 from consortium.common.seeds import numpy_generator
 from consortium.data.request import Request
 from consortium.data.stream import Stream
 from consortium.evaluation.schedule import is_evaluated
 from consortium.scenario.schema import Scenario
-
-
-def batches_unlearning(scenario: Scenario, stream: Stream, round_number: int) -> list[int]:
-    """The party batches of which some party takes something back in a round, in order."""
-    size = scenario.cluster.parties_per_batch
-    return sorted({party // size for party in stream.removals.parties(round_number)})
-
-
-def num_removed_by(
-    stream: Stream, round_number: int, parties: Sequence[int], absent: Mapping[int, frozenset[int]] | None = None
-) -> int:
-    """Edits that some parties remove in a round.
-
-    ``absent`` maps earlier rounds to the parties that were out in them: what these asked for was not merged, and there
-    is nothing to remove.
-    """
-    out = absent or {}
-    places = ((party, earlier) for party in parties for earlier, _ in stream.removals.places(round_number, party))
-    return sum(party not in out.get(earlier, ()) for party, earlier in places)
 
 
 def removed_requests(scenario: Scenario, stream: Stream, now: int, parties: range) -> list[tuple[bool, int, Request]]:
@@ -55,7 +33,7 @@ def _last_measure_before(scenario: Scenario, round_number: int) -> int | None:
 def _sampled(scenario: Scenario, stream: Stream, back_in: int, parties: range) -> dict[int, list[Request]]:
     """Party → those of the requests it removes in a round that are probed."""
     everyone = stream.removals.parties(back_in)
-    places = [(party, number) for party in everyone for number in range(num_removed_by(stream, back_in, [party]))]
+    places = [(party, number) for party in everyone for number in range(stream.removals.num_edits(back_in, [party]))]
     sample = scenario.evaluate.sample
     if sample is not None and sample < len(places):
         generator = numpy_generator(scenario.seed, "sample-retracted", back_in)

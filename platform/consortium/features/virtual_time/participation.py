@@ -89,11 +89,6 @@ class ParticipationStream(Stream):
         return tuple(found)
 
 
-def timeline_of(stream: Stream) -> Timeline | None:
-    """The virtual course of a run; None if it has no virtual time."""
-    return stream.timeline if isinstance(stream, ParticipationStream) else None
-
-
 def _before(facts_PA: Numbers) -> NDArray[np.int32]:
     """For each request the place of the party's last one before it for the same fact; -1 for none."""
     order_PA = np.argsort(facts_PA, axis=1, kind="stable")

@@ -1,11 +1,9 @@
-"""Virtual time: the stream by which a run goes, and what its tables say of the virtual course."""
+"""The stream by which a run with virtual time goes, and how large its messages are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from consortium.data.num_facts import facts_at_each_deal
-from consortium.data.stream import Stream
 from consortium.editing.layer_schedule import plan_round
 from consortium.features.virtual_time.devices import Devices
 from consortium.features.virtual_time.message_sizes import MessageSizes
@@ -15,27 +13,24 @@ from consortium.models.description import describe
 from consortium.scenario.schema import Scenario
 
 
-def open_stream(scenario: Scenario, relations: Sequence[str]) -> Stream:
-    """What parties put into each round of a scenario: what they ask for in it, unless virtual time says otherwise.
+def attended_stream(scenario: Scenario, relations: Sequence[str], num_facts: Sequence[int]) -> ParticipationStream:
+    """What parties put into each round of a scenario with virtual time.
 
     Args:
         scenario: the scenario as resolved.
         relations: the relation of every fact of the fact set, in order.
+        num_facts: how many of them there were at each deal.
 
     Raises:
         ScenarioError: there are too few facts, or the trace of devices cannot be read.
     """
-    asked = scenario.seed, scenario.parties, scenario.stream, relations
-    num_facts = facts_at_each_deal(scenario, len(relations))
-    if not scenario.has_virtual_time:
-        return Stream(*asked, scenario.unlearn, num_facts)
     devices = Devices(scenario.seed, scenario.virtual_time.devices, scenario.parties.count)
     sizes = message_sizes(scenario)
 
     def follow(asks: Asks) -> Timeline:
         return run_timeline(scenario.seed, scenario.virtual_time.schedule, devices, sizes, asks)
 
-    return ParticipationStream(*asked, follow, num_facts)
+    return ParticipationStream(scenario.seed, scenario.parties, scenario.stream, relations, follow, num_facts)
 
 
 def message_sizes(scenario: Scenario) -> MessageSizes:

@@ -34,7 +34,8 @@ def _round(scenario: Scenario, path: tuple[str, int], fault: FaultSpec) -> Itera
 
 
 def _unlearning(scenario: Scenario) -> set[int]:
-    return {each.round for each in (*scenario.unlearn.parties, *scenario.unlearn.edits)}
+    parties, edits = scenario.unlearn.parties, scenario.unlearn.edits
+    return {each.round for each in parties} | {each.round for each in edits}
 
 
 def _phase(scenario: Scenario, path: tuple[str, int], fault: FaultSpec) -> Iterator[FieldError]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from consortium.common.counting import count
 from consortium.common.errors import ScenarioError, shown
-from consortium.features.virtual_time.devices import Devices
 from consortium.loading.builtin_scenarios import find_file
 from consortium.loading.field_errors import FieldError
 from consortium.loading.resolve import no_file
@@ -149,6 +148,8 @@ def _trace(scenario: Scenario, base_dir: Path) -> Iterator[FieldError]:
         found = no_file(trace, base_dir)
         yield FieldError(path, found, "the path of a CSV or JSON lines file, or null")
         return
+    from consortium.features.virtual_time.devices import Devices  # only where a scenario asks for it
+
     try:
         devices = Devices(
             scenario.seed, scenario.virtual_time.devices.model_copy(update={"trace": str(file)}), scenario.parties.count

@@ -2,16 +2,14 @@
 
 import pytest
 from consortium.data.edit import Edit
-from consortium.data.party_batch import PartyBatch
 from consortium.data.request import Request
-from consortium.features.conflicts.resolution import Decision, Resolution
+from consortium.features.conflicts.resolution import UNRESOLVED, Decision, Resolution
 from consortium.features.conflicts.selected import accepted
 from support.scenarios import associative_scenario
 
 EDITS = [Edit(f"f{n}", "r", f"s{n}", "{} is", "x", augmentations=("{} says", "{} means", "{} wants")) for n in range(4)]
 KINDS = ["fresh", "overlap", "conflict-party", "conflict-round"]
 REQUESTS = [Request(2, 5, place, place, 0, kind) for place, kind in enumerate(KINDS)]
-BATCH = PartyBatch(2, 2)
 
 
 def taken(decisions, duplicates="count_all", policy="latest", num_paraphrases=0):
@@ -19,7 +17,7 @@ def taken(decisions, duplicates="count_all", policy="latest", num_paraphrases=0)
         overlap={"duplicates": duplicates}, conflicts={"policy": policy, "num_paraphrases": num_paraphrases}
     )
     resolution = Resolution({(5, place): decision for place, decision in decisions.items()})
-    found = accepted(scenario, BATCH.decided("conflicts", resolution), REQUESTS, edit_of)
+    found = accepted(scenario, resolution, REQUESTS, edit_of)
     edits = [each.copy or edit_of(each.request) for each in found]
     return [(edit.subject, edit.prompt, each.weight) for edit, each in zip(edits, found, strict=True)]
 
@@ -29,7 +27,7 @@ def edit_of(request):
 
 
 def test_where_nothing_was_settled_every_edit_counts_as_it_is():
-    found = accepted(associative_scenario(), BATCH, REQUESTS, edit_of)
+    found = accepted(associative_scenario(), UNRESOLVED, REQUESTS, edit_of)
     assert [(each.request, each.weight, each.copy) for each in found] == [(each, 1.0, None) for each in REQUESTS]
 
 
@@ -39,7 +37,7 @@ def test_edits_are_made_only_where_they_are_asked_again():
     resolution = Resolution({(5, 1): Decision(1, "accepted"), (5, 3): Decision(1, "rejected")})
     accepted(
         scenario,
-        BATCH.decided("conflicts", resolution),
+        resolution,
         REQUESTS,
         lambda request: made.append(request) or edit_of(request),
     )

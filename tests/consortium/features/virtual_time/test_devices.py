@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 from consortium.common.errors import ScenarioError
+from consortium.features.registry import open_stream
 from consortium.features.virtual_time.devices import Devices, Work
-from consortium.features.virtual_time.stream import open_stream
 from consortium.features.virtual_time.trace import read_trace
 from consortium.scenario.schema import Scenario
 from support.scenarios import associative_scenario

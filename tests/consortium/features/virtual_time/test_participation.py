@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 from consortium.data.stream import Stream
-from consortium.engine.round_log import schedule_row
 from consortium.evaluation.schedule import sampled_requests
-from consortium.features.virtual_time.stream import message_sizes, open_stream
+from consortium.features.registry import open_stream
+from consortium.features.virtual_time.hook import schedule_row
+from consortium.features.virtual_time.stream import message_sizes
 from support.scenarios import associative_scenario
 
 RELATIONS = [f"r{number % 7}" for number in range(13_000)]

@@ -1,4 +1,4 @@
-"""The shard: the edited layers of a model, and which state of them is loaded.
+"""The edited layers of a model, and which state of them is loaded.
 
 Shapes: K key width, V value width.
 """

@@ -1,8 +1,8 @@
-"""Exclusion: whose messages count for nothing, in which rounds of an arm.
+"""Exclusions: whose edits count for nothing, in which rounds of an arm.
 
-A party is refused in an arm's round; it is out for the rest of the round, for some rounds, or for the rest of the run
-(``screening.exclude_for``). Each arm has a screening of its own, since its messages are taken against weights of its
-own: what is refused in one arm says nothing of another, and no arm waits for another to be judged.
+A party whose message is refused in an arm's round is out for the rest of the round, for some rounds, or for the rest of
+the run (``screening.exclude_for``). Each arm has exclusions of its own, since messages are taken against its own
+weights: what is refused in one arm says nothing of another, and no arm waits for another to be judged.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from typing import Literal
 
 from consortium.scenario.schema import Scenario
 
-#: Round and party of a refusal.
-Rejections = tuple[int, int]
-
 
 @dataclass(frozen=True)
 class Exclusions:
@@ -23,13 +20,13 @@ class Exclusions:
 
     Attributes:
         length: rounds that a refused party is out, the one of the refusal included; ``run`` for all that follow.
-        rejected: refusals so far, in ascending order.
+        rejected: round and party of each refusal so far, in ascending order.
     """
 
-    length: int | Literal["run"]
-    rejected: tuple[Rejections, ...] = ()
+    length: int | Literal["run"] = 1
+    rejected: tuple[tuple[int, int], ...] = ()
 
-    def absent(self, round_number: int) -> frozenset[int]:
+    def of(self, round_number: int) -> frozenset[int]:
         """Parties that are out in a round."""
         return frozenset(
             party
@@ -42,7 +39,7 @@ class Exclusions:
         return replace(self, rejected=tuple(sorted({*self.rejected, *((round_number, party) for party in parties)})))
 
 
-def exclusions_of(scenario: Scenario, rejected: Sequence[Rejections]) -> Exclusions:
-    """The exclusion of an arm with these refusals so far."""
+def exclusions_of(scenario: Scenario, rejected: Sequence[tuple[int, int]]) -> Exclusions:
+    """The exclusions of an arm with these refusals so far."""
     length = scenario.screening.exclude_for
     return Exclusions(1 if length == "round" else length, tuple(rejected))
