@@ -108,7 +108,7 @@ def _kept(sent: Contribution) -> Live:
     raise StatisticsError(
         f"a contribution of type {type(sent).__name__} for {sent.basis} in an arm with reference: initial",
         "statistics, or the edits themselves, which add up over rounds",
-        "use a merge method that is retractable",
+        "use a merge method that is removable",
     )
 
 

@@ -83,7 +83,10 @@ def test_a_folder_is_refused(tmp_path):
         ("name: a\neditor: {method: alphaedit, share: 1.5}", ["found 1.5", "a number above 0 and at most 1"]),
         ("name: a\neditor: {layers: []}", ["editor.layers", "found []", "a list of at least 1 item"]),
         ("name: a\neditor: {layers: [-1, 3]}", ["editor.layers.0", "found -1"]),
-        ("name: a\neditor: {sharing: first_lats}", ["one of spread, first_last", "did you mean 'first_last'?"]),
+        (
+            "name: a\neditor: {residual_schedule: first_lats}",
+            ["one of spread, first_last", "did you mean 'first_last'?"],
+        ),
         ("name: a\nmerge: {methods: ties}", ['found "ties"', "put it in a list: [ties]"]),
         ("name: a\nmerge: {methods: [{label: x}]}", ["merge.methods.0.name", "the key is missing"]),
         (

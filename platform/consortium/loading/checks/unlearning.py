@@ -45,7 +45,7 @@ def _base_arm(scenario: Scenario, method: MethodSpec, path: KeyPath) -> Iterator
         yield FieldError(path, found, allowed, "set overlap.duplicates: count_all and conflicts.policy: none")
     if scenario.skip_known_of(method) != "none":
         found = (
-            f"{arm} with {'overlap.skip_known' if method.skip_known is None else 'detect'}: "
+            f"{arm} with {'overlap.skip_known' if method.skip_known is None else 'skip_known'}: "
             f"{scenario.skip_known_of(method)}"
         )
         yield FieldError(

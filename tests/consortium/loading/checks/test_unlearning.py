@@ -73,7 +73,7 @@ def test_what_can_run_is_accepted(check, sections):
         ),
         (
             {"merge": {"methods": [{"name": "collabedit", "skip_known": "residual", **BASE}]}},
-            "base with skip_known: residual",
+            "initial with skip_known: residual",
         ),
         (
             {"merge": {**BASE, "methods": ["collabedit", "simple_average"]}},
@@ -107,7 +107,7 @@ def test_what_can_run_is_accepted(check, sections):
         (removed(edits=[{"round": 2, "parties": [0], "share": 0}]), r"unlearn.edits.0.share .*found 0"),
         (removed(edits=[{"round": 2, "parties": [0], "of_round": 2}]), r"of_round .*found 2(.|\n)*a round before 2"),
         (removed(edits=[{"round": 3, "parties": [3]}], parties=LEAVE), "party 3 has left in round 2"),
-        ({"merge": {"reference": "first"}}, 'merge.reference .*found "first"(.|\n)*one of merged, base'),
+        ({"merge": {"reference": "first"}}, 'merge.reference .*found "first"(.|\n)*one of current, initial'),
     ],
 )
 def test_what_cannot_run_is_refused(check, sections, message):
