@@ -16,6 +16,7 @@ from consortium.report.page import build_report
 from consortium.scenario.schema import ConflictsSpec, Scenario
 from support.scenarios import associative_scenario, difference
 from support.shared_runs import SharedRuns, copy_of
+from support.tiers import one_quick
 
 METRICS = ["efficacy", "retention", "conflict_score", "conflict_magnitude"]
 #: Groups of three contradict each other in all they ask for in round 1, and come back to it in other rounds.
@@ -164,7 +165,7 @@ class _EnoughError(Exception):
     pass
 
 
-@pytest.mark.parametrize(("phase", "round_number"), [("targets", 3), ("evaluate", 4)])
+@pytest.mark.parametrize(("phase", "round_number"), one_quick([("targets", 3), ("evaluate", 4)]))
 def test_killed_and_resumed(run: RunDirectory, phase: str, round_number: int, tmp_path: Path) -> None:
     """What earlier rounds resolved is resolved again from their keyed digests."""
 

@@ -8,42 +8,35 @@ from typing import Any
 
 import pytest
 from consortium.cli.main import main
+from support.tiers import one_quick
 
 BASE = """\
 name: extreme
 model: {name: associative, key_width: 16, value_width: 4}
 parties: {count: 1, edits_per_round: 1}
+stream: {rounds: 2}
 merge: {methods: [{name: collabedit}]}
 """
 
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        ["virtual_time.devices.speed=1e-15"],
-        ["virtual_time.devices.speed=1e15"],
-        pytest.param(
-            ["virtual_time.devices.speed={lognormal: {median: 1, sigma: 1e15}}", "virtual_time.devices.jitter=1e15"],
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            [
-                "virtual_time.devices.speed=1e-15",
-                "virtual_time.devices.upload=1e-15",
-                "virtual_time.devices.download=1e-15",
-                "stream.rounds=2",
-            ],
-            marks=pytest.mark.slow,
-        ),
-        ["virtual_time.devices.speed=1", "virtual_time.schedule.deadline_s=1e-15", "virtual_time.schedule.late=carry"],
-    ],
+    one_quick(
+        [
+            ["devices.speed=1e-15"],
+            ["devices.speed=1e15"],
+            ["devices.speed={lognormal: {median: 1, sigma: 1e15}}", "devices.jitter=1e15"],
+            ["devices.speed=1e-15", "devices.upload=1e-15", "devices.download=1e-15"],
+            ["devices.speed=1", "schedule.deadline_s=1e-15", "schedule.late=carry"],
+        ]
+    ),
 )
 def test_a_run_of_any_virtual_length_has_its_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], settings: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("extreme.yaml").write_text(BASE)
-    changes = [part for each in settings for part in ("--set", each)]
+    changes = [part for each in settings for part in ("--set", f"virtual_time.{each}")]
     assert main(["run", "extreme.yaml", "--serial", "--out", "out", "--format", "json", *changes]) == 0
     shown: dict[str, Any] = json.loads(capfd.readouterr().out, parse_constant=lambda name: pytest.fail(name))
     assert shown["status"] == "done"

@@ -22,6 +22,7 @@ from consortium.report.summary import result_table, summary
 from support.pico import pico_folder
 from support.report import texts
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially, unlearning_scenario
+from support.tiers import one_quick
 
 BASE = {"methods": ["global", "collabedit"], "reference": "initial", "exchange": "round"}
 FRESH = {"overlap": 0, "conflict": 0, "repeat": 0}
@@ -103,7 +104,7 @@ def merge_centrally(scenario, contexts):
 
 
 @pytest.mark.parametrize("residual_schedule", ["spread", "first_last"])
-@pytest.mark.parametrize("model", ["associative", pytest.param("llama", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", one_quick(["associative", "llama"]))
 class TestExact:
     def test_it_is_one_solve_over_all_edits_that_stand(self, model, residual_schedule, llama, finished_run):
         """Of collabedit and of global, by a party that left and single edits that were removed."""
@@ -189,12 +190,14 @@ class _EnoughError(Exception):
     pass
 
 
-@pytest.mark.parametrize("moment", [("targets", 2), ("evaluate", 3), ("targets", 4), ("evaluate", 4)])
-def test_a_run_that_was_killed_takes_back_once(removed_parties, moment, tmp_path):
+@pytest.mark.parametrize(
+    ("phase", "round_number"), one_quick([("evaluate", 3), ("targets", 2), ("targets", 4), ("evaluate", 4)])
+)
+def test_a_run_that_was_killed_takes_back_once(removed_parties, phase, round_number, tmp_path):
     """Before, in, and after the round in which a party leaves; the bits are those of the undisturbed run."""
 
     def watch(progress):
-        if (progress.phase, progress.round) == moment:
+        if (progress.phase, progress.round) == (phase, round_number):
             raise _EnoughError
 
     with RunDirectory.create(tmp_path / "run", removed_parties.scenario) as directory, pytest.raises(_EnoughError):

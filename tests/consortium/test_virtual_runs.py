@@ -13,6 +13,7 @@ from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, pico_scenario
+from support.tiers import one_quick
 
 SPREAD = {"speed": {"lognormal": {"median": 1, "sigma": 1}}, "upload": 1e4, "download": 1e5, "jitter": 1.0}
 CARRY = {"deadline_s": 8, "select": 0.8, "over_select": 1.2}
@@ -32,11 +33,7 @@ def plain(finished_run):
 
 @pytest.mark.parametrize(
     ("devices", "schedule"),
-    [
-        (SPREAD, {"deadline_s": 0.1, "late": "wait"}),
-        (SPREAD, {"deadline_s": 1e9}),
-        ({}, {"late": "wait"}),
-    ],
+    one_quick([(SPREAD, {"deadline_s": 0.1, "late": "wait"}), (SPREAD, {"deadline_s": 1e9}), ({}, {"late": "wait"})]),
 )
 def test_who_waits_for_all_gets_the_weights_of_a_run_without_virtual_time(plain, finished_run, devices, schedule):
     timed = finished_run(

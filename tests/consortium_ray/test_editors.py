@@ -8,6 +8,7 @@ from consortium.scenario.editor import EDITORS
 from consortium_ray import runtime
 from support.pools import LocalPool, run_on
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario
+from support.tiers import one_quick
 
 INJECTED_FAULT = {"losses": {"targets": 0.1, "collect": 0.1, "evaluate": 0.1}, "duplicates": 0.3, "late": 0.5}
 
@@ -25,7 +26,7 @@ def assert_same(found, whole):
         assert found.table(table).equals(whole.table(table)), table
 
 
-@pytest.mark.parametrize("model", ["associative", "llama"])
+@pytest.mark.parametrize("model", one_quick(["associative", "llama"]))
 @pytest.mark.parametrize("name", EDITORS)
 def test_workers_that_are_lost_leave_no_trace(name, model, pico, finished_run, tmp_path):
     scenario = make_scenario(model, pico, name, stream={"rounds": 2})

@@ -10,6 +10,7 @@ from consortium.records.directory import RunDirectory
 from consortium.scenario.faults import OnFailureSpec
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference
+from support.tiers import one_quick
 
 SCENARIO = associative_scenario(merge={"methods": ["global", "collabedit"]}, cluster={"parties_per_batch": 1})
 
@@ -41,7 +42,9 @@ def losses(directory):
     return [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "worker-lost"]
 
 
-@pytest.mark.parametrize("method", ["describe", "contexts", "covariance_sum", "targets", "collect", "evaluate"])
+@pytest.mark.parametrize(
+    "method", one_quick(["collect", "describe", "contexts", "covariance_sum", "targets", "evaluate"])
+)
 def test_one_error_of_one_worker_costs_that_worker_and_no_bit(whole, tmp_path, method):
     struck = []
 

@@ -64,10 +64,12 @@ def _number_of(kind):
 @pytest.mark.parametrize(
     ("changes", "num_machines"),
     [
-        pytest.param({}, 1, id="sums by the coordinator"),
+        pytest.param({}, 1, id="sums by the coordinator", marks=pytest.mark.slow),
         pytest.param({}, 2, id="sums by machines"),
-        pytest.param({"attacks": [{"kind": "nan", "parties": [1]}]}, 1, id="begun again"),
-        pytest.param({"attacks": [{"kind": "nan", "parties": [1]}]}, 2, id="begun again, by machines"),
+        pytest.param({"attacks": [{"kind": "nan", "parties": [1]}]}, 1, id="begun again", marks=pytest.mark.slow),
+        pytest.param(
+            {"attacks": [{"kind": "nan", "parties": [1]}]}, 2, id="begun again, by machines", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_rounds_leave_behind(changes, num_machines, tmp_path):

@@ -7,11 +7,12 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference
+from support.tiers import one_quick
 
 TABLES = ("edits", "parties", "metrics", "residuals")  # the audit names workers
 
 
-@pytest.mark.parametrize("partition", ["iid", "dirichlet"])
+@pytest.mark.parametrize("partition", one_quick(["iid", "dirichlet"]))
 def test_a_prolonged_run_over_workers_has_the_bits_of_the_serial_twin(finished_run, tmp_path, partition):
     scenario = associative_scenario(parties={"partition": {"kind": partition}}, stream={"rounds": 1})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:

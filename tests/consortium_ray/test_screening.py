@@ -5,6 +5,7 @@ from consortium.loading.prepare import open_facts
 from consortium.records.directory import RunDirectory
 from support.pools import LocalPool, run_on
 from support.scenarios import ALL_METHODS, associative_scenario, difference
+from support.tiers import one_quick
 
 ATTACKS = [
     {"kind": "nan", "parties": [1], "rounds": [1, 1]},
@@ -13,7 +14,7 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", one_quick(range(3)))
 @pytest.mark.parametrize("exclusions", ["round", 2])
 def test_as_the_serial_twin_in_any_order_of_answers(seed, exclusions, finished_run, tmp_path):
     scenario = associative_scenario(

@@ -7,6 +7,7 @@ from consortium.records.directory import RunDirectory
 from consortium_ray.coordinator.coordinator import Coordinator
 from support.pools import LocalPool
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
+from support.tiers import one_quick
 
 #: Two arms whose weights differ: arms with the same bits find each other's targets.
 ARMS = {"merge": {"methods": ["collabedit", "ties"]}, "stream": {"rounds": 2}}
@@ -42,7 +43,7 @@ def details_of(directory):
     return [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "targets"]
 
 
-@pytest.mark.parametrize("residual_schedule", ["spread", "first_last"])
+@pytest.mark.parametrize("residual_schedule", one_quick(["spread", "first_last"]))
 def test_a_repeated_run_optimises_nothing_and_ends_with_the_same_bits(
     pico, optimised, residual_schedule, finished_run, tmp_path
 ):

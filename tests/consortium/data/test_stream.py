@@ -190,6 +190,7 @@ def test_too_few_facts_are_refused() -> None:
         Stream(1, PartiesSpec(count=3, edits_per_round=4), StreamSpec(), RELATIONS[:11])
 
 
+@pytest.mark.slow
 def test_ten_thousand_parties_are_opened_quickly_and_travel_small() -> None:
     relations = [f"r{number % 50}" for number in range(300_000)]
     partition = PartitionSpec(kind="dirichlet", alpha=0.3)

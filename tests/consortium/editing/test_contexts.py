@@ -53,6 +53,7 @@ def test_what_the_model_writes_is_made_plain(
     assert generate_contexts(model, 2, 8, seed=0) == ("{}", context)
 
 
+@pytest.mark.slow
 def test_the_real_model_writes_readable_contexts(smollm2: LanguageModel) -> None:
     contexts = generate_contexts(smollm2, 3, 6, seed=0)
     assert contexts[1].startswith("The ")

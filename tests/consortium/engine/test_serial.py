@@ -14,6 +14,7 @@ from consortium.party.worker import Worker
 from consortium.records.directory import RunDirectory
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, few_edits_scenario, pico_scenario, run_serially
+from support.tiers import one_quick
 
 BOTH = [
     (exchange, residual_schedule) for exchange in ("layer", "round") for residual_schedule in ("spread", "first_last")
@@ -48,9 +49,9 @@ def relative(left, right, base=None):
 
 
 class TestExactness:
-    @pytest.mark.parametrize("statistics", ["dense", "factored"])
+    @pytest.mark.parametrize("statistics", one_quick(["dense", "factored"]))
     @pytest.mark.parametrize(("exchange", "residual_schedule"), BOTH)
-    @pytest.mark.parametrize("model", ["llama", "gpt2", "associative"])
+    @pytest.mark.parametrize("model", ["associative", "llama", pytest.param("gpt2", marks=pytest.mark.slow)])
     def test_collabedit_is_global_edit(self, model, exchange, residual_schedule, statistics, pico, tmp_path):
         scenario = make_scenario(
             model,
@@ -101,7 +102,7 @@ class TestExactness:
             assert difference({label: states[label]}, alone) == []
         assert states["static"].history == {}
 
-    @pytest.mark.parametrize("parties_per_batch", [1, 3, 7])
+    @pytest.mark.parametrize("parties_per_batch", one_quick([3, 1, 7]))
     def test_party_batches_do_not_matter(self, parties_per_batch, finished_run):
         merge = {"methods": ["collabedit", "simple_average", "ties"]}
         by_two = finished_run(associative_scenario(merge=merge)).arm_states()
@@ -256,7 +257,7 @@ class TestResume:
         assert difference(whole.arm_states(), again.arm_states()) == []
         assert again.table("metrics").equals(whole.table("metrics"))
 
-    @pytest.mark.parametrize("round_number", [3, 4, 5])
+    @pytest.mark.parametrize("round_number", one_quick([4, 3, 5]))
     def test_histories_of_few_edits_end_with_the_same_bits(self, few_edits, round_number, tmp_path):
         """Killed while the history is columns, in the round that makes a base of them, and after it."""
         moment = lambda progress: (progress.phase, progress.round) == ("evaluate", round_number)  # noqa: E731

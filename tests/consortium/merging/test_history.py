@@ -5,6 +5,9 @@ import pytest
 import torch
 from consortium.common.seeds import torch_generator
 from consortium.merging.history import GramHistory, grown
+from consortium.merging.layer_update import merge_layer
+from consortium.merging.methods.collabedit import CollabEdit
+from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, statistics_of
 
 K = 16
@@ -104,3 +107,16 @@ def test_the_same_edit_twice_is_kept_as_well():
 def test_bytes_are_those_of_the_numbers():
     assert after(2, 1).nbytes == 8 * 3 * K
     assert after(40, 1).nbytes == 8 * (K * K + K)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.25, 1.0])
+def test_a_merge_adds_a_rounds_gram_sums_by_the_weight_of_its_history(weight):
+    """h·K·Kᵀ after the first round; with h = 0 there is no history."""
+    weight_VK = np.zeros((3, K), np.float32)
+    generator = torch_generator(1, "rotation")
+    total = statistics_of(Basis("a", 1, 5), keys(2, 1), torch.zeros(3, 2, dtype=torch.float64), "dense", generator)
+    history = merge_layer(CollabEdit(), total, CovarianceSolver(np.eye(K)), weight_VK, None, weight).history
+    if weight:
+        np.testing.assert_allclose(history.multiplied_out(), weight * gram_sum(2), atol=1e-12)
+    else:
+        assert history is None

@@ -24,6 +24,7 @@ from support.scenarios import (
     few_edits_scenario,
     pico_scenario,
 )
+from support.tiers import one_quick
 
 EVERYWHERE = {"describe": 0.2, "contexts": 0.2, "covariance_sum": 0.1, "targets": 0.1, "collect": 0.1, "evaluate": 0.1}
 INJECTED_FAULT = {"losses": EVERYWHERE, "duplicates": 0.3, "late": 0.5}
@@ -43,12 +44,12 @@ def run_locally(scenario, path, **settings):
 
 
 class TestSameBits:
-    @pytest.mark.parametrize(("size", "seed"), [(1, 0), (3, 1), (3, 2)])
+    @pytest.mark.parametrize(("size", "seed"), one_quick([(3, 1), (1, 0), (3, 2)]))
     def test_as_the_serial_twin_in_any_order_of_answers(self, serial_run, size, seed, tmp_path):
         directory, _ = run_locally(serial_run.scenario, tmp_path / "run", size=size, seed=seed)
         assert difference(serial_run.arm_states(), directory.arm_states()) == []
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", one_quick(range(4)))
     def test_when_workers_are_lost_at_random(self, serial_run, seed, tmp_path):
         directory, pool = run_locally(serial_run.scenario, tmp_path / "run", seed=seed, **INJECTED_FAULT)
         assert difference(serial_run.arm_states(), directory.arm_states()) == []
@@ -59,7 +60,7 @@ class TestSameBits:
         assert len({row["worker"] for row in lost}) == len(lost)
         assert pool.delivered_late > 0
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", one_quick(range(3)))
     def test_when_workers_join_and_end_in_the_middle_of_rounds(self, serial_run, seed, tmp_path):
         directory, _ = run_locally(
             serial_run.scenario, tmp_path / "run", seed=seed, size=4, moving=0.5, losses={"collect": 0.05}
@@ -93,7 +94,7 @@ class TestSameBits:
 
     @pytest.mark.parametrize(
         ("model", "exchange", "residual_schedule"),
-        [("llama", "layer", "spread"), ("llama", "round", "spread"), ("gpt2", "layer", "first_last")],
+        one_quick([("llama", "layer", "spread"), ("llama", "round", "spread"), ("gpt2", "layer", "first_last")]),
     )
     def test_with_a_language_model(self, model, exchange, residual_schedule, pico, finished_run, tmp_path):
         scenario = pico_scenario(
@@ -166,7 +167,7 @@ class TestSameBits:
         for table in ("edits", "parties", "metrics"):
             assert again.table(table).equals(serial.table(table)), table
 
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("seed", one_quick(range(3)))
     def test_when_edits_are_settled_and_workers_are_lost(self, seed, finished_run, tmp_path):
         scenario = associative_scenario(
             stream={"rounds": 3, "sharing_group_size": 3},
@@ -184,6 +185,7 @@ class TestSameBits:
         statuses = set(directory.table("edits")["status"].to_pylist())
         assert statuses == {"unique", "duplicate", "accepted", "rejected"}
 
+    @pytest.mark.slow
     def test_when_a_language_models_edits_are_settled(self, pico, finished_run, tmp_path):
         scenario = pico_scenario(
             pico["llama"],
@@ -199,7 +201,7 @@ class TestSameBits:
         assert difference(serial.arm_states(), directory.arm_states()) == []
         assert directory.table("metrics").equals(serial.table("metrics"))
 
-    @pytest.mark.parametrize("size", [1, 3])
+    @pytest.mark.parametrize("size", one_quick([3, 1]))
     def test_with_histories_of_few_edits(self, size, finished_run, tmp_path):
         """Workers extend what they solved in earlier rounds, or make it anew when they are new themselves."""
         scenario = few_edits_scenario()

@@ -15,6 +15,7 @@ from consortium_ray.workers.worker_actor import WorkerActor
 from ray.exceptions import OwnerDiedError
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially, unlearning_scenario
+from support.tiers import one_quick
 
 #: Seven parties, each a party batch of its own, in four groups.
 GROUPS = {
@@ -45,7 +46,7 @@ def run_on_machines(scenario, path, num_machines=2, size=4, **settings):
     return RunDirectory.open(path), answers, pool
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", one_quick(range(2)))
 def test_two_machines_give_the_serial_bits(serial_run, seed, tmp_path):
     directory, answers, _ = run_on_machines(serial_run.scenario, tmp_path / "run", seed=seed)
     assert difference(serial_run.arm_states(), directory.arm_states()) == []
@@ -58,7 +59,7 @@ def test_two_machines_give_the_serial_bits(serial_run, seed, tmp_path):
     assert {type(answer.value) for call, answer in answers if call.method == "keep"} == {StoredContribution}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", one_quick(range(3)))
 def test_what_went_with_a_worker_is_computed_again(serial_run, seed, tmp_path):
     directory, answers, _ = run_on_machines(serial_run.scenario, tmp_path / "run", seed=seed, **INJECTED_FAULT)
     assert difference(serial_run.arm_states(), directory.arm_states()) == []
@@ -102,7 +103,7 @@ def test_what_is_taken_back_is_added_by_machines_too(finished_run, tmp_path):
     assert [call for call, _ in answers if call.method == "keep" and call.arguments[0] == "unlearn"]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", one_quick(range(2)))
 def test_parties_that_are_refused_leave_the_same_bits(seed, tmp_path, monkeypatch):
     """Party 1 is refused in every round: its group is not added, and the arm's round begins again without it.
 
@@ -159,7 +160,7 @@ def test_groups_are_added_as_soon_as_they_are_there(tmp_path, monkeypatch):
     assert 2 <= most <= look_ahead(2, 2) == 8
 
 
-@pytest.mark.parametrize("shown_after", [3, 6, 9])
+@pytest.mark.parametrize("shown_after", one_quick([3, 6, 9]))
 def test_targets_held_elsewhere_are_made_again_where_the_group_is_added(serial_run, shown_after, tmp_path):
     """A second machine is known of in the middle of targets: workers of both hold some of one group."""
     directory, answers, _ = run_on_machines(serial_run.scenario, tmp_path / "run", size=2, shown_after=shown_after)

@@ -17,6 +17,7 @@ from consortium_ray.messages import Answer
 from consortium_ray.nodes.placement import FIXED, Growth
 from support.pools import CoordinatorKilledError, LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially, unlearning_scenario
+from support.tiers import one_quick
 
 METHODS = ["global", "collabedit"]
 TABLES = ("edits", "parties", "metrics")
@@ -161,7 +162,7 @@ class TestActions:
 
 
 class TestSameBits:
-    @pytest.mark.parametrize("phase", ["covariance", "targets", "collect", "merge", "evaluate", "commit"])
+    @pytest.mark.parametrize("phase", one_quick(["collect", "covariance", "targets", "merge", "evaluate", "commit"]))
     @pytest.mark.parametrize("what", ["worker", "coordinator"])
     def test_whatever_is_killed_in_any_phase(self, whole, tmp_path, phase, what):
         fault = {"round": 0 if phase == "covariance" else 2, "during": phase, "action": "kill", "what": what}
@@ -189,7 +190,7 @@ class TestSameBits:
         assert {row["detail"] for row in refused} == {"its answer arrived damaged: the checksum differs"}
         assert max(row["num_attempts"] for row in directory.table("audit").to_pylist()) == 2
 
-    @pytest.mark.parametrize("phase", ["targets", "collect", "evaluate"])
+    @pytest.mark.parametrize("phase", one_quick(["collect", "targets", "evaluate"]))
     @pytest.mark.parametrize("what", ["dies", "is cut off", "is cut off and given up"])
     @pytest.mark.parametrize("grouped", [False, True])
     def test_whatever_befalls_a_node_in_any_phase(self, whole_by_ones, tmp_path, phase, what, grouped):

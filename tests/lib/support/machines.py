@@ -18,7 +18,7 @@ from typing import Any
 import consortium_ray  # noqa: F401  (sets how processes authenticate, before Ray is imported)
 import psutil  # type: ignore[import-untyped]
 from consortium_ray.local_cluster.ray_node import RayNode, start_node
-from ray._party_data.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 
 _STORE_BYTES = 150 * 2**20
 #: A node that is killed is noticed within a few seconds, and one on a crowded machine is not taken for dead.

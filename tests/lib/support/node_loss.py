@@ -20,7 +20,7 @@ from consortium.scenario.schema import Scenario
 from consortium_ray import runtime
 from consortium_ray.faults import node_cut
 from consortium_ray.local_cluster.ray_node import RayNode
-from ray._party_data.ray_constants import PROCESS_TYPE_RAYLET
+from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from support.machines import SILENCE_COUNTS, family, left_of, ray_nodes
 from support.scenarios import associative_scenario
 

@@ -12,6 +12,7 @@ from consortium.scenario.editor import EDITORS
 from consortium.scenario.methods import METHODS
 from support.pico import pico_folder
 from support.scenarios import associative_scenario, difference, pico_scenario, run_serially
+from support.tiers import one_quick
 
 SETTINGS = {
     "alphaedit": {"share": 0.7, "l2": 0.3},
@@ -48,7 +49,7 @@ def relative(left, right, base=None):
     return (apart / sum(np.sum((wide[layer] - (0 if base is None else base[layer])) ** 2) for layer in wide)) ** 0.5
 
 
-@pytest.mark.parametrize("exchange", ["layer", "round"])
+@pytest.mark.parametrize("exchange", one_quick(["layer", "round"]))
 @pytest.mark.parametrize("model", ["associative", "llama"])
 @pytest.mark.parametrize("name", ["memit", "alphaedit", "emmet"])
 def test_the_merge_of_sums_is_exact(name, model, exchange, pico, tmp_path):

@@ -19,6 +19,7 @@ from consortium.records.rows import EventRow, Rows
 from consortium.scenario.faults import OnFailureSpec
 from safetensors import SafetensorError
 from support.scenarios import associative_scenario, difference, run_serially
+from support.tiers import one_quick
 
 SMALL = {"merge": {"methods": ["collabedit"]}}
 
@@ -108,7 +109,7 @@ class TestCommits:
             self.commit(run, scenario_rows, OnFailureSpec()).attempt()
 
 
-@pytest.mark.parametrize("disk", ["stop", "retry"])
+@pytest.mark.parametrize("disk", one_quick(["retry", "stop"]))
 def test_a_serial_run_on_a_full_disk_stops_or_waits_and_ends_with_the_same_bits(tmp_path, monkeypatch, disk):
     scenario = associative_scenario(cluster={"on_failure": {"disk": disk, "wait_s": 0.01}}, **SMALL)
     whole = run_serially(scenario, tmp_path / "whole")

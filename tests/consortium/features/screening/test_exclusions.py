@@ -13,6 +13,7 @@ from consortium.scenario.unlearning import PartyRemovalSpec, UnlearnSpec
 from support.pico import pico_folder
 from support.report import texts
 from support.scenarios import ALL_METHODS, associative_scenario, difference, pico_scenario, run_serially
+from support.tiers import one_quick
 
 ALONE = {"overlap": 0, "conflict": 0, "repeat": 0}
 PRIVATE = [name for name in ALL_METHODS if name != "global"]
@@ -27,7 +28,7 @@ def without(scenario, parties):
 
 
 @pytest.mark.parametrize("kind", ["nan", "non_psd", "stale", "replay", "oversized"])
-@pytest.mark.parametrize("exchange", ["layer", "round"])
+@pytest.mark.parametrize("exchange", one_quick(["layer", "round"]))
 def test_a_refused_party_leaves_no_trace(kind, exchange, finished_run):
     scenario = associative_scenario(
         stream={"rounds": 2, **ALONE},
@@ -49,6 +50,7 @@ def test_a_refused_party_leaves_no_trace(kind, exchange, finished_run):
     assert all(row["max_norm_ratio"] > 0 for row in rounds)
 
 
+@pytest.mark.slow
 def test_when_the_first_refusal_comes_at_a_later_layer(finished_run, tmp_path, monkeypatch):
     """What was merged at earlier layers together with the party is undone; it is refused at every layer on its own."""
     scenario = associative_scenario(
@@ -80,7 +82,7 @@ def noting(method, calls):
     return noted
 
 
-@pytest.mark.parametrize(("exclusions", "out"), [("round", [1]), (2, [1, 2]), ("run", [1, 2, 3, 4])])
+@pytest.mark.parametrize(("exclusions", "out"), one_quick([(2, [1, 2]), ("round", [1]), ("run", [1, 2, 3, 4])]))
 def test_exclusions_lasts_as_long_as_it_says(exclusions, out, finished_run):
     scenario = associative_scenario(
         stream={"rounds": 4, **ALONE},
@@ -148,7 +150,7 @@ def test_a_round_of_which_all_are_refused_changes_nothing(finished_run):
     assert {row["update_norm"] for row in run.table("rounds").to_pylist()} == {0.0}
 
 
-@pytest.mark.parametrize("method", ["memit", "ft", "alphaedit"])
+@pytest.mark.parametrize("method", one_quick(["memit", "ft", "alphaedit"]))
 def test_with_other_editors(method, finished_run):
     merge = {"methods": ["task_arithmetic", "ties"], "exchange": "round"}
     scenario = associative_scenario(
@@ -164,6 +166,7 @@ def test_with_other_editors(method, finished_run):
         assert difference(bad.arm_states(), good.arm_states()) == []
 
 
+@pytest.mark.slow
 def test_with_a_language_model_whose_targets_are_optimised_side_by_side(finished_run, tmp_path):
     """Party batches of two: without the party its neighbour's targets are optimised alone, and in other bits."""
     folder = pico_folder(tmp_path / "pico", "llama", num_layers=4)
