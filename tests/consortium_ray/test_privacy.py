@@ -315,7 +315,7 @@ def test_only_a_scenario_that_asks_for_it_has_its_probes_and_answers_sent(tmp_pa
     )
     found = record(scenario, tmp_path_factory.mktemp("per-edit") / "run")
     told = [pickle.loads(message) for method, message in found.messages if method == "evaluate"]
-    with pytest.raises(TypeError, match="undocumented message Told"):
+    with pytest.raises(TypeError, match="undocumented message ProbeAnswer"):
         list(parts_of(told[0]))
     monkeypatch.setitem(DOCUMENTED, ProbeAnswer, {each.name for each in dataclasses.fields(ProbeAnswer)})
     texts = long(found.texts)

@@ -145,10 +145,10 @@ class TestSameBits:
         scenario, alone = (
             associative_scenario(
                 stream={"rounds": 4, "conflict": {"party": 0.25, "round": 0.5}, "overlap": 0, "sharing_group_size": 3},
-                conflicts={"policy": "majority", "span": span, "num_paraphrases": 1},
+                conflicts={"policy": "majority", "scope": scope, "num_paraphrases": 1},
                 evaluate={"metrics": ["efficacy", "retention", "conflict_score", "conflict_magnitude"]},
             )
-            for span in ("run", "round")
+            for scope in ("run", "round")
         )
         serial = finished_run(scenario)
         apart = finished_run(alone).table("edits")["status"]
