@@ -6,9 +6,9 @@ import torch
 from consortium.common.seeds import torch_generator
 from consortium.merging.history import GramHistory, grown
 from consortium.merging.layer_update import merge_layer
-from consortium.merging.methods.collabedit import CollabEdit
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, statistics_of
+from support.methods import create
 
 K = 16
 
@@ -115,7 +115,7 @@ def test_a_merge_adds_a_rounds_gram_sums_by_the_weight_of_its_history(weight):
     weight_VK = np.zeros((3, K), np.float32)
     generator = torch_generator(1, "rotation")
     total = statistics_of(Basis("a", 1, 5), keys(2, 1), torch.zeros(3, 2, dtype=torch.float64), "dense", generator)
-    history = merge_layer(CollabEdit(), total, CovarianceSolver(np.eye(K)), weight_VK, None, weight).history
+    history = merge_layer(create("collabedit", {}), total, CovarianceSolver(np.eye(K)), weight_VK, None, weight).history
     if weight:
         np.testing.assert_allclose(history.multiplied_out(), weight * gram_sum(2), atol=1e-12)
     else:
