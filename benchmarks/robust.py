@@ -19,7 +19,7 @@ from consortium.features.screening.checks import UpdateValidator
 from consortium.merging.method import Contribution, RunningSum
 from consortium.merging.methods.norm_bound import NormBound
 from consortium.merging.reference_norms import ReferenceNorms
-from consortium.merging.registry import create
+from consortium.merging.registry import create_method
 from consortium.merging.solver import CovarianceSolver
 from consortium.scenario.methods import (
     CollabEditSpec,
@@ -113,7 +113,7 @@ class Judging:
     def messages(self) -> list[Contribution]:
         """Message after message."""
         shares = [self.problem.share(party) for party in range(self.problem.num_parties)]
-        return list(create(CollabEditSpec()).contribute(shares, None))
+        return list(create_method(CollabEditSpec()).contribute(shares, None))
 
     def prepare(self) -> object:
         """Making messages is not screening's work."""
@@ -145,7 +145,7 @@ class Merging:
 
     def done(self, count: int) -> torch.Tensor:
         """Δ of the first so many parties."""
-        method, total = create(METHODS[self.label]), RunningSum()
+        method, total = create_method(METHODS[self.label]), RunningSum()
         reference_norms = _reference_norms(self.problem)
         for party in range(count):
             (message,) = method.contribute([self.problem.share(party)], None)

@@ -82,3 +82,35 @@ def test_a_feature_is_one_word_in_its_places():
     for feature, places in FEATURES.items():
         for place in places:
             assert (ENGINE / place / f"{feature}.py").is_file(), f"{place}/{feature}.py"
+
+
+#: Names that every file of a folder of like things has: commands, data formats, metrics, features, sections.
+COMMON_NAMES = {
+    "main",
+    *("parse", "recognises"),
+    *("METRIC", "assess", "items", "opened", "probes", "reduce"),
+    *("AT_COORDINATOR", "AT_PARTIES"),
+    "section",
+}
+
+
+def public_names(path: Path) -> set[str]:
+    """Names that a module defines and others may import."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return {name for name in found if not name.startswith("_")}
+
+
+def test_no_public_name_stands_in_two_modules():
+    places: dict[str, list[str]] = {}
+    for folder in (ENGINE, RUNTIME):
+        for path in sorted(folder.rglob("*.py")):
+            for name in public_names(path) - COMMON_NAMES:
+                places.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}

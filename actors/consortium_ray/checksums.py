@@ -18,7 +18,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from consortium_ray.messages import Answer
+from consortium_ray.messages import Reply
 
 Bytes = NDArray[np.uint8]
 
@@ -65,7 +65,7 @@ class _Unpickler(pickle.Unpickler):
         return self._refs[pid]
 
 
-def with_checksum(answer: Answer) -> Checksummed:
+def with_checksum(answer: Reply) -> Checksummed:
     """An answer ready to travel."""
     found: list[pickle.PickleBuffer] = []
     file = io.BytesIO()
@@ -76,15 +76,15 @@ def with_checksum(answer: Answer) -> Checksummed:
     return Checksummed(head, arrays, _checksum(head, arrays), tuple(pickler.refs))
 
 
-def verified(checksummed: Checksummed) -> Answer | None:
+def verified(checksummed: Checksummed) -> Reply | None:
     """The answer that was checksummed; None where what arrived is not what was sent. Its arrays are read-only."""
     if _checksum(checksummed.head, checksummed.arrays) != checksummed.checksum:
         return None
-    answer: Answer = _Unpickler(checksummed).load()
+    answer: Reply = _Unpickler(checksummed).load()
     return answer
 
 
-def damaged(checksummed: Checksummed) -> Checksummed:
+def with_flipped_bit(checksummed: Checksummed) -> Checksummed:
     """The same with one bit flipped, in the last array that has any bytes, or else in the pickle."""
     arrays = list(checksummed.arrays)
     for place in reversed(range(len(arrays))):

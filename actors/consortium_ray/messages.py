@@ -95,7 +95,7 @@ class PartialSum:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Reply:
     """What a worker answers.
 
     Attributes:

@@ -24,7 +24,7 @@ from consortium_ray.coordinator.coordinator_process import CoordinatorLostError,
 from consortium_ray.faults.node_loss import check_nodes
 from consortium_ray.local_cluster.autoscaling import cluster_config, local_cluster
 from consortium_ray.nodes.address import checked_address
-from consortium_ray.nodes.local import prepared
+from consortium_ray.nodes.local import prepared_ray_folder
 from consortium_ray.nodes.node_watch import see_nodes_end
 from consortium_ray.nodes.nodes import UNREACHABLE, growth_of_cluster, growth_of_file, present, tell_demand
 from consortium_ray.nodes.placement import FIXED, Growth, refuse_what_cannot_be
@@ -34,7 +34,7 @@ from consortium_ray.nodes.same_code import refuse_other_code
 STEP_S = 0.5
 
 
-def run(
+def run_on_ray(
     scenario: Scenario,
     directory: RunDirectory,
     facts: FactSet,
@@ -121,7 +121,7 @@ def connected(address: str | None) -> Iterator[None]:
         settings |= {"address": "local", "include_dashboard": False}
     else:
         settings["address"] = checked_address(address)
-    with prepared() if address is None else nullcontext():
+    with prepared_ray_folder() if address is None else nullcontext():
         try:
             _connect(settings)
             yield

@@ -60,7 +60,7 @@ def _run(prepared: Prepared) -> Iterator[tuple[str, int, str, float]]:
     """Arm, round, metric and value of everything that a run measured."""
     with tempfile.TemporaryDirectory() as folder:
         with RunDirectory.create(Path(folder) / "run", prepared.scenario) as directory:
-            serial.run(prepared.scenario, directory, prepared.facts, lambda progress: None)
+            serial.run_serial(prepared.scenario, directory, prepared.facts, lambda progress: None)
         rows = [MetricRow(**row) for row in directory.table("metrics").to_pylist()]
         for (round_number, arm, metric), row in headline(rows).items():
             if arm != UNEDITED:

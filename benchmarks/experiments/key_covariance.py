@@ -125,7 +125,7 @@ def _run(prepared: Prepared, setting: Setting, covariance_s: float) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="consortium-key covariance-") as folder:
         start_s = time.perf_counter()
         with RunDirectory.create(Path(folder) / "run", scenario) as directory:
-            serial.run(scenario, directory, prepared.facts, lambda _: None)
+            serial.run_serial(scenario, directory, prepared.facts, lambda _: None)
             run_s = time.perf_counter() - start_s
             rows: list[dict[str, Any]] = directory.table("metrics").to_pylist()
     return Outcome(

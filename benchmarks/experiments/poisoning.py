@@ -64,7 +64,7 @@ def _run(prepared: Prepared) -> dict[str, dict[str, float]]:
     """Arm → metrics after the last round, and costs."""
     with tempfile.TemporaryDirectory() as folder:
         with RunDirectory.create(Path(folder) / "run", prepared.scenario) as directory:
-            serial.run(prepared.scenario, directory, prepared.facts, lambda progress: None)
+            serial.run_serial(prepared.scenario, directory, prepared.facts, lambda progress: None)
         metrics = headline([MetricRow(**row) for row in directory.table("metrics").to_pylist()])
         rounds = directory.table("rounds").to_pylist()
     last = prepared.scenario.stream.rounds

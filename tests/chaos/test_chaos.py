@@ -67,7 +67,7 @@ def drawn_faults(kind, seed, num_workers, num_coordinators):
 
 def run(scenario, path):
     with RunDirectory.create(path, scenario) as directory:
-        runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        runtime.run_on_ray(scenario, directory, open_facts(scenario), lambda progress: None)
         struck = directory.recall("faults", [])
     return RunDirectory.open(path), [fault for fault, at in zip(scenario.faults, struck, strict=False) for _ in at]
 

@@ -46,7 +46,7 @@ def half(whole, tmp_path_factory):
     ):
         patch.setattr(RunDirectory, "commit", stop)
         with pytest.raises(KeyboardInterrupt):
-            serial.run(whole.scenario, directory, facts, lambda progress: None)
+            serial.run_serial(whole.scenario, directory, facts, lambda progress: None)
     return path
 
 

@@ -8,7 +8,7 @@ from consortium.editing.layer_schedule import Part
 from consortium.engine import serial
 from consortium.engine.rounds import batches_of
 from consortium.features.conflicts import resolver
-from consortium.features.conflicts.resolution import Decision, Resolution, resolve
+from consortium.features.conflicts.resolution import Decision, Resolution, resolve_conflicts
 from consortium.loading.prepare import open_facts, prepare
 from consortium.merging.method import sum_in_order
 from consortium.party.worker import Worker
@@ -52,7 +52,7 @@ def apart(left, right, arm):
 def leave_to_the_first(keyed_digests, conflicts):
     """As if of all who ask for the same the first had asked alone."""
     asked, found = set(), []
-    for group, resolution in zip(keyed_digests, resolve(keyed_digests, conflicts), strict=True):
+    for group, resolution in zip(keyed_digests, resolve_conflicts(keyed_digests, conflicts), strict=True):
         answers = dict(zip(_places(group), group.answers, strict=True))
         copies = [
             place for place in sorted(resolution.decisions) if answers[place] in asked or asked.add(answers[place])
@@ -113,7 +113,7 @@ class TestWeighing:
         def decided(resolution):
             return [batch.decided("conflicts", each) for batch, each in zip(batches, resolution, strict=True)]
 
-        once = statistics(decided(resolve(keyed_digests, scenario.conflicts)))
+        once = statistics(decided(resolve_conflicts(keyed_digests, scenario.conflicts)))
         alone = statistics(decided(leave_to_the_first(keyed_digests, scenario.conflicts)))
         each = statistics(batches)
         np.testing.assert_allclose(once.gram_KK, alone.gram_KK, rtol=1e-12, atol=1e-14)
@@ -241,9 +241,9 @@ class TestSameBits:
                 raise _EnoughError
 
         with RunDirectory.create(tmp_path / "run", scenario) as directory, pytest.raises(_EnoughError):
-            serial.run(scenario, directory, open_facts(scenario), watch)
+            serial.run_serial(scenario, directory, open_facts(scenario), watch)
         with RunDirectory.open(tmp_path / "run") as directory:
-            serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+            serial.run_serial(scenario, directory, open_facts(scenario), lambda progress: None)
         again = RunDirectory.open(tmp_path / "run")
         assert difference(whole.arm_states(), again.arm_states()) == []
         for table in ("edits", "parties", "metrics"):
@@ -267,7 +267,7 @@ class TestSameBits:
         told = []
         scenario = associative_scenario(**ALL_OF_IT)
         with RunDirectory.create(tmp_path / "run", scenario) as directory:
-            serial.run(scenario, directory, open_facts(scenario), told.append)
+            serial.run_serial(scenario, directory, open_facts(scenario), told.append)
         assert all(progress.done <= progress.total for progress in told)
         assert told[-1].share_done == pytest.approx(1.0)
 

@@ -174,9 +174,9 @@ def test_killed_and_resumed(run: RunDirectory, phase: str, round_number: int, tm
             raise _EnoughError
 
     with RunDirectory.create(tmp_path / "run", run.scenario) as directory, pytest.raises(_EnoughError):
-        serial.run(run.scenario, directory, open_facts(run.scenario), watch)
+        serial.run_serial(run.scenario, directory, open_facts(run.scenario), watch)
     with RunDirectory.open(tmp_path / "run") as directory:
-        serial.run(run.scenario, directory, open_facts(run.scenario), lambda progress: None)
+        serial.run_serial(run.scenario, directory, open_facts(run.scenario), lambda progress: None)
     again = RunDirectory.open(tmp_path / "run")
     assert difference(run.arm_states(), again.arm_states()) == []
     for table in ("edits", "parties", "metrics"):

@@ -201,9 +201,9 @@ def test_a_run_that_was_killed_takes_back_once(removed_parties, phase, round_num
             raise _EnoughError
 
     with RunDirectory.create(tmp_path / "run", removed_parties.scenario) as directory, pytest.raises(_EnoughError):
-        serial.run(removed_parties.scenario, directory, open_facts(removed_parties.scenario), watch)
+        serial.run_serial(removed_parties.scenario, directory, open_facts(removed_parties.scenario), watch)
     with RunDirectory.open(tmp_path / "run") as directory:
-        serial.run(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
+        serial.run_serial(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
     again = RunDirectory.open(tmp_path / "run")
     assert difference(removed_parties.arm_states(), again.arm_states()) == []
     for table in ("edits", "parties", "metrics"):
@@ -244,7 +244,7 @@ class TestRecords:
     def test_progress_counts_what_is_taken_back(self, tmp_path):
         scenario, told = unlearning_scenario(), []
         with RunDirectory.create(tmp_path / "run", scenario) as directory:
-            serial.run(scenario, directory, open_facts(scenario), told.append)
+            serial.run_serial(scenario, directory, open_facts(scenario), told.append)
         shares = [progress.share_done for progress in told]
         assert shares == sorted(shares)
         assert shares[-1] == pytest.approx(1.0)

@@ -47,14 +47,14 @@ def copy(stopped, tmp_path):
 
 def edit_manifest(path, change):
     """Change the manifest, and put its checksum right."""
-    content = json.loads((path / manifest.FILE).read_text())
+    content = json.loads((path / manifest.MANIFEST_FILE).read_text())
     change(content)
-    (path / manifest.FILE).write_text(json.dumps(content | {"checksum": checksum_of(content)}))
+    (path / manifest.MANIFEST_FILE).write_text(json.dumps(content | {"checksum": checksum_of(content)}))
 
 
 def flip_in_manifest(path):
-    text = (path / manifest.FILE).read_text()
-    (path / manifest.FILE).write_text(text.replace('"committed_round": 1', '"committed_round": 0'))
+    text = (path / manifest.MANIFEST_FILE).read_text()
+    (path / manifest.MANIFEST_FILE).write_text(text.replace('"committed_round": 1', '"committed_round": 0'))
 
 
 def other_covariance_weight(path):
@@ -284,12 +284,12 @@ class TestInputs:
 
     def test_another_input_is_refused_with_what_it_was_and_is(self, begun):
         with RunDirectory.open(begun) as directory:
-            before = (begun / manifest.FILE).read_bytes()
+            before = (begun / manifest.MANIFEST_FILE).read_bytes()
             with pytest.raises(RunDirectoryError, match=r"model weights was 2{12}, is 3{12}") as caught:
                 directory.hold_against({"facts": "1" * 64, "model weights": "3" * 64}, {"torch": "2.0"})
             assert "torch was 1.0, is 2.0" in str(caught.value)
             assert "--accept-changes" in caught.value.remedy
-            assert (begun / manifest.FILE).read_bytes() == before
+            assert (begun / manifest.MANIFEST_FILE).read_bytes() == before
 
     def test_it_is_recorded_where_changes_are_accepted(self, begun):
         with RunDirectory.open(begun) as directory:
@@ -342,10 +342,10 @@ def test_a_prolonged_run_is_that_of_its_scenario_from_the_start(copy, finished_r
     ],
 )
 def test_what_cannot_be_changed_is_refused_with_what_can(copy, capsys, change, message):
-    before = (copy / manifest.FILE).read_bytes(), (copy / "scenario.yaml").read_bytes()
+    before = (copy / manifest.MANIFEST_FILE).read_bytes(), (copy / "scenario.yaml").read_bytes()
     assert main.main(["resume", str(copy), "--set", change]) == 2
     assert message in capsys.readouterr().err
-    assert ((copy / manifest.FILE).read_bytes(), (copy / "scenario.yaml").read_bytes()) == before
+    assert ((copy / manifest.MANIFEST_FILE).read_bytes(), (copy / "scenario.yaml").read_bytes()) == before
 
 
 def test_a_process_that_ends_while_the_scenario_is_replaced(copy, monkeypatch):

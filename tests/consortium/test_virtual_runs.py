@@ -143,10 +143,10 @@ def test_a_run_that_is_resumed_goes_on_in_the_same_virtual_time(carried, tmp_pat
             raise KeyboardInterrupt
 
     with RunDirectory.create(tmp_path / "run", scenario) as directory, pytest.raises(KeyboardInterrupt):
-        serial.run(scenario, directory, open_facts(scenario), stop)
+        serial.run_serial(scenario, directory, open_facts(scenario), stop)
     with RunDirectory.open(tmp_path / "run") as directory:
         assert directory.committed_round == 2
-        serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        serial.run_serial(scenario, directory, open_facts(scenario), lambda progress: None)
     again = RunDirectory.open(tmp_path / "run")
     assert difference(carried.arm_states(), again.arm_states()) == []
     for table in ("edits", "parties", "metrics", "schedule", "participation"):

@@ -201,7 +201,7 @@ def test_the_autoscaler_is_told_what_its_schema_knows():
 def test_a_process_with_a_connection_is_not_taken_to_another_cluster(monkeypatch, tmp_path):
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     with pytest.raises(ClusterError, match="connected to Ray already"):
-        runtime.run(associative_scenario(), None, None, print, autoscale=True)
+        runtime.run_on_ray(associative_scenario(), None, None, print, autoscale=True)
 
 
 class _FakeNode:

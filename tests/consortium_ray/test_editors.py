@@ -51,10 +51,10 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(name, finished_run, tmp_p
 
     directory = RunDirectory.create(tmp_path / "run", scenario)
     with pytest.raises(_EnoughError):
-        serial.run(scenario, directory, open_facts(scenario), watch)
+        serial.run_serial(scenario, directory, open_facts(scenario), watch)
     directory.close()
     with RunDirectory.open(tmp_path / "run") as again:
-        serial.run(again.scenario, again, open_facts(again.scenario), lambda progress: None)
+        serial.run_serial(again.scenario, again, open_facts(again.scenario), lambda progress: None)
     assert_same(RunDirectory.open(tmp_path / "run"), finished_run(scenario))
 
 
@@ -69,5 +69,5 @@ def test_on_ray_as_serially(name, methods, finished_run, tmp_path):
     cluster = {"workers": {"min": 1, "max": 2, "cpus": 0.1}}
     scenario = make_scenario("associative", None, name, methods, stream={"rounds": 2}, cluster=cluster)
     with RunDirectory.create(tmp_path / "ray", scenario) as directory:
-        runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        runtime.run_on_ray(scenario, directory, open_facts(scenario), lambda progress: None)
     assert_same(RunDirectory.open(tmp_path / "ray"), finished_run(scenario))

@@ -71,7 +71,7 @@ def test_workers_on_ray_give_the_serial_numbers(serial_run, tmp_path):
     cluster = serial_run.scenario.cluster.model_validate({**serial_run.scenario.cluster.model_dump(), **workers})
     scenario = serial_run.scenario.model_copy(update={"cluster": cluster})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
-        runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        runtime.run_on_ray(scenario, directory, open_facts(scenario), lambda progress: None)
     assert RunDirectory.open(tmp_path / "run").table("metrics").equals(serial_run.table("metrics"))
 
 

@@ -15,7 +15,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from consortium.data.request import Kind
+from consortium.data.request import RequestKind
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.known_facts import Residuals
 from consortium.evaluation.knowedit import SUFFIXES
@@ -38,13 +38,13 @@ from consortium.records.directory import RunDirectory
 from consortium.scenario.editor import EDITORS
 from consortium.scenario.methods import METHODS
 from consortium.scenario.schema import Scenario
-from consortium_ray.messages import Answer, ModelFacts
+from consortium_ray.messages import ModelFacts, Reply
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, pico_scenario
 
 #: Every type that a message may be made of, with the fields that carry anything.
 DOCUMENTED = {
-    Answer: {"incarnation", "value", "seconds"},
+    Reply: {"incarnation", "value", "seconds"},
     KeyedDigests: {"parties", "slots", "answers"},
     TargetReport: {"num_edits", "num_steps", "loss", "num_finished", "num_cached", "residuals", "num_mended"},
     Residuals: {
@@ -276,7 +276,14 @@ def test_texts_in_messages_are_names_of_the_documentation(recording):
     And digests of inclusion records, which are made of places alone.
     """
     measured = {*METRICS, *SIDE_EFFECTS, *(name + suffix for name in KNOWEDIT for suffix in SUFFIXES.values())}
-    names = {*PRIVATE_METHODS, *get_args(Kind), *measured, "removed_efficacy", "removed_efficacy_before", *FEATURES}
+    names = {
+        *PRIVATE_METHODS,
+        *get_args(RequestKind),
+        *measured,
+        "removed_efficacy",
+        "removed_efficacy_before",
+        *FEATURES,
+    }
     for method, message in recording.messages:
         if method not in ("contexts", "describe"):
             said = {part for part in parts_of(pickle.loads(message)) if isinstance(part, str)}
@@ -399,12 +406,12 @@ class TestTheSearchFinds:
 
     def test_a_text_in_a_message(self, owned):
         texts = long(owned.texts)
-        built = pickle.dumps(Answer(0, f"about {sorted(texts)[0]}", 0.0))
+        built = pickle.dumps(Reply(0, f"about {sorted(texts)[0]}", 0.0))
         assert revealed_texts(built, texts) != []
 
     def test_an_unknown_field(self):
         with pytest.raises(TypeError, match="undocumented part set"):
-            list(parts_of(Answer(0, {1, 2}, 0.0)))
+            list(parts_of(Reply(0, {1, 2}, 0.0)))
 
 
 def _identity(size):

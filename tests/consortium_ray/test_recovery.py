@@ -25,7 +25,7 @@ def small(*faults, workers=1, **cluster):
 
 def run_on_ray(scenario, path, report_progress=lambda progress: None):
     with RunDirectory.create(path, scenario) as directory:
-        runtime.run(scenario, directory, open_facts(scenario), report_progress)
+        runtime.run_on_ray(scenario, directory, open_facts(scenario), report_progress)
     return RunDirectory.open(path)
 
 
@@ -71,7 +71,7 @@ class TestRecovery:
         scenario = small(on_failure={"max_losses": 1})
         with RunDirectory.create(path, scenario) as directory:
             with pytest.raises(RunError, match=r"coordinator is gone: .*, 2 times without a committed round") as caught:
-                runtime.run(scenario, directory, open_facts(scenario), kill)
+                runtime.run_on_ray(scenario, directory, open_facts(scenario), kill)
             assert "\n" not in caught.value.found
             directory.mark_failed(caught.value)  # the lock is back
 
@@ -102,4 +102,4 @@ class TestRecovery:
             RunDirectory.create(tmp_path / "run", scenario) as directory,
             pytest.raises(ClusterError, match=r"faults\.0: kill node"),
         ):
-            runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+            runtime.run_on_ray(scenario, directory, open_facts(scenario), lambda progress: None)

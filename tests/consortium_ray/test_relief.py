@@ -12,8 +12,8 @@ from consortium_ray.coordinator import dispatcher as dispatcher_module
 from consortium_ray.coordinator.batches import CallBatch
 from consortium_ray.coordinator.dispatcher import Dispatcher
 from consortium_ray.faults.injection import Faults
-from consortium_ray.messages import Answer, Call
-from consortium_ray.workers.pool import Answered, Lost, Started, Stopped
+from consortium_ray.messages import Call, Reply
+from consortium_ray.workers.pool import Lost, Returned, Started, Stopped
 from support.pools import LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially
 from support.tiers import one_quick
@@ -61,7 +61,7 @@ class Workers:
         self.now += seconds
         for worker in answering:
             call = self.pending.pop(worker)
-            self.dispatcher.react(Answered(call, Answer(worker, call.party_batch, 1.0)))
+            self.dispatcher.react(Returned(call, Reply(worker, call.party_batch, 1.0)))
         self.dispatcher.hand_out()
         self.dispatcher.relieve()
 

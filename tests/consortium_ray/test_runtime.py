@@ -34,7 +34,7 @@ def quiet(progress):
 
 def run_on_ray(scenario, path, report_progress=quiet):
     with RunDirectory.create(path, scenario) as directory:
-        runtime.run(scenario, directory, open_facts(scenario), report_progress)
+        runtime.run_on_ray(scenario, directory, open_facts(scenario), report_progress)
         assert directory.status == "done"
     return RunDirectory.open(path)
 
@@ -115,7 +115,7 @@ class TestRuns:
             watcher = threading.Thread(target=look)
             watcher.start()
             try:
-                runtime.run(scenario, directory, open_facts(scenario), quiet)
+                runtime.run_on_ray(scenario, directory, open_facts(scenario), quiet)
             finally:
                 ended.set()
                 watcher.join()
@@ -136,12 +136,14 @@ class TestRuns:
 
         with RunDirectory.create(path, scenario) as directory:
             with no_actor_left(), pytest.raises(RunError, match="the coordinator is gone: ActorDied") as caught:
-                runtime.run(scenario, directory, open_facts(scenario), kill_in_round_2)
+                runtime.run_on_ray(scenario, directory, open_facts(scenario), kill_in_round_2)
             assert "\n" not in caught.value.found
             directory.mark_failed(caught.value)
         with RunDirectory.open(path) as directory:
             assert directory.committed_round >= 1
-            serial.run(scenario, directory, open_facts(scenario), quiet)  # either can go on where the other stopped
+            serial.run_serial(
+                scenario, directory, open_facts(scenario), quiet
+            )  # either can go on where the other stopped
         whole = finished_run(scenario)
         again = RunDirectory.open(path)
         assert difference(whole.arm_states(), again.arm_states()) == []
@@ -151,7 +153,7 @@ class TestRuns:
         scenario = pico_scenario(tmp_path / "no-model", cluster={"workers": {**WORKERS, "max": 1}})
         with RunDirectory.create(tmp_path / "run", scenario) as directory:
             with no_actor_left(), pytest.raises(ModelError) as caught:
-                runtime.run(scenario, directory, open_facts(scenario), quiet)
+                runtime.run_on_ray(scenario, directory, open_facts(scenario), quiet)
             assert type(caught.value) is ModelError
             assert "Traceback" not in str(caught.value)
             assert caught.value.remedy
@@ -163,7 +165,7 @@ class TestRuns:
         with RunDirectory.create(path, scenario) as directory:
             (path / "scenario.yaml").write_text("name: [")
             with pytest.raises(RunDirectoryError, match=r"scenario\.yaml is missing or damaged"):
-                runtime.run(scenario, directory, open_facts(scenario), quiet)
+                runtime.run_on_ray(scenario, directory, open_facts(scenario), quiet)
 
     def test_more_workers_than_the_cluster_can_give_are_refused_first(self, tmp_path, monkeypatch, capsys):
         """Before the coordinator starts, so before any worker or model; the command line answers 2."""
@@ -270,7 +272,7 @@ def test_what_is_waited_for_is_said_before_ray_is(tmp_path, monkeypatch):
         said.clear()
         path = tmp_path / place.replace(":", "-")
         with RunDirectory.create(path, scenario) as directory, pytest.raises(ClusterError):
-            runtime.run(scenario, directory, open_facts(scenario), said.append, address)
+            runtime.run_on_ray(scenario, directory, open_facts(scenario), said.append, address)
         assert (said[0].waiting_for, said[0].num_rounds, said[1]) == (place, scenario.stream.rounds, address)
 
 

@@ -26,7 +26,7 @@ def whole(finished_run):
 
 def end_on_ray(directory, report_progress=lambda progress: None):
     """Run what is left of a run; returns its events."""
-    runtime.run(directory.scenario, directory, open_facts(directory.scenario), report_progress)
+    runtime.run_on_ray(directory.scenario, directory, open_facts(directory.scenario), report_progress)
     assert directory.status == "done"
     return directory.table("events").to_pylist()
 
@@ -64,7 +64,7 @@ def test_an_interrupted_run_is_resumed(whole, tmp_path):
             raise RunError("found", "expected", "remedy")
 
     with RunDirectory.create(tmp_path / "run", small()) as directory, pytest.raises(RunError, match="found"):
-        serial.run(directory.scenario, directory, open_facts(directory.scenario), stop)
+        serial.run_serial(directory.scenario, directory, open_facts(directory.scenario), stop)
     with RunDirectory.open(tmp_path / "run") as directory:
         events = end_on_ray(directory)
     assert_same(whole, tmp_path / "run")

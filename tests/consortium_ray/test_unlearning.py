@@ -115,5 +115,5 @@ def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pic
 def test_ray_gives_the_serial_bits(serial_run, tmp_path):
     scenario = unlearning_scenario(cluster={"workers": {"min": 1, "max": 3, "cpus": 0.1}})
     with RunDirectory.create(tmp_path / "ray", scenario) as directory:
-        runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        runtime.run_on_ray(scenario, directory, open_facts(scenario), lambda progress: None)
     assert_same(RunDirectory.open(tmp_path / "ray"), serial_run)

@@ -58,5 +58,5 @@ def test_workers_that_answer_in_any_order_or_not_at_all_give_the_serial_bits(
 def test_two_workers_on_ray_give_the_serial_bits(serial_run, tmp_path):
     scenario = late_scenario(cluster={"workers": {"min": 1, "max": 2, "cpus": 0.1}})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
-        runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        runtime.run_on_ray(scenario, directory, open_facts(scenario), lambda progress: None)
     assert_same(RunDirectory.open(tmp_path / "run"), serial_run)

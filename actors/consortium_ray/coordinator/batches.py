@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 
-from consortium_ray.messages import Answer, Call
+from consortium_ray.messages import Call, Reply
 
 #: How far answers may run ahead of the first one that is missing; bounds what is held for adding in order.
 LOOK_AHEAD = 32
@@ -31,7 +31,7 @@ class CallBatch:
         self,
         phase: str,
         calls: Sequence[Call],
-        take: Callable[[int, Answer], None],
+        take: Callable[[int, Reply], None],
         arms: Sequence[str] = (),
         layer: int | None = None,
         *,
@@ -52,7 +52,7 @@ class CallBatch:
         self._resolution = resolution
         self._waiting = dict(enumerate(calls))
         self._number_of = {call.key: number for number, call in enumerate(calls)}
-        self._early: dict[int, Answer] = {}
+        self._early: dict[int, Reply] = {}
         self._next = 0
 
     @property
@@ -98,7 +98,7 @@ class CallBatch:
         number = self._number_of[call.key]
         return number < self._next or number in self._early
 
-    def receive(self, call: Call, answer: Answer) -> bool:
+    def receive(self, call: Call, answer: Reply) -> bool:
         """Keep an answer and take all whose turn has come; False for a second answer, which changes nothing."""
         if self.has_answer(call):
             return False
@@ -115,5 +115,5 @@ class CallBatch:
         return True
 
 
-def _not_expected(number: int, answer: Answer) -> None:
+def _not_expected(number: int, answer: Reply) -> None:
     raise AssertionError(f"answer {number} after the last")

@@ -47,11 +47,11 @@ from consortium.scenario.schema import Scenario
 
 from consortium_ray.coordinator.batches import CallBatch
 from consortium_ray.coordinator.dispatcher import Dispatcher
-from consortium_ray.coordinator.round_tasks import Ready, RoundWork, Work, all_done, announced_by, side_by_side
+from consortium_ray.coordinator.round_tasks import Ready, RoundWork, Steps, all_done, announced_by, interleaved
 from consortium_ray.faults.injection import Faults
-from consortium_ray.messages import Answer, Call, ModelFacts
+from consortium_ray.messages import Call, ModelFacts, Reply
 from consortium_ray.nodes.metrics import RunStatus
-from consortium_ray.workers.pool import Answered, Pool
+from consortium_ray.workers.pool import Pool, Returned
 
 #: How long a step waits for a disk at once.
 _NAP_S = 0.05
@@ -156,7 +156,7 @@ class Coordinator:
             self.dispatcher.react(event)
             self.dispatcher.hand_out(only_urgent=True)
 
-    def _advance(self, batch: CallBatch, event: Answered) -> None:
+    def _advance(self, batch: CallBatch, event: Returned) -> None:
         units = units_of(self.scenario, self.stream, batch.phase, self._round, event.call.party_batch)
         report = event.answer.value
         is_cached = isinstance(report, TargetReport) and report.num_cached > 0
@@ -165,7 +165,7 @@ class Coordinator:
 
     # The run
 
-    def _whole_run(self) -> Work:
+    def _whole_run(self) -> Steps:
         is_new = self.directory.committed_round is None
         if not is_new:
             self._begin_round(self._first_round)
@@ -202,7 +202,7 @@ class Coordinator:
         if done is not None:
             yield from self._commit(done, arms, known)
 
-    def _decide_earlier_rounds(self) -> Work:
+    def _decide_earlier_rounds(self) -> Steps:
         """What was decided in committed rounds is decided again, where a feature's later decisions build on it."""
         for hook in (each for each in self.hooks if each.announces):
             for number in hook.undecided(self._first_round)[:-1]:
@@ -250,7 +250,7 @@ class Coordinator:
     def _add_up_covariance(self, calls: Sequence[Call]) -> Generator[Ready, None, KeyCovariance]:
         total: KeyCovariance | None = None
 
-        def take(_: int, answer: Answer) -> None:
+        def take(_: int, answer: Reply) -> None:
             nonlocal total
             total = add_chunk(total, answer.value)
 
@@ -264,14 +264,14 @@ class Coordinator:
         if self.directory.recall("contexts") is not None:
             return None
 
-        def keep(_: int, answer: Answer) -> None:
+        def keep(_: int, answer: Reply) -> None:
             self.directory.remember("contexts", answer.value)
 
         writing = CallBatch("contexts", [Call(("contexts",), "contexts")], keep, by_party_batch=False)
         self.dispatcher.add(writing)
         return writing
 
-    def _share(self, written: CallBatch | None, covariance: KeyCovariance, known: ModelFacts) -> Work:
+    def _share(self, written: CallBatch | None, covariance: KeyCovariance, known: ModelFacts) -> Steps:
         if written is not None:
             yield all_done([written])
         contexts = self.directory.recall("contexts")
@@ -289,11 +289,11 @@ class Coordinator:
         )
         return values[0]
 
-    def _work_on(self, batch: CallBatch) -> Work:
+    def _work_on(self, batch: CallBatch) -> Steps:
         self.dispatcher.add(batch)
         yield all_done([batch])
 
-    def _one_round(self, arms: Sequence[Arm], known: ModelFacts, covariance: KeyCovariance) -> Work:
+    def _one_round(self, arms: Sequence[Arm], known: ModelFacts, covariance: KeyCovariance) -> Steps:
         add, put, hand_out = self.dispatcher.add, self.pool.put, self.dispatcher.hand_out
         work = RoundWork(
             self.scenario,
@@ -313,12 +313,12 @@ class Coordinator:
         works = [self._arm_round(work, arm, len(arms)) for arm in arms]
         if is_evaluated(self.scenario, self._round):
             works.append(work.evaluate(unedited(known.base_weights), is_edited=False))
-        yield from side_by_side(works)
+        yield from interleaved(works)
 
     def _num_machines(self) -> int:
         return len(set(self.pool.machines().values()))
 
-    def _arm_round(self, work: RoundWork, arm: Arm, num_arms: int) -> Work:
+    def _arm_round(self, work: RoundWork, arm: Arm, num_arms: int) -> Steps:
         """An arm's edits, and its evaluation as soon as it is edited: no arm waits for another."""
         yield from work.edit(arm)
         self._num_edited += 1
@@ -340,7 +340,7 @@ class Coordinator:
     def _at_merge(self, arm: str, layer: int) -> None:
         self.dispatcher.inject(self.faults.at_merge(self._round, arm, layer))
 
-    def _commit(self, done: _Done, arms: Sequence[Arm], known: ModelFacts) -> Work:
+    def _commit(self, done: _Done, arms: Sequence[Arm], known: ModelFacts) -> Steps:
         # Told among the next round's events: by then it is known how long this one's records took.
         with self.round_log.timed("records", done.round + 1) as event:
             event.detail = f"of round {done.round}"

@@ -17,11 +17,11 @@ from consortium_ray.coordinator.coordinator_actor import CoordinatorActor
 from consortium_ray.sendable import WorkError, first_line
 
 #: Time between two looks at whether the coordinator lives, while it is at work.
-LOOK_S = 1.0
+COORDINATOR_LOOK_S = 1.0
 #: Shortest time without a sign of life after which a coordinator counts as lost; a busy machine may hold one up.
 SILENCE_S = 20.0
 #: The same while it starts, which takes the import of several large packages.
-START_S = 180.0
+COORDINATOR_START_S = 180.0
 #: From then on it is told that the coordinator is at work, or silent.
 WORD_S = 5.0
 #: Longest wait for the coordinator to end its workers.
@@ -51,7 +51,7 @@ class CoordinatorProcess:
         make: Any = ray.remote(**options)(CoordinatorActor)
         self._handle = make.remote()
         self._timeout_s = timeout_s
-        self._silence_s = max(timeout_s, START_S)
+        self._silence_s = max(timeout_s, COORDINATOR_START_S)
         self._tell = tell
         self._is_lost = False
         self._process: psutil.Process | None = None
@@ -95,10 +95,10 @@ class CoordinatorProcess:
         silent_s = busy_s = 0.0
         while True:
             start = time.monotonic()
-            if ray.wait([pending], timeout=LOOK_S)[0]:
+            if ray.wait([pending], timeout=COORDINATOR_LOOK_S)[0]:
                 return
             # Time in which this process itself stood still does not count.
-            passed_s = min(time.monotonic() - start, 2 * LOOK_S)
+            passed_s = min(time.monotonic() - start, 2 * COORDINATOR_LOOK_S)
             busy_s, silent_s = busy_s + passed_s, silent_s + passed_s
             if ray.wait([self._alive], timeout=0)[0]:
                 ray.get(self._alive)

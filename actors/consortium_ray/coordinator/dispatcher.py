@@ -15,7 +15,7 @@ from consortium_ray.faults.actions import at_coordinator
 from consortium_ray.faults.injection import Faults
 from consortium_ray.messages import Call
 from consortium_ray.workers.pace import Pace, is_overlong, takes_over
-from consortium_ray.workers.pool import Answered, Lost, Pool, PoolEvent, Refused, Stopped
+from consortium_ray.workers.pool import Lost, Pool, PoolEvent, Refused, Returned, Stopped
 
 
 class Dispatcher:
@@ -29,7 +29,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, pool: Pool, faults: Faults, round_log: RoundLog, advance: Callable[[CallBatch, Answered], None]
+        self, pool: Pool, faults: Faults, round_log: RoundLog, advance: Callable[[CallBatch, Returned], None]
     ) -> None:
         self._pool = pool
         self._faults = faults
@@ -267,7 +267,7 @@ class Dispatcher:
 
     def react(self, event: PoolEvent) -> None:
         """Take what a worker said, or note what became of it."""
-        if isinstance(event, Answered):
+        if isinstance(event, Returned):
             self._take(event)
         elif isinstance(event, Lost):
             self._lost.add(event.incarnation)
@@ -297,7 +297,7 @@ class Dispatcher:
             batch.give_back(event.call)
             self._round_log.asked_again(event.call.instead_of or event.call.key)
 
-    def _take(self, event: Answered) -> None:
+    def _take(self, event: Returned) -> None:
         """An answer counts once, and only if its worker was not lost before."""
         call, answer = event.call, event.answer
         handed_s = self._handed_s(event)
@@ -323,12 +323,12 @@ class Dispatcher:
         )
         self._batches = [batch for batch in self._batches if not batch.is_done]
 
-    def _note_pace(self, batch: CallBatch, event: Answered) -> None:
+    def _note_pace(self, batch: CallBatch, event: Returned) -> None:
         self._pace.saw(batch.phase, event.answer.seconds)
         if event.call.holds is not None:
             self._pace.saw("make", event.answer.seconds)
 
-    def _handed_s(self, event: Answered) -> float:
+    def _handed_s(self, event: Returned) -> float:
         """When the call was handed to the worker that answers it now; an answer that comes twice frees no worker."""
         call, handed_s = self._handed.get(event.answer.incarnation, (None, self._round_log.clock()))
         if call is event.call:

@@ -27,7 +27,7 @@ from consortium.merging.statistics import Basis, check_same_basis
 from consortium.party.worker import Collected
 
 from consortium_ray.coordinator.batches import LOOK_AHEAD, CallBatch
-from consortium_ray.messages import Answer, Call, PartialSum, StoredContribution
+from consortium_ray.messages import Call, PartialSum, Reply, StoredContribution
 
 #: How often what workers kept of one group may be lost before the run stops.
 _MOST_LOSSES = 50
@@ -79,7 +79,7 @@ class LayerSum(ABC):
         """What the batches in the sum said besides, and the worker that made what was added, in ascending order."""
         return [self._said[number] for number in sorted(self._said)]
 
-    def _note(self, party_batch: int, collected: Collected, answer: Answer) -> None:
+    def _note(self, party_batch: int, collected: Collected, answer: Reply) -> None:
         """Record what a party batch's parties sent; a party batch that is asked once more says the same once more."""
         if party_batch not in self._said:
             self._sending.round_log.sent(self._sending.basis.arm, party_batch, collected)
@@ -92,12 +92,12 @@ class LayerSum(ABC):
         contribution.check(of)
         return contribution
 
-    def _work_on(self, calls: Sequence[Call], take: Callable[[int, Answer], None], **settings: Any) -> CallBatch:
+    def _work_on(self, calls: Sequence[Call], take: Callable[[int, Reply], None], **settings: Any) -> CallBatch:
         """Have calls worked on; ``take`` is told their party batches and answers, in order."""
         party_batches, basis = [call.party_batch for call in calls], self._sending.basis
         phase = settings.pop("phase", self._sending.phase)
 
-        def take_of(number: int, answer: Answer) -> None:
+        def take_of(number: int, answer: Reply) -> None:
             take(party_batches[number], answer)
 
         batch = CallBatch(phase, calls, take_of, [basis.arm], basis.layer, **settings)
@@ -140,7 +140,7 @@ class _SumHere(LayerSum):
     def is_done(self) -> bool:
         return self._batch.is_done
 
-    def _take(self, party_batch: int, answer: Answer) -> None:
+    def _take(self, party_batch: int, answer: Reply) -> None:
         collected: Collected = answer.value
         self._note(party_batch, collected, answer)
         if collected.contribution is not None:
@@ -176,7 +176,7 @@ class _SumByMachines(LayerSum):
         added."""
         return len(self._calls) - sum(len(self._groups[group]) for group in self._order if not self.rejections)
 
-    def _take(self, party_batch: int, answer: Answer) -> None:
+    def _take(self, party_batch: int, answer: Reply) -> None:
         held: StoredContribution = answer.value
         self._note(party_batch, held.collected, answer)
         group = party_batch // self._sending.reduce_fanout
@@ -198,7 +198,7 @@ class _SumByMachines(LayerSum):
         take = partial(self._take_group, group)
         self._work_on([call], lambda _, answer: take(answer), phase="add", by_party_batch=False, comes_first=True)
 
-    def _take_group(self, group: int, answer: Answer) -> None:
+    def _take_group(self, group: int, answer: Reply) -> None:
         added: PartialSum = answer.value
         if self.rejections:
             return

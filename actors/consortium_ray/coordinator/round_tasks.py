@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from consortium.data.party_batch import PartyBatch
-from consortium.editing.known_facts import Asked, Residuals, add_residuals
+from consortium.editing.known_facts import RequestGroup, Residuals, add_residuals
 from consortium.editing.layer_schedule import Part
 from consortium.engine.arms import Arm
 from consortium.engine.key_covariance import KeyCovariance
 from consortium.engine.metric_rows import metric_rows
 from consortium.engine.round_log import RoundLog
-from consortium.engine.rounds import batches_of, decided, merge_layer, removals, without
+from consortium.engine.rounds import batches_of, batches_without, decided, merge_parts, removals_of_round
 from consortium.evaluation import registry
 from consortium.evaluation.sums import ProbeSums, add_sums
 from consortium.features.hooks import Rejection, RoundHook
@@ -25,12 +25,12 @@ from consortium.scenario.schema import Scenario
 
 from consortium_ray.coordinator.batches import LOOK_AHEAD, CallBatch
 from consortium_ray.coordinator.partial_sums import LayerSum, Sending, begin_sum, is_by_machines, look_ahead
-from consortium_ray.messages import Answer, ArrayRefs, Call, Key
+from consortium_ray.messages import ArrayRefs, Call, Key, Reply
 
 #: Whether what was waited for is there.
 Ready = Callable[[], bool]
 #: Work that yields what it waits for.
-Work = Generator[Ready, None, None]
+Steps = Generator[Ready, None, None]
 
 
 @dataclass
@@ -64,18 +64,18 @@ class RoundWork:
     def __post_init__(self) -> None:
         self._shared: dict[Key, CallBatch] = {}
         self._refs: dict[tuple[int, str], Any] = {}
-        self._residuals: dict[Key, Mapping[Asked, Residuals]] = {}
+        self._residuals: dict[Key, Mapping[RequestGroup, Residuals]] = {}
         self._batches: Sequence[PartyBatch] = batches_of(self.scenario, self.round)
         self._started: dict[str, ArrayRefs] = {}
 
-    def announce(self) -> Work:
+    def announce(self) -> Steps:
         """What all parties announce, and what features decide from it; comes before any arm's edits."""
         for hook in (each for each in self.hooks if each.announces):
             announced = yield from announced_by(hook, self._batches, self.add)
             self._batches = decided(self._batches, hook, announced)
         self.round_log.decided(self._batches)
 
-    def edit(self, arm: Arm) -> Work:
+    def edit(self, arm: Arm) -> Steps:
         """One round of one arm; begun again, as often as parties are refused, without them."""
         arm.begin(self.round)
         self._started[arm.name] = self._weights(arm)
@@ -103,12 +103,12 @@ class RoundWork:
             for part, each, back in zip(step.parts, sums, gone, strict=True):
                 self.hand_out()
                 self.at_merge(arm.name, part.layer)
-                merge_layer(self.round_log, self.covariance, arm, self.round, part, each, back)
+                merge_parts(self.round_log, self.covariance, arm, self.round, part, each, back)
         return []
 
     def _batches_for(self, arm: Arm) -> list[PartyBatch]:
         """The round's batches as an arm sees them: without the parties that it refused."""
-        return without(self.scenario, self._batches, arm.excluded)
+        return batches_without(self.scenario, self._batches, arm.excluded)
 
     def _targets(self, arm: Arm, weights: ArrayRefs, layer: int) -> CallBatch:
         """Targets under some weights; arms whose weights are the same share them."""
@@ -140,7 +140,7 @@ class RoundWork:
         self._shared[key].arms.append(arm.name)
         return self._shared[key]
 
-    def _add_residuals(self, key: Key, answer: Answer) -> None:
+    def _add_residuals(self, key: Key, answer: Reply) -> None:
         self._residuals[key] = add_residuals([self._residuals[key], answer.value.residuals])
 
     def _collect(
@@ -172,11 +172,11 @@ class RoundWork:
                 (feature, batch, arm.name, part, weights),
                 batch.number,
             )
-            for feature, batch in removals(self.hooks, arm, self.round)
+            for feature, batch in removals_of_round(self.hooks, arm, self.round)
         ]
         return self._sum_of(arm, part, calls, "unlearn") if calls else None
 
-    def evaluate(self, arm: Arm, is_edited: bool) -> Work:
+    def evaluate(self, arm: Arm, is_edited: bool) -> Steps:
         """An arm's metrics; ``is_edited`` is False for the unedited model, which has nothing to retain."""
         weights = self._weights(arm)
         needs_start = any(metric.reference == "start" for metric in registry.asked(self.scenario.evaluate))
@@ -192,7 +192,7 @@ class RoundWork:
         ]
         total: ProbeSums = {}
 
-        def add_up(_: int, answer: Answer) -> None:
+        def add_up(_: int, answer: Reply) -> None:
             nonlocal total
             self.round_log.told(arm.name, self.round, answer.value.told)
             total = add_sums([total, answer.value.sums])
@@ -248,7 +248,7 @@ def all_done(batches: Sequence[CallBatch]) -> Ready:
     return lambda: all(batch.is_done for batch in batches)
 
 
-def side_by_side(works: Iterable[Work]) -> Work:
+def interleaved(works: Iterable[Steps]) -> Steps:
     """Several arms' work at once: goes on as soon as any of them can, and ends when all have.
 
     One arm moves on at a time, so that workers can be given something to do between two merges.

@@ -16,7 +16,7 @@ from consortium.scenario.faults import (
     PartitionFault,
 )
 
-from consortium_ray.checksums import Checksummed, damaged
+from consortium_ray.checksums import Checksummed, with_flipped_bit
 from consortium_ray.faults.node_loss import cut_node, end_node
 
 
@@ -62,5 +62,5 @@ def after_call(fault: FaultSpec | None, answer: Checksummed) -> Checksummed:
         case DelayFault():
             time.sleep(fault.seconds)
         case CorruptAnswerFault():
-            return damaged(answer)
+            return with_flipped_bit(answer)
     return answer

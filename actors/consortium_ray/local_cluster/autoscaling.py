@@ -31,7 +31,7 @@ from ray.autoscaler.node_provider import NodeProvider
 from ray.experimental.internal_kv import internal_kv_get_gcs_client
 
 from consortium_ray.local_cluster.ray_node import RayNode, start_node
-from consortium_ray.nodes.local import prepared
+from consortium_ray.nodes.local import prepared_ray_folder
 
 HEAD, WORKER = "head", "worker"
 #: Share of the machine's memory that all nodes' object stores together may take; Ray's own for a single node.
@@ -88,7 +88,7 @@ def local_cluster(spec: AutoscaleSpec) -> Iterator[str]:
         ClusterError: its head does not start.
     """
     head_id = ray.NodeID.from_random().hex()
-    with prepared(), tempfile.TemporaryDirectory(prefix="consortium-cluster-") as folder:
+    with prepared_ray_folder(), tempfile.TemporaryDirectory(prefix="consortium-cluster-") as folder:
         path = Path(folder) / "cluster.yaml"
         path.write_text(json.dumps(cluster_config(spec, head_id)), encoding="utf-8")
         head = _start_head(path, head_id)

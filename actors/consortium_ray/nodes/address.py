@@ -14,7 +14,7 @@ from consortium.common.errors import ClusterError
 from consortium.common.places import refuse_client
 
 #: Longest time that a name may take to be resolved, a port to be opened, and a server to answer.
-ANSWER_S = 8.0
+CONNECTION_S = 8.0
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^\s:/\[\]@]+)):(?P<port>[0-9]{1,5})")
 #: What the head of every Ray cluster answers, with a token or without.
 _ASKED = "/ray.rpc.NodeInfoGcsService/CheckAlive"
@@ -73,12 +73,12 @@ def _see_that_it_listens(host: str, port: int, shown: str) -> None:
     for family, kind, _, _, place in places:
         try:
             with socket.socket(family, kind) as connection:
-                connection.settimeout(ANSWER_S / len(places))
+                connection.settimeout(CONNECTION_S / len(places))
                 connection.connect(place)
                 return
         except OSError as error:
             refused = error
-    what = f"nothing answers within {ANSWER_S:g} s" if isinstance(refused, TimeoutError) else f"{refused}"
+    what = f"nothing answers within {CONNECTION_S:g} s" if isinstance(refused, TimeoutError) else f"{refused}"
     raise _none(shown, what) from refused
 
 
@@ -87,7 +87,7 @@ def _resolved(host: str, port: int) -> list[tuple[socket.AddressFamily, socket.S
     pool = ThreadPoolExecutor(1)
     try:
         asked = pool.submit(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        return list(asked.result(ANSWER_S))
+        return list(asked.result(CONNECTION_S))
     finally:
         pool.shutdown(wait=False)
 
@@ -96,7 +96,7 @@ def _see_that_it_is_ray(host: str, port: int, shown: str) -> None:
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     with grpc.insecure_channel(place, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            channel.unary_unary(_ASKED)(b"", timeout=ANSWER_S)
+            channel.unary_unary(_ASKED)(b"", timeout=CONNECTION_S)
         except grpc.RpcError as error:
             if error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
                 raise _none(shown, "something listens there that is no Ray cluster, or one that is stuck") from error

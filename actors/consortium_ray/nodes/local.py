@@ -21,7 +21,7 @@ _USUAL = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 @contextmanager
-def prepared() -> Iterator[None]:
+def prepared_ray_folder() -> Iterator[None]:
     """A block in which a cluster can be started here.
 
     Its token is in the environment of its processes alone, where only their own user can read it: Ray would write one

@@ -29,7 +29,7 @@ _ID_DIGITS = 12
 See = Callable[[float], Sequence[NodeRow]]
 
 
-class Workers(Protocol):
+class WorkersByNode(Protocol):
     """What is asked of a pool."""
 
     num_wanted: int
@@ -79,7 +79,7 @@ class NodeWatch:
         self._thread.join(INTERVAL_S)
 
 
-def see(kinds: Sequence[WorkersSpec], workers: Workers | None, time_s: float) -> list[NodeRow]:
+def see(kinds: Sequence[WorkersSpec], workers: WorkersByNode | None, time_s: float) -> list[NodeRow]:
     """The cluster and the workers on it, now."""
     if workers is None:
         return node_rows(present(), [], kinds, time_s)

@@ -15,7 +15,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 #: Longest wait for nodes to say what they run. Who is later is compared when a worker starts there.
-ANSWER_S = 60.0
+CODE_ANSWER_S = 60.0
 
 
 def refuse_other_code(nodes: Mapping[str, str]) -> None:
@@ -33,7 +33,7 @@ def refuse_other_code(nodes: Mapping[str, str]) -> None:
         asked = {_ask(node): name for node, name in nodes.items()}
     finally:
         cloudpickle.unregister_pickle_by_value(code_version)  # type: ignore[no-untyped-call]
-    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=CODE_ANSWER_S)
     for ref in answered:
         try:
             theirs: Code = ray.get(ref)

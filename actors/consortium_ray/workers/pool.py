@@ -8,18 +8,18 @@ from typing import Any, Protocol
 
 from consortium.scenario.faults import FaultSpec
 
-from consortium_ray.messages import Answer, Call
+from consortium_ray.messages import Call, Reply
 
 #: Why an answer is refused.
 DAMAGED = "its answer arrived damaged: the checksum differs"
 
 
 @dataclass(frozen=True)
-class Answered:
+class Returned:
     """A worker answered a call."""
 
     call: Call
-    answer: Answer
+    answer: Reply
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Refused:
     reason: str
 
 
-PoolEvent = Answered | Lost | Started | Stopped | Refused
+PoolEvent = Returned | Lost | Started | Stopped | Refused
 
 
 class Pool(Protocol):

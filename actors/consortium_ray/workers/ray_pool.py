@@ -31,15 +31,15 @@ from consortium_ray.nodes.scaling_policy import WorkerCounts, to_start, to_stop
 from consortium_ray.sendable import WorkError, first_line
 from consortium_ray.workers.attempts import Attempts, Failure
 from consortium_ray.workers.patience import Patience
-from consortium_ray.workers.pool import DAMAGED, Answered, Lost, PoolEvent, Refused, Started, Stopped
+from consortium_ray.workers.pool import DAMAGED, Lost, PoolEvent, Refused, Returned, Started, Stopped
 from consortium_ray.workers.worker_actor import WorkerActor
 
 #: Time between two looks at the cluster, unless a worker was lost.
-LOOK_S = 0.5
+POOL_LOOK_S = 0.5
 #: Longest rest while no worker is there to wait for.
 REST_S = 0.1
 #: Seconds that a worker has at least to start: reading torch and transformers takes ten on a busy machine.
-START_S = 30.0
+WORKER_START_S = 30.0
 #: A line of a traceback: the file's name and the number.
 _PLACE = re.compile(r'File "(?:[^"]*/)?([^"/]+)", line (\d+)')
 
@@ -73,7 +73,7 @@ class RayPool:
         self._facts = ray.put(facts)
         self._growth = growth
         self._limit_s = scenario.cluster.timeout_s
-        self._patience = Patience(min(LOOK_S, self._limit_s / 10))
+        self._patience = Patience(min(POOL_LOOK_S, self._limit_s / 10))
         self._attempts = Attempts(scenario.cluster.on_failure)
         self._members: dict[int, _Member] = {}
         self._setup_calls: list[tuple[str, tuple[Any, ...]]] = [("open", (this_code(),))]
@@ -97,7 +97,7 @@ class RayPool:
         """
         if time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + LOOK_S
+        self._next_look = time.monotonic() + POOL_LOOK_S
         if num_workers == 0:
             self._empty_from = self._patience.spent_s
         self._see_that_there_is_room()
@@ -261,7 +261,7 @@ class RayPool:
         if call is not None:
             self._attempts.answered(call, member.node)
             self._next_setup_call(member)
-            return [Answered(call, answer)]
+            return [Returned(call, answer)]
         self._attempts.setup_call_done(member.setup_calls_done, member.node)
         member.setup_calls_done += 1
         self._next_setup_call(member)
@@ -304,7 +304,7 @@ class RayPool:
         """Seconds that a worker has for what it was asked; the first time its process starts and reads its
         libraries."""
         is_starting = member.call is None and member.setup_calls_done == 0
-        return max(self._limit_s, START_S) if is_starting else self._limit_s
+        return max(self._limit_s, WORKER_START_S) if is_starting else self._limit_s
 
     def _lateness(self, member: _Member) -> str:
         asked = member.call or self._setup_calls[member.setup_calls_done][0]

@@ -24,7 +24,7 @@ from ray.exceptions import ObjectLostError
 
 from consortium_ray.checksums import Checksummed, with_checksum
 from consortium_ray.faults.actions import after_call, before_call
-from consortium_ray.messages import Answer, ArrayRefs, ModelFacts, PartialSum, StoredContribution
+from consortium_ray.messages import ArrayRefs, ModelFacts, PartialSum, Reply, StoredContribution
 from consortium_ray.nodes.same_code import refuse_difference, refuse_other_model
 from consortium_ray.sendable import errors_that_travel
 
@@ -61,11 +61,11 @@ class WorkerActor:
         self._reading_s = 0.0
         self.worker: Worker | None = None
 
-    def call(self, method: str, arguments: Sequence[Any]) -> Answer:
+    def call(self, method: str, arguments: Sequence[Any]) -> Reply:
         """Do a piece of work and time it, but for the reading of what others sent."""
         start, self._reading_s = time.monotonic(), 0.0
         value = self._do(method, arguments)
-        return Answer(self.incarnation, value, time.monotonic() - start - self._reading_s)
+        return Reply(self.incarnation, value, time.monotonic() - start - self._reading_s)
 
     def _do(self, method: str, arguments: Sequence[Any]) -> Any:
         """A method below, or else one of the worker's."""

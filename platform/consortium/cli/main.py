@@ -304,15 +304,15 @@ def _work(args: argparse.Namespace, directory: RunDirectory, facts: FactSet) -> 
             if args.serial:
                 from consortium.engine import serial
 
-                serial.run(directory.scenario, directory, facts, report_progress)
+                serial.run_serial(directory.scenario, directory, facts, report_progress)
             else:
                 if args.address is None:
                     # Ray's name for binding to the loopback address alone; it is read when Ray is first imported.
                     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-                from consortium_ray.runtime import run
+                from consortium_ray.runtime import run_on_ray
 
                 where = {"address": args.address, "autoscale": args.autoscale}
-                run(directory.scenario, directory, facts, report_progress, **where)
+                run_on_ray(directory.scenario, directory, facts, report_progress, **where)
     except Exception as error:
         if not is_interrupted():
             _keep_failure(args, directory, error)

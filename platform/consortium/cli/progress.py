@@ -109,16 +109,16 @@ def line_of(progress: Progress) -> str:
         progress.phase,
         *([f"{progress.done}/{progress.total} {progress.unit}"] if progress.total else []),
         f"{100 * progress.share_done:.0f} % of the run",
-        f"{duration(progress.elapsed_s)} so far",
+        f"{short_duration(progress.elapsed_s)} so far",
     ]
     if progress.left_s is not None:
-        parts.append(f"about {duration(progress.left_s)} left")
+        parts.append(f"about {short_duration(progress.left_s)} left")
     if progress.waiting_for:
         parts.append(f"waiting for {printable(progress.waiting_for)}")
     return " | ".join(parts)
 
 
-def duration(seconds: float) -> str:
+def short_duration(seconds: float) -> str:
     """Seconds for people: ``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if not math.isfinite(seconds):
         return "-"
@@ -139,13 +139,13 @@ def _live_line(progress: Progress, plain: bool) -> Table | Text:
         f"{progress.phase} {progress.done}/{progress.total} {progress.unit}" if progress.total else progress.phase,
         ProgressBar(total=1.0, completed=progress.share_done, width=24),
         f"{100 * progress.share_done:.0f} %",
-        duration(progress.elapsed_s),
+        short_duration(progress.elapsed_s),
         f"[dim]{_left(progress)}[/]",
     )
     return row
 
 
 def _left(progress: Progress) -> str:
-    left = "" if progress.left_s is None else f"about {duration(progress.left_s)} left"
+    left = "" if progress.left_s is None else f"about {short_duration(progress.left_s)} left"
     awaited = progress.waiting_for and f"waiting for {printable(progress.waiting_for)}"
     return escape(" · ".join(part for part in (left, awaited) if part))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from consortium.cli.progress import duration
+from consortium.cli.progress import short_duration
 from consortium.common.counting import count
 from consortium.common.terminal import fitting, printable, say, takes_unicode
 
@@ -61,7 +61,7 @@ def write_runs(runs: Sequence[RunSummary], stream: TextIO) -> None:
             f"{run.rounds_done}/{run.rounds}",
             ", ".join(run.arms),
             run.started,
-            duration(run.worked_s),
+            short_duration(run.worked_s),
         )
         for run in runs
     ]

@@ -46,7 +46,7 @@ def _is_on(attack: AttackSpec, round_number: int) -> bool:
     return attack.rounds is None or attack.rounds[0] <= round_number <= attack.rounds[1]
 
 
-def asked_for(scenario: Scenario, stream: Stream, request: Request) -> Request:
+def really_asked(scenario: Scenario, stream: Stream, request: Request) -> Request:
     """What a request really asks for: a targeted attacker's, for a fact of its victim with another object."""
     if not scenario.attacks or all(
         attack.kind != "targeted" for attack in attacks_of(scenario, request.round, request.party)

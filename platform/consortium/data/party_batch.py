@@ -10,7 +10,7 @@ from consortium.data.edit import Edit
 from consortium.data.request import Request
 
 
-class Decision(Protocol):
+class FeatureDecision(Protocol):
     """What a feature decided about a party batch; picklable, since it travels with every call."""
 
     @property
@@ -33,7 +33,7 @@ class PartyBatch:
     round: int
     number: int
     excluded: frozenset[int] = frozenset()
-    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    decisions: Mapping[str, FeatureDecision] = field(default_factory=dict)
 
     @property
     def key(self) -> Hashable:
@@ -41,7 +41,7 @@ class PartyBatch:
         decided = tuple((name, self.decisions[name].key) for name in sorted(self.decisions))
         return self.round, self.number, tuple(sorted(self.excluded)), decided
 
-    def decided(self, feature: str, decision: Decision) -> PartyBatch:
+    def decided(self, feature: str, decision: FeatureDecision) -> PartyBatch:
         """The same batch with what a feature decided about it."""
         return replace(self, decisions={**self.decisions, feature: decision})
 

@@ -16,7 +16,7 @@ from consortium.common.seeds import numpy_generator
 from consortium.scenario.unlearning import EditRemovalSpec, UnlearnSpec
 
 #: An edit of a party by (round in which it was asked for, place among the party's requests of that round).
-Place = tuple[int, int]
+EditPlace = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Removals:
     """
 
     left: Mapping[int, int]
-    removed: Mapping[int, Mapping[Place, int]]
+    removed: Mapping[int, Mapping[EditPlace, int]]
 
     def takes_part(self, round_number: int, party: int) -> bool:
         """Whether the party asks for edits in this round."""
@@ -39,7 +39,7 @@ class Removals:
         """The parties that take something back in this round."""
         return sorted(self._by_round.get(round_number, {}))
 
-    def places(self, round_number: int, party: int) -> list[Place]:
+    def places(self, round_number: int, party: int) -> list[EditPlace]:
         """What a party removes in this round, in the order in which it was asked for."""
         return sorted(self._by_round.get(round_number, {}).get(party, []))
 
@@ -64,9 +64,9 @@ class Removals:
         return sorted(self._by_round)
 
     @cached_property
-    def _by_round(self) -> dict[int, dict[int, list[Place]]]:
+    def _by_round(self) -> dict[int, dict[int, list[EditPlace]]]:
         """Round → party → what it removes in it; asked for by every party batch."""
-        found: dict[int, dict[int, list[Place]]] = {}
+        found: dict[int, dict[int, list[EditPlace]]] = {}
         for party, places in self.removed.items():
             for place, number in places.items():
                 found.setdefault(number, {}).setdefault(party, []).append(place)
@@ -82,9 +82,9 @@ def removals(seed: int, spec: UnlearnSpec, num_edits: Sequence[int]) -> Removals
         num_edits: edits of a party in each round, the first round first.
     """
     left = {party: leave.round for leave in spec.parties for party in leave.parties}
-    removed: dict[int, dict[Place, int]] = {}
+    removed: dict[int, dict[EditPlace, int]] = {}
 
-    def still_there(party: int, rounds: Iterable[int]) -> list[Place]:
+    def still_there(party: int, rounds: Iterable[int]) -> list[EditPlace]:
         asked = ((number, index) for number in rounds for index in range(num_edits[number - 1]))
         return [place for place in asked if place not in removed.get(party, {})]
 
@@ -100,7 +100,7 @@ def removals(seed: int, spec: UnlearnSpec, num_edits: Sequence[int]) -> Removals
     return Removals(left, {party: places for party, places in removed.items() if places})
 
 
-def _draw(seed: int, spec: EditRemovalSpec, entry: int, party: int, candidates: Sequence[Place]) -> list[Place]:
+def _draw(seed: int, spec: EditRemovalSpec, entry: int, party: int, candidates: Sequence[EditPlace]) -> list[EditPlace]:
     """The share of a party's edits that it removes, rounded up, so that one goes at least."""
     size = math.ceil(Fraction(str(spec.share)) * len(candidates))
     generator = numpy_generator(seed, "retract", spec.round, party, entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["fresh", "overlap", "conflict-party", "conflict-round", "repeat"]
+RequestKind = Literal["fresh", "overlap", "conflict-party", "conflict-round", "repeat"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,6 @@ class Request:
     index: int
     fact: int
     variant: int
-    kind: Kind
+    kind: RequestKind
     rival_variant: int | None = None
     asked_in: int | None = None

@@ -23,11 +23,11 @@ from consortium.data.num_facts import draws_per_party
 from consortium.data.partition import Deal, deal_in_stages
 from consortium.data.plan import RoundCounts, plan
 from consortium.data.removals import Removals, removals
-from consortium.data.request import Kind, Request
+from consortium.data.request import Request, RequestKind
 from consortium.scenario.schema import PartiesSpec, StreamSpec
 from consortium.scenario.unlearning import UnlearnSpec
 
-Numbers = NDArray[np.int32]
+PartyNumbers = NDArray[np.int32]
 
 
 _NOTHING = UnlearnSpec()
@@ -44,17 +44,17 @@ class _Round:
 
     counts: RoundCounts
     num_partners: int
-    facts_PE: Numbers
-    variants_PE: Numbers
-    present_P: Numbers
+    facts_PE: PartyNumbers
+    variants_PE: PartyNumbers
+    present_P: PartyNumbers
     alone: frozenset[int]
 
-    def kinds(self, party: int) -> list[Kind]:
+    def kinds(self, party: int) -> list[RequestKind]:
         """The kinds of a party's requests, in the order in which they stand in the tables."""
         counts = self.counts
         shares = party % self.num_partners and party not in self.alone
         shared = (counts.overlap, counts.conflict_party) if shares else (0, 0)
-        amounts: dict[Kind, int] = {
+        amounts: dict[RequestKind, int] = {
             "fresh": counts.num_new - sum(shared),
             "overlap": shared[0],
             "conflict-party": shared[1],
@@ -118,7 +118,7 @@ class Stream:
         """How many edits each party that takes part asks for in a round (numbered from 1)."""
         return self._round(round).counts.num_edits
 
-    def present(self, round: int) -> Numbers:
+    def present(self, round: int) -> PartyNumbers:
         """The parties that take part in a round, in order."""
         return self._round(round).present_P
 
@@ -198,8 +198,8 @@ def _build_rounds(
     seed: int,
     plans: Sequence[RoundCounts],
     num_partners: int,
-    leaders_LN: Numbers,
-    followers_FN: Numbers,
+    leaders_LN: PartyNumbers,
+    followers_FN: PartyNumbers,
     gone: Removals,
 ) -> tuple[_Round, ...]:
     """Lay the dealt facts out over the rounds, all parties at once; those that have left keep what was dealt to them.
@@ -243,9 +243,9 @@ def _new_facts(
     counts: RoundCounts,
     places_P: NDArray[np.int64],
     alone: frozenset[int],
-    leaders_LN: Numbers,
-    fresh_FN: Numbers,
-) -> tuple[Numbers, Numbers]:
+    leaders_LN: PartyNumbers,
+    fresh_FN: PartyNumbers,
+) -> tuple[PartyNumbers, PartyNumbers]:
     """Facts that each party had not had before, and their variants; a leader's first ones are the shared ones."""
     facts_PN = np.empty((len(places_P), counts.num_new), np.int32)
     facts_PN[places_P == 0] = leaders_LN

@@ -19,7 +19,7 @@ from consortium.data.edit import Edit, Neighbor
 from consortium.scenario.schema import AssociativeModelSpec
 
 NUM_PARAPHRASES = 2
-NUM_NEIGHBORS = 2
+NUM_SYNTHETIC_NEIGHBORS = 2
 #: Templates for asking an edit again; their numbers follow those of the paraphrases that judge it.
 NUM_AUGMENTATIONS = 8
 
@@ -114,7 +114,7 @@ class SyntheticFacts:
 
     def _neighbors(self, fact: int, relation: int) -> tuple[Neighbor, ...]:
         """Held-out subjects of the same relation, spread evenly over the facts; there are few such groups."""
-        amount = min(NUM_NEIGHBORS, self._held_out_per_relation)
+        amount = min(NUM_SYNTHETIC_NEIGHBORS, self._held_out_per_relation)
         first = fact * amount % self._held_out_per_relation
         if (relation, first) not in self._neighbors_of:
             places = [(first + offset) % self._held_out_per_relation for offset in range(amount)]
@@ -150,7 +150,7 @@ def read_query(prompt: str) -> Query:
     return Query(subject, int(match["relation"]), int(match["paraphrase"] or 0))
 
 
-def read_object(target: str) -> int:
+def object_number(target: str) -> int:
     """The number of the object that a target names; a space before it is allowed.
 
     Raises:

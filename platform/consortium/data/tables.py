@@ -24,7 +24,7 @@ from consortium.common.reading import (
     refuse_many_lines,
 )
 
-Row = tuple[int | None, dict[str, Any]]
+TextRow = tuple[int | None, dict[str, Any]]
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 #: What stands in a comma's place where commas are decimal signs, or where a table was pasted.
@@ -40,7 +40,7 @@ def delimiter_of(path: Path) -> str | None:
     return _DELIMITERS.get(inner.suffix.lower())
 
 
-def read_delimited(path: Path, delimiter: str) -> Iterator[Row]:
+def read_delimited(path: Path, delimiter: str) -> Iterator[TextRow]:
     """Line and fields of every row, under the names of the first line.
 
     Raises:
@@ -60,7 +60,7 @@ def _delimiter_in(text: str) -> str:
     return found if found in headings else ","
 
 
-def _delimited_rows(text: str, delimiter: str) -> Iterator[Row]:
+def _delimited_rows(text: str, delimiter: str) -> Iterator[TextRow]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     names: list[str] | None = None
     try:
@@ -109,7 +109,7 @@ def _value(name: str, cell: str, line: int) -> Any:
         raise UnreadableError(why, line) from None
 
 
-def read_parquet(path: Path) -> Iterator[Row]:
+def read_parquet(path: Path) -> Iterator[TextRow]:
     """Fields of every row; a table has no lines.
 
     Raises:

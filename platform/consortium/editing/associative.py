@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from consortium.common.arrays import tensor_of
 from consortium.common.errors import ScenarioError
 from consortium.data.edit import Edit
-from consortium.data.synthetic import Query, SyntheticFacts, read_object, read_query
+from consortium.data.synthetic import Query, SyntheticFacts, object_number, read_query
 from consortium.editing.backend import States, Targets, Tuning
 from consortium.editing.fine_tuning import Deltas, Descent, descend
 from consortium.editing.key_covariance import covariance_tokens
@@ -250,7 +250,7 @@ class AssociativeBackend:
 
 
 def _objects(targets: Sequence[str]) -> torch.Tensor:
-    return torch.tensor([read_object(target) for target in targets], dtype=torch.int64)
+    return torch.tensor([object_number(target) for target in targets], dtype=torch.int64)
 
 
 def _check(spec: AssociativeModelSpec, editor: EditorSpec) -> None:

@@ -63,7 +63,7 @@ def named_texts(model: LanguageModel, spec: CovarianceSpec, wanted: int) -> torc
     Raises:
         InputError: the source cannot be read or is too short.
     """
-    ids = encode(model.tokenizer, read_text(spec, wanted), with_start=True)
+    ids = encode(model.tokenizer, read_covariance_text(spec, wanted), with_start=True)
     length = text_tokens(model)
     num_texts = -(-wanted // length)
     if len(ids) < num_texts * length:
@@ -82,10 +82,10 @@ def check_source(spec: CovarianceSpec) -> None:
         InputError: the file cannot be read, is empty, or holds no text.
     """
     if spec.source != "model" and not spec.source.startswith("hub:"):
-        read_text(spec, spec.tokens or _TOKENS_LOOKED_AT)
+        read_covariance_text(spec, spec.tokens or _TOKENS_LOOKED_AT)
 
 
-def read_text(spec: CovarianceSpec, wanted: int) -> str:
+def read_covariance_text(spec: CovarianceSpec, wanted: int) -> str:
     """The beginning of a named source, long enough for ``wanted`` tokens.
 
     Raises:

@@ -20,11 +20,11 @@ BASE = "base"
 """Version of the unedited weights."""
 
 
-Array = TypeVar("Array")
+LayerArray = TypeVar("Array")
 
 
 @dataclass(frozen=True)
-class Arrays(Generic[Array]):
+class Arrays(Generic[LayerArray]):
     """What an arm has for its layers, by name; read only where nothing of that name is there already.
 
     Attributes:
@@ -33,7 +33,7 @@ class Arrays(Generic[Array]):
     """
 
     versions: Mapping[int, str]
-    read: Callable[[int], Array]
+    read: Callable[[int], LayerArray]
 
     @property
     def key(self) -> tuple[tuple[int, str], ...]:

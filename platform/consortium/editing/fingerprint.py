@@ -28,8 +28,10 @@ def backbone_fingerprint(model: LanguageModel, edited_layers: Sequence[int]) -> 
     """The backbone's weights, config and tokenizer as digests; none of it changes while a process lives."""
     return {
         "backbone": backbone_hash(model, edited_layers),
-        "config": digest_of({**_config(model.text_config), "attention": model.model.config._attn_implementation}),
-        "tokenizer": digest_of(_tokenizer(model)),
+        "config": fingerprint_digest(
+            {**_config(model.text_config), "attention": model.model.config._attn_implementation}
+        ),
+        "tokenizer": fingerprint_digest(_tokenizer(model)),
     }
 
 
@@ -87,7 +89,7 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     named = {line.split(":")[0].strip(): line for line in reversed(lines) if ":" in line}
-    return digest_of([named.get(key, "") for key in ("model name", "flags", "Features")])
+    return fingerprint_digest([named.get(key, "") for key in ("model name", "flags", "Features")])
 
 
 @cache
@@ -101,6 +103,6 @@ def algorithm_version() -> str:
     return digest.hexdigest()
 
 
-def digest_of(value: Any) -> str:
+def fingerprint_digest(value: Any) -> str:
     """SHA-256 of plain values."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -28,17 +28,17 @@ from consortium.editing.covariance_text import (
     SAMPLING_SEED,
     TEXT_TOKENS,
     named_texts,
-    read_text,
+    read_covariance_text,
     sampled_texts,
     sampling_dtype,
     text_tokens,
 )
-from consortium.editing.fingerprint import arithmetic_fingerprint, backbone_fingerprint, digest_of
+from consortium.editing.fingerprint import arithmetic_fingerprint, backbone_fingerprint, fingerprint_digest
 from consortium.models.language import LanguageModel
 from consortium.models.packing import pack
 from consortium.models.partial_forward import run_lower_layers
 from consortium.models.sampling import OPENERS
-from consortium.models.soundness import is_finite
+from consortium.models.soundness import is_finite_model
 from consortium.scenario.editor import CovarianceSpec
 
 #: Texts of one chunk: with more rows, sampling multiplies larger matrices; with fewer, more workers can share the work.
@@ -137,7 +137,7 @@ def _keys_of(model: LanguageModel, texts_BT: torch.Tensor, layers: Sequence[int]
 
 
 def _are_finite(keys: Mapping[int, torch.Tensor]) -> bool:
-    return all(map(is_finite, keys.values()))
+    return all(map(is_finite_model, keys.values()))
 
 
 def _add_upper(total_KK: torch.Tensor, keys_TK: torch.Tensor) -> None:
@@ -153,7 +153,7 @@ def fingerprint(model: LanguageModel, spec: CovarianceSpec) -> dict[str, Any]:
     text = ""
     if spec.source != "model":
         key_width = max(model.key_width(layer) for layer in range(model.num_layers))
-        text = digest_of(read_text(spec, spec.tokens or covariance_tokens(spec, key_width)))
+        text = fingerprint_digest(read_covariance_text(spec, spec.tokens or covariance_tokens(spec, key_width)))
     return {
         **backbone_fingerprint(model, edited_layers=()),
         **arithmetic_fingerprint(model),

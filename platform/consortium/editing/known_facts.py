@@ -17,7 +17,7 @@ from consortium.models.queries import Answer
 from consortium.scenario.schema import OverlapSpec
 
 #: The kind of a request, and in how many earlier rounds its party asked the same.
-Asked = tuple[str, int]
+RequestGroup = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def is_already_known(overlap: OverlapSpec, shift: float) -> bool:
 
 
 def residual_sums(
-    asked: Sequence[Asked], shifts: Sequence[float], overlap: OverlapSpec, detections: Sequence[Detection] = ()
-) -> dict[Asked, Residuals]:
+    asked: Sequence[RequestGroup], shifts: Sequence[float], overlap: OverlapSpec, detections: Sequence[Detection] = ()
+) -> dict[RequestGroup, Residuals]:
     """Sums over a party batch's edits, by how they were asked for; ``detections`` is empty where nobody looked."""
     edits = zip(asked, shifts, detections or [Detection()] * len(asked), strict=True)
     return add_residuals({each: _of_one(shift, overlap, seen)} for each, shift, seen in edits)
@@ -81,9 +81,9 @@ def _of_one(shift: float, overlap: OverlapSpec, seen: Detection) -> Residuals:
     return Residuals(1, shift, held, int(seen.is_contradicting), int(seen.is_found), int(is_right))
 
 
-def add_residuals(parts: Iterable[Mapping[Asked, Residuals]]) -> dict[Asked, Residuals]:
+def add_residuals(parts: Iterable[Mapping[RequestGroup, Residuals]]) -> dict[RequestGroup, Residuals]:
     """The sums of several party batches, added in the order given."""
-    total: dict[Asked, Residuals] = {}
+    total: dict[RequestGroup, Residuals] = {}
     for part in parts:
         for each, residuals in part.items():
             total[each] = total.get(each, Residuals()) + residuals

@@ -25,7 +25,7 @@ from consortium.common.files import make_folders, read_arrays, write_arrays
 from consortium.common.places import cache_folder
 from consortium.data.edit import Edit
 from consortium.editing.backend import Targets
-from consortium.editing.fingerprint import algorithm_version, arithmetic_fingerprint, digest_of, layer_hash
+from consortium.editing.fingerprint import algorithm_version, arithmetic_fingerprint, fingerprint_digest, layer_hash
 from consortium.models.language import LanguageModel
 from consortium.scenario.editor import TargetSpec
 
@@ -125,7 +125,7 @@ class TargetCache:
             self._trim()
 
     def _path(self, fingerprint: Mapping[str, object]) -> Path:
-        return self.folder / f"{digest_of(fingerprint)}.safetensors"
+        return self.folder / f"{fingerprint_digest(fingerprint)}.safetensors"
 
     def _trim(self) -> None:
         """Remove the entries used longest ago; another run may do the same, or read them, meanwhile."""

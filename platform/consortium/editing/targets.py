@@ -45,7 +45,7 @@ _TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class Row:
+class TargetRow:
     """One edit in one prompt.
 
     Attributes:
@@ -73,7 +73,7 @@ class Row:
         return max(1, len(self.target))
 
 
-def rows_of(model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str]) -> list[Row]:
+def rows_of(model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str]) -> list[TargetRow]:
     """The rows of all edits: the bare prompt once or twice, the other contexts, then the essence prompt."""
     rows = []
     for number, edit in enumerate(edits):
@@ -81,9 +81,9 @@ def rows_of(model: LanguageModel, edits: Sequence[Edit], contexts: Sequence[str]
         bare = bare_prompts(model.tokenizer, edit)
         for place, prompt in enumerate([*bare, *prompts_in(model.tokenizer, edit, contexts[1:])]):
             ids = (*prompt.ids, *target[:-1])
-            rows.append(Row(number, ids, prompt.subject, target, is_bare=place < len(bare)))
+            rows.append(TargetRow(number, ids, prompt.subject, target, is_bare=place < len(bare)))
         kl = kl_prompt(model.tokenizer, KL_PROMPT, edit.subject)
-        rows.append(Row(number, kl.ids, kl.subject, ()))
+        rows.append(TargetRow(number, kl.ids, kl.subject, ()))
     return rows
 
 
@@ -127,18 +127,18 @@ def _gpu_tokens(memory_bytes: int, num_layers: int, hidden_width: int, key_width
     return max(fewest, min(most, int(memory_bytes * _MEMORY_SHARE) // token_bytes))
 
 
-def _batches(rows: Sequence[Row], num_edits: int, tokens_at_once: int) -> list[list[Row]]:
+def _batches(rows: Sequence[TargetRow], num_edits: int, tokens_at_once: int) -> list[list[TargetRow]]:
     """Rows in batches of whole edits, by the edits alone, so that results never depend on workers.
 
     Edits of like length stand together, the shortest first, so that a batch's tables of attention are few; long ones
     stand alone.
     """
-    by_edit: list[list[Row]] = [[] for _ in range(num_edits)]
+    by_edit: list[list[TargetRow]] = [[] for _ in range(num_edits)]
     for row in rows:
         by_edit[row.edit].append(row)
-    batches: list[list[Row]] = []
+    batches: list[list[TargetRow]] = []
     num_tokens = 0
-    alone: list[list[Row]] = []
+    alone: list[list[TargetRow]] = []
     for group in sorted(by_edit, key=lambda group: max(row.num_suffix for row in group)):
         if max(len(row.ids) for row in group) > _LONG:
             alone.append(group)
@@ -181,7 +181,7 @@ class _Places:
     present_E: torch.Tensor
 
     @staticmethod
-    def of(rows: Sequence[Row], device: torch.device) -> _Places:
+    def of(rows: Sequence[TargetRow], device: torch.device) -> _Places:
         num_prompts = Counter(row.edit for row in rows if row.target)
         scored: list[tuple[int, int, float, int]] = []
         kl: list[tuple[int, int]] = []
@@ -201,7 +201,7 @@ class _Places:
 class _Optimisation:
     """The optimisation of one batch of whole edits; ``numbers`` are the edits' own numbers."""
 
-    def __init__(self, model: LanguageModel, rows: Sequence[Row], layer: int, settings: TargetSpec) -> None:
+    def __init__(self, model: LanguageModel, rows: Sequence[TargetRow], layer: int, settings: TargetSpec) -> None:
         self.model = model
         self.settings = settings
         self.numbers = list(dict.fromkeys(row.edit for row in rows))

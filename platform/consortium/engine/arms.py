@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from consortium.data.stream import Stream
 from consortium.editing.edited_layers import BASE, History, Weights
-from consortium.editing.editors.registry import create
+from consortium.editing.editors.registry import create_editor
 from consortium.editing.layer_schedule import Step, plan_round
 from consortium.engine.exclusions import Exclusions, exclusions_of
 from consortium.evaluation.schedule import is_evaluated, num_probed
@@ -135,7 +135,7 @@ class Arm:
         """Take edits of earlier rounds out of one layer's retained sum; the round's merge of the layer comes after."""
         assert self._base is not None, "nothing can be removed from merged weights"
         layer = gone.basis.layer
-        self.retained[layer] = retained_sum.without(self.retained[layer], gone)
+        self.retained[layer] = retained_sum.subtracted(self.retained[layer], gone)
 
     def merge(self, total: Contribution, solver: CovarianceSolver) -> None:
         """Put one layer's sum into the weights, and into the history or the retained sum."""
@@ -161,16 +161,16 @@ class Arm:
 
 def unedited(base: FloatWeights) -> Arm:
     """The unedited model as an arm that never merges, to be evaluated beside the others."""
-    return Arm(UNEDITED, registry.create(GlobalSpec()), ArmState(UNEDITED, 0, base, {}), 0.0)
+    return Arm(UNEDITED, registry.create_method(GlobalSpec()), ArmState(UNEDITED, 0, base, {}), 0.0)
 
 
 def open_arms(scenario: Scenario, base: FloatWeights, committed: Mapping[str, ArmState]) -> list[Arm]:
     """The scenario's arms where they were committed last, or unedited."""
     arms = []
-    editor = create(scenario.editor)
+    editor = create_editor(scenario.editor)
     for spec in scenario.merge.methods:
         state = committed.get(spec.arm) or ArmState(spec.arm, 0, base, {})
-        method = editor.merge_method(registry.create(spec))
+        method = editor.merge_method(registry.create_method(spec))
         own_base = base if scenario.merge.reference_of(spec) == "initial" else None
         history_weight = history_weight_of(scenario, spec) * editor.history_scale
         exclusions = exclusions_of(scenario, state.rejected)

@@ -18,7 +18,7 @@ from consortium.common.counting import count
 from consortium.common.errors import RunDirectoryError
 from consortium.data.edit import FactSet
 from consortium.data.party_batch import PartyBatch
-from consortium.engine.rounds import batches_of, decided, without
+from consortium.engine.rounds import batches_of, batches_without, decided
 from consortium.features.audit.inclusion_record import InclusionRecord, inclusion_record_of
 from consortium.features.hooks import RoundHook
 from consortium.features.registry import round_hooks
@@ -30,7 +30,7 @@ from consortium.records.rows import AuditRow, RoundRow
 from consortium.scenario.schema import Scenario
 
 #: A merge, or what was removed before it: (kind, round, arm, layer).
-Place = tuple[str, int, str, int]
+BatchPlace = tuple[str, int, str, int]
 #: (round, arm) → parties that the arm's screening kept out.
 Rejections = Mapping[tuple[int, str], frozenset[int]]
 
@@ -122,14 +122,14 @@ def _rejected(directory: RunDirectory, checked: bool = False) -> Rejections:
     return {place: frozenset(parties) for place, parties in found.items()}
 
 
-def _place(entry: AuditRow) -> Place:
+def _place(entry: AuditRow) -> BatchPlace:
     return entry.kind, entry.round, entry.arm, entry.layer
 
 
 def _balance(scenario: Scenario, entries: Sequence[AuditRow], rounds: Sequence[RoundRow]) -> Iterator[str]:
     """Each party batch once in each merge, and as many edits as the table of rounds counts."""
-    party_batches: dict[Place, Counter[int]] = defaultdict(Counter)
-    num_edits: Counter[Place] = Counter()
+    party_batches: dict[BatchPlace, Counter[int]] = defaultdict(Counter)
+    num_edits: Counter[BatchPlace] = Counter()
     for entry in entries:
         party_batches[_place(entry)][entry.party_batch] += 1
         num_edits[_place(entry)] += entry.num_edits
@@ -145,7 +145,9 @@ def _balance(scenario: Scenario, entries: Sequence[AuditRow], rounds: Sequence[R
             )
 
 
-def _missing_or_twice(place: Place, party_batches: dict[Place, Counter[int]], num_party_batches: int) -> Iterator[str]:
+def _missing_or_twice(
+    place: BatchPlace, party_batches: dict[BatchPlace, Counter[int]], num_party_batches: int
+) -> Iterator[str]:
     found = party_batches[place]
     for party_batch in sorted({*range(num_party_batches), *found}):
         if found[party_batch] != 1:
@@ -175,7 +177,7 @@ def _unlike_the_scenario(directory: RunDirectory, facts: FactSet, entries: Seque
             batches = decided(batches, hook, announced)
         for spec in scenario.merge.methods:
             out = {earlier: rejected.get((earlier, spec.arm), frozenset()) for earlier in range(1, number + 1)}
-            present = without(scenario, batches, out[number])
+            present = batches_without(scenario, batches, out[number])
             for kind, inclusion_record in _inclusion_records(hooks, party_data, present, number, out):
                 expected[kind, number, spec.arm, inclusion_record.party_batch] = inclusion_record
     for entry in entries:
@@ -204,6 +206,6 @@ def _inclusion_records(
             yield "unlearn", inclusion_record_of(batch.number, party_data.hooks[hook.name].removed(batch))
 
 
-def _named(place: Place) -> str:
+def _named(place: BatchPlace) -> str:
     kind, number, arm, layer = place
     return f"{kind} of round {number}, arm {arm}, layer {layer}"

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from consortium.common.errors import RunError
 from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import Rows
+from consortium.records.rows import RoundRows
 from consortium.scenario.faults import OnFailureSpec
 
 
@@ -31,7 +31,7 @@ class Commit:
     directory: RunDirectory
     round: int
     states: Sequence[ArmState]
-    rows: Rows
+    rows: RoundRows
     policy: OnFailureSpec
     reached: Callable[[str], None]
     failures: int = 0

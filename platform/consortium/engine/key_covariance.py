@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from consortium.common.counting import count
 from consortium.data.edit import FactSet
-from consortium.editing.editors.registry import create
+from consortium.editing.editors.registry import create_editor
 from consortium.editing.key_covariance import CovarianceCache
 from consortium.engine.metric_rows import not_finite
 from consortium.loading.inputs import arithmetic, model_inputs, scenario_inputs, surroundings
@@ -22,7 +22,7 @@ from consortium.records.directory import RunDirectory
 from consortium.scenario.editor import EditorSpec
 from consortium.scenario.schema import Scenario
 
-LayerSums = Mapping[int, NDArray[np.float64]]
+SumsByLayer = Mapping[int, NDArray[np.float64]]
 LayerWeights = Mapping[int, NDArray[np.float32]]
 
 
@@ -36,7 +36,7 @@ class KeyCovariance:
         is_measured: whether it was; else it stands for none.
     """
 
-    sums: LayerSums
+    sums: SumsByLayer
     num_tokens: int
     is_measured: bool = True
     _solvers: dict[EditorSpec, Solvers] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -45,7 +45,7 @@ class KeyCovariance:
         """The solver of a layer for the editor's key covariance and a history; what solvers share is kept."""
         spec = scenario.editor
         if spec not in self._solvers:
-            self._solvers[spec] = create(spec).solvers(self.sums, self.num_tokens)
+            self._solvers[spec] = create_editor(spec).solvers(self.sums, self.num_tokens)
         return self._solvers[spec].get(layer, history.version if history else None, lambda: history)
 
 
@@ -113,7 +113,7 @@ def cached_covariance(
     return KeyCovariance(sums, counts.pop()) if len(sums) == len(layers) and len(counts) == 1 else None
 
 
-def add_chunk(total: KeyCovariance | None, chunk: tuple[LayerSums, int]) -> KeyCovariance:
+def add_chunk(total: KeyCovariance | None, chunk: tuple[SumsByLayer, int]) -> KeyCovariance:
     """The key covariance so far and one more chunk's sums; None stands for nothing so far."""
     sums, num_tokens = chunk
     if total is None:

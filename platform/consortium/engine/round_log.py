@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consortium.common.counting import count
-from consortium.data.attackers import asked_for
+from consortium.data.attackers import really_asked
 from consortium.data.edit import FactSet
 from consortium.data.party_batch import PartyBatch
 from consortium.data.stream import Stream
-from consortium.editing.known_facts import Asked, Residuals
+from consortium.editing.known_facts import RequestGroup, Residuals
 from consortium.engine.metric_rows import not_finite
 from consortium.evaluation.registry import of_column
 from consortium.evaluation.telling import ProbeAnswer
-from consortium.features.hooks import Merged, Rejection, RoundHook, RoundRecord
+from consortium.features.hooks import MergedSum, Rejection, RoundHook, RoundRecord
 from consortium.merging.layer_update import Distances
 from consortium.party.worker import Collected
 from consortium.records.manifest import Note
@@ -34,7 +34,7 @@ from consortium.records.rows import (
     PartyRow,
     ResidualRow,
     RoundRow,
-    Rows,
+    RoundRows,
     Streamed,
 )
 from consortium.records.spool import Spool
@@ -78,7 +78,7 @@ class RoundLog:
         self._party_bytes: dict[str, Counts] = defaultdict(self._zeros)
         self._left_out: dict[str, Counts] = defaultdict(self._zeros)
         self._not_finite: dict[str, Counts] = defaultdict(self._zeros)
-        self._residuals: list[tuple[str, int, Mapping[Asked, Residuals]]] = []
+        self._residuals: list[tuple[str, int, Mapping[RequestGroup, Residuals]]] = []
         self._metrics: list[MetricRow] = []
         self._answers: dict[str, Spool[AnswerRow]] = {}
         # Features make their rows of this when these are written, perhaps while the next round is worked on.
@@ -183,7 +183,7 @@ class RoundLog:
         """Parties that the arms' screening kept out of this round."""
         return len(self._record.excluded)
 
-    def wanted(self, arm: str, layer: int, residuals: Mapping[Asked, Residuals]) -> None:
+    def wanted(self, arm: str, layer: int, residuals: Mapping[RequestGroup, Residuals]) -> None:
         """Record what an arm's model was wanting of the edits when their targets were optimised."""
         self._residuals.append((arm, layer, residuals))
 
@@ -191,7 +191,7 @@ class RoundLog:
         """Record what features decided about the round's batches."""
         self._record.batches = batches
 
-    def merged(self, parts: Iterable[Merged]) -> None:
+    def merged(self, parts: Iterable[MergedSum]) -> None:
         """Record that batches' answers went into (or out of) an arm's layer."""
         self._record.merged.extend(parts)
 
@@ -224,7 +224,9 @@ class RoundLog:
         rows = [AnswerRow(round_number, arm, **vars(each)) for each in told]
         self._answers.setdefault(arm, Spool()).add(rows)
 
-    def close_round(self, round_number: int, stream: Stream, facts: FactSet, distances: dict[str, Distances]) -> Rows:
+    def close_round(
+        self, round_number: int, stream: Stream, facts: FactSet, distances: dict[str, Distances]
+    ) -> RoundRows:
         """All rows of the round; the round log is empty afterwards. Round 0 has events and nothing else.
 
         Those of parties and edits are made when they are written: they are too many to be held.
@@ -238,7 +240,7 @@ class RoundLog:
         sent = {arm: (self._party_bytes[arm], self._left_out[arm], self._not_finite[arm]) for arm in arms}
         edits = partial(self._edit_rows, round_number, stream, facts, record)
         parties = partial(self._party_rows, round_number, stream, sent, withdrawn, record)
-        rows = Rows(
+        rows = RoundRows(
             rounds=[self._round_row(round_number, arm, stream, distances[arm], withdrawn) for arm in arms],
             edits=Streamed(edits) if round_number else [],
             parties=Streamed(parties) if round_number else [],
@@ -328,7 +330,7 @@ class RoundLog:
     def _edit_rows(self, round_number: int, stream: Stream, facts: FactSet, record: RoundRecord) -> Iterator[EditRow]:
         for party in range(self.scenario.parties.count):
             for request in stream.requests(round_number, party):
-                asked = asked_for(self.scenario, stream, request)
+                asked = really_asked(self.scenario, stream, request)
                 edit = facts.edit(asked.fact, asked.variant)
                 row = EditRow(
                     round=request.round,

@@ -10,7 +10,7 @@ from consortium.editing.layer_schedule import Part
 from consortium.engine.arms import Arm
 from consortium.engine.key_covariance import KeyCovariance
 from consortium.engine.round_log import RoundLog
-from consortium.features.hooks import Merged, RoundHook
+from consortium.features.hooks import MergedSum, RoundHook
 from consortium.merging.method import Contribution
 from consortium.party.worker import Collected
 from consortium.scenario.schema import Scenario
@@ -27,7 +27,7 @@ def decided(batches: Sequence[PartyBatch], hook: RoundHook, announced: Sequence[
     return [batch.decided(hook.name, each) for batch, each in zip(batches, decisions, strict=True)]
 
 
-def without(scenario: Scenario, batches: Sequence[PartyBatch], parties: frozenset[int]) -> list[PartyBatch]:
+def batches_without(scenario: Scenario, batches: Sequence[PartyBatch], parties: frozenset[int]) -> list[PartyBatch]:
     """Party batches as an arm sees them that goes without some parties."""
     return [batch.without(parties.intersection(scenario.party_batch(batch.number))) for batch in batches]
 
@@ -39,7 +39,7 @@ class Removal(NamedTuple):
     batch: PartyBatch
 
 
-def removals(hooks: Sequence[RoundHook], arm: Arm, round_number: int) -> list[Removal]:
+def removals_of_round(hooks: Sequence[RoundHook], arm: Arm, round_number: int) -> list[Removal]:
     """What is removed in an arm's round before anything is merged."""
     return [Removal(hook.name, batch) for hook in hooks for batch in hook.removals(round_number, arm.excluded_before)]
 
@@ -65,7 +65,7 @@ class LayerTotal(Protocol):
         ...
 
 
-def merge_layer(
+def merge_parts(
     log: RoundLog,
     covariance: KeyCovariance,
     arm: Arm,
@@ -88,5 +88,5 @@ def merge_layer(
     for kind, summed in (("unlearn", removed), ("merge", added)):
         parts = summed.parts if summed is not None else ()
         log.merged(
-            Merged(kind, arm.name, part.layer, each.number, each.worker, each.collected.reports) for each in parts
+            MergedSum(kind, arm.name, part.layer, each.number, each.worker, each.collected.reports) for each in parts
         )

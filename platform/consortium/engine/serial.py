@@ -37,7 +37,7 @@ from consortium.engine.key_covariance import (
 )
 from consortium.engine.metric_rows import metric_rows
 from consortium.engine.round_log import NOT_FINITE, RoundLog
-from consortium.engine.rounds import Summed, batches_of, decided, merge_layer, removals, without
+from consortium.engine.rounds import Summed, batches_of, batches_without, decided, merge_parts, removals_of_round
 from consortium.evaluation.schedule import is_evaluated, num_probed
 from consortium.evaluation.sums import add_sums
 from consortium.features.hooks import Rejection
@@ -50,7 +50,7 @@ from consortium.records.directory import RunDirectory
 from consortium.scenario.schema import Scenario
 
 
-def run(scenario: Scenario, directory: RunDirectory, facts: FactSet, report_progress: ReportProgress) -> None:
+def run_serial(scenario: Scenario, directory: RunDirectory, facts: FactSet, report_progress: ReportProgress) -> None:
     """Run a scenario from where its directory stands to its end.
 
     Raises:
@@ -175,7 +175,7 @@ class _Run:
         """The round of an arm, up to the first step at which parties are refused; sums run over party batches in
         order."""
         targets_at: dict[int, Weights] = {}
-        batches = without(self.scenario, self.batches, arm.excluded)
+        batches = batches_without(self.scenario, self.batches, arm.excluded)
         for step in arm.steps:
             for layer in step.targets:
                 targets_at[layer] = arm.reference()
@@ -193,7 +193,7 @@ class _Run:
                     self._advance("collect", round_number, batch.number)
                 if not rejections:
                     removed = self._removed(arm, round_number, part, weights)
-                    merge_layer(self.round_log, self.covariance, arm, round_number, part, added, removed)
+                    merge_parts(self.round_log, self.covariance, arm, round_number, part, added, removed)
             if rejections:
                 return rejections
         return []
@@ -201,7 +201,7 @@ class _Run:
     def _removed(self, arm: Arm, round_number: int, part: Part, weights: Weights) -> _Sum | None:
         """What is removed in a round at one layer, batch after batch; None for nothing."""
         removed = _Sum(self.scenario)
-        for feature, batch in removals(self.hooks, arm, round_number):
+        for feature, batch in removals_of_round(self.hooks, arm, round_number):
             with self.round_log.timed("unlearn", round_number, arms=[arm.name], layer=part.layer):
                 collected = self.worker.unlearn(feature, batch, arm.name, part, weights)
             self.round_log.sent(arm.name, batch.number, collected)

@@ -50,7 +50,7 @@ def open_side_effects(evaluate: EvaluateSpec, seed: int) -> SideEffects:
 
 def read_text_of(evaluate: EvaluateSpec) -> str | None:
     """The text of ``evaluate.perplexity_text``; FactsError as in :func:`open_side_effects`."""
-    return None if evaluate.perplexity_text is None else read_text(evaluate.perplexity_text)
+    return None if evaluate.perplexity_text is None else read_perplexity_text(evaluate.perplexity_text)
 
 
 def read_questions_of(evaluate: EvaluateSpec, seed: int) -> list[ChoiceQuestion]:
@@ -68,7 +68,7 @@ def _sampled(questions: Sequence[ChoiceQuestion], size: int | None, seed: int) -
     return [questions[number] for number in sorted(drawn.tolist())]
 
 
-def read_text(name: str) -> str:
+def read_perplexity_text(name: str) -> str:
     """The built-in text, or that of a file.
 
     Raises:

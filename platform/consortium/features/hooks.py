@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 
 from consortium.data.edit import Edit, FactSet
-from consortium.data.party_batch import Decision, PartyBatch, WeightedEdit
+from consortium.data.party_batch import FeatureDecision, PartyBatch, WeightedEdit
 from consortium.data.request import Request
 from consortium.data.stream import Stream
 from consortium.editing.edited_layers import EditedLayers, Weights
@@ -180,7 +180,7 @@ class PartyHook:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedSum:
     """That a batch's answer went into an arm's layer, or was subtracted from it.
 
     Attributes:
@@ -216,7 +216,7 @@ class RoundRecord:
     batches: Sequence[PartyBatch] = ()
     excluded: dict[tuple[str, int], str] = field(default_factory=dict)
     excluded_before: dict[str, Mapping[int, frozenset[int]]] = field(default_factory=dict)
-    merged: list[Merged] = field(default_factory=list)
+    merged: list[MergedSum] = field(default_factory=list)
     lost_calls: Counter[Hashable] = field(default_factory=Counter)
     dropped: Counter[Hashable] = field(default_factory=Counter)
 
@@ -244,7 +244,7 @@ class RoundHook:
         """Rounds that are to be decided for a round to be, itself the last; after a resume there may be several."""
         return range(round_number, round_number + 1)
 
-    def decide(self, round_number: int, announced: Sequence[Any]) -> Sequence[Decision]:
+    def decide(self, round_number: int, announced: Sequence[Any]) -> Sequence[FeatureDecision]:
         """What follows for each batch of a round from what all batches announced, both in order."""
         raise NotImplementedError
 

@@ -10,11 +10,11 @@ from consortium.evaluation.registry import by_name
 from consortium.loading.yaml_text import KeyPath
 from consortium.scenario.schema import Scenario
 
-Node = dict[str, Any]
+SchemaNode = dict[str, Any]
 
 
 @cache
-def json_schema() -> Node:
+def json_schema() -> SchemaNode:
     """The JSON Schema of :class:`Scenario`, with the names of metrics."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Scenario.model_json_schema()}
     schema["$defs"]["EvaluateSpec"]["properties"]["metrics"]["items"]["enum"] = by_name()
@@ -26,24 +26,24 @@ def is_tag(part: str | int) -> bool:
     return isinstance(part, str) and part.startswith("<") and part.endswith(">")
 
 
-def resolved(node: Node) -> Node:
+def resolved(node: SchemaNode) -> SchemaNode:
     """``node``, or what its reference points to with the node's own words kept."""
     if "$ref" not in node:
         return node
-    target: Node = json_schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    target: SchemaNode = json_schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
     return {**target, **{key: value for key, value in node.items() if key != "$ref"}}
 
 
-def branches(node: Node) -> list[Node]:
+def branches(node: SchemaNode) -> list[SchemaNode]:
     """The alternatives of a node, resolved; the node itself when it has none."""
     node = resolved(node)
     members = node.get("oneOf") or node.get("anyOf")
     return [branch for member in members for branch in branches(member)] if members else [node]
 
 
-def node_at(location: KeyPath) -> Node | None:
+def node_at(location: KeyPath) -> SchemaNode | None:
     """The schema's node at a location (key path, with pydantic's branch tags where it has them); None if unknown."""
-    node: Node | None = json_schema()
+    node: SchemaNode | None = json_schema()
     for part in location:
         if node is None:
             return None
@@ -51,7 +51,7 @@ def node_at(location: KeyPath) -> Node | None:
     return node
 
 
-def _branch(node: Node, tag: str) -> Node:
+def _branch(node: SchemaNode, tag: str) -> SchemaNode:
     """The alternative that a tag names: by its title, lists by their type, or else the one that is no model."""
     name = tag.strip("<>")
     members = branches(node)
@@ -61,7 +61,7 @@ def _branch(node: Node, tag: str) -> Node:
     )
 
 
-def _child(node: Node, part: str | int) -> Node | None:
+def _child(node: SchemaNode, part: str | int) -> SchemaNode | None:
     for member in branches(node):
         if isinstance(part, int):
             items = member.get("prefixItems", [])
@@ -73,12 +73,12 @@ def _child(node: Node, part: str | int) -> Node | None:
     return None
 
 
-def keys_of(node: Node) -> list[str]:
+def keys_of(node: SchemaNode) -> list[str]:
     """All keys that a mapping at this node may have."""
     return [key for member in branches(node) for key in member.get("properties", {})]
 
 
-def kinds_at(node: Node) -> tuple[str, list[str]]:
+def kinds_at(node: SchemaNode) -> tuple[str, list[str]]:
     """The key that tells a node's alternatives apart, and all that it may be; an empty key where none does."""
     mappings = [member["properties"] for member in branches(node) if "properties" in member]
     for key in mappings[0] if len(mappings) > 1 else ():
@@ -89,11 +89,11 @@ def kinds_at(node: Node) -> tuple[str, list[str]]:
     return "", []
 
 
-def _names(node: Node) -> list[str]:
+def _names(node: SchemaNode) -> list[str]:
     return [node["const"]] if "const" in node else list(node.get("enum", ()))
 
 
-def words_for(node: Node) -> str:
+def words_for(node: SchemaNode) -> str:
     """What is allowed at a node, in words."""
     key, names = kinds_at(node)
     if not key:
@@ -103,7 +103,7 @@ def words_for(node: Node) -> str:
     return f"{mapping}; or such a {key} alone" if has_short_form else mapping
 
 
-def _branch_words(node: Node) -> str:
+def _branch_words(node: SchemaNode) -> str:
     if "const" in node:
         return str(node["const"])
     if "enum" in node:
@@ -121,7 +121,7 @@ def _branch_words(node: Node) -> str:
     return "null" if kind == "null" else "a value"
 
 
-def _bounds(node: Node) -> list[str]:
+def _bounds(node: SchemaNode) -> list[str]:
     low, above, high = node.get("minimum"), node.get("exclusiveMinimum"), node.get("maximum")
     if low is not None and high is not None:
         return [f"from {low:g} to {_plain(high)}"]
@@ -136,7 +136,7 @@ def _plain(number: float) -> str:
     return f"{number:,.0f}" if float(number).is_integer() else f"{number:g}"
 
 
-def _list_words(node: Node) -> str:
+def _list_words(node: SchemaNode) -> str:
     if "prefixItems" in node:
         return f"a list of {count(len(node['prefixItems']), 'item')}, each {words_for(node['prefixItems'][0])}"
     least = f" of at least {node['minItems']} item" if node.get("minItems") else ""

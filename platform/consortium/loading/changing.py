@@ -14,7 +14,7 @@ from consortium.common.errors import ScenarioError
 from consortium.data.edit import FactSet
 from consortium.features.registry import open_stream
 from consortium.loading.check import check_fit, check_scenario
-from consortium.loading.field_errors import Places, dotted, refuse
+from consortium.loading.field_errors import SourcePlaces, dotted, refuse
 from consortium.loading.load import LoadedScenario
 from consortium.loading.overrides import Override, apply_overrides, parse_override
 from consortium.loading.prepare import open_facts
@@ -63,7 +63,7 @@ def changed(scenario: Scenario, overrides: Sequence[str], committed_round: int |
             "run the scenario again into another folder to have fewer",
         )
     new = _prolonged(new, scenario, committed_round)
-    places = Places(str(folder), {}, {each.path: each.text for each in parsed})
+    places = SourcePlaces(str(folder), {}, {each.path: each.text for each in parsed})
     check_scenario(LoadedScenario(new, str(folder), folder, places))
     facts = open_facts(new)
     check_fit(new, facts, describe(new.model), places)
@@ -83,7 +83,7 @@ def _refuse_others(override: Override) -> None:
 
 def _validated(data: dict[str, Any], parsed: Sequence[Override], folder: Path) -> Scenario:
     scenario, field_errors = validate(data)
-    refuse(field_errors, Places(str(folder), {}, {each.path: each.text for each in parsed}))
+    refuse(field_errors, SourcePlaces(str(folder), {}, {each.path: each.text for each in parsed}))
     assert scenario is not None, "no mistake was found"
     return scenario
 

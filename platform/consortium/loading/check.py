@@ -27,7 +27,7 @@ from consortium.loading.checks.stream import stream_errors
 from consortium.loading.checks.unlearning import reference_errors, unlearning_errors
 from consortium.loading.checks.virtual_time import virtual_time_errors
 from consortium.loading.estimate import covariance_size_errors, size_errors
-from consortium.loading.field_errors import FieldError, Places, refuse
+from consortium.loading.field_errors import FieldError, SourcePlaces, refuse
 from consortium.loading.load import LoadedScenario
 from consortium.loading.resolve import no_file, resolve
 from consortium.loading.yaml_text import KeyPath
@@ -56,7 +56,7 @@ def check_scenario(loaded: LoadedScenario) -> Scenario:
     return scenario
 
 
-def check_fit(scenario: Scenario, facts: FactSet, model: ModelDescription, places: Places) -> None:
+def check_fit(scenario: Scenario, facts: FactSet, model: ModelDescription, places: SourcePlaces) -> None:
     """Refuse a scenario that does not fit its model or its facts.
 
     Args:

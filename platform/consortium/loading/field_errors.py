@@ -30,7 +30,7 @@ class FieldError:
 
 
 @dataclass(frozen=True)
-class Places:
+class SourcePlaces:
     """Where each key of a scenario was written.
 
     Attributes:
@@ -59,7 +59,7 @@ def dotted(path: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in path)
 
 
-def refuse(field_errors: Sequence[FieldError], places: Places) -> None:
+def refuse(field_errors: Sequence[FieldError], places: SourcePlaces) -> None:
     """Raise one error that reports all ``field_errors``; return when there are none.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse(field_errors: Sequence[FieldError], places: Places) -> None:
     raise ScenarioError("\n".join(lines), "", REMEDY)
 
 
-def _rendered(field_error: FieldError, places: Places) -> str:
+def _rendered(field_error: FieldError, places: SourcePlaces) -> str:
     place = places.of(field_error.path)
     key = dotted(field_error.path) or "the whole file"
     lines = [f"  {key}{f' ({place})' if place else ''}: {field_error.found}", f"      allowed: {field_error.allowed}"]

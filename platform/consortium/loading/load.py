@@ -12,7 +12,7 @@ from consortium.common.errors import ScenarioError, closest, shown
 from consortium.common.reading import is_file
 from consortium.loading import allowed
 from consortium.loading.builtin_scenarios import scenario_names, scenario_path
-from consortium.loading.field_errors import REMEDY, Places, refuse
+from consortium.loading.field_errors import REMEDY, SourcePlaces, refuse
 from consortium.loading.overrides import apply_overrides, parse_override
 from consortium.loading.validate import validate
 from consortium.loading.yaml_text import MAX_CHARACTERS, parse
@@ -33,7 +33,7 @@ class LoadedScenario:
     scenario: Scenario
     origin: str
     base_dir: Path
-    places: Places
+    places: SourcePlaces
 
 
 def load_scenario(name_or_file: str, overrides: Sequence[str] = ()) -> LoadedScenario:
@@ -53,7 +53,7 @@ def load_scenario(name_or_file: str, overrides: Sequence[str] = ()) -> LoadedSce
     data = _mapping(parsed.data, origin)
     changes = [parse_override(text) for text in overrides]
     changed = apply_overrides(data, changes)
-    places = Places(origin, parsed.lines, {change.path: change.text for change in changes})
+    places = SourcePlaces(origin, parsed.lines, {change.path: change.text for change in changes})
     scenario, field_errors = validate(changed)
     refuse(field_errors, places)
     assert scenario is not None

@@ -18,7 +18,7 @@ from consortium.data.synthetic import SyntheticFacts
 from consortium.evaluation.side_effects import open_side_effects
 from consortium.loading.check import check_fit, check_scenario
 from consortium.loading.checks.lengths import check_lengths
-from consortium.loading.field_errors import Places
+from consortium.loading.field_errors import SourcePlaces
 from consortium.loading.load import LoadedScenario, load_scenario
 from consortium.models.description import describe, describe_reading
 from consortium.scenario.schema import AssociativeModelSpec, LanguageModelSpec, Scenario
@@ -72,12 +72,12 @@ def check_again(scenario: Scenario, facts: FactSet, folder: Path) -> None:
     Raises:
         ConsortiumError: as from :func:`prepare`.
     """
-    places = Places(str(folder), {}, {})
+    places = SourcePlaces(str(folder), {}, {})
     check_scenario(LoadedScenario(scenario, str(folder), folder, places))
     _check_inputs(scenario, facts, places)
 
 
-def _check_inputs(scenario: Scenario, facts: FactSet, places: Places) -> None:
+def _check_inputs(scenario: Scenario, facts: FactSet, places: SourcePlaces) -> None:
     """All that can be said of a scenario's facts, texts and model without reading weights."""
     side_effects = open_side_effects(scenario.evaluate, scenario.seed)
     if scenario.editor.covariance.source != "model":

@@ -13,11 +13,11 @@ from typing import Any
 from consortium.common.errors import ScenarioError
 from consortium.common.terminal import printable
 from consortium.loading import allowed
-from consortium.loading.allowed import Node
+from consortium.loading.allowed import SchemaNode
 from consortium.loading.yaml_text import parse
 
 COMMENT_COLUMN = 34
-LONGEST_LINE = 120
+TEMPLATE_WIDTH = 120
 _HEAD = """\
 # A scenario for Consortium: many parties edit one language model together.
 # Every key is listed with its meaning and its default; all but `name` may be left out.
@@ -82,7 +82,7 @@ def template(file_name: str) -> str:
     return _HEAD.format(file=one_line) + "\n".join(lines[:-1]) + "\n"
 
 
-def _entry(key: str, value: Any, node: Node, path: tuple[str, ...]) -> Iterator[str]:
+def _entry(key: str, value: Any, node: SchemaNode, path: tuple[str, ...]) -> Iterator[str]:
     """The lines of one key: its value and meaning, the keys below it, and examples."""
     indent = "  " * (len(path) - 1)
     if isinstance(value, dict):
@@ -96,7 +96,7 @@ def _entry(key: str, value: Any, node: Node, path: tuple[str, ...]) -> Iterator[
         yield f"{indent}# {line}"
 
 
-def _other_kinds(node: Node, indent: str) -> Iterator[str]:
+def _other_kinds(node: SchemaNode, indent: str) -> Iterator[str]:
     """What a mapping of another kind than the default may hold besides, commented out."""
     key, names = allowed.kinds_at(node)
     if not key:
@@ -110,17 +110,17 @@ def _other_kinds(node: Node, indent: str) -> Iterator[str]:
             yield from _commented(f"{indent}# {each}: {_yaml(child.get('default'))}", _note(child))
 
 
-def _properties(node: Node, path: tuple[str, ...]) -> Node:
+def _properties(node: SchemaNode, path: tuple[str, ...]) -> SchemaNode:
     """The keys below a mapping, in the schema's order; of the language model where the kind of model decides."""
     location = (*path, "<LanguageModelSpec>") if path == ("model",) else path
     branches = allowed.branches(allowed.node_at(location) or node)
-    properties: Node = next(branch["properties"] for branch in branches if "properties" in branch)
+    properties: SchemaNode = next(branch["properties"] for branch in branches if "properties" in branch)
     key, names = allowed.kinds_at(node)
     kind = {"enum": names, "description": properties[key]["description"]} if key else {}
     return {**properties, key: kind} if key else properties
 
 
-def _note(node: Node) -> str:
+def _note(node: SchemaNode) -> str:
     description = node.get("description", "")
     words = allowed.words_for(node)
     is_plain = words.startswith("text") or "mapping" in words
@@ -130,11 +130,11 @@ def _note(node: Node) -> str:
 def _commented(text: str, note: str) -> Iterator[str]:
     """A line with its note behind it, or above it where the line would get too long."""
     line = f"{text:<{COMMENT_COLUMN - 1}} # {note}" if note else text
-    if len(line) <= LONGEST_LINE:
+    if len(line) <= TEMPLATE_WIDTH:
         yield line
         return
     indent = text[: len(text) - len(text.lstrip())]
-    yield from textwrap.wrap(note, LONGEST_LINE, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ")
+    yield from textwrap.wrap(note, TEMPLATE_WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ")
     yield text
 
 

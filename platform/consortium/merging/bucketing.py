@@ -19,7 +19,7 @@ from consortium.common.errors import StatisticsError
 from consortium.merging.deltas import check_addable
 from consortium.merging.method import Contribution, MergeMethod, PartyShare, of_kind
 from consortium.merging.solver import CovarianceSolver
-from consortium.merging.statistics import Basis, Statistics, joined, statistics_of, widths
+from consortium.merging.statistics import Basis, Statistics, joined_statistics, statistics_of, widths
 from consortium.scenario.methods import OverBucketsSpec
 
 
@@ -56,7 +56,7 @@ class BucketSums:
     @property
     def gram(self) -> Statistics:
         """Gram sums over all groups, for the history."""
-        return joined([each.gram for each in self.buckets.values()])
+        return joined_statistics([each.gram for each in self.buckets.values()])
 
     def check(self, origin: str = "a party") -> None:
         """Raise StatisticsError, naming ``origin``, unless there is a group, and all numbers are finite and fit."""
@@ -75,7 +75,7 @@ class BucketSums:
             check_addable(self.basis, self._widths, each.basis, each._widths)
             for number, statistics in each.buckets.items():
                 parts.setdefault(number, []).append(statistics)
-        return BucketSums({number: joined(parts[number]) for number in sorted(parts)})
+        return BucketSums({number: joined_statistics(parts[number]) for number in sorted(parts)})
 
     @property
     def _widths(self) -> tuple[int, int]:

@@ -154,10 +154,10 @@ def sum_in_order(contributions: Iterable[Contribution]) -> Contribution:
     return running.total()
 
 
-Kind = TypeVar("Kind")
+ContributionKind = TypeVar("Kind")
 
 
-def of_kind(contribution: object, kind: type[Kind], method: str) -> Kind:
+def of_kind(contribution: object, kind: type[ContributionKind], method: str) -> ContributionKind:
     """The contribution, if it is of the kind that a method works on; else StatisticsError."""
     if not isinstance(contribution, kind):
         raise StatisticsError(

@@ -8,7 +8,7 @@ from consortium.merging.method import MergeMethod
 from consortium.scenario.methods import MethodSpec
 
 
-def create(spec: MethodSpec) -> MergeMethod:
+def create_method(spec: MethodSpec) -> MergeMethod:
     """The merge method with these parameters; its module is imported now."""
     method: MergeMethod = resolve_name(spec.implementation)(spec)
     return method

@@ -35,7 +35,7 @@ from consortium.merging.statistics import (
     Header,
     Statistics,
     from_arrays,
-    joined,
+    joined_statistics,
     to_arrays,
     widths,
     zero,
@@ -69,10 +69,10 @@ def with_round(retained: Live | None, sent: Contribution) -> Live:
         return _as_one_owner(before.joined([added]))
     assert not isinstance(before, OwnedEdits), "a method makes one kind of contribution"
     assert not isinstance(added, OwnedEdits), "a method makes one kind of contribution"
-    return joined([before, added])
+    return joined_statistics([before, added])
 
 
-def without(retained: Live, gone: Contribution) -> Live:
+def subtracted(retained: Live, gone: Contribution) -> Live:
     """The retained sum without what is removed, which was added before.
 
     Args:

@@ -113,11 +113,11 @@ class DenseStatistics(_Arrays):
         return self
 
     def __add__(self, other: Statistics) -> Statistics:
-        return joined([self, other])
+        return joined_statistics([self, other])
 
     def joined(self, others: Sequence[Statistics]) -> Statistics:
-        """The sum of these and all others, in their order; see :func:`joined`."""
-        return joined([self, *others])
+        """The sum of these and all others, in their order; see :func:`joined_statistics`."""
+        return joined_statistics([self, *others])
 
     @property
     def gram(self) -> DenseStatistics:
@@ -169,11 +169,11 @@ class FactoredStatistics(_Arrays):
         return DenseStatistics(self.basis, self.gram_KK, self.cross_VK, self.num_edits, self.num_parties)
 
     def __add__(self, other: Statistics) -> Statistics:
-        return joined([self, other])
+        return joined_statistics([self, other])
 
     def joined(self, others: Sequence[Statistics]) -> Statistics:
-        """The sum of these and all others, in their order; see :func:`joined`."""
-        return joined([self, *others])
+        """The sum of these and all others, in their order; see :func:`joined_statistics`."""
+        return joined_statistics([self, *others])
 
     @property
     def gram(self) -> FactoredStatistics:
@@ -190,7 +190,7 @@ def zero(basis: Basis, key_width: int, value_width: int) -> Statistics:
     return FactoredStatistics(basis, array_of(factor_KN), array_of(image_VN), num_edits=0, num_parties=0)
 
 
-def joined(parts: Sequence[Statistics]) -> Statistics:
+def joined_statistics(parts: Sequence[Statistics]) -> Statistics:
     """The statistics of all parts' edits together; StatisticsError when bases or widths differ.
 
     The sum is factored when all parts are and have at most K columns together, and dense otherwise. Columns are

@@ -33,7 +33,7 @@ COMMON_SHARE = 0.25
 LOGIT_SCALE = 20.0
 """Sharpness of the softmax: at an object's own code vector its probability is near 1 among thousands of objects."""
 
-Array = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 class AssociativeMemory:
@@ -46,13 +46,13 @@ class AssociativeMemory:
     def __init__(self, spec: AssociativeModelSpec, seed: int) -> None:
         self._spec = spec
         self._seed = seed
-        self.codes_OV: Array = _unit(
+        self.codes_OV: FloatArray = _unit(
             numpy_generator(seed, "associative-codes").standard_normal((spec.num_objects, spec.value_width))
         )
         shape = (spec.num_relations, spec.num_layers, spec.key_width)
         self._common_RLK = _unit(numpy_generator(seed, "associative-relations").standard_normal(shape))
 
-    def keys(self, queries: Sequence[Query]) -> Array:
+    def keys(self, queries: Sequence[Query]) -> FloatArray:
         """Keys [L, E, K] of queries at every layer, each of length 1 (a paraphrase's noise comes on top)."""
         own_ELK = np.empty((len(queries), self._spec.num_layers, self._spec.key_width), np.float32)
         for row, query in zip(own_ELK, queries, strict=True):
@@ -65,7 +65,7 @@ class AssociativeMemory:
                 keys_ELK[place] += self._spec.paraphrase_noise * noise_LK
         return keys_ELK.transpose(1, 0, 2)
 
-    def text_keys(self, chunk: int, num_tokens: int) -> Array:
+    def text_keys(self, chunk: int, num_tokens: int) -> FloatArray:
         """Keys [L, T, K] of a chunk of drawn "text": random subjects of random relations."""
         generator = self._draw("associative-text", chunk)
         relations = generator.integers(self._spec.num_relations, size=num_tokens)
@@ -91,12 +91,12 @@ def store(keys_KE: torch.Tensor, values_VE: torch.Tensor, ridge: float = 1e-3) -
     return weights_KV.T.contiguous()
 
 
-def _unit(vectors: NDArray[np.floating]) -> Array:
+def _unit(vectors: NDArray[np.floating]) -> FloatArray:
     """The vectors along the last axis, stretched to length 1."""
     return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), dtype=np.float64)
 
 
-def _blend(common: Array, own: NDArray[np.float32]) -> Array:
+def _blend(common: FloatArray, own: NDArray[np.float32]) -> FloatArray:
     """Unit keys from the relation's part (length 1) and the subject's own (standard normal)."""
     width = own.shape[-1]
     return _unit(np.sqrt(COMMON_SHARE) * common + np.sqrt((1.0 - COMMON_SHARE) / width) * own)

@@ -17,7 +17,7 @@ from consortium.models.generation import write_tokens
 from consortium.models.language import LanguageModel
 from consortium.models.prefix_tree import Tokens
 from consortium.models.queries import Answer, Probe
-from consortium.models.scoring import Asked, Read, asked_of, read_continuations
+from consortium.models.scoring import Read, TokensAndTarget, asked_of, read_continuations
 from consortium.models.tokens import decode
 from consortium.scenario.schema import Decoding
 
@@ -37,13 +37,13 @@ def answer_probes(model: LanguageModel, probes: Sequence[Probe], decoding: Decod
     return [answers[probe] for probe in probes]
 
 
-def _forced(model: LanguageModel, asked: Sequence[Asked]) -> dict[Asked, Answer]:
+def _forced(model: LanguageModel, asked: Sequence[TokensAndTarget]) -> dict[TokensAndTarget, Answer]:
     """Arg-max in the place of each token of a continuation, and its probability there."""
     read = read_continuations(model, asked)
     return {one: _forced_answer(model, one, read[one]) for one in asked}
 
 
-def _forced_answer(model: LanguageModel, asked: Asked, read: Sequence[Read]) -> Answer:
+def _forced_answer(model: LanguageModel, asked: TokensAndTarget, read: Sequence[Read]) -> Answer:
     said = tuple(best for _, best, _ in read)
     chances = tuple(math.exp(likelihood) for _, _, likelihood in read)
     # Of numbers that are no numbers the arg-max is token 0, which may be the one that is asked for.
@@ -51,7 +51,7 @@ def _forced_answer(model: LanguageModel, asked: Asked, read: Sequence[Read]) -> 
     return Answer(said, asked[1], is_sound and said == asked[1], chances, is_sound, decode(model.tokenizer, said))
 
 
-def _written(model: LanguageModel, forced: dict[Asked, Answer]) -> dict[Asked, Tokens | None]:
+def _written(model: LanguageModel, forced: dict[TokensAndTarget, Answer]) -> dict[TokensAndTarget, Tokens | None]:
     """What the model writes by itself, in as many tokens; ``forced`` holds until it differs from what is asked for.
 
     Where it is not finite, that may be the doing of the asked answer's own tokens: there the model writes from the

@@ -35,9 +35,11 @@ def check_folder(folder: Path) -> None:
     Raises:
         ModelError: files that lead out of the folder, code that would have to run, adapters, or damaged JSON.
     """
-    config = read_object(folder / CONFIG)
+    config = read_json_object(folder / CONFIG)
     if (folder / TOKENIZER_CONFIG).exists():
-        refuse_code(read_object(folder / TOKENIZER_CONFIG), str(folder / TOKENIZER_CONFIG), config.get("model_type"))
+        refuse_code(
+            read_json_object(folder / TOKENIZER_CONFIG), str(folder / TOKENIZER_CONFIG), config.get("model_type")
+        )
     refuse_code(config, str(folder / CONFIG), config.get("model_type"))
     if "transformers_weights" in config:
         raise ModelError(
@@ -84,7 +86,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _indexed(folder: Path) -> list[Path]:
     place = folder / INDEX
-    names = read_object(place).get("weight_map")
+    names = read_json_object(place).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise ModelError(f"{place}: no weight_map from tensors to files", "an index that transformers saved", _AGAIN)
     files = [folder / name for name in dict.fromkeys(names.values())]
@@ -160,7 +162,7 @@ def _own_classes(model_type: Any) -> set[str]:
     return {name for name in found if isinstance(name, str)}
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """A file that is one JSON object.
 
     Raises:

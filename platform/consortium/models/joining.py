@@ -73,7 +73,7 @@ _OPENING = regex.compile(
 _MONEY = regex.compile(r"(?:\A|[\s\p{Ps}])\p{Sc}\Z")
 
 
-def joined(prompt: str, target: str, join: str | None = None) -> str:
+def joined_target(prompt: str, target: str, join: str | None = None) -> str:
     """What stands behind a prompt: the target without white space at its end, behind what joins it.
 
     Args:

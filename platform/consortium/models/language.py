@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from consortium.common.errors import ModelError
 from consortium.models.context import Reading, reading_of
-from consortium.models.layouts import Layout, layout_of
+from consortium.models.layouts import ModelLayout, layout_of
 from consortium.models.output_norm import change_before_norm
 
 #: Transformers' name of blocks whose tokens attend within a window.
@@ -39,7 +39,7 @@ class LanguageModel:
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
-    layout: Layout
+    layout: ModelLayout
 
     @property
     def device(self) -> torch.device:

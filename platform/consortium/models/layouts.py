@@ -14,7 +14,7 @@ from consortium.common.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Layout:
+class ModelLayout:
     """Names of the parts of one architecture.
 
     Attributes:
@@ -49,12 +49,12 @@ class Layout:
     caps_logits: bool = False
 
 
-_LLAMA = Layout(base="model", blocks="model.layers", projection="mlp.down_proj", norm="model.norm")
+_LLAMA = ModelLayout(base="model", blocks="model.layers", projection="mlp.down_proj", norm="model.norm")
 _WINDOWED = replace(_LLAMA, windows="all")
 _WINDOWED_BY_TYPE = replace(_LLAMA, windows="by_type")
 
-LAYOUTS: dict[str, Layout] = {
-    "gpt2": Layout(
+LAYOUTS: dict[str, ModelLayout] = {
+    "gpt2": ModelLayout(
         base="transformer",
         blocks="transformer.h",
         projection="mlp.c_proj",
@@ -62,7 +62,7 @@ LAYOUTS: dict[str, Layout] = {
         transposed=True,
     ),
     # GPT-J has no sdpa implementation in transformers.
-    "gptj": Layout(
+    "gptj": ModelLayout(
         base="transformer",
         blocks="transformer.h",
         projection="mlp.fc_out",
@@ -76,7 +76,7 @@ LAYOUTS: dict[str, Layout] = {
     "qwen2": _WINDOWED_BY_TYPE,
     "qwen3": _WINDOWED_BY_TYPE,
     # Gemma 2 caps its attention scores, which sdpa cannot do.
-    "gemma2": Layout(
+    "gemma2": ModelLayout(
         base="model",
         blocks="model.layers",
         projection="mlp.down_proj",
@@ -86,7 +86,7 @@ LAYOUTS: dict[str, Layout] = {
         windows="by_type",
         caps_logits=True,
     ),
-    "gemma3_text": Layout(
+    "gemma3_text": ModelLayout(
         base="model",
         blocks="model.layers",
         projection="mlp.down_proj",
@@ -96,7 +96,7 @@ LAYOUTS: dict[str, Layout] = {
         caps_logits=True,
     ),
     # The model that also sees pictures; only its language model is run.
-    "gemma3": Layout(
+    "gemma3": ModelLayout(
         base="model.language_model",
         blocks="model.language_model.layers",
         projection="mlp.down_proj",
@@ -104,7 +104,7 @@ LAYOUTS: dict[str, Layout] = {
         output_norm="post_feedforward_layernorm",
         windows="by_type",
     ),
-    "phi": Layout(
+    "phi": ModelLayout(
         base="model",
         blocks="model.layers",
         projection="mlp.fc2",
@@ -119,7 +119,7 @@ LAYOUTS: dict[str, Layout] = {
 LLAMA_FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 
 
-def layout_of(model_type: str) -> Layout:
+def layout_of(model_type: str) -> ModelLayout:
     """The layout of an architecture, by its exact model_type.
 
     Raises:

@@ -23,7 +23,7 @@ from consortium.common.errors import FactsError
 from consortium.models.context import MOST_TOKENS
 from consortium.models.language import LanguageModel
 from consortium.models.prefix_tree import Tokens
-from consortium.models.scoring import Asked, nll_sums
+from consortium.models.scoring import TokensAndTarget, nll_sums
 from consortium.models.tokens import encode, target_ids
 
 #: Tokens of a window, long enough for text to be text; fewer where the model reads no more behind a document's start.
@@ -42,7 +42,7 @@ def continuation_nll(model: LanguageModel, asked: Sequence[tuple[str, str]]) -> 
 
 
 @lru_cache(maxsize=1 << 14)  # arms and rounds ask the same again
-def _continued(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str) -> Asked:
+def _continued(tokenizer: PreTrainedTokenizerBase, prompt: str, continuation: str) -> TokensAndTarget:
     ids = tuple(encode(tokenizer, prompt))
     if not ids:
         raise FactsError("a question with an empty prompt", "a prompt that the choices continue", "correct the data")
@@ -73,7 +73,7 @@ def text_nll(
 @lru_cache(maxsize=4)  # every party batch, arm and round asks for the same text
 def windows(
     tokenizer: PreTrainedTokenizerBase, text: str, num_tokens: int | None, max_tokens: int = MOST_TOKENS
-) -> tuple[Asked, ...]:
+) -> tuple[TokensAndTarget, ...]:
     """A text as windows: tokens that are read only, and tokens that are counted; each token of the text is in one.
 
     Args:

@@ -23,7 +23,7 @@ from consortium.models.device import find_device
 from consortium.models.folder import CONFIG, INDEX, check_folder, refuse_code, shapes, weight_files
 from consortium.models.gguf import SUFFIX, gguf_folder
 from consortium.models.language import LanguageModel, check_is_causal, language_model
-from consortium.models.layouts import Layout, layout_of
+from consortium.models.layouts import ModelLayout, layout_of
 from consortium.models.sizes import check_sizes
 from consortium.models.soundness import check_soundness
 from consortium.models.vocabulary import check_tokens
@@ -208,7 +208,7 @@ def _place(spec: LanguageModelSpec, cache_dir: Path | None = None) -> str:
     return name
 
 
-def _layout(name: str, place: str) -> Layout:
+def _layout(name: str, place: str) -> ModelLayout:
     """The layout by the config's model_type, read before transformers judges whether it knows the type."""
     if Path(place).is_dir():
         check_folder(Path(place))

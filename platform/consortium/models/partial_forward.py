@@ -22,10 +22,10 @@ from consortium.models.language import LanguageModel
 
 #: ``read(layer, keys)``: takes the input of the MLP's last projection at a layer.
 KeyReader = Callable[[int, torch.Tensor], None]
-Places = tuple[torch.Tensor, torch.Tensor]
+TokenPlaces = tuple[torch.Tensor, torch.Tensor]
 
 
-class Rows(Protocol):
+class TokenRows(Protocol):
     """Token sequences laid out in rows: a :class:`~consortium.models.packing.Packing` or a prefix trees."""
 
     def tensors(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -34,7 +34,7 @@ class Rows(Protocol):
 
 
 def run_lower_layers(
-    model: LanguageModel, rows: Rows, last_layer: int, key_layers: Sequence[int], read: KeyReader
+    model: LanguageModel, rows: TokenRows, last_layer: int, key_layers: Sequence[int], read: KeyReader
 ) -> torch.Tensor:
     """Run blocks 0 … ``last_layer`` and return the hidden states [R, T, V] after the last of them.
 
@@ -46,7 +46,7 @@ def run_lower_layers(
 @torch.no_grad()
 def run_blocks(
     model: LanguageModel,
-    rows: Rows,
+    rows: TokenRows,
     blocks: range,
     hidden_RTV: torch.Tensor | None = None,
     key_layers: Sequence[int] = (),
@@ -85,9 +85,9 @@ def run_blocks(
 
 def run_blocks_to(
     model: LanguageModel,
-    rows: Rows,
+    rows: TokenRows,
     blocks: range,
-    places: Places,
+    places: TokenPlaces,
     hidden_RTV: torch.Tensor | None = None,
     key_layers: Sequence[int] = (),
     read: KeyReader | None = None,
@@ -112,7 +112,7 @@ def _key_hook(model: LanguageModel, layer: int, read: KeyReader) -> Any:
     return model.projection(layer).register_forward_pre_hook(lambda _module, args: read(layer, args[0]))
 
 
-def _mlp_hooks(model: LanguageModel, layer: int, places: Places) -> tuple[Any, Any]:
+def _mlp_hooks(model: LanguageModel, layer: int, places: TokenPlaces) -> tuple[Any, Any]:
     """Hooks by which a block's MLP runs at some places only, and gives zeros elsewhere."""
     whole: list[torch.Tensor] = []
 

@@ -26,7 +26,7 @@ ROW_TOKENS = 96
 TOKENS_AT_ONCE = {"cpu": 512, "cuda": 16384}
 
 Tokens = tuple[int, ...]
-Places = tuple[torch.Tensor, torch.Tensor]
+TreePlaces = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PrefixTrees:
     num_rows: int
     width: int
 
-    def ends(self) -> Places:
+    def ends(self) -> TreePlaces:
         """Row and column of each sequence's last token."""
         return torch.tensor(self.row_N), torch.tensor([columns[-1] for columns in self.columns_N])
 

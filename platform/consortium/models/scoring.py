@@ -27,7 +27,7 @@ from consortium.models.queries import Probe, Score
 from consortium.models.tokens import encode, target_ids
 
 #: A continuation: tokens of the prompt, tokens of the continuation.
-Asked = tuple[Tokens, Tokens]
+TokensAndTarget = tuple[Tokens, Tokens]
 #: Row and column of the column that a token is read from, and the token.
 _Place = tuple[int, int]
 _Spoken = tuple[_Place, int]
@@ -52,14 +52,14 @@ def score_probes(model: LanguageModel, probes: Sequence[Probe]) -> list[Score]:
     return [_score(answers, *asked[probe]) for probe in probes]
 
 
-def nll_sums(model: LanguageModel, asked: Sequence[Asked]) -> list[float]:
+def nll_sums(model: LanguageModel, asked: Sequence[TokensAndTarget]) -> list[float]:
     """Σ of negative log likelihoods, in nats, over each continuation; as with probes, equal calls give equal bits."""
     answers = read_continuations(model, dict.fromkeys(asked))
     return [-sum(likelihood for likelihood, _, _ in answers[one]) for one in asked]
 
 
 @lru_cache(maxsize=1 << 14)  # arms and rounds ask the same again
-def asked_of(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, Asked | None]:
+def asked_of(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[TokensAndTarget, TokensAndTarget | None]:
     """A probe's target and rival as tokens; FactsError for an empty prompt."""
     prompt = tuple(encode(tokenizer, probe.prompt, probe.with_start))
     if not prompt:
@@ -70,18 +70,20 @@ def asked_of(tokenizer: PreTrainedTokenizerBase, probe: Probe) -> tuple[Asked, A
     return target, (prompt, tuple(target_ids(tokenizer, probe.prompt, probe.rival, probe.join)))
 
 
-def _score(answers: Mapping[Asked, _Summed], target: Asked, rival: Asked | None) -> Score:
+def _score(answers: Mapping[TokensAndTarget, _Summed], target: TokensAndTarget, rival: TokensAndTarget | None) -> Score:
     nll_target, strict = answers[target]
     return Score(nll_target, None if rival is None else answers[rival][0], strict)
 
 
-def _summed(asked: Asked, read: Sequence[Read]) -> _Summed:
+def _summed(asked: TokensAndTarget, read: Sequence[Read]) -> _Summed:
     nll = -sum(likelihood for likelihood, _, _ in read) / len(read)
     is_right = all(best == token for (_, best, _), token in zip(read, asked[1], strict=True))
     return nll, is_right and math.isfinite(nll)
 
 
-def read_continuations(model: LanguageModel, continuations: Iterable[Asked]) -> dict[Asked, list[Read]]:
+def read_continuations(
+    model: LanguageModel, continuations: Iterable[TokensAndTarget]
+) -> dict[TokensAndTarget, list[Read]]:
     """Log likelihood of every token of each continuation, and the arg-max in its place; each is asked once.
 
     Attention multiplies what it hides by zero, and zero times not-a-number is not-a-number: one text whose numbers are
@@ -90,16 +92,18 @@ def read_continuations(model: LanguageModel, continuations: Iterable[Asked]) -> 
     """
     asked = list(continuations)
     answers = _read_built(model, asked)
-    spoilt = [one for one in asked if not is_finite(answers[one])]
+    spoilt = [one for one in asked if not is_finite_score(answers[one])]
     return answers | _read_built(model, spoilt, row_tokens=1) if spoilt else answers
 
 
-def is_finite(read: Iterable[Read]) -> bool:
+def is_finite_score(read: Iterable[Read]) -> bool:
     """Whether all that was read is finite."""
     return all(math.isfinite(likelihood) and math.isfinite(of_best) for likelihood, _, of_best in read)
 
 
-def _read_built(model: LanguageModel, asked: Sequence[Asked], row_tokens: int | None = None) -> dict[Asked, list[Read]]:
+def _read_built(
+    model: LanguageModel, asked: Sequence[TokensAndTarget], row_tokens: int | None = None
+) -> dict[TokensAndTarget, list[Read]]:
     """Read continuations that share rows of ``row_tokens`` columns."""
     answers = {}
     for trees in build_trees([_to_read(*one) for one in asked], TOKENS_AT_ONCE[model.device.type], row_tokens):

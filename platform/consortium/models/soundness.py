@@ -47,7 +47,7 @@ def _check_weights(model: LanguageModel, name: str) -> None:
     for each, parameter in model.model.named_parameters():
         if parameter is embedding and _lacks_tokens_only(parameter):
             continue
-        if parameter.is_floating_point() and parameter.numel() and not is_finite(parameter):
+        if parameter.is_floating_point() and parameter.numel() and not is_finite_model(parameter):
             if model.dtype == torch.float16 and not bool(parameter.isnan().any()):
                 raise ModelError(
                     f"the weights of {name!r} are not finite in float16 ({each})",
@@ -63,14 +63,14 @@ def _check_weights(model: LanguageModel, name: str) -> None:
 
 def _lacks_tokens_only(embedding_NV: torch.Tensor) -> bool:
     """Whether every row of an embedding is finite or has nothing that is, and some are finite."""
-    if is_finite(embedding_NV):
+    if is_finite_model(embedding_NV):
         return True
     finite_NV = embedding_NV.isfinite()
     has_N = finite_NV.any(1)
     return bool(has_N.any()) and bool((has_N == finite_NV.all(1)).all())
 
 
-def is_finite(tensor: torch.Tensor) -> bool:
+def is_finite_model(tensor: torch.Tensor) -> bool:
     """Whether all of a tensor is finite: one pass, and no second tensor of its size."""
     # A minimum or maximum of anything that has a NaN is NaN.
     return all(bool(end.isfinite()) for end in torch.aminmax(tensor.detach()))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from consortium.common.counting import count as counted
 from consortium.common.errors import FactsError
-from consortium.models.joining import joined
+from consortium.models.joining import joined_target
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerBase
@@ -98,7 +98,7 @@ def target_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, target: str, joi
         raise FactsError(
             f"a blank target for the prompt {prompt!r}", "a target with at least one visible character", _REMEDY
         )
-    continuation = joined(prompt, target, join)
+    continuation = joined_target(prompt, target, join)
     for before in (prompt, "."):
         head = encode(tokenizer, before)
         whole = encode(tokenizer, before + continuation)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from consortium.common.cache import Kept
-from consortium.data.attackers import asked_for
+from consortium.data.attackers import really_asked
 from consortium.data.edit import Edit, FactSet
 from consortium.data.party_batch import PartyBatch, WeightedEdit
 from consortium.data.request import Request
 from consortium.data.stream import times_asked
-from consortium.editing.known_facts import Asked
+from consortium.editing.known_facts import RequestGroup
 from consortium.evaluation.schedule import sampled_requests, superseded
 from consortium.features.registry import open_stream, party_hooks
 from consortium.scenario.schema import Scenario
@@ -56,7 +56,7 @@ class PartyDataset:
 
     def edit(self, request: Request) -> Edit:
         """The edit that a request asks for."""
-        asked = asked_for(self.scenario, self.stream, request)
+        asked = really_asked(self.scenario, self.stream, request)
         return self.facts.edit(asked.fact, asked.variant)
 
     def merged(self, batch: PartyBatch) -> list[WeightedEdit]:
@@ -93,7 +93,7 @@ class PartyDataset:
         ends = accumulate((counts[party] for party in parties), initial=0)
         return dict(zip(parties, (slice(*ends_of) for ends_of in pairwise(ends)), strict=True))
 
-    def asked(self, batch: PartyBatch) -> list[Asked]:
+    def asked(self, batch: PartyBatch) -> list[RequestGroup]:
         """How each of :meth:`edits` was asked for."""
         requests = [each.request for each in self.merged(batch)]
         return [(request.kind, times_asked(self.stream, request)) for request in requests]

@@ -17,7 +17,7 @@ from consortium.data.edit import Edit
 from consortium.data.party_batch import PartyBatch
 from consortium.editing.backend import Targets
 from consortium.editing.edited_layers import EditedLayers, Weights
-from consortium.editing.known_facts import Asked, Detection, Residuals, residual_sums
+from consortium.editing.known_facts import Detection, RequestGroup, Residuals, residual_sums
 from consortium.editing.target_cache import TargetCache
 from consortium.party.data import PartyDataset
 
@@ -46,7 +46,7 @@ class TargetReport:
     loss: float
     num_finished: int
     num_cached: int = 0
-    residuals: Mapping[Asked, Residuals] = field(default_factory=dict)
+    residuals: Mapping[RequestGroup, Residuals] = field(default_factory=dict)
     num_mended: int = 0
 
     @property

@@ -78,8 +78,8 @@ class Worker:
         self.party_data = PartyDataset(scenario, facts)
         self.stream = self.party_data.stream
         self.evaluator = Evaluator(self.party_data, self.layers)
-        self.editor = editors.create(scenario.editor)
-        methods = {spec.arm: registry.create(spec) for spec in scenario.merge.methods}
+        self.editor = editors.create_editor(scenario.editor)
+        methods = {spec.arm: registry.create_method(spec) for spec in scenario.merge.methods}
         self.methods = {arm: self.editor.merge_method(method) for arm, method in methods.items()}
         self._targets = TargetStore(self.party_data, self.layers)
         self._tuner = Tuner(self.party_data, self.layers)

@@ -29,17 +29,17 @@ from consortium.merging.retained_sum import Live, retained_arrays, retained_from
 from consortium.records import entries
 from consortium.records.digests import damage
 
-FOLDER = "checkpoints"
+CHECKPOINT_FOLDER = "checkpoints"
 #: Names of a checkpoint's tensors.
 _TENSOR = re.compile(r"layer\.[0-9]+\.(weight|history\.(base|columns)\.[0-9]+|retained\..+)")
 
 
 def folder_of(round: int) -> str:
     """Path of a round's checkpoints, relative to the run directory."""
-    return f"{FOLDER}/round-{round:04d}"
+    return f"{CHECKPOINT_FOLDER}/round-{round:04d}"
 
 
-def path_of(arm: str, round: int) -> str:
+def checkpoint_path(arm: str, round: int) -> str:
     """Path of a checkpoint, relative to the run directory."""
     return f"{folder_of(round)}/{arm}.safetensors"
 
@@ -55,7 +55,7 @@ def save(folder: Path, state: ArmState) -> str:
         header, arrays = retained_arrays(retained)
         metadata[f"retained.{layer}"] = json.dumps(header)
         tensors |= {f"layer.{layer}.retained.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
-    with entries.replacing(folder, path_of(state.arm, state.round)) as temporary:
+    with entries.replacing_entry(folder, checkpoint_path(state.arm, state.round)) as temporary:
         save_file(tensors, temporary, metadata=metadata)
         with temporary.open("rb") as file:
             return sha256(file)
@@ -79,7 +79,7 @@ def load(folder: Path, name: str, digest: str, layer_shapes: Mapping[int, tuple[
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise _damaged(path, f"cannot be read: {error}") from error
-    if path_of(metadata.get("arm", ""), _number(metadata.get("round", ""))) != name:
+    if checkpoint_path(metadata.get("arm", ""), _number(metadata.get("round", ""))) != name:
         arm, round = metadata.get("arm"), metadata.get("round")
         raise _damaged(path, f"is of another arm or round: it says arm {arm}, round {round}")
     strange = [tensor for tensor in tensors if not _TENSOR.fullmatch(tensor)]
@@ -188,9 +188,9 @@ def _retained_of(metadata: Mapping[str, str], tensors: dict[str, NDArray[Any]]) 
 def keep_only(folder: Path, paths: Iterable[str]) -> None:
     """Remove checkpoint folders of rounds of which no file is among ``paths``."""
     kept = {Path(path).parent.name for path in paths}
-    for each in entries.names(folder, FOLDER):
+    for each in entries.names(folder, CHECKPOINT_FOLDER):
         if each.startswith("round-") and each not in kept:
-            entries.remove(folder, f"{FOLDER}/{each}")
+            entries.remove_entry(folder, f"{CHECKPOINT_FOLDER}/{each}")
 
 
 def _damaged(path: Path, what: str) -> RunDirectoryError:

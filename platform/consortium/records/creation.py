@@ -17,16 +17,16 @@ from consortium.records.rows import ROW_TYPES
 
 #: What is said of such a folder.
 UNFINISHED = "it was not made to its end; a run with --out takes it as if it were empty"
-_BEFORE_MANIFEST = {*lock.FILES, scenario_file.FILE, tables.FOLDER}
+_BEFORE_MANIFEST = {*lock.FILES, scenario_file.SCENARIO_FILE, tables.TABLE_FOLDER}
 #: In the order in which they go: as long as the manifest is there, so is all that it needs to be one.
 _ALL = (
     "error.txt",
     "report.html",
-    scalars.FOLDER,
-    checkpoints.FOLDER,
-    manifest.FILE,
-    tables.FOLDER,
-    scenario_file.FILE,
+    scalars.TENSORBOARD_FOLDER,
+    checkpoints.CHECKPOINT_FOLDER,
+    manifest.MANIFEST_FILE,
+    tables.TABLE_FOLDER,
+    scenario_file.SCENARIO_FILE,
     lock.REPORT,
 )
 
@@ -35,7 +35,7 @@ class TakenError(RunDirectoryError):
     """The folder for a run has something else in it, or is another process's."""
 
 
-def prepared(path: str | Path) -> tuple[Path, list[Path]]:
+def prepared_run(path: str | Path) -> tuple[Path, list[Path]]:
     """The folder for a new run, made where it is missing, and which folders were made.
 
     Raises:
@@ -66,7 +66,7 @@ def check_new(folder: Path) -> None:
             f"{folder} exists and is not empty.",
             "a folder that does not exist or is empty.",
             f"choose another --out, remove the folder, or continue the run in it: consortium resume {folder}"
-            if manifest.FILE in entries.names(folder)
+            if manifest.MANIFEST_FILE in entries.names(folder)
             else "choose another --out.",
         )
 
@@ -91,7 +91,7 @@ def is_new(folder: Path) -> bool:
     found = {name for name in entries.names(folder) if not name.startswith(TEMPORARY)}
     if not found:
         return True
-    inside = set(entries.names(folder, tables.FOLDER)) if tables.FOLDER in found else set()
+    inside = set(entries.names(folder, tables.TABLE_FOLDER)) if tables.TABLE_FOLDER in found else set()
     known = {f"{table}.parquet" for table in ROW_TYPES}
     return (
         lock.RUN in found
@@ -110,15 +110,15 @@ def _is_folder(path: Path) -> bool:
 def clear(folder: Path) -> None:
     """Remove what a killed creation left; the locks stay."""
     entries.remove_temporaries(folder)
-    for name in (tables.FOLDER, scenario_file.FILE):
-        entries.remove(folder, name)
+    for name in (tables.TABLE_FOLDER, scenario_file.SCENARIO_FILE):
+        entries.remove_entry(folder, name)
 
 
-def remove(folder: Path) -> None:
+def remove_run(folder: Path) -> None:
     """Remove what Consortium made in a run directory, but for the locks of the run and its writer."""
     entries.remove_temporaries(folder)
     for name in _ALL:
-        entries.remove(folder, name)
+        entries.remove_entry(folder, name)
 
 
 @contextmanager

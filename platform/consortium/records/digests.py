@@ -24,7 +24,7 @@ DIFFERS = "is damaged: its SHA-256 differs from the one in manifest.json"
 _MOST_BYTES = 2**30
 
 
-def digest_of(folder: Path, name: str) -> str:
+def file_digest(folder: Path, name: str) -> str:
     """SHA-256 of a file of a run directory; raises as :func:`consortium.records.entries.reading` does."""
     with entries.reading(folder, name) as file:
         return sha256(file)

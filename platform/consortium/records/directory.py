@@ -35,12 +35,12 @@ from consortium.records import (
     tables,
 )
 from consortium.records.code_version import versions
-from consortium.records.digests import damage, differing, digest_of, unlike
+from consortium.records.digests import damage, differing, file_digest, unlike
 from consortium.records.holding import Holding
 from consortium.records.known_files import KnownFiles
 from consortium.records.lock import RunLock
 from consortium.records.manifest import Manifest, Note
-from consortium.records.rows import ROW_TYPES, NodeRow, Row, Rows, in_batches, schema
+from consortium.records.rows import ROW_TYPES, NodeRow, RoundRows, TableRow, in_batches, schema
 from consortium.scenario.schema import Scenario
 
 _ROUNDS_KEPT = 2
@@ -96,7 +96,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: the folder is not empty, cannot be made, or is in use.
         """
-        path, made = creation.prepared(path)
+        path, made = creation.prepared_run(path)
         first = Manifest(
             name=scenario.name,
             seed=scenario.seed,
@@ -128,10 +128,10 @@ class RunDirectory:
         self._is_new = True
         self._working_since = time.monotonic()
         creation.clear(self.path)
-        scenario_file.write(self.path, self.scenario)
+        scenario_file.write_scenario(self.path, self.scenario)
         for table in ROW_TYPES:
-            tables.create(self.path, table)
-        self._write_manifest(files={each: digest_of(self.path, each) for each in map(_path_of_table, ROW_TYPES)})
+            tables.create_table(self.path, table)
+        self._write_manifest(files={each: file_digest(self.path, each) for each in map(_path_of_table, ROW_TYPES)})
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -142,8 +142,8 @@ class RunDirectory:
         """
         path = _existing(path)
         creation.check_made(path)
-        found = manifest.read(path)
-        directory = cls(path, scenario_file.read(path, found), found)
+        found = manifest.read_manifest(path)
+        directory = cls(path, scenario_file.read_scenario(path, found), found)
         soundness.check_round(directory)
         return directory
 
@@ -182,7 +182,7 @@ class RunDirectory:
     @property
     def scenario_text(self) -> str:
         """scenario.yaml as it stands."""
-        return scenario_file.text_of(self.path)
+        return scenario_file.scenario_text(self.path)
 
     def table(self, name: str, columns: Sequence[str] | None = None, *, checked: bool = True) -> pa.Table:
         """The committed rows of a table by its name; none where the run is older than the table.
@@ -196,7 +196,7 @@ class RunDirectory:
         while True:
             try:
                 digests = self._files.digests(path) if checked else []
-                return tables.read(self.path, name, self.committed_round, columns, digests)
+                return tables.read_table(self.path, name, self.committed_round, columns, digests)
             except RunDirectoryError:
                 if not self._files.is_replaced_meanwhile(path):
                     raise
@@ -216,7 +216,7 @@ class RunDirectory:
         kept = self._checkpoints_of(self.committed_round)
         missing = soundness.missing_arms(self)
         if missing:
-            raise unlike(self.path / manifest.FILE, missing[0])
+            raise unlike(self.path / manifest.MANIFEST_FILE, missing[0])
         shapes = self.manifest.layer_shapes
         states = [checkpoints.load(self.path, path, digest, shapes) for path, digest in kept.items()]
         return {state.arm: state for state in states}
@@ -233,7 +233,7 @@ class RunDirectory:
                 f"{self.path} has no arm {arm!r}.", f"one of {', '.join(arms)}.", "name one of them."
             )
         number = self.committed_round if round is None else round
-        path = None if number is None else checkpoints.path_of(arm, number)
+        path = None if number is None else checkpoints.checkpoint_path(arm, number)
         if path not in self.manifest.checkpoints or (number or 0) > (self.committed_round or 0):
             kept = sorted({int(Path(each).parent.name.removeprefix("round-")) for each in self.manifest.checkpoints})
             found = "no round is committed" if number is None else f"no checkpoint of round {number} is kept"
@@ -251,7 +251,7 @@ class RunDirectory:
         Checkpoints of the committed round are among it; where only they are damaged, :meth:`repair` goes back a round.
         """
         found = [*self._files.damages(), *soundness.damaged_checkpoints(self)]
-        arms = [f"{manifest.FILE} {what}" for what in soundness.missing_arms(self)]
+        arms = [f"{manifest.MANIFEST_FILE} {what}" for what in soundness.missing_arms(self)]
         return tuple(dict.fromkeys([*found, *arms, *(soundness.misfits(self) if not found else ())]))
 
     def recall(self, key: str, default: Any = None) -> Any:
@@ -272,10 +272,10 @@ class RunDirectory:
         held_before = self._holding.holds
         self._holding.take()
         try:
-            found = manifest.read(self.path)
+            found = manifest.read_manifest(self.path)
             self._is_sound = self._is_sound and found == self.manifest  # another process wrote meanwhile
             self.manifest = self._files.latest = found
-            self.scenario = scenario_file.read(self.path, self.manifest)
+            self.scenario = scenario_file.read_scenario(self.path, self.manifest)
             self._settle_scenario()
             self._drop_uncommitted()
             self._drop_rows()
@@ -315,7 +315,7 @@ class RunDirectory:
         """Remove what this process made of a run of which nothing was committed; whatever else is there stays."""
         if not (self._is_new and self._holding.writes and self.committed_round is None):
             return
-        creation.remove(self.path)
+        creation.remove_run(self.path)
         self._holding.remove()
         remove_folders(self._made)
 
@@ -326,7 +326,7 @@ class RunDirectory:
         own.acquire(_REPORT_S)
         try:
             if not self.is_already_known:
-                self.manifest = self._files.latest = manifest.read(self.path)
+                self.manifest = self._files.latest = manifest.read_manifest(self.path)
             yield
         finally:
             own.release()
@@ -335,7 +335,7 @@ class RunDirectory:
         self,
         round: int,
         states: Sequence[ArmState],
-        rows: Rows,
+        rows: RoundRows,
         reached: Callable[[str], None] = lambda stage: None,
     ) -> None:
         """Make a round count: all of it, or after an interruption nothing of it.
@@ -351,7 +351,9 @@ class RunDirectory:
         assert all(state.round == round for state in states), f"an arm's state is not of round {round}"
         self._drop_uncommitted()
         reached("checkpoints")
-        written = {checkpoints.path_of(state.arm, round): checkpoints.save(self.path, state) for state in states}
+        written = {
+            checkpoints.checkpoint_path(state.arm, round): checkpoints.save(self.path, state) for state in states
+        }
         reached("tables")
         grown = self._files.replace(
             self._write_manifest,
@@ -363,8 +365,8 @@ class RunDirectory:
             },
         )
         reached("tensorboard")
-        scalars.write(self.path, rows, round)
-        added = {path: digest_of(self.path, path) for path in scalars.files_of(self.path, round)}
+        scalars.write_scalars(self.path, rows, round)
+        added = {path: file_digest(self.path, path) for path in scalars.files_of(self.path, round)}
         reached("manifest")
         self._write_manifest(
             committed_round=round,
@@ -390,9 +392,9 @@ class RunDirectory:
     def remember(self, key: str, value: Any) -> None:
         """Keep a JSON-able value for later processes; independent of rounds."""
         self.lock()
-        text = memory.text_of(self._memory() | {key: value})
+        text = memory.memory_text(self._memory() | {key: value})
         written = self._files.replace(
-            self._write_manifest, {memory.FILE: partial(Path.write_text, data=text, encoding="utf-8")}
+            self._write_manifest, {memory.MEMORY_FILE: partial(Path.write_text, data=text, encoding="utf-8")}
         )
         self._write_manifest(**self._files.resolution(written))
 
@@ -456,7 +458,7 @@ class RunDirectory:
     def _settle_scenario(self) -> None:
         """Have scenario.yaml say what the manifest has; a process may have ended between the two."""
         if self.manifest.replaced is not None:
-            scenario_file.write(self.path, self.scenario)
+            scenario_file.write_scenario(self.path, self.scenario)
             self._write_manifest(replaced=None)
 
     def repair(self) -> str | None:
@@ -516,10 +518,10 @@ class RunDirectory:
         files = dict(self.manifest.files)
         for number in sorted({events[path] for path in broken}):
             for path in (*scalars.files_of(self.path, number), *(each for each in events if events[each] == number)):
-                entries.remove(self.path, path)
+                entries.remove_entry(self.path, path)
                 files.pop(path, None)
-            scalars.write(self.path, scalars.source(number, self.table), number)
-            files |= {path: digest_of(self.path, path) for path in scalars.files_of(self.path, number)}
+            scalars.write_scalars(self.path, scalars.source(number, self.table), number)
+            files |= {path: file_digest(self.path, path) for path in scalars.files_of(self.path, number)}
         words = f"{', '.join(broken)}: missing or damaged, and made again from the tables"
         self._write_manifest(files=files, untold=(*self.manifest.untold, Note(kind="mended", detail=words)))
         return words
@@ -552,7 +554,7 @@ class RunDirectory:
     def write_error(self, text: str) -> str:
         """Keep the details of what went wrong in error.txt; returns its path."""
         self.lock()
-        entries.write_text(self.path, "error.txt", text)
+        entries.write_entry(self.path, "error.txt", text)
         return str(self.path / "error.txt")
 
     @property
@@ -616,14 +618,14 @@ class RunDirectory:
     def _write_manifest(self, **changes: Any) -> None:
         self._holding.check()
         changed = self.manifest.model_copy(update={"worked_s": round(self.worked_s, 3), **changes})
-        manifest.write(self.path, changed)
+        manifest.write_manifest(self.path, changed)
         self.manifest = self._files.latest = changed
 
     def _memory(self) -> dict[str, Any]:
-        if not self._files.digests(memory.FILE):
+        if not self._files.digests(memory.MEMORY_FILE):
             return {}
-        self._files.check(memory.FILE)
-        return memory.read(self.path, len(self.scenario.faults))
+        self._files.check(memory.MEMORY_FILE)
+        return memory.read_memory(self.path, len(self.scenario.faults))
 
 
 def _compared(was: Mapping[str, str], now: Mapping[str, str], width: Callable[[str], int]) -> list[str]:
@@ -632,7 +634,7 @@ def _compared(was: Mapping[str, str], now: Mapping[str, str], width: Callable[[s
     return [f"{name} was {was[name][: width(was[name])]}, is {now[name][: width(now[name])]}" for name in others]
 
 
-def _of_round(table: str, rows: Iterable[Row], round: int) -> Iterator[pa.Table]:
+def _of_round(table: str, rows: Iterable[TableRow], round: int) -> Iterator[pa.Table]:
     for batch in in_batches(table, rows):
         assert pc.all(pc.equal(batch["round"], round)).as_py(), f"a row of {table} is not of round {round}"
         yield batch
@@ -643,7 +645,7 @@ def _append(folder: Path, table: str, new: Iterable[pa.Table], round: int, targe
 
 
 def _path_of_table(table: str) -> str:
-    return tables.path_of(Path(), table).as_posix()
+    return tables.table_path(Path(), table).as_posix()
 
 
 def _is_until(path: str, round: int | None) -> bool:

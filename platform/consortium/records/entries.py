@@ -43,16 +43,16 @@ def reading(folder: Path, name: str) -> Iterator[BufferedReader]:
             yield file
 
 
-def read_text(folder: Path, name: str, limit: int) -> str:
+def read_entry(folder: Path, name: str, limit: int) -> str:
     """A UTF-8 file of at most ``limit`` bytes; raises as :func:`reading` does, and where it is larger or no UTF-8."""
     with reading(folder, name) as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise damaged(folder / name, f"it has more than {limit:,} bytes")
+        raise damage_error(folder / name, f"it has more than {limit:,} bytes")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise damaged(folder / name, f"it is no UTF-8 ({error})") from None
+        raise damage_error(folder / name, f"it is no UTF-8 ({error})") from None
 
 
 def path_of_open(file: BufferedReader) -> str:
@@ -62,7 +62,7 @@ def path_of_open(file: BufferedReader) -> str:
 
 
 @contextmanager
-def replacing(folder: Path, name: str) -> Iterator[Path]:
+def replacing_entry(folder: Path, name: str) -> Iterator[Path]:
     """A temporary file to write to; when the block ends well it takes the place of ``name``. Its folders are made.
 
     Raises:
@@ -82,9 +82,9 @@ def replacing(folder: Path, name: str) -> Iterator[Path]:
                 os.unlink(temporary, dir_fd=at)
 
 
-def write_text(folder: Path, name: str, text: str) -> None:
-    """Replace a UTF-8 file; raises as :func:`replacing` does."""
-    with replacing(folder, name) as temporary:
+def write_entry(folder: Path, name: str, text: str) -> None:
+    """Replace a UTF-8 file; raises as :func:`replacing_entry` does."""
+    with replacing_entry(folder, name) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -95,14 +95,14 @@ def names(folder: Path, name: str = "") -> list[str]:
     return []
 
 
-def is_folder(folder: Path, name: str) -> bool:
+def is_entry_folder(folder: Path, name: str) -> bool:
     """Whether an entry is a folder, and no link to one."""
     with _naming(folder / name), suppress(FileNotFoundError), _parent(folder, name) as (at, last):
         return stat.S_ISDIR(os.stat(last, dir_fd=at, follow_symlinks=False).st_mode)
     return False
 
 
-def remove(folder: Path, name: str) -> None:
+def remove_entry(folder: Path, name: str) -> None:
     """Remove an entry and what is below it, where it is there; of a link the link alone."""
     with _naming(folder / name, also=False), suppress(FileNotFoundError), _parent(folder, name) as (at, last):
         if stat.S_ISDIR(os.stat(last, dir_fd=at, follow_symlinks=False).st_mode):
@@ -127,7 +127,7 @@ def check_regular(path: Path, descriptor: int) -> None:
         raise _no_file(path)
 
 
-def damaged(path: Path, what: str) -> RunDirectoryError:
+def damage_error(path: Path, what: str) -> RunDirectoryError:
     """The error for a file that is not what Consortium wrote."""
     return RunDirectoryError(
         f"{path} is damaged: {what}.", "the file as Consortium wrote it.", "restore it from a copy, or run again."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from consortium.common.files import sha256
 from consortium.records import entries, manifest
-from consortium.records.digests import damage, digest_of, unlike
+from consortium.records.digests import damage, file_digest, unlike
 from consortium.records.manifest import Manifest
 
 
@@ -38,7 +38,7 @@ class KnownFiles:
         """Whether the manifest knows other digests of a file by now: another process writes, and told them first."""
         if self._is_writer():
             return False
-        before, self.latest = self.digests(path), manifest.read(self._folder)
+        before, self.latest = self.digests(path), manifest.read_manifest(self._folder)
         return self.digests(path) != before
 
     def damage(self, path: str) -> str | None:
@@ -78,7 +78,9 @@ class KnownFiles:
         with ExitStack() as replacements:
             # They leave the stack in reverse, so the first one is replaced first.
             paths = reversed(list(writers))
-            temporaries = {path: replacements.enter_context(entries.replacing(self._folder, path)) for path in paths}
+            temporaries = {
+                path: replacements.enter_context(entries.replacing_entry(self._folder, path)) for path in paths
+            }
             for path, write in writers.items():
                 write(temporaries[path])
             new = {path: _digest_of(temporaries[path]) for path in writers}
@@ -87,7 +89,7 @@ class KnownFiles:
 
     def _digest_now(self, path: str) -> str:
         self.check(path)
-        return digest_of(self._folder, path)
+        return file_digest(self._folder, path)
 
     def resolution(self, new: Mapping[str, str]) -> dict[str, dict[str, str]]:
         """``files`` and ``pending`` of the manifest once files have their new digests."""

@@ -25,7 +25,7 @@ from consortium.records.lock import is_locked
 from consortium.records.rows import FIRST_TABLES, ROW_TYPES
 
 FORMAT = 6
-FILE = "manifest.json"
+MANIFEST_FILE = "manifest.json"
 _MOST_BYTES = 64 * 2**20
 _CHECKPOINT = re.compile(r"checkpoints/round-\d{4,18}/[^/\0]+\.safetensors")
 
@@ -134,11 +134,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def write(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest of a run directory; its checksum is made here."""
     content = manifest.model_dump(mode="json")
     content["checksum"] = checksum_of(content)
-    entries.write_text(folder, FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    entries.write_entry(folder, MANIFEST_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def checksum_of(content: Mapping[str, Any]) -> str:
@@ -147,10 +147,10 @@ def checksum_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
 
 
-def read(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run directory; raises RunDirectoryError when there is none or it is damaged."""
     try:
-        text = entries.read_text(folder, FILE, _MOST_BYTES) if folder.is_dir() else None
+        text = entries.read_entry(folder, MANIFEST_FILE, _MOST_BYTES) if folder.is_dir() else None
     except FileNotFoundError:
         text = None
     except (OSError, ValueError) as error:
@@ -161,20 +161,20 @@ def read(folder: Path) -> Manifest:
         ) from error
     if text is None:
         raise RunDirectoryError(
-            f"{folder} is not a run directory: it has no {FILE}.",
+            f"{folder} is not a run directory: it has no {MANIFEST_FILE}.",
             "a folder that `consortium run` made.",
             "name the folder of a run; `consortium ls` lists them.",
         )
-    return _parsed(folder / FILE, text)
+    return _parsed(folder / MANIFEST_FILE, text)
 
 
 def _parsed(path: Path, text: str) -> Manifest:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise entries.damaged(path, f"no JSON: {error}") from error
+        raise entries.damage_error(path, f"no JSON: {error}") from error
     if not isinstance(content, dict):
-        raise entries.damaged(path, "no JSON object")
+        raise entries.damage_error(path, "no JSON object")
     if (found := content.get("format")) != FORMAT:
         versions = content.get("versions")
         writer = versions.get("consortium", "unknown") if isinstance(versions, dict) else "unknown"
@@ -184,13 +184,13 @@ def _parsed(path: Path, text: str) -> Manifest:
             f"use the version of Consortium that wrote it: {writer}.",
         )
     if content.get("checksum") != checksum_of(content):
-        raise entries.damaged(path, "its checksum is not that of its content, so something in it was changed")
+        raise entries.damage_error(path, "its checksum is not that of its content, so something in it was changed")
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise entries.damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
+        raise entries.damage_error(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
 
 
 def status_of(folder: Path, manifest: Manifest) -> str:

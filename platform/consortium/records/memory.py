@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from consortium.common.counting import count
 from consortium.records import checkpoints, entries
 
-FILE = f"{checkpoints.FOLDER}/memory.json"
+MEMORY_FILE = f"{checkpoints.CHECKPOINT_FOLDER}/memory.json"
 _MOST_BYTES = 64 * 2**20
 
 
@@ -23,7 +23,7 @@ class _Memory(BaseModel):
     faults: list[list[str]] | None = None
 
 
-def read(folder: Path, num_faults: int) -> dict[str, Any]:
+def read_memory(folder: Path, num_faults: int) -> dict[str, Any]:
     """The content, by key; empty where nothing was remembered yet.
 
     Args:
@@ -34,7 +34,7 @@ def read(folder: Path, num_faults: int) -> dict[str, Any]:
         RunDirectoryError: the file is not what Consortium wrote.
     """
     try:
-        text = entries.read_text(folder, FILE, _MOST_BYTES)
+        text = entries.read_entry(folder, MEMORY_FILE, _MOST_BYTES)
     except FileNotFoundError:
         return {}
     try:
@@ -42,14 +42,16 @@ def read(folder: Path, num_faults: int) -> dict[str, Any]:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise entries.damaged(folder / FILE, f"{place}: {first['msg']}" if place else first["msg"]) from None
+        raise entries.damage_error(
+            folder / MEMORY_FILE, f"{place}: {first['msg']}" if place else first["msg"]
+        ) from None
     if found.faults is not None and len(found.faults) != num_faults:
-        raise entries.damaged(
-            folder / FILE, f"it tells of {count(len(found.faults), 'fault')}, the scenario of {num_faults}"
+        raise entries.damage_error(
+            folder / MEMORY_FILE, f"it tells of {count(len(found.faults), 'fault')}, the scenario of {num_faults}"
         )
     return found.model_dump(exclude_unset=True)
 
 
-def text_of(content: dict[str, Any]) -> str:
+def memory_text(content: dict[str, Any]) -> str:
     """The file for a content."""
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

@@ -369,7 +369,7 @@ class NodeRow:
     )
 
 
-Row = (
+TableRow = (
     RoundRow
     | EditRow
     | PartyRow
@@ -383,7 +383,7 @@ Row = (
     | NodeRow
 )
 
-ROW_TYPES: dict[str, type[Row]] = {
+ROW_TYPES: dict[str, type[TableRow]] = {
     "rounds": RoundRow,
     "edits": EditRow,
     "parties": PartyRow,
@@ -402,7 +402,7 @@ FIRST_TABLES = ("rounds", "edits", "parties", "metrics", "residuals", "events")
 """The tables of runs whose manifest does not name any."""
 
 
-_Made = TypeVar("_Made", bound=Row)
+_Made = TypeVar("_Made", bound=TableRow)
 
 
 @dataclass(frozen=True)
@@ -420,7 +420,7 @@ class Streamed(Generic[_Made]):
 
 
 @dataclass(frozen=True)
-class Rows:
+class RoundRows:
     """Everything that one round adds to the tables; what there is for each party or edit may be :class:`Streamed`."""
 
     rounds: Sequence[RoundRow] = ()
@@ -435,9 +435,9 @@ class Rows:
     participation: Sequence[ParticipationRow] = ()
     nodes: Sequence[NodeRow] = ()
 
-    def of(self, table: str) -> Iterable[Row]:
+    def of(self, table: str) -> Iterable[TableRow]:
         """The rows of a table by its name; they can be gone through more than once."""
-        rows: Iterable[Row] = getattr(self, table)
+        rows: Iterable[TableRow] = getattr(self, table)
         return rows
 
 
@@ -457,7 +457,7 @@ def schema(table: str) -> pa.Schema:
     return pa.schema([_arrow_field(each.name, hints[each.name], dict(each.metadata)) for each in fields(row_type)])
 
 
-def to_arrow(table: str, rows: Iterable[Row]) -> pa.Table:
+def to_arrow(table: str, rows: Iterable[TableRow]) -> pa.Table:
     """Rows as an Arrow table of the table's schema; raises pyarrow.ArrowInvalid on values of another type."""
     rows = list(rows)
     columns = schema(table)
@@ -466,7 +466,7 @@ def to_arrow(table: str, rows: Iterable[Row]) -> pa.Table:
     )
 
 
-def in_batches(table: str, rows: Iterable[Row], size: int = _BATCH_ROWS) -> Iterator[pa.Table]:
+def in_batches(table: str, rows: Iterable[TableRow], size: int = _BATCH_ROWS) -> Iterator[pa.Table]:
     """Rows as Arrow tables of at most ``size`` rows, one after the other; none for no rows."""
     remaining = iter(rows)
     while batch := list(islice(remaining, size)):

@@ -73,7 +73,7 @@ def _look(path: Path) -> RunSummary | None:
     """What one folder is: None for anything but a run; nothing about it that is wrong ends the list."""
     try:
         found = entries.names(path)
-        if manifest.FILE not in found:
+        if manifest.MANIFEST_FILE not in found:
             return _unfinished(path) if lock.RUN in found else None
         return _summary(path)
     except (ConsortiumError, OSError, ValueError) as error:
@@ -84,11 +84,11 @@ def _look(path: Path) -> RunSummary | None:
 
 def _summary(path: Path) -> RunSummary:
     """By the manifest alone: it has the scenario, of which only what is shown is looked at."""
-    found = manifest.read(path)
+    found = manifest.read_manifest(path)
     try:
         shown = _Shown.model_validate(found.scenario)
     except ValidationError as error:
-        raise entries.damaged(path / manifest.FILE, f"its scenario: {error.errors()[0]['msg']}") from None
+        raise entries.damage_error(path / manifest.MANIFEST_FILE, f"its scenario: {error.errors()[0]['msg']}") from None
     return RunSummary(
         path=path,
         name=found.name,

@@ -12,12 +12,12 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from consortium.records import entries
-from consortium.records.rows import MetricRow, RoundRow, Rows, ScheduleRow, headline
+from consortium.records.rows import MetricRow, RoundRow, RoundRows, ScheduleRow, headline
 
-FOLDER = "tensorboard"
+TENSORBOARD_FOLDER = "tensorboard"
 
 
-def scalars(rows: Rows) -> dict[str, dict[str, float]]:
+def scalars(rows: RoundRows) -> dict[str, dict[str, float]]:
     """Arm → tag → value of one round's rows; values that are null are left out."""
     found: dict[str, dict[str, float | None]] = {}
     for row in rows.rounds:
@@ -32,13 +32,16 @@ def scalars(rows: Rows) -> dict[str, dict[str, float]]:
     return {arm: {tag: v for tag, v in values.items() if v is not None} for arm, values in found.items()}
 
 
-def write(folder: Path, rows: Rows, round: int) -> None:
+def write_scalars(folder: Path, rows: RoundRows, round: int) -> None:
     """Write a round's scalars of every arm."""
     now = time.time()
     # TensorBoard reads files in the order of their names and throws away what seems to go back in steps.
     name = f"events.out.tfevents.{int(now):010}{_suffix(round)}"
     for arm, values in scalars(rows).items():
-        with entries.replacing(folder, f"{FOLDER}/{arm}/{name}") as temporary, temporary.open("wb") as file:
+        with (
+            entries.replacing_entry(folder, f"{TENSORBOARD_FOLDER}/{arm}/{name}") as temporary,
+            temporary.open("wb") as file,
+        ):
             for record in _records(values, round, now):
                 file.write(record)
 
@@ -74,7 +77,7 @@ def files_of(folder: Path, round: int) -> list[str]:
 def round_of(path: str) -> int | None:
     """The round that an event file is of, by its path relative to the run directory; None for another file."""
     last = path.rpartition(".round-")[2]
-    return int(last) if path.startswith(f"{FOLDER}/") and last.isdigit() else None
+    return int(last) if path.startswith(f"{TENSORBOARD_FOLDER}/") and last.isdigit() else None
 
 
 def until(files: Mapping[str, str], round: int | None) -> dict[str, str]:
@@ -83,14 +86,14 @@ def until(files: Mapping[str, str], round: int | None) -> dict[str, str]:
     return {path: digest for path, digest in files.items() if (round_of(path) or 0) <= last or round_of(path) is None}
 
 
-def source(round: int, table: Callable[[str], pa.Table]) -> Rows:
+def source(round: int, table: Callable[[str], pa.Table]) -> RoundRows:
     """What a round's scalars are made of, from the tables."""
 
     def of_round(name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = table(name).filter(pc.field("round") == round).to_pylist()
         return found
 
-    return Rows(
+    return RoundRows(
         rounds=[RoundRow(**row) for row in of_round("rounds")],
         metrics=[MetricRow(**row) for row in of_round("metrics")],
         schedule=[ScheduleRow(**row) for row in of_round("schedule")],
@@ -101,16 +104,16 @@ def drop_from(folder: Path, round: int) -> None:
     """Remove the event files of ``round`` and later."""
     for path in _event_files(folder):
         if (round_of(path) or 0) >= round:
-            entries.remove(folder, path)
+            entries.remove_entry(folder, path)
 
 
 def _event_files(folder: Path) -> list[str]:
     """The event files of all rounds and arms, relative to the run directory."""
     found = []
-    for arm in entries.names(folder, FOLDER):
-        if entries.is_folder(folder, f"{FOLDER}/{arm}"):
-            names = entries.names(folder, f"{FOLDER}/{arm}")
-            paths = [f"{FOLDER}/{arm}/{name}" for name in names if "tfevents" in name]
+    for arm in entries.names(folder, TENSORBOARD_FOLDER):
+        if entries.is_entry_folder(folder, f"{TENSORBOARD_FOLDER}/{arm}"):
+            names = entries.names(folder, f"{TENSORBOARD_FOLDER}/{arm}")
+            paths = [f"{TENSORBOARD_FOLDER}/{arm}/{name}" for name in names if "tfevents" in name]
             found += [path for path in paths if round_of(path) is not None]
     return found
 
@@ -137,7 +140,7 @@ def _of_round(row: RoundRow) -> dict[str, float | None]:
     }
 
 
-def _of_virtual_time(rows: Rows) -> dict[str, float | None]:
+def _of_virtual_time(rows: RoundRows) -> dict[str, float | None]:
     """The same in every arm; nothing without virtual time."""
     found: dict[str, float | None] = {}
     for row in rows.schedule:

@@ -15,14 +15,14 @@ from consortium.records.digests import differing
 from consortium.records.manifest import Manifest
 from consortium.scenario.schema import Scenario
 
-FILE = "scenario.yaml"
+SCENARIO_FILE = "scenario.yaml"
 #: Differences that are named; the rest is counted.
 _NAMED = 5
 _MOST_BYTES = 4 * 2**20
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes what :func:`write` writes: plain values, and no aliases, by which few bytes become many."""
+    """Takes what :func:`write_scenario` writes: plain values, and no aliases, by which few bytes become many."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -37,34 +37,34 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def write(folder: Path, scenario: Scenario) -> None:
+def write_scenario(folder: Path, scenario: Scenario) -> None:
     """Replace scenario.yaml."""
     content = scenario.model_dump(mode="json")
     text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    entries.write_text(folder, FILE, text)
+    entries.write_entry(folder, SCENARIO_FILE, text)
 
 
-def text_of(folder: Path) -> str:
+def scenario_text(folder: Path) -> str:
     """scenario.yaml as it stands.
 
     Raises:
         RunDirectoryError: it is missing, or cannot be read.
     """
     try:
-        return entries.read_text(folder, FILE, _MOST_BYTES)
+        return entries.read_entry(folder, SCENARIO_FILE, _MOST_BYTES)
     except FileNotFoundError:
         raise _damaged(folder, "there is no such file") from None
 
 
-def read(folder: Path, found: Manifest) -> Scenario:
+def read_scenario(folder: Path, found: Manifest) -> Scenario:
     """The scenario of a run.
 
     Raises:
         RunDirectoryError: scenario.yaml is missing, damaged, or not what the manifest has; what differs is named.
     """
-    path = folder / FILE
+    path = folder / SCENARIO_FILE
     try:
-        written = _scenario(yaml.load(text_of(folder), Loader=_Loader))
+        written = _scenario(yaml.load(scenario_text(folder), Loader=_Loader))
     except RunDirectoryError:
         raise
     except (ValueError, TypeError, RecursionError, yaml.YAMLError, ValidationError) as error:
@@ -79,7 +79,7 @@ def read(folder: Path, found: Manifest) -> Scenario:
     if written != scenario and (found.replaced is None or written != _of_manifest(folder, found.replaced)):
         raise RunDirectoryError(
             f"{path} is not the scenario that the run began with: {_named(scenario, written)}.",
-            f"the scenario as {manifest.FILE} has it.",
+            f"the scenario as {manifest.MANIFEST_FILE} has it.",
             "put back what was changed; to run another scenario, choose another folder; "
             "`consortium resume DIR --set KEY=VALUE` changes what can be changed in a run.",
         )
@@ -88,7 +88,7 @@ def read(folder: Path, found: Manifest) -> Scenario:
 
 def _damaged(folder: Path, what: str) -> RunDirectoryError:
     return RunDirectoryError(
-        f"{folder / FILE} is missing or damaged: {what}",
+        f"{folder / SCENARIO_FILE} is missing or damaged: {what}",
         "the scenario as Consortium wrote it.",
         "restore it from a copy, or run the scenario again.",
     )
@@ -104,7 +104,8 @@ def _of_manifest(folder: Path, content: Any) -> Scenario:
         return _scenario(content)
     except (ValueError, ValidationError) as error:
         raise RunDirectoryError(
-            f"{folder / manifest.FILE} holds a scenario that this version of Consortium does not know: {error}",
+            f"{folder / manifest.MANIFEST_FILE} holds a scenario that this version of Consortium does not know: "
+            f"{error}",
             "a scenario of this version.",
             "use the version of Consortium that wrote it.",
         ) from error

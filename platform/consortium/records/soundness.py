@@ -18,7 +18,8 @@ def check_round(directory: RunDirectory) -> None:
     rounds, committed = directory.scenario.stream.rounds, directory.committed_round
     if committed is not None and not 0 <= committed <= rounds:
         raise unlike(
-            directory.path / manifest.FILE, f"says that round {committed} is committed, of a run of {rounds} rounds"
+            directory.path / manifest.MANIFEST_FILE,
+            f"says that round {committed} is committed, of a run of {rounds} rounds",
         )
 
 
@@ -28,7 +29,7 @@ def missing_arms(directory: RunDirectory) -> list[str]:
     if committed is None:
         return []
     arms = (method.arm for method in directory.scenario.merge.methods)
-    missing = [arm for arm in arms if checkpoints.path_of(arm, committed) not in directory.manifest.checkpoints]
+    missing = [arm for arm in arms if checkpoints.checkpoint_path(arm, committed) not in directory.manifest.checkpoints]
     return [f"names no checkpoint of arm {arm} after round {committed}" for arm in missing]
 
 
@@ -36,7 +37,11 @@ def misfits(directory: RunDirectory) -> list[str]:
     """What does not fit together, in words; the tables must be as they were written."""
     has_weights = bool(directory.manifest.layer_shapes)
     missing = missing_arms(directory) if has_weights else []
-    return [*(f"{manifest.FILE} {what}" for what in missing), *_unreadable(directory), *_lost_rounds(directory)]
+    return [
+        *(f"{manifest.MANIFEST_FILE} {what}" for what in missing),
+        *_unreadable(directory),
+        *_lost_rounds(directory),
+    ]
 
 
 def _unreadable(directory: RunDirectory) -> list[str]:

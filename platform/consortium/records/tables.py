@@ -18,18 +18,18 @@ from consortium.records import entries
 from consortium.records.digests import DIFFERS, has_digest
 from consortium.records.rows import schema
 
-FOLDER = "tables"
+TABLE_FOLDER = "tables"
 _BATCH_ROWS = 8192
 
 
-def path_of(folder: Path, table: str) -> Path:
+def table_path(folder: Path, table: str) -> Path:
     """Where a table lies in a run directory."""
     return folder / _name(table)
 
 
-def create(folder: Path, table: str) -> None:
+def create_table(folder: Path, table: str) -> None:
     """Write a table without rows."""
-    with entries.replacing(folder, _name(table)) as temporary:
+    with entries.replacing_entry(folder, _name(table)) as temporary:
         pq.write_table(schema(table).empty_table(), temporary, write_page_checksum=True)
 
 
@@ -39,7 +39,7 @@ def append(folder: Path, table: str, new: Iterable[pa.Table], round: int, target
     It takes the old one's place, unless ``target`` names another file to write to.
     """
     if target is None:
-        with entries.replacing(folder, _name(table)) as temporary:
+        with entries.replacing_entry(folder, _name(table)) as temporary:
             append(folder, table, new, round, temporary)
         return
     with pq.ParquetWriter(target, schema(table), write_page_checksum=True) as writer:
@@ -66,7 +66,7 @@ def last_round(folder: Path, table: str) -> int | None:
     return last
 
 
-def read(
+def read_table(
     folder: Path,
     table: str,
     last_round: int | None,
@@ -90,7 +90,7 @@ def read(
 
 
 def _name(table: str) -> str:
-    return f"{FOLDER}/{table}.parquet"
+    return f"{TABLE_FOLDER}/{table}.parquet"
 
 
 def _batches(folder: Path, table: str) -> Iterator[pa.RecordBatch]:
@@ -101,7 +101,7 @@ def _batches(folder: Path, table: str) -> Iterator[pa.RecordBatch]:
 @contextmanager
 def _opened(folder: Path, table: str, digests: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """A table's file; what is read of it in the block is what was looked at, even if it is replaced meanwhile."""
-    path = path_of(folder, table)
+    path = table_path(folder, table)
     with _naming_damage(path), entries.reading(folder, _name(table)) as file:
         if digests and not has_digest(file, _name(table), digests):
             raise _unlike(path, DIFFERS)

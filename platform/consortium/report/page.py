@@ -68,7 +68,7 @@ def build_report(directory: RunDirectory, titles: Titles | None = None) -> Repor
         with directory.reporting():
             report = read_report(directory, titles)
             page = render("page.html", head=report.head, sections=report.sections, version=report.version)
-            entries.write_text(directory.path, path.name, page)
+            entries.write_entry(directory.path, path.name, page)
     except OSError as error:
         raise RunDirectoryError(
             f"{path} cannot be written: {error.strerror or error}.",

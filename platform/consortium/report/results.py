@@ -15,7 +15,7 @@ from consortium.records.rows import EventRow, MetricRow, RoundRow, headline
 from consortium.report.overhead import RunTime, run_time
 from consortium.scenario.schema import UNEDITED
 
-PHASES = ("targets", "collect", "merge", "evaluate")
+TIMED_PHASES = ("targets", "collect", "merge", "evaluate")
 
 
 @dataclass(frozen=True)

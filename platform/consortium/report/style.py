@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from consortium.report.results import PHASES
+from consortium.report.results import TIMED_PHASES
 
 INK = "#1c2733"
 FAINT = "#5b6875"
@@ -19,7 +19,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _LINES = ("-", "--", "-.", ":")
 
-PHASE_COLOURS = dict(zip(PHASES, ("#12355b", "#4a7fb0", "#e0a030", "#b9cfe2"), strict=True))
+PHASE_COLOURS = dict(zip(TIMED_PHASES, ("#12355b", "#4a7fb0", "#e0a030", "#b9cfe2"), strict=True))
 """Phase of a round → colour; dark to light, with the merge set off."""
 
 OTHER_COLOUR = "#8d99a6"

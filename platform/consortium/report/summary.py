@@ -13,7 +13,7 @@ from consortium.report.intervals import Interval, half_width, intervals
 from consortium.report.no_edits import arms_without_edits
 from consortium.report.not_finite import left_out
 from consortium.report.overhead import RunTime
-from consortium.report.results import PHASES, ArmResult, is_in_tables, read_results
+from consortium.report.results import TIMED_PHASES, ArmResult, is_in_tables, read_results
 from consortium.report.words import distance, measured, metric_meaning, metric_name
 from consortium.scenario.schema import UNEDITED
 
@@ -117,7 +117,7 @@ def _arm(arm: ArmResult) -> dict[str, Any]:
         "bytes_per_party": (
             {"least": traffic.smallest, "median": traffic.median, "most": traffic.largest} if traffic else None
         ),
-        "seconds": {phase: arm.seconds(phase) for phase in PHASES},
+        "seconds": {phase: arm.seconds(phase) for phase in TIMED_PHASES},
     }
 
 

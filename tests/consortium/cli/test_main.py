@@ -15,7 +15,7 @@ from consortium.common.errors import InputError, RunError, StatisticsError
 from consortium.common.progress import Progress
 from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import MetricRow, Rows
+from consortium.records.rows import MetricRow, RoundRows
 
 SCENARIO = "name: tiny\nmodel: {name: associative, key_width: 8, value_width: 4}\nparties: {count: 2}\n"
 
@@ -41,7 +41,7 @@ def engine(monkeypatch):
             rows = [MetricRow(0, "unedited", "efficacy", None, 12.5, None, 8, 8)]
             weights = {0: np.zeros((4, 8), np.float32)}
             states = [ArmState(method.arm, 0, weights, {}) for method in scenario.merge.methods]
-            directory.commit(0, states, Rows(metrics=rows))
+            directory.commit(0, states, RoundRows(metrics=rows))
         if fake.failure is not None:
             raise fake.failure
         directory.mark_done()

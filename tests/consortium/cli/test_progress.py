@@ -4,7 +4,7 @@ import io
 import time
 
 import pytest
-from consortium.cli.progress import LineWriter, duration, line_of, repeated, shown_progress
+from consortium.cli.progress import LineWriter, line_of, repeated, short_duration, shown_progress
 from consortium.common.progress import Progress
 
 
@@ -43,7 +43,7 @@ def test_who_is_waited_for_commands_nothing():
     ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
 )
 def test_durations_are_for_people(seconds, text):
-    assert duration(seconds) == text
+    assert short_duration(seconds) == text
 
 
 def test_lines_come_at_a_change_of_phase_and_now_and_then():

@@ -8,7 +8,7 @@ import pytest
 from consortium.cli.table import PLAIN_WIDTH, write_results
 from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import MetricRow, RoundRow, Rows
+from consortium.records.rows import MetricRow, RoundRow, RoundRows
 from consortium.report.summary import result_table, summary
 from consortium.scenario.schema import UNEDITED, Scenario
 
@@ -21,8 +21,8 @@ MANY = (
 def run_with(path, metrics):
     scenario = Scenario.model_validate({"name": "wide", "merge": {"methods": ("global", "simple_average")}})
     run = RunDirectory.create(path, scenario)
-    run.commit(0, [ArmState(arm, 0, {}, {}) for arm in ("global", "simple_average")], Rows())
-    rows = Rows(
+    run.commit(0, [ArmState(arm, 0, {}, {}) for arm in ("global", "simple_average")], RoundRows())
+    rows = RoundRows(
         rounds=[
             RoundRow(1, arm, 4, 16, 1000, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.1) for arm in ("global", "simple_average")
         ],

@@ -1,7 +1,7 @@
 """Who attacks, and what targeted attackers ask for: by the scenario and the seed alone."""
 
 import pytest
-from consortium.data.attackers import asked_for, attackers, attacks_of, victim_of
+from consortium.data.attackers import attackers, attacks_of, really_asked, victim_of
 from consortium.evaluation.schedule import sampled_requests
 from consortium.loading.prepare import open_facts
 from consortium.party.data import PartyDataset
@@ -53,7 +53,7 @@ def test_a_targeted_attacker_contradicts_an_honest_party(bad):
 def test_honest_requests_are_as_they_are():
     scenario = scenario_of({"kind": "targeted", "parties": [1]})
     stream = PartyDataset(scenario, open_facts(scenario)).stream
-    assert all(asked_for(scenario, stream, each) is each for party in (0, 2) for each in stream.requests(1, party))
+    assert all(really_asked(scenario, stream, each) is each for party in (0, 2) for each in stream.requests(1, party))
 
 
 def test_what_attackers_ask_for_is_not_probed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from consortium.common.errors import FactsError
 from consortium.data.edit import FactSet
-from consortium.data.synthetic import Query, SyntheticFacts, read_object, read_query
+from consortium.data.synthetic import Query, SyntheticFacts, object_number, read_query
 from consortium.scenario.schema import AssociativeModelSpec
 
 SPEC = AssociativeModelSpec(name="associative", key_width=64, num_relations=4, num_objects=10)
@@ -36,7 +36,7 @@ def test_other_words_to_ask_in_are_queries_of_their_own() -> None:
 def test_prompts_and_targets_are_read_back_to_their_numbers() -> None:
     assert read_query("the r3 of s17 is") == Query(subject=34, relation=3, paraphrase=0)
     assert read_query("paraphrase 2: the r3 of n17 is") == Query(subject=35, relation=3, paraphrase=2)
-    assert read_object(" o5") == read_object("o5") == 5
+    assert object_number(" o5") == object_number("o5") == 5
 
 
 @pytest.mark.parametrize("prompt", ["", "the capital of France is", "the r3 of s17 is not", "the r3 of {} is"])
@@ -47,7 +47,7 @@ def test_a_prompt_in_a_language_is_refused(prompt: str) -> None:
 
 def test_a_target_in_a_language_is_refused() -> None:
     with pytest.raises(FactsError, match="given the target 'Paris'"):
-        read_object("Paris")
+        object_number("Paris")
 
 
 def test_variants_are_different_objects_and_never_the_old_one() -> None:
@@ -77,7 +77,7 @@ def test_neighbours_are_held_out_subjects_of_the_same_relation_that_the_memory_k
             query = read_query(neighbor.prompt)
             assert f"r{query.relation}" == edit.relation
             assert query.subject % 2 == 1
-            assert answers[query] == read_object(neighbor.target)
+            assert answers[query] == object_number(neighbor.target)
 
 
 def test_the_memory_knows_true_objects_of_the_first_facts_within_half_of_its_capacity() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from consortium.common.errors import ModelError, ScenarioError
 from consortium.data.edit import Edit
-from consortium.data.synthetic import SyntheticFacts, read_object, read_query
+from consortium.data.synthetic import SyntheticFacts, object_number, read_query
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.backend import Backend
 from consortium.models.associative import LOGIT_SCALE, AssociativeMemory
@@ -97,10 +97,10 @@ def test_at_its_target_the_model_says_the_new_object(layer: int) -> None:
     assert targets.vectors_EV.dtype == torch.float32
     for place, edit in enumerate(edits):
         above_V = naive_hidden(weights, edit.text, 2) - naive_hidden(weights, edit.text, layer)
-        code_V = memory.codes_OV[read_object(edit.target_new)]
+        code_V = memory.codes_OV[object_number(edit.target_new)]
         np.testing.assert_allclose(targets.vectors_EV[place].numpy() + above_V, code_V, atol=1e-6)
         logits_O = LOGIT_SCALE * memory.codes_OV @ code_V
-        expected = math.log(np.exp(logits_O).sum()) - logits_O[read_object(edit.target_new)]
+        expected = math.log(np.exp(logits_O).sum()) - logits_O[object_number(edit.target_new)]
         assert targets.losses[place] == pytest.approx(expected)
         assert targets.losses[place] < 0.05
 
@@ -112,12 +112,12 @@ def test_scores_equal_a_naive_softmax() -> None:
     for probe, score in zip(probes, backend.score(probes), strict=True):
         logits_O = LOGIT_SCALE * memory.codes_OV @ naive_hidden(weights, probe.prompt, 2)
         nll_O = math.log(np.exp(logits_O).sum()) - logits_O
-        assert score.nll_target == pytest.approx(nll_O[read_object(probe.target)])
-        assert score.strict == (logits_O.argmax() == read_object(probe.target))
+        assert score.nll_target == pytest.approx(nll_O[object_number(probe.target)])
+        assert score.strict == (logits_O.argmax() == object_number(probe.target))
         if probe.rival is None:
             assert score.nll_rival is None
         else:
-            assert score.nll_rival == pytest.approx(nll_O[read_object(probe.rival)])
+            assert score.nll_rival == pytest.approx(nll_O[object_number(probe.rival)])
 
 
 def test_scores_do_not_depend_on_how_probes_are_batched(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from consortium.data.edit import Edit
-from consortium.data.synthetic import SyntheticFacts, read_object, read_query
+from consortium.data.synthetic import SyntheticFacts, object_number, read_query
 from consortium.editing import fine_tuning
 from consortium.editing.associative import AssociativeBackend
 from consortium.editing.language import LanguageBackend
@@ -55,7 +55,7 @@ class TestAssociative:
         weights = memory.weights_that_know(*FACTS.known())
         hidden_VE = sum(weights[layer].astype(np.float64) @ keys_LEK[layer].T for layer in range(3))
         off_OE = torch.softmax(torch.tensor(LOGIT_SCALE * memory.codes_OV @ hidden_VE), dim=0)
-        off_OE[[read_object(edit.target_new) for edit in edits], range(5)] -= 1
+        off_OE[[object_number(edit.target_new) for edit in edits], range(5)] -= 1
         tuning = backend.fine_tune(edits)
         assert sorted(tuning.deltas) == [0, 2]
         for layer, delta_VK in tuning.deltas.items():

@@ -212,7 +212,9 @@ def test_products_in_bfloat16_give_targets_near_the_models_own() -> None:
 
 def test_batches_hold_whole_edits_of_like_length() -> None:
     lengths = {0: 9, 1: 2, 2: 8, 3: 3}
-    rows = [targets_module.Row(edit, (1,) * (length + 4), 4, (1,)) for edit, length in lengths.items() for _ in "ab"]
+    rows = [
+        targets_module.TargetRow(edit, (1,) * (length + 4), 4, (1,)) for edit, length in lengths.items() for _ in "ab"
+    ]
     batches = targets_module._batches(rows, 4, 20)
     assert [[row.edit for row in batch] for batch in batches] == [[1, 1, 3, 3], [2, 2], [0, 0]]
 

@@ -127,7 +127,7 @@ def differ(rows):
 )
 def test_what_does_not_add_up_is_told(plain, tmp_path, damage, message):
     copy = shutil.copytree(plain.path, tmp_path / "run")
-    path = tables.path_of(copy, "audit")
+    path = tables.table_path(copy, "audit")
     whole = pq.read_table(path)
     pq.write_table(pa.Table.from_pylist(damage(whole.to_pylist()), schema=whole.schema), path)
     found = audit.verify(copy)

@@ -150,7 +150,7 @@ def recorded(tmp_path_factory):
     scenario = associative_scenario(stream={"rounds": 3}, evaluate={"every": 2})
     told = []
     with RunDirectory.create(tmp_path_factory.mktemp("records") / "run", scenario) as directory:
-        serial.run(scenario, directory, open_facts(scenario), told.append)
+        serial.run_serial(scenario, directory, open_facts(scenario), told.append)
     return directory, told
 
 
@@ -193,14 +193,14 @@ def interrupted(scenario, path, moment):
     directory = RunDirectory.create(path, scenario)
     try:
         with pytest.raises(_EnoughError):
-            serial.run(scenario, directory, open_facts(scenario), watch)
+            serial.run_serial(scenario, directory, open_facts(scenario), watch)
     finally:
         directory.close()
 
 
 def resumed(path):
     with RunDirectory.open(path) as directory:
-        serial.run(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
+        serial.run_serial(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
     return RunDirectory.open(path)
 
 
@@ -250,7 +250,7 @@ class TestResume:
         directory = RunDirectory.create(tmp_path / "run", whole.scenario)
         directory.mark_done = _raise_enough
         with pytest.raises(_EnoughError):
-            serial.run(whole.scenario, directory, open_facts(whole.scenario), lambda progress: None)
+            serial.run_serial(whole.scenario, directory, open_facts(whole.scenario), lambda progress: None)
         directory.close()
         again = resumed(tmp_path / "run")
         assert again.status == "done"
@@ -279,7 +279,7 @@ def _raise_enough():
 def test_a_model_that_is_gone_is_the_users_error(tmp_path):
     scenario = pico_scenario(tmp_path / "no-model")
     with RunDirectory.create(tmp_path / "run", scenario) as directory, pytest.raises(ModelError):
-        serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        serial.run_serial(scenario, directory, open_facts(scenario), lambda progress: None)
 
 
 def test_numbers_that_go_bad_stop_the_run_before_they_are_committed(tmp_path):
@@ -287,5 +287,5 @@ def test_numbers_that_go_bad_stop_the_run_before_they_are_committed(tmp_path):
     scenario = associative_scenario(merge={"methods": [{"name": "task_arithmetic", "alpha": 1e300}]})
     with RunDirectory.create(tmp_path / "run", scenario) as directory:
         with pytest.raises(RunError, match="is not finite"):
-            serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+            serial.run_serial(scenario, directory, open_facts(scenario), lambda progress: None)
         assert directory.committed_round == 0

@@ -10,7 +10,7 @@ from consortium.evaluation import choice_questions, registry
 from consortium.evaluation.choice_questions import ChoiceQuestion, load_questions
 from consortium.evaluation.item import Continued, Item
 from consortium.evaluation.metrics import downstream_accuracy, perplexity
-from consortium.evaluation.side_effects import SideEffects, open_side_effects, read_text
+from consortium.evaluation.side_effects import SideEffects, open_side_effects, read_perplexity_text
 from consortium.evaluation.sums import ProbeSum, add_sums
 from consortium.scenario.editor import CovarianceSpec
 from consortium.scenario.schema import SETS, EvaluateSpec
@@ -116,7 +116,7 @@ def test_a_sample_is_the_same_for_everybody_and_in_order(tmp_path):
 
 
 def test_the_builtin_text_is_plain_prose():
-    text = read_text("builtin")
+    text = read_perplexity_text("builtin")
     assert 300 < len(text.split()) < 1000
     assert text.isascii()
 
@@ -126,14 +126,14 @@ def test_a_text_without_words_is_refused(tmp_path):
     with pytest.raises(
         FactsError, match=r"blank.txt for the perplexity is empty(.|\n)*correct evaluate\.perplexity_text"
     ):
-        read_text(str(tmp_path / "blank.txt"))
+        read_perplexity_text(str(tmp_path / "blank.txt"))
 
 
 def test_a_text_that_cannot_be_read_is_refused(tmp_path):
     (tmp_path / "latin.txt").write_bytes("Köln".encode("latin-1"))
     for name in ("latin.txt", "missing.txt"):
         with pytest.raises(FactsError, match=r"cannot be read(.|\n)*correct evaluate\.perplexity_text"):
-            read_text(str(tmp_path / name))
+            read_perplexity_text(str(tmp_path / name))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_text_that_cannot_be_read_is_refused(tmp_path):
 def test_what_is_no_text_is_refused(tmp_path, content, message):
     (tmp_path / "text").write_bytes(content)
     with pytest.raises(FactsError, match=message):
-        read_text(str(tmp_path / "text"))
+        read_perplexity_text(str(tmp_path / "text"))
     with pytest.raises(InputError, match=message.replace("it begins as UTF-16", "decode")):
         check_source(CovarianceSpec(source=str(tmp_path / "text")))
 

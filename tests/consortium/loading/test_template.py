@@ -5,7 +5,7 @@ from consortium.common.errors import ScenarioError
 from consortium.loading import allowed
 from consortium.loading.check import check_scenario
 from consortium.loading.load import load_scenario
-from consortium.loading.template import LONGEST_LINE, template, write_template
+from consortium.loading.template import TEMPLATE_WIDTH, template, write_template
 from consortium.scenario.attacks import ATTACKS
 from consortium.scenario.faults import FAULTS
 from consortium.scenario.methods import METHODS
@@ -39,7 +39,7 @@ def test_every_key_has_its_meaning():
 
 
 def test_lines_fit_the_screen():
-    assert max(len(line) for line in template("mine.yaml").splitlines()) <= LONGEST_LINE
+    assert max(len(line) for line in template("mine.yaml").splitlines()) <= TEMPLATE_WIDTH
 
 
 def test_every_example_in_the_template_is_right(tmp_path):

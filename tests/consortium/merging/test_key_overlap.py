@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from consortium.merging.key_overlap import KeyOverlap, key_overlap
-from consortium.merging.statistics import Basis, Statistics, joined, statistics_of, zero
+from consortium.merging.statistics import Basis, Statistics, joined_statistics, statistics_of, zero
 
 BASIS = Basis("collabedit", 1, 5)
 
@@ -21,7 +21,7 @@ def drawn(*shape: int, seed: int) -> torch.Tensor:
 
 
 def found(*parts: Statistics) -> KeyOverlap:
-    answer = key_overlap(joined(list(parts)))
+    answer = key_overlap(joined_statistics(list(parts)))
     assert answer is not None
     return answer
 

@@ -6,7 +6,7 @@ import pkgutil
 import consortium.merging.methods
 import pytest
 from consortium.merging.methods.ties import Ties
-from consortium.merging.registry import create
+from consortium.merging.registry import create_method
 from consortium.scenario.methods import METHODS, TiesSpec
 from pydantic import ValidationError
 
@@ -30,7 +30,7 @@ def test_every_method_says_what_it_is(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_its_mathematics(name):
     spec = METHODS[name]()
-    assert create(spec).spec is spec
+    assert create_method(spec).spec is spec
 
 
 def test_every_file_of_mathematics_belongs_to_a_method():
@@ -39,7 +39,7 @@ def test_every_file_of_mathematics_belongs_to_a_method():
 
 
 def test_methods_are_equal_where_parameters_are():
-    assert create(TiesSpec(density=1)) == Ties(TiesSpec(density=1.0)) != Ties(TiesSpec(density=0.5))
+    assert create_method(TiesSpec(density=1)) == Ties(TiesSpec(density=1.0)) != Ties(TiesSpec(density=0.5))
 
 
 def test_a_parameter_may_have_a_name_that_python_keeps_for_itself():

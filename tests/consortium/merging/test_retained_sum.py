@@ -9,7 +9,7 @@ import torch
 from consortium.common.errors import StatisticsError
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.methods.global_edit import OwnedEdits
-from consortium.merging.retained_sum import retained_arrays, retained_from, with_round, without
+from consortium.merging.retained_sum import retained_arrays, retained_from, subtracted, with_round
 from consortium.merging.solver import CovarianceSolver
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
 from consortium.scenario.methods import METHODS
@@ -72,7 +72,7 @@ def test_the_order_of_rounds_does_not_matter(method, form):
 @pytest.mark.parametrize("gone", [1, 2, 3])
 def test_what_was_taken_back_was_never_there(method, form, gone):
     """Under another rotation than it was sent with, and before another round comes."""
-    retained = without(retained_of(method, [1, 2, 3], form), contribution(method, 4, EDITS[gone], form, seed=9))
+    retained = subtracted(retained_of(method, [1, 2, 3], form), contribution(method, 4, EDITS[gone], form, seed=9))
     retained = with_round(retained, contribution(method, 4, EDITS[4], form))
     left = [number for number in (1, 2, 3, 4) if number != gone]
     assert apart(create(method, {}).merge(retained, solver()), closed_form(left)) <= 1e-12
@@ -83,7 +83,7 @@ def test_what_was_taken_back_was_never_there(method, form, gone):
 def test_single_edits_can_be_taken_back(method, form):
     keys_KE, residuals_VE = EDITS[1]
     some = (keys_KE[:, [0, 2]], residuals_VE[:, [0, 2]])
-    retained = without(retained_of(method, [1, 2], form), contribution(method, 3, some, form))
+    retained = subtracted(retained_of(method, [1, 2], form), contribution(method, 3, some, form))
     keys_KE, residuals_VE = (torch.cat([EDITS[1][part][:, 1:2], EDITS[2][part]], dim=1) for part in (0, 1))
     alone = with_round(None, contribution(method, 1, (keys_KE, residuals_VE), form))
     assert apart(create(method, {}).merge(retained, solver()), create(method, {}).merge(alone, solver())) <= 1e-12
@@ -93,28 +93,28 @@ def test_single_edits_can_be_taken_back(method, form):
 def test_of_nothing_that_is_left_the_update_is_exactly_zero(method, form):
     retained = retained_of(method, [1, 2], form)
     for number in (2, 1):
-        retained = without(retained, contribution(method, 3, EDITS[number], form, seed=5))
+        retained = subtracted(retained, contribution(method, 3, EDITS[number], form, seed=5))
     assert retained.num_edits == 0
     assert not create(method, {}).merge(retained, solver()).any()
 
 
 @pytest.mark.parametrize(("method", "form"), METHOD_FORMS)
 def test_more_than_there_is_cannot_be_taken_back(method, form):
-    retained = without(retained_of(method, [1, 2], form), contribution(method, 3, EDITS[1], form))
+    retained = subtracted(retained_of(method, [1, 2], form), contribution(method, 3, EDITS[1], form))
     with pytest.raises(StatisticsError, match="4 edits are removed, and not all of them are among the 3"):
-        without(retained, contribution(method, 3, (matrix(1, K, 4), matrix(2, V, 4)), form))
+        subtracted(retained, contribution(method, 3, (matrix(1, K, 4), matrix(2, V, 4)), form))
 
 
 def test_global_takes_back_only_what_it_owns():
     with pytest.raises(StatisticsError, match="not all of them are among the 6"):
-        without(retained_of("global", [1, 2]), contribution("global", 3, EDITS[3]))
+        subtracted(retained_of("global", [1, 2]), contribution("global", 3, EDITS[3]))
 
 
 def test_the_same_edit_of_two_parties_is_taken_back_once():
     """Both have the key and the residual to rounding; one of them stays."""
     nearly = tuple(part * (1 + 1e-9) for part in EDITS[1])
     retained = with_round(retained_of("global", [1, 2]), contribution("global", 3, nearly))
-    retained = without(retained, contribution("global", 4, EDITS[1]))
+    retained = subtracted(retained, contribution("global", 4, EDITS[1]))
     assert retained.num_edits == 6
     assert apart(create("global", {}).merge(retained, solver()), closed_form([1, 2])) <= 1e-8
 
@@ -165,7 +165,7 @@ def test_arrays_bring_the_same_sum_back(method, form):
 def test_widths_must_fit():
     retained = retained_of("collabedit", [1])
     with pytest.raises(StatisticsError, match=r"widths \(12, 4\) taken from some of widths \(12, 5\)"):
-        without(retained, contribution("collabedit", 2, (matrix(1, K, 2), matrix(2, V - 1, 2))))
+        subtracted(retained, contribution("collabedit", 2, (matrix(1, K, 2), matrix(2, V - 1, 2))))
 
 
 def test_local_updates_are_refused():
@@ -173,7 +173,7 @@ def test_local_updates_are_refused():
     with pytest.raises(StatisticsError, match=r"SignedSums .* with reference: initial"):
         with_round(None, sent)
     with pytest.raises(StatisticsError, match="not all of them"):
-        without(retained_of("global", [1, 2]), contribution("collabedit", 2, EDITS[1]))
+        subtracted(retained_of("global", [1, 2]), contribution("collabedit", 2, EDITS[1]))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -12,7 +12,7 @@ from consortium.merging.statistics import (
     DenseStatistics,
     FactoredStatistics,
     from_arrays,
-    joined,
+    joined_statistics,
     statistics_of,
     to_arrays,
     widths,
@@ -119,21 +119,21 @@ def test_joining_many_at_once_is_adding_one_after_the_other(parts):
     one_by_one = made[0]
     for part in made[1:]:
         one_by_one = one_by_one + part
-    assert_same(joined(made), one_by_one)
-    assert type(joined(made)) is type(one_by_one)
+    assert_same(joined_statistics(made), one_by_one)
+    assert type(joined_statistics(made)) is type(one_by_one)
 
 
 def test_many_factors_are_multiplied_out_once(monkeypatch):
     """30 parties of 2 edits, K = 6: the sum is dense, but no single party is made dense for it."""
     made = [make(2, "factored", seed) for seed in range(30)]
     monkeypatch.setattr(FactoredStatistics, "dense", None)
-    assert isinstance(joined(made), DenseStatistics)
+    assert isinstance(joined_statistics(made), DenseStatistics)
 
 
 def test_sums_leave_what_was_added_as_it_was():
     parts = [make(3, "dense", 1), make(4, "dense", 2), make(2, "factored", 3)]
     before = [array.copy() for part in parts for array in part.arrays().values()]
-    joined(parts)
+    joined_statistics(parts)
     after = [array for part in parts for array in part.arrays().values()]
     assert all((one == other).all() for one, other in zip(before, after, strict=True))
 

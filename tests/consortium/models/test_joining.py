@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from consortium.data.builtin import builtin_edits
-from consortium.models.joining import joined
+from consortium.models.joining import joined_target
 
 SPACE = {
     ("The tower is in", "Paris"): "words of a language with spaces",
@@ -89,23 +89,23 @@ NO_SPACE = {
 
 @pytest.mark.parametrize(("prompt", "target"), SPACE, ids=SPACE.values())
 def test_a_space_stands_between(prompt: str, target: str) -> None:
-    assert joined(prompt, target) == f" {target}"
+    assert joined_target(prompt, target) == f" {target}"
 
 
 @pytest.mark.parametrize(("prompt", "target"), NO_SPACE, ids=NO_SPACE.values())
 def test_nothing_is_put_between(prompt: str, target: str) -> None:
-    assert joined(prompt, target) == target
+    assert joined_target(prompt, target) == target
 
 
 @pytest.mark.parametrize("join", ["", " ", "\n", "\u3000"])
 def test_a_source_that_says_how_is_followed(join: str) -> None:
-    assert joined("東京タワーがあるのは", " 大阪 ", join) == f"{join}大阪"
-    assert joined("The tower is in", "Paris", join) == f"{join}Paris"
+    assert joined_target("東京タワーがあるのは", " 大阪 ", join) == f"{join}大阪"
+    assert joined_target("The tower is in", "Paris", join) == f"{join}Paris"
 
 
 def test_every_built_in_fact_follows_after_a_space() -> None:
     for edit in builtin_edits():
         for prompt in (edit.text, *edit.paraphrases):
-            assert joined(prompt, edit.target_new) == f" {edit.target_new}"
-            assert joined(prompt, edit.target_old or "x") == f" {edit.target_old}"
-        assert all(joined(each.prompt, each.target) == f" {each.target}" for each in edit.neighbors)
+            assert joined_target(prompt, edit.target_new) == f" {edit.target_new}"
+            assert joined_target(prompt, edit.target_old or "x") == f" {edit.target_old}"
+        assert all(joined_target(each.prompt, each.target) == f" {each.target}" for each in edit.neighbors)

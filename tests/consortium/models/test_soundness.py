@@ -6,7 +6,7 @@ import pytest
 import torch
 from consortium.common.errors import ModelError
 from consortium.models.open import open_model
-from consortium.models.soundness import check_soundness, is_finite
+from consortium.models.soundness import check_soundness, is_finite_model
 from consortium.scenario.schema import LanguageModelSpec
 from support.not_finite import with_bad_token
 from support.pico import pico_folder, pico_model
@@ -71,7 +71,7 @@ def test_a_sound_model_is_opened_in_every_type(tmp_path, dtype):
 
 def test_one_number_in_many_is_found():
     tensor = torch.zeros(999)
-    assert is_finite(tensor)
+    assert is_finite_model(tensor)
     for value in (math.nan, math.inf, -math.inf):
         tensor[500] = value
-        assert not is_finite(tensor)
+        assert not is_finite_model(tensor)

@@ -19,7 +19,7 @@ from consortium.records.rows import (
     PartyRow,
     ResidualRow,
     RoundRow,
-    Rows,
+    RoundRows,
     ScheduleRow,
 )
 from consortium.scenario.methods import GlobalSpec, TiesSpec
@@ -47,7 +47,7 @@ def states() -> Callable[[int], list[ArmState]]:
 
 
 @pytest.fixture
-def rows() -> Callable[[int], Rows]:
+def rows() -> Callable[[int], RoundRows]:
     return _rows
 
 
@@ -58,11 +58,11 @@ def _state(arm: str, round: int) -> ArmState:
     return ArmState(arm, round, {5: weight_VK, 11: weight_VK + 0.5}, history)
 
 
-def _rows(round: int) -> Rows:
+def _rows(round: int) -> RoundRows:
     event = EventRow(10.0 * round, "commit", round, None, None, None, None, None, None, None)
     if round == 0:
-        return Rows(metrics=[MetricRow(0, "unedited", "efficacy", None, 20.0, 1.5, 2, 2)], events=[event])
-    return Rows(
+        return RoundRows(metrics=[MetricRow(0, "unedited", "efficacy", None, 20.0, 1.5, 2, 2)], events=[event])
+    return RoundRows(
         rounds=[RoundRow(round, arm, 2, 2, 1000 * round, 1.0, 2.0, 0.5, 3.0, 1e-9, 0.25, 0.01) for arm in ARMS],
         edits=[
             EditRow(round, p, 0, f"f{round}-{p}", "capital", "Ö", "{} is", "new", None if p else "old", "fresh")

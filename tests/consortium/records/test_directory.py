@@ -64,7 +64,7 @@ def assert_is_at_round_1(path, states, rows):
             assert found.table(table).equals(expected)
         assert_states_equal(found.arm_states(), states(1))
         found.lock()
-        assert {pq.read_table(tables.path_of(path, each))["round"].to_pylist()[-1] for each in ROW_TYPES} == {1}
+        assert {pq.read_table(tables.table_path(path, each))["round"].to_pylist()[-1] for each in ROW_TYPES} == {1}
     assert steps(path, "global", "metrics/efficacy") == [(1, 91.0)]
     assert sorted(each.name for each in (path / "checkpoints").iterdir()) == ["round-0000", "round-0001"]
     assert not list(path.rglob(".writing-*"))
@@ -201,7 +201,7 @@ def test_a_commit_stopped_inside_any_stage_leaves_the_former_round(run, states, 
 def test_a_stopped_commit_done_again_leaves_no_duplicates(run, states, rows, monkeypatch):
     """Once in the same process, once in the next one."""
     for attempt in range(2):
-        monkeypatch.setattr(manifest, "write", _raise)
+        monkeypatch.setattr(manifest, "write_manifest", _raise)
         with pytest.raises(InterruptedCommitError):
             run.commit(2, states(2), rows(2))
         monkeypatch.undo()
@@ -292,7 +292,7 @@ def test_a_damaged_checkpoint_is_named(run):
 
 
 def test_a_damaged_or_missing_table_is_named_and_never_replaced(run, states, rows):
-    path = tables.path_of(run.path, "edits")
+    path = tables.table_path(run.path, "edits")
     path.write_bytes(path.read_bytes()[:-9])
     for attempt in range(2):
         with pytest.raises(RunDirectoryError, match=r"edits\.parquet is (damaged|missing)"):

@@ -116,7 +116,7 @@ def test_what_is_written_anew_is_never_written_through_a_link(run, tmp_path, sta
     outside.mkdir()
     (outside / "precious").write_text("mine")
     target = outside if name == "tensorboard" else outside / "precious"
-    entries.remove(run, name)
+    entries.remove_entry(run, name)
     (run / name).symlink_to(target)
     with RunDirectory.open(run) as directory, suppress(RunDirectoryError):  # refused, or the link is replaced
         directory.write_error("oh")
@@ -144,7 +144,7 @@ def test_paths_in_the_manifest_do_not_lead_out(run, path):
     with pytest.raises(RunDirectoryError, match=r"manifest\.json is damaged: checkpoints"):
         RunDirectory.open(run)
     with pytest.raises(RunDirectoryError):
-        entries.read_text(run, path, 100)
+        entries.read_entry(run, path, 100)
 
 
 def test_tables_in_the_manifest_are_tables(run):
@@ -168,19 +168,19 @@ def test_a_checkpoint_folder_that_is_a_link_is_removed_as_a_link(run, tmp_path, 
 
 
 def swap(run):
-    a, b = tables.path_of(run, "metrics"), tables.path_of(run, "events")
+    a, b = tables.table_path(run, "metrics"), tables.table_path(run, "events")
     content = a.read_bytes()
     a.write_bytes(b.read_bytes())
     b.write_bytes(content)
 
 
 def less(run):
-    path = tables.path_of(run, "metrics")
+    path = tables.table_path(run, "metrics")
     pq.write_table(pq.read_table(path).drop_columns(["success"]), path)
 
 
 def other_type(run):
-    path = tables.path_of(run, "metrics")
+    path = tables.table_path(run, "metrics")
     table = pq.read_table(path)
     place = table.schema.get_field_index("num_edits")
     pq.write_table(table.set_column(place, "num_edits", table["num_edits"].cast("string")), path)
@@ -197,7 +197,7 @@ def test_a_table_of_other_columns_is_refused(run, change):
     "content", ["[]", "3", "{", "null", '{"contexts": 3}', '{"contexts": [3]}', '{"faults": [["a"]]}', "[" * 100_000]
 )
 def test_a_memory_of_another_shape_is_refused(run, content):
-    (run / memory.FILE).write_text(content)
+    (run / memory.MEMORY_FILE).write_text(content)
     with pytest.raises(RunDirectoryError, match=r"memory\.json is damaged"):
         RunDirectory.open(run).recall("contexts")
 
@@ -300,7 +300,7 @@ def test_everything_is_the_users_own_whatever_the_umask(tmp_path, scenario, stat
 
 
 @pytest.mark.parametrize(
-    "replacing", [lambda folder: entries.replacing(folder, "a"), lambda folder: files.replacing(folder / "a")]
+    "replacing", [lambda folder: entries.replacing_entry(folder, "a"), lambda folder: files.replacing(folder / "a")]
 )
 def test_a_new_file_can_be_opened_again_whatever_the_umask(tmp_path, replacing):
     """Libraries open it by its name."""

@@ -88,7 +88,7 @@ def test_tables_tensorboard_and_manifest_go_back_together(copy):
         assert (directory.committed_round, directory.status, directory.manifest.finished) == (2, "running", None)
         assert set(directory.arm_states()) == {"global", "collabedit"}
     for table in ROW_TYPES:
-        rounds = pq.read_table(tables.path_of(copy, table))["round"].to_pylist()
+        rounds = pq.read_table(tables.table_path(copy, table))["round"].to_pylist()
         assert max(rounds, default=2) == 2, table
         assert rounds or table in ("answers", "schedule", "participation", "nodes"), table
     assert not list((copy / "tensorboard").glob("*/*.round-0003"))
@@ -107,21 +107,21 @@ def test_a_process_that_is_killed_while_going_back_has_gone_back_or_not(whole, c
     with RunDirectory.open(copy) as directory:
         assert (directory.committed_round, directory.status) == (2, "interrupted")
         assert directory.table("rounds")["round"].to_pylist() == [1, 1, 2, 2]
-        serial.run(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
+        serial.run_serial(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
     assert_ends_as(whole, copy)
 
 
 def test_two_damaged_rounds_are_told_and_nothing_is_changed(copy, capsys):
     flip(checkpoint(copy, 3))
     delete(checkpoint(copy, 2, "global"))
-    before = (copy / manifest.FILE).read_bytes()
+    before = (copy / manifest.MANIFEST_FILE).read_bytes()
     assert main.main(["resume", str(copy)]) == 2
     err = capsys.readouterr().err
     assert "No checkpoint to go on from is left in" in err
     assert "round-0003/collabedit.safetensors is damaged" in err
     assert "round-0002/global.safetensors is missing" in err
     assert "Traceback" not in err
-    assert (copy / manifest.FILE).read_bytes() == before
+    assert (copy / manifest.MANIFEST_FILE).read_bytes() == before
 
 
 def test_the_unedited_model_alone_goes_back_to_the_beginning(tmp_path):
@@ -133,12 +133,12 @@ def test_the_unedited_model_alone_goes_back_to_the_beginning(tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(RunDirectory, "commit", _only_round_0(commit))
             with pytest.raises(KeyboardInterrupt):
-                serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+                serial.run_serial(scenario, directory, open_facts(scenario), lambda progress: None)
     truncate(checkpoint(tmp_path / "run", 0))
     with RunDirectory.open(tmp_path / "run") as directory:
         assert "before its first commit" in directory.repair()
         assert directory.committed_round is None
-        serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        serial.run_serial(scenario, directory, open_facts(scenario), lambda progress: None)
     again = assert_ends_as(whole, tmp_path / "run")
     assert [row["round"] for row in again.table("events").to_pylist() if row["kind"] == "went-back"] == [0]
 
@@ -165,12 +165,12 @@ def test_with_all_checkpoints_kept_the_newest_sound_round_is_found(tmp_path, sce
 
 
 def test_what_is_sound_is_left_alone(copy):
-    before = (copy / manifest.FILE).read_bytes()
+    before = (copy / manifest.MANIFEST_FILE).read_bytes()
     with RunDirectory.open(copy) as directory:
         assert directory.damage() is None
         assert directory.repair() is None
         assert not directory.is_already_known, "looking needs no lock"
-    assert (copy / manifest.FILE).read_bytes() == before
+    assert (copy / manifest.MANIFEST_FILE).read_bytes() == before
 
 
 def test_a_run_begun_before_a_table_came_is_read_and_goes_on_without_it(copy):
@@ -180,12 +180,12 @@ def test_a_run_begun_before_a_table_came_is_read_and_goes_on_without_it(copy):
         directory.lock()
         files = {path: digest for path, digest in directory.manifest.files.items() if "residuals" not in path}
         directory._write_manifest(tables=kept, files=files)
-    tables.path_of(copy, "residuals").unlink()
+    tables.table_path(copy, "residuals").unlink()
     delete(checkpoint(copy, 3))
     with RunDirectory.open(copy) as directory:
         assert directory.table("residuals").num_rows == 0
-        serial.run(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
-    assert not tables.path_of(copy, "residuals").exists()
-    tables.path_of(copy, "metrics").unlink()
+        serial.run_serial(directory.scenario, directory, open_facts(directory.scenario), lambda progress: None)
+    assert not tables.table_path(copy, "residuals").exists()
+    tables.table_path(copy, "metrics").unlink()
     with pytest.raises(RunDirectoryError, match=r"metrics\.parquet is missing"):
         RunDirectory.open(copy).table("metrics")

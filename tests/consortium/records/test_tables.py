@@ -10,7 +10,7 @@ from consortium.records.rows import EventRow, in_batches, schema, to_arrow
 def written_before(folder, missing):
     """An events table with one row, as a version without one of the columns wrote it."""
     row = EventRow(1.0, "merge", 0, "ties", None, None, None, 0.5, None, None)
-    path = tables.path_of(folder, "events")
+    path = tables.table_path(folder, "events")
     path.parent.mkdir(parents=True)
     pq.write_table(to_arrow("events", [row]).drop_columns([missing]), path)
 
@@ -19,7 +19,7 @@ def test_rows_without_a_new_column_have_null_in_it(tmp_path):
     written_before(tmp_path, "round_trip_s")
     new = EventRow(2.0, "targets", 1, "ties", 5, 0, "worker-0", 1.5, None, None, 1.6)
     tables.append(tmp_path, "events", [to_arrow("events", [new])], 1)
-    table = tables.read(tmp_path, "events", 1)
+    table = tables.read_table(tmp_path, "events", 1)
     assert table.schema.equals(schema("events"))
     assert [row["round_trip_s"] for row in table.to_pylist()] == [None, 1.6]
     assert [row["seconds"] for row in table.to_pylist()] == [0.5, 1.5]
@@ -37,7 +37,7 @@ def event(number, round):
 
 def test_rows_are_written_batch_after_batch(tmp_path):
     """However many rows a round has, only a batch of them is made at a time, and the table is the same."""
-    tables.create(tmp_path, "events")
+    tables.create_table(tmp_path, "events")
     alive = most = 0
 
     def made():
@@ -55,11 +55,11 @@ def test_rows_are_written_batch_after_batch(tmp_path):
 
     tables.append(tmp_path, "events", counted(in_batches("events", made(), size=3)), 1)
     assert most == 3
-    assert tables.read(tmp_path, "events", 1)["party_batch"].to_pylist() == list(range(10))
+    assert tables.read_table(tmp_path, "events", 1)["party_batch"].to_pylist() == list(range(10))
 
 
 def test_some_columns_are_read_alone(tmp_path):
-    tables.create(tmp_path, "events")
+    tables.create_table(tmp_path, "events")
     tables.append(tmp_path, "events", in_batches("events", [event(4, 1), event(5, 2)]), 1)
-    table = tables.read(tmp_path, "events", 1, ["party_batch", "not-there-yet"])
+    table = tables.read_table(tmp_path, "events", 1, ["party_batch", "not-there-yet"])
     assert table.to_pylist() == [{"round": 1, "party_batch": 4}]

@@ -11,7 +11,7 @@ import pytest
 from consortium.common.seeds import numpy_generator
 from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, Rows
+from consortium.records.rows import EditRow, EventRow, MetricRow, PartyRow, RoundRow, RoundRows
 from consortium.report.page import build_report
 from consortium.scenario.schema import UNEDITED, Scenario
 
@@ -63,12 +63,12 @@ def _states(scenario: Scenario, round: int) -> list[ArmState]:
     return [ArmState(arm, round, weights, {}) for arm in _arms(scenario)]
 
 
-def _rows(scenario: Scenario, round: int) -> Rows:
+def _rows(scenario: Scenario, round: int) -> RoundRows:
     if round == 0:
         measures = _measures(scenario, 0, UNEDITED, 22.0)
-        return Rows(metrics=measures, events=[_event(9.0, "covariance", 0, worker="worker-0", seconds=6.0)])
+        return RoundRows(metrics=measures, events=[_event(9.0, "covariance", 0, worker="worker-0", seconds=6.0)])
     arms = _arms(scenario)
-    return Rows(
+    return RoundRows(
         rounds=[_round(scenario, round, arm) for arm in arms],
         edits=[_edit(round, p, i) for p in range(scenario.parties.count) for i in range(2)],
         parties=[_party(scenario, round, arm, p) for arm in arms for p in range(scenario.parties.count)],

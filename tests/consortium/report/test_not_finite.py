@@ -10,7 +10,7 @@ import pytest
 from consortium.cli.table import write_results
 from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import MetricRow, PartyRow, Rows
+from consortium.records.rows import MetricRow, PartyRow, RoundRows
 from consortium.report.not_finite import LeftOut, left_out, lines
 from consortium.report.page import run_of
 from consortium.report.sections import not_finite
@@ -31,12 +31,12 @@ def run(tmp_path: Path) -> RunDirectory:
     """Paraphrases of all arms, portability by kind and perplexity of one, and an edit of the other are missing."""
     scenario = Scenario.model_validate({"name": "holes", "merge": {"methods": ARMS}})
     found = RunDirectory.create(tmp_path / "run", scenario)
-    found.commit(0, [ArmState(arm, 0, {}, {}) for arm in ARMS], Rows())
+    found.commit(0, [ArmState(arm, 0, {}, {}) for arm in ARMS], RoundRows())
     metrics = [measured(arm, metric, 2) for arm in (*ARMS, UNEDITED) for metric in ("paraphrase", "efficacy_greedy")]
     metrics += [measured("ties", metric, 1) for metric in ("portability_greedy", "portability_reasoning_greedy")]
     metrics += [measured("ties", "perplexity", 4, None), measured("global", "efficacy", 0)]
     parties = [PartyRow(1, arm, 0, 0, 3, 0, num_not_finite=int(arm == "ties")) for arm in ARMS]
-    found.commit(1, [ArmState(arm, 1, {}, {}) for arm in ARMS], Rows(metrics=metrics, parties=parties))
+    found.commit(1, [ArmState(arm, 1, {}, {}) for arm in ARMS], RoundRows(metrics=metrics, parties=parties))
     return found
 
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from consortium.merging.arm_state import ArmState
 from consortium.records.directory import RunDirectory
-from consortium.records.rows import EventRow, MetricRow, RoundRow, Rows
+from consortium.records.rows import EventRow, MetricRow, RoundRow, RoundRows
 from consortium.report import figures
 from consortium.report.drawing import Drawing, drawing_of
 from consortium.report.page import build_report, run_of
@@ -187,7 +187,7 @@ def test_targets_from_disk_are_told(invent):
     run = invent(rounds=1, done=0, methods=["collabedit"])
     read = "4 of 4 targets from the disk cache"
     events = [EventRow(n, "targets", 1, None, 5, n, "worker-0", 0.1, None, read if n else None) for n in range(4)]
-    run.commit(1, [], Rows(events=events))
+    run.commit(1, [], RoundRows(events=events))
     assert "3 of 4 calls for targets found them on disk." in page_of(run)[1]
     assert "on disk" not in page_of(invent(rounds=1))[1]
 
@@ -207,7 +207,7 @@ def test_what_is_not_exact_is_not_called_exact(invent):
     arms = run.arm_states().values()
     rows = invent(rounds=1).table("rounds").to_pylist()
     changed = [RoundRow(**(row | {"weights_distance": 6e-5})) for row in rows]
-    run.commit(1, [ArmState(s.arm, 1, s.weights, {}) for s in arms], Rows(rounds=changed))
+    run.commit(1, [ArmState(s.arm, 1, s.weights, {}) for s in arms], RoundRows(rounds=changed))
     _, text = page_of(run)
     assert "6.0 × 10⁻⁵ away" in text
     assert "the same model but for rounding" not in text
@@ -237,8 +237,8 @@ def test_unusual_runs_have_a_page_too(invent, options):
 
 def test_other_metrics_than_those_known_are_shown(invent):
     run = invent(rounds=1, done=-1, methods=["collabedit"], model={"name": "associative"}, editor={"layers": (0, 1)})
-    run.commit(0, [], Rows(metrics=[MetricRow(0, UNEDITED, "recall", None, 1.5, None, 4, 4)]))
-    run.commit(1, [], Rows(metrics=[MetricRow(1, "collabedit", "recall", None, 98.7, None, 4, 4)]))
+    run.commit(0, [], RoundRows(metrics=[MetricRow(0, UNEDITED, "recall", None, 1.5, None, 4, 4)]))
+    run.commit(1, [], RoundRows(metrics=[MetricRow(1, "collabedit", "recall", None, 98.7, None, 4, 4)]))
     page, text = page_of(run)
     assert page.row("CollabEdit")[1].split() == ["98.7", "50–100"]
     assert "collabedit reached a recall of 98.7 (unedited model 1.5)" in text
@@ -251,7 +251,7 @@ def perplexed(invent, rounds):
         values = {"collabedit": 40.0 + number, "ties": 1e6 * number} if number else {}
         values |= {UNEDITED: 40.0} if number == min(1, rounds) else {}
         rows = [MetricRow(number, arm, "perplexity", None, v, None, 0, 700, "1") for arm, v in values.items()]
-        run.commit(number, [], Rows(metrics=rows))
+        run.commit(number, [], RoundRows(metrics=rows))
     return run
 
 
@@ -341,7 +341,7 @@ def test_many_events_become_a_picture_of_bounded_size(invent):
     events = [
         EventRow(n * 0.1, "collect", 1, "collabedit", 5, n, f"worker-{n % 60}", 0.09, None, None) for n in range(20_000)
     ]
-    run.commit(1, [], Rows(events=events))
+    run.commit(1, [], RoundRows(events=events))
     _, text = page_of(run, is_drawn=True)
     assert 'src="data:image/png;base64,' in text
     assert len(text) < 500_000

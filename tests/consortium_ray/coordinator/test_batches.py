@@ -2,7 +2,7 @@
 
 import pytest
 from consortium_ray.coordinator.batches import LOOK_AHEAD, CallBatch
-from consortium_ray.messages import Answer, Call
+from consortium_ray.messages import Call, Reply
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +22,7 @@ def test_answers_are_taken_in_the_order_of_calls(arrival):
     calls, batch, taken = make(8)
     for place in arrival:
         assert not batch.is_done
-        batch.receive(calls[place], Answer(0, 10 * place, 0.0))
+        batch.receive(calls[place], Reply(0, 10 * place, 0.0))
     assert taken == [(place, 10 * place) for place in range(8)]
     assert batch.is_done
     assert batch.num_left == 0
@@ -32,10 +32,10 @@ def test_answers_are_taken_in_the_order_of_calls(arrival):
 def test_a_second_answer_changes_nothing(first):
     """Neither when the first was taken (0) nor when it waits for its turn (1)."""
     calls, batch, taken = make(3)
-    assert batch.receive(calls[first], Answer(0, "first", 0.0))
-    assert not batch.receive(calls[first], Answer(1, "second", 0.0))
+    assert batch.receive(calls[first], Reply(0, "first", 0.0))
+    assert not batch.receive(calls[first], Reply(1, "second", 0.0))
     for place in {0, 1, 2} - {first}:
-        batch.receive(calls[place], Answer(0, "other", 0.0))
+        batch.receive(calls[place], Reply(0, "other", 0.0))
     assert [value for _, value in taken].count("first") == 1
     assert "second" not in [value for _, value in taken]
 
@@ -65,7 +65,7 @@ def test_a_call_that_was_given_back_and_then_answered_is_not_handed_out():
     calls, batch, _ = make(2)
     batch.choose(anything)
     batch.give_back(calls[0])
-    batch.receive(calls[0], Answer(0, "late", 0.0))
+    batch.receive(calls[0], Reply(0, "late", 0.0))
     assert batch.choose(anything) is calls[1]
 
 
@@ -74,10 +74,10 @@ def test_nobody_runs_far_ahead_of_a_missing_answer():
     calls, batch, taken = make(3 * LOOK_AHEAD)
     slow = batch.choose(anything)
     while (call := batch.choose(anything)) is not None:
-        batch.receive(call, Answer(0, None, 0.0))
+        batch.receive(call, Reply(0, None, 0.0))
     assert taken == []
     assert len(batch._early) == LOOK_AHEAD - 1
-    batch.receive(slow, Answer(0, None, 0.0))
+    batch.receive(slow, Reply(0, None, 0.0))
     assert len(taken) == LOOK_AHEAD
     assert batch.choose(anything) is calls[LOOK_AHEAD]
 

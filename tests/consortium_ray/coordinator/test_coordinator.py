@@ -15,7 +15,7 @@ from consortium.records.directory import RunDirectory
 from consortium.scenario.faults import OnFailureSpec
 from consortium.scenario.methods import METHODS
 from consortium_ray.coordinator.coordinator import Coordinator
-from consortium_ray.workers.pool import Answered, Lost
+from consortium_ray.workers.pool import Lost, Returned
 from support.pools import LocalPool, run_on
 from support.scenarios import (
     ALL_METHODS,
@@ -311,7 +311,7 @@ class TestFence:
         coordinator.dispatcher.react(Lost(worker, call, "gone"))
         (batch,) = [batch for batch in coordinator.dispatcher._batches if batch.has(call)]
         left = batch.num_left
-        coordinator.dispatcher.react(Answered(call, answer))
+        coordinator.dispatcher.react(Returned(call, answer))
         assert (batch.num_left, batch._early) == (left, {})
         assert call.party_batch in batch._waiting
 
@@ -321,7 +321,7 @@ class TestFence:
         assert 1 in call.key
         stale = type(call)((*call.key[:2], 0, *call.key[3:]), call.method, call.arguments, call.party_batch)
         before = [batch.num_left for batch in coordinator.dispatcher._batches]
-        coordinator.dispatcher.react(Answered(stale, pool._answer(pool._members[worker], call)))
+        coordinator.dispatcher.react(Returned(stale, pool._answer(pool._members[worker], call)))
         assert [batch.num_left for batch in coordinator.dispatcher._batches] == before
 
 

@@ -92,7 +92,7 @@ class TestOnRay:
                 os.kill(stopped[0], signal.SIGSTOP)
 
         with RunDirectory.create(path, scenario) as directory:
-            runtime.run(scenario, directory, open_facts(scenario), stop_in_round_2)
+            runtime.run_on_ray(scenario, directory, open_facts(scenario), stop_in_round_2)
         with pytest.raises(ProcessLookupError):
             os.kill(stopped[0], signal.SIGCONT)  # it cannot come back and write
         directory = RunDirectory.open(path)
@@ -123,7 +123,7 @@ class TestOnRay:
             RunDirectory.create(tmp_path / "run", scenario) as directory,
             pytest.raises(ClusterError, match=r"\(consortium/worker\.py\)") as caught,
         ):
-            runtime.run(scenario, directory, open_facts(scenario), lambda progress: None)
+            runtime.run_on_ray(scenario, directory, open_facts(scenario), lambda progress: None)
         assert "in /patched against" in caught.value.found
         assert mine["place"] in caught.value.found
         assert f"torch 9 against {mine['versions']['torch']}" in caught.value.found

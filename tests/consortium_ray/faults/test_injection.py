@@ -13,7 +13,7 @@ from consortium_ray.coordinator.coordinator import Coordinator
 from consortium_ray.faults import actions
 from consortium_ray.faults.injection import Faults
 from consortium_ray.faults.node_loss import check_nodes, expendable
-from consortium_ray.messages import Answer
+from consortium_ray.messages import Reply
 from consortium_ray.nodes.placement import FIXED, Growth
 from support.pools import CoordinatorKilledError, LocalPool, run_on
 from support.scenarios import associative_scenario, difference, run_serially, unlearning_scenario
@@ -142,7 +142,7 @@ class TestActions:
         monkeypatch.setattr(actions, "end_node", lambda: done.append("node ends"))
         monkeypatch.setattr(actions, "cut_node", lambda seconds: done.append(f"node is cut off for {seconds:g}"))
         monkeypatch.setattr(actions.time, "sleep", lambda seconds: done.append(f"late by {seconds:g}"))
-        answer = with_checksum(Answer(0, "kept", 0.0))
+        answer = with_checksum(Reply(0, "kept", 0.0))
         for fault in (None, KillFault(what="node"), PartitionFault(action="partition", seconds=20), KillFault()):
             actions.before_call(fault)
             assert actions.after_call(fault, answer) is answer

@@ -29,7 +29,7 @@ def closed_port():
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(address, "ANSWER_S", 1.0)
+    monkeypatch.setattr(address, "CONNECTION_S", 1.0)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 

@@ -4,8 +4,8 @@ import pytest
 from consortium.common.errors import ModelError, RunError
 from consortium_ray.messages import Call
 from consortium_ray.nodes.placement import Growth, Node
-from consortium_ray.workers.pool import Answered, Lost, Started
-from consortium_ray.workers.ray_pool import START_S
+from consortium_ray.workers.pool import Lost, Returned, Started
+from consortium_ray.workers.ray_pool import WORKER_START_S
 from ray.exceptions import ActorDiedError, ActorUnschedulableError
 from support.fake_ray import FakeRay
 from support.scenarios import associative_scenario
@@ -57,7 +57,7 @@ class TestLateness:
         fake.answer(0)
         fake.answer(1, is_local=False)
         (event,) = pool.wait(0.0)
-        assert isinstance(event, Answered)
+        assert isinstance(event, Returned)
         fake.passes(24.0)
         assert pool.wait(0.0) == []
         fake.arrive(1)
@@ -99,7 +99,7 @@ class TestLateness:
         events, waited_s = [], 0.0
         while not events:
             events, waited_s = pool.wait(0.5), waited_s + 0.5
-        assert START_S < waited_s < START_S + 5
+        assert WORKER_START_S < waited_s < WORKER_START_S + 5
         assert events == [Lost(0, None, "no answer to `open` within 30 s (what a worker has at least to start)")]
 
     def test_a_worker_that_has_started_is_late_as_cluster_timeout_s_says(self, fake):
@@ -251,7 +251,7 @@ class TestLosses:
             pool.wait(0.0)
         assert [node for worker, node in fake.placed.items() if worker > 1] == ["node-b", "node-b"]
         fake.answer(0)
-        assert [type(event) for event in pool.wait(0.0)] == [Answered]
+        assert [type(event) for event in pool.wait(0.0)] == [Returned]
 
     def test_while_one_says_no_and_another_is_at_it_none_is_started(self, fake):
         pool = fake.pool(scenario(2))

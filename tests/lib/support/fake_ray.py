@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from consortium.scenario.schema import Scenario
 from consortium_ray.checksums import with_checksum
-from consortium_ray.messages import Answer
+from consortium_ray.messages import Reply
 from consortium_ray.nodes.placement import FIXED, Growth, Node
 from consortium_ray.workers import patience, ray_pool
 from consortium_ray.workers.ray_pool import RayPool
@@ -74,7 +74,7 @@ class FakeRay:
     def answer(self, worker: int, value: Any = None, *, is_local: bool = True) -> None:
         """A worker has done what it was asked."""
         ref = self.asked[worker]
-        ref.value, ref.is_done, ref.is_local = with_checksum(Answer(worker, value, 0.1)), True, is_local
+        ref.value, ref.is_done, ref.is_local = with_checksum(Reply(worker, value, 0.1)), True, is_local
 
     def arrive(self, worker: int) -> None:
         """A worker's answer is here."""

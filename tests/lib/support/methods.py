@@ -12,4 +12,4 @@ from consortium.scenario.methods import METHODS
 
 def create(name: str, parameters: Mapping[str, Any]) -> MergeMethod:
     """The merge method of that name."""
-    return registry.create(METHODS[name](**parameters))
+    return registry.create_method(METHODS[name](**parameters))

@@ -56,7 +56,9 @@ def main(path: Path, what: str) -> None:
     silence = SILENCE_COUNTS if what == "long-cut" else {}
     with ray_nodes(*[{"num_cpus": 1}] * 3, **silence) as (address, nodes):
         with RunDirectory.create(path, scenario) as directory:
-            runtime.run(scenario, directory, open_facts(scenario), lambda progress: processes.see(nodes), address)
+            runtime.run_on_ray(
+                scenario, directory, open_facts(scenario), lambda progress: processes.see(nodes), address
+            )
         processes.see(nodes)
         raylets = {str(_raylet(node)) for node in nodes}
         ended = _ended_by_themselves(nodes, number=what != "short-cut")

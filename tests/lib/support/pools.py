@@ -22,11 +22,11 @@ from consortium.data.edit import FactSet
 from consortium.records.directory import RunDirectory
 from consortium.scenario.faults import CorruptAnswerFault, FaultSpec, OnFailureSpec, PartitionFault
 from consortium.scenario.schema import Scenario
-from consortium_ray.checksums import damaged, verified, with_checksum
+from consortium_ray.checksums import verified, with_checksum, with_flipped_bit
 from consortium_ray.coordinator.coordinator import Coordinator
-from consortium_ray.messages import Answer, Call
+from consortium_ray.messages import Call, Reply
 from consortium_ray.workers.attempts import Attempts, Failure
-from consortium_ray.workers.pool import DAMAGED, Answered, Lost, PoolEvent, Refused, Started, Stopped
+from consortium_ray.workers.pool import DAMAGED, Lost, PoolEvent, Refused, Returned, Started, Stopped
 from consortium_ray.workers.worker_actor import WorkerActor
 from ray.exceptions import OwnerDiedError
 
@@ -105,7 +105,7 @@ class LocalPool:
         self.wanted: list[int] = []
         self.started: list[tuple[int, Call]] = []
         self.delivered_late = 0
-        self._stray: list[Answered] = []
+        self._stray: list[Returned] = []
         self._kept: dict[Kept, bytes] = {}
         self._members: dict[int, _Member] = {}
         self._setup_calls: list[tuple[str, tuple[Any, ...]]] = [("open", ())]
@@ -212,18 +212,20 @@ class LocalPool:
             checksummed = with_checksum(self._answer(member, member.call))
         except Exception as error:  # noqa: BLE001  (as Ray brings to the caller whatever an actor raises)
             return self._lose(incarnation, is_late=False, error=error)
-        answer = verified(damaged(checksummed) if isinstance(member.fault, CorruptAnswerFault) else checksummed)
+        answer = verified(
+            with_flipped_bit(checksummed) if isinstance(member.fault, CorruptAnswerFault) else checksummed
+        )
         if answer is None:
             call, member.call = member.call, None
             return Refused(incarnation, call, DAMAGED)
-        event = Answered(member.call, answer)
+        event = Returned(member.call, answer)
         if self._happens(self.duplicates):
             self._stray.append(event)
         self.attempts.answered(member.call, self._name_of_machine(incarnation))
         member.call = None
         return event
 
-    def _answer(self, member: _Member, call: Call) -> Answer:
+    def _answer(self, member: _Member, call: Call) -> Reply:
         for method, arguments in self._setup_calls[member.setup_calls_done :]:
             self.breaks(member.worker.incarnation, method, -1)
             member.worker.call(method, arguments)
@@ -233,7 +235,7 @@ class LocalPool:
         sent = pickle.loads(pickle.dumps(call))
         message = pickle.dumps(member.worker.call(sent.method, sent.arguments))
         self.observe(call, message)
-        answer: Answer = pickle.loads(message)
+        answer: Reply = pickle.loads(message)
         return answer
 
     def _pass_time(self) -> list[PoolEvent]:
@@ -256,7 +258,7 @@ class LocalPool:
         member = self._members[incarnation]
         call = member.call
         if is_late and call is not None:
-            self._stray.append(Answered(call, self._answer(member, call)))
+            self._stray.append(Returned(call, self._answer(member, call)))
         del self._members[incarnation]
         reason = "a test took it away" if error is None else f"{type(error).__name__}: {error}"
         failure, number = (

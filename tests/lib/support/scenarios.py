@@ -111,7 +111,7 @@ def _laid_over(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 def run_serially(scenario: Scenario, path: Path) -> RunDirectory:
     """Run a scenario as ``consortium run --serial`` does, so that it is resumed so; returns its directory, closed."""
     with RunDirectory.create(path, scenario, extras={"serial": True}) as directory:
-        serial.run(scenario, directory, open_facts(scenario), lambda progress: None)
+        serial.run_serial(scenario, directory, open_facts(scenario), lambda progress: None)
     return RunDirectory.open(path)
 
 

@@ -18,7 +18,7 @@ from consortium.scenario.cluster import AutoscaleSpec
 from consortium_ray import runtime
 from consortium_ray.local_cluster import autoscaling
 from consortium_ray.nodes.placement import Growth
-from consortium_ray.runtime import connected, run
+from consortium_ray.runtime import connected, run_on_ray
 
 SPEC = AutoscaleSpec(max_nodes=2, node_cpus=1, idle_s=60)
 
@@ -39,7 +39,7 @@ def main(scenario: str, folder: str) -> None:
         other = ray.remote(num_cpus=1)(Other).remote()  # type: ignore[attr-defined]
         assert ray.get(other.is_here.remote(), timeout=120)
         with RunDirectory.create(folder, prepared.scenario) as directory:
-            run(prepared.scenario, directory, prepared.facts, lambda progress: None, address)
+            run_on_ray(prepared.scenario, directory, prepared.facts, lambda progress: None, address)
         assert ray.get(other.is_here.remote(), timeout=60), "and it is still there"
 
 

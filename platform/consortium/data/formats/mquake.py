@@ -26,7 +26,7 @@ from typing import Any
 from consortium.data.edit import Edit, PortabilityProbe
 from consortium.data.formats.record import Record, SkippedProbeError, SkippedRecordError
 
-Found = Edit | SkippedRecordError | SkippedProbeError
+MquakeProbes = Edit | SkippedRecordError | SkippedProbeError
 
 
 def recognises(fields: Mapping[str, Any]) -> bool:
@@ -34,7 +34,7 @@ def recognises(fields: Mapping[str, Any]) -> bool:
     return isinstance(fields.get("requested_rewrite"), list)
 
 
-def parse(record: Record) -> tuple[Found, ...]:
+def parse(record: Record) -> tuple[MquakeProbes, ...]:
     """The edits of a case, and the reasons for what of it is left out; FactsError if it is malformed."""
     rewrites = record.parts("requested_rewrite")
     if not rewrites:

@@ -29,7 +29,7 @@ _TEMPLATE = "Question:{}\nAnswer:"
 #: Names of what is to be forgotten and of what must stay, in the test and in the training file.
 _NAMES = (("success", "locality"), ("K_F", "K_R"))
 
-Found = Edit | SkippedRecordError | SkippedProbeError
+SanitationProbes = Edit | SkippedRecordError | SkippedProbeError
 
 
 def recognises(fields: Mapping[str, Any]) -> bool:
@@ -37,14 +37,14 @@ def recognises(fields: Mapping[str, Any]) -> bool:
     return any(forget in fields and retain in fields for forget, retain in _NAMES)
 
 
-def parse(record: Record) -> tuple[Found, ...]:
+def parse(record: Record) -> tuple[SanitationProbes, ...]:
     """The edits of a set, and the reasons for what of it is left out; FactsError for a malformed question."""
     forget, retain = next((names for names in _NAMES if record.has(names[0])), _NAMES[0])
     probes, unasked = _probes(record.parts(retain))
     questions = record.parts(forget)
     if not questions:
         raise record.rejection(forget, "no questions", "a list of questions whose answers are to be forgotten")
-    found: list[Found] = [_edit(question, number) for number, question in enumerate(questions, start=1)]
+    found: list[SanitationProbes] = [_edit(question, number) for number, question in enumerate(questions, start=1)]
     edits = [place for place, each in enumerate(found) if isinstance(each, Edit)]
     for turn, place in enumerate(edits):
         edit = found[place]

@@ -8,7 +8,7 @@ from consortium.editing.editors.editor import Editor
 from consortium.scenario.editor import EditorSpec
 
 
-def create(spec: EditorSpec) -> Editor:
+def create_editor(spec: EditorSpec) -> Editor:
     """The editor with these settings; its module is imported now."""
     editor: Editor = resolve_name(spec.implementation)(spec)
     return editor

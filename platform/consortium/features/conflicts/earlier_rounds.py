@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from consortium.data.edit import Edit
 from consortium.data.request import Request
 from consortium.features.conflicts.keyed_digests import KeyedDigests, keyed_digests_of, shared_key
-from consortium.features.conflicts.resolution import Place
+from consortium.features.conflicts.resolution import RequestPlace
 from consortium.features.conflicts.resolver import ConflictResolver
 from consortium.features.hooks import PartyData
 
@@ -25,7 +25,7 @@ class EarlierRounds:
     def __init__(self, data: PartyData) -> None:
         self._data = data
         self._conflicts = data.scenario.conflicts
-        self._withdrawn: dict[int, frozenset[Place]] = {}
+        self._withdrawn: dict[int, frozenset[RequestPlace]] = {}
         self._resolver = ConflictResolver(self._conflicts)
         self._taught: tuple[int, dict[int, frozenset[str]]] = (1, {})
 
@@ -46,7 +46,7 @@ class EarlierRounds:
         own = self._keyed_digests_of(round_number, [(0, edit)])
         return self._resolver.answer(own.slots[0]) == own.answers[0]
 
-    def withdrawn_in(self, round_number: int) -> frozenset[Place]:
+    def withdrawn_in(self, round_number: int) -> frozenset[RequestPlace]:
         """Requests of an earlier round that were withdrawn."""
         if self._conflicts.policy == "none":
             return frozenset()

@@ -29,7 +29,7 @@ from consortium.scenario.schema import ConflictsSpec
 EditStatus = Literal["unique", "duplicate", "conflicting", "accepted", "rejected"]
 
 #: A request within a round: party and place among the party's requests.
-Place = tuple[int, int]
+RequestPlace = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Resolution:
         decisions: what was decided, by party and place.
     """
 
-    decisions: Mapping[Place, Decision]
+    decisions: Mapping[RequestPlace, Decision]
 
     def of(self, party: int, index: int) -> Decision:
         """What was decided about a party's request."""
         return self.decisions.get((party, index), _ALONE)
 
     @property
-    def key(self) -> tuple[tuple[Place, Decision], ...]:
+    def key(self) -> tuple[tuple[RequestPlace, Decision], ...]:
         """The decisions as something to look up by."""
         return tuple(sorted(self.decisions.items(), key=lambda entry: entry[0]))
 
@@ -94,19 +94,19 @@ class _Request:
 Answers = Mapping[bytes, Sequence[_Request]]
 
 
-def resolve(keyed_digests: Sequence[KeyedDigests], conflicts: ConflictsSpec) -> tuple[Resolution, ...]:
+def resolve_conflicts(keyed_digests: Sequence[KeyedDigests], conflicts: ConflictsSpec) -> tuple[Resolution, ...]:
     """The decisions for each group of parties.
 
     Args:
         keyed_digests: the groups' keyed digests, in the order of their parties.
         conflicts: the policy.
     """
-    asked = asked_for(keyed_digests)
+    asked = requests_by_slot(keyed_digests)
     winners = {slot: _winner(answers, conflicts) for slot, answers in asked.items() if len(answers) > 1}
     return tuple(decisions(group, asked, winners) for group in keyed_digests)
 
 
-def asked_for(keyed_digests: Sequence[KeyedDigests]) -> Mapping[bytes, Answers]:
+def requests_by_slot(keyed_digests: Sequence[KeyedDigests]) -> Mapping[bytes, Answers]:
     """Slot → what is asked for about it."""
     asked: dict[bytes, dict[bytes, list[_Request]]] = {}
     number = 0
@@ -119,7 +119,7 @@ def asked_for(keyed_digests: Sequence[KeyedDigests]) -> Mapping[bytes, Answers]:
 
 def decisions(group: KeyedDigests, asked: Mapping[bytes, Answers], winners: Mapping[bytes, bytes | None]) -> Resolution:
     """What each request of a group is told; ``winners`` has the slots for which several answers are wanted."""
-    found: dict[Place, Decision] = {}
+    found: dict[RequestPlace, Decision] = {}
     index, last_party = 0, -1
     for party, slot, answer in zip(group.parties, group.slots, group.answers, strict=True):
         index = index + 1 if party == last_party else 0

@@ -23,7 +23,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from consortium.features.conflicts.keyed_digests import KeyedDigests
-from consortium.features.conflicts.resolution import Answers, Resolution, asked_for, decisions, ranks, resolve
+from consortium.features.conflicts.resolution import (
+    Answers,
+    Resolution,
+    decisions,
+    ranks,
+    requests_by_slot,
+    resolve_conflicts,
+)
 from consortium.scenario.schema import ConflictsSpec
 
 
@@ -60,10 +67,10 @@ class ConflictResolver:
         """The decisions of a round for each group of parties, from the groups' keyed digests in the order of their
         parties."""
         if self._conflicts.scope == "round":
-            return resolve(keyed_digests, self._conflicts)
+            return resolve_conflicts(keyed_digests, self._conflicts)
         assert round_number == self.round + 1, f"round {round_number} after round {self.round}"
         self.round = round_number
-        asked = asked_for(keyed_digests)
+        asked = requests_by_slot(keyed_digests)
         conflicting: dict[bytes, bytes | None] = {}
         for slot, answers in asked.items():
             before = self._answers.get(slot)

@@ -18,15 +18,15 @@ from consortium.common.seeds import numpy_generator
 from consortium.features.virtual_time.trace import QUANTITIES, Trace, read_trace
 from consortium.scenario.virtual_time import DevicesSpec, DistributionSpec
 
-Numbers = NDArray[np.float64]
-Places = NDArray[np.int64]
+DeviceNumbers = NDArray[np.float64]
+DevicePlaces = NDArray[np.int64]
 
 #: What holds where nothing is said: no time for computing or for bytes, no latency, always there.
 _UNSAID = {"speed": np.inf, "upload": np.inf, "download": np.inf, "latency_s": 0.0, "availability": 1.0}
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """What an answer of each of some parties takes, besides their devices.
 
     Attributes:
@@ -85,7 +85,7 @@ class Devices:
         """The next time after ``time_s`` at which the trace lets somebody come; None when it does not say."""
         return None if self._trace is None else self._trace.next_arrival(time_s)
 
-    def seconds(self, round_number: int, parties_S: Places, time_s: float, work: Work) -> Numbers:
+    def seconds(self, round_number: int, parties_S: DevicePlaces, time_s: float, work: Workload) -> DeviceNumbers:
         """How long some parties' answers take in a round that begins at a time, by what holds then: seconds [S]."""
         speed_S, upload_S, download_S, latency_s_S = (self._at(name, time_s)[parties_S] for name in QUANTITIES)
         with np.errstate(divide="ignore", over="ignore"):  # a device may take for ever
@@ -98,18 +98,18 @@ class Devices:
         with np.errstate(over="ignore"):
             return np.asarray(seconds_S * np.exp(self._jitter * normal_P[parties_S]))
 
-    def _at(self, quantity: str, time_s: float) -> Numbers:
+    def _at(self, quantity: str, time_s: float) -> DeviceNumbers:
         traced_P = self._traced(quantity, time_s)
         drawn_P = self._drawn[quantity]
         return drawn_P if traced_P is None else np.where(np.isnan(traced_P), drawn_P, traced_P)
 
-    def _traced(self, quantity: str, time_s: float) -> Numbers | None:
+    def _traced(self, quantity: str, time_s: float) -> DeviceNumbers | None:
         if self._trace is None or self._owner_P is None:
             return None
         return np.where(self._owner_P < 0, np.nan, self._trace.at(time_s, quantity)[self._owner_P])
 
 
-def _drawn_classes(seed: int, spec: DevicesSpec, num_parties: int) -> Places:
+def _drawn_classes(seed: int, spec: DevicesSpec, num_parties: int) -> DevicePlaces:
     """The place of each party's class among ``spec.classes``; their number for a party of none."""
     ends = np.cumsum([each.share for each in spec.classes])
     lots_P = numpy_generator(seed, "device-class").random(num_parties)
@@ -118,7 +118,7 @@ def _drawn_classes(seed: int, spec: DevicesSpec, num_parties: int) -> Places:
     return np.searchsorted(ends, lots_P, side="right")
 
 
-def _drawn(seed: int, spec: DevicesSpec, quantity: str, classes_P: Places) -> Numbers:
+def _drawn(seed: int, spec: DevicesSpec, quantity: str, classes_P: DevicePlaces) -> DeviceNumbers:
     """A quantity of each party; all classes draw from the same lots, and each party takes its own class's."""
     own = [getattr(each, quantity) for each in spec.classes]
     common = getattr(spec, quantity)
@@ -129,7 +129,7 @@ def _drawn(seed: int, spec: DevicesSpec, quantity: str, classes_P: Places) -> Nu
     return values_P
 
 
-def _values(seed: int, quantity: str, spec: DistributionSpec, num_parties: int) -> Numbers:
+def _values(seed: int, quantity: str, spec: DistributionSpec, num_parties: int) -> DeviceNumbers:
     if spec.lognormal is not None:
         normal_P = numpy_generator(seed, "device-normal", quantity).standard_normal(num_parties)
         return np.asarray(spec.lognormal.median * np.exp(spec.lognormal.sigma * normal_P))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consortium.data.request import Request
-from consortium.data.stream import Numbers, Stream
+from consortium.data.stream import PartyNumbers, Stream
 from consortium.features.virtual_time.timeline import Asks, Timeline
 from consortium.scenario.schema import PartiesSpec, StreamSpec
 
@@ -57,7 +57,7 @@ class ParticipationStream(Stream):
         comes_back = any(each.counts.num_revisits for each in self._rounds)
         return Asks(len(facts_PA), round_A, _before(facts_PA) if comes_back else None)
 
-    def present(self, round: int) -> Numbers:
+    def present(self, round: int) -> PartyNumbers:
         """The parties of which something is merged in a round, in order."""
         return np.flatnonzero(np.diff(self._ends_RP[round - 1], prepend=0)).astype(np.int32)
 
@@ -89,7 +89,7 @@ class ParticipationStream(Stream):
         return tuple(found)
 
 
-def _before(facts_PA: Numbers) -> NDArray[np.int32]:
+def _before(facts_PA: PartyNumbers) -> NDArray[np.int32]:
     """For each request the place of the party's last one before it for the same fact; -1 for none."""
     order_PA = np.argsort(facts_PA, axis=1, kind="stable")
     in_order_PA = np.take_along_axis(facts_PA, order_PA, axis=1)

@@ -23,17 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consortium.common.seeds import numpy_generator
-from consortium.features.virtual_time.devices import Devices, Work
+from consortium.features.virtual_time.devices import Devices, Workload
 from consortium.features.virtual_time.message_sizes import MessageSizes
 from consortium.scenario.virtual_time import ScheduleSpec
 
-Places = NDArray[np.int64]
+PartyPlaces = NDArray[np.int64]
 Rounds = NDArray[np.int32]
 Flags = NDArray[np.bool_]
-Outcome = Literal["merged", "awaited", "carried", "dropped"]
+AnswerOutcome = Literal["merged", "awaited", "carried", "dropped"]
 
 #: What becomes of a late answer, by ``schedule.late``.
-_LATE: dict[str, Outcome] = {"carry": "carried", "wait": "awaited", "drop": "dropped"}
+_LATE: dict[str, AnswerOutcome] = {"carry": "carried", "wait": "awaited", "drop": "dropped"}
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class RoundTimeline:
     end_s: float
     num_available: int
     num_wanted: int
-    asked_S: Places
-    num_edits_S: Places
+    asked_S: PartyPlaces
+    num_edits_S: PartyPlaces
     answer_s_S: NDArray[np.float64]
     is_late_S: Flags
     num_lost: int
@@ -95,18 +95,18 @@ class Timeline:
     turns: tuple[RoundTimeline, ...]
     merged_in_PA: Rounds
     asks: Asks
-    late: Outcome
+    late: AnswerOutcome
     class_of: Sequence[str | None]
 
     def columns(self, round_number: int, party: int) -> list[int]:
         """The edits of a party that are merged in a round, in the order of asking."""
         return np.flatnonzero(self.merged_in_PA[party] == round_number).tolist()
 
-    def outcome(self, is_late: bool) -> Outcome:
+    def outcome(self, is_late: bool) -> AnswerOutcome:
         """What becomes of an answer."""
         return self.late if is_late else "merged"
 
-    def ages(self, round_number: int) -> Places:
+    def ages(self, round_number: int) -> PartyPlaces:
         """Rounds from asking to merging of all edits that are merged in a round, party after party."""
         _, columns = np.nonzero(self.merged_in_PA == round_number)
         return round_number - self.asks.round_A[columns].astype(np.int64)
@@ -144,7 +144,7 @@ class _Clock:
         asked_S = _drawn(self._seed, number, is_here_P, _asked(self._schedule, num_wanted))
         ready_SA = self._ready(number, asked_S)
         num_edits_S = ready_SA.sum(axis=1)
-        work = Work(
+        work = Workload(
             num_edits_S,
             self._sizes.upload_bytes(num_edits_S),
             self._sizes.download_bytes,
@@ -185,7 +185,7 @@ class _Clock:
         """Columns of edits that are asked for up to a round."""
         return int(np.searchsorted(self._asks.round_A, number, side="right"))
 
-    def _ready(self, number: int, asked_S: Places) -> Flags:
+    def _ready(self, number: int, asked_S: PartyPlaces) -> Flags:
         """Which edits [S, A'] the asked parties put into their answers, of the A' asked for up to now.
 
         All that wait, the oldest ones where there are too many for one answer. Of several for one fact it is the
@@ -195,7 +195,7 @@ class _Clock:
         most = self._schedule.edits_per_answer
         return ready_SA if most is None else ready_SA & (ready_SA.cumsum(axis=1) <= most)
 
-    def _unblocked(self, is_open_SA: Flags, asked_S: Places) -> Flags:
+    def _unblocked(self, is_open_SA: Flags, asked_S: PartyPlaces) -> Flags:
         """Of edits that are neither merged nor lost, those for whose facts no other one stands before them."""
         if self._asks.before_PA is None:
             return is_open_SA
@@ -203,7 +203,7 @@ class _Clock:
         waits_SA = np.take_along_axis(is_open_SA, np.maximum(before_SA, 0), axis=1) & (before_SA >= 0)
         return np.asarray(is_open_SA & ~waits_SA)
 
-    def _resolve_conflicts(self, number: int, asked_S: Places, is_late_S: Flags, ready_SA: Flags) -> int:
+    def _resolve_conflicts(self, number: int, asked_S: PartyPlaces, is_late_S: Flags, ready_SA: Flags) -> int:
         """Write down which edits are merged or lost in a round; returns how many are lost."""
         until, late = self._asked_until(number), self._schedule.late
         is_merged_S = ~is_late_S | (late == "wait")
@@ -225,7 +225,7 @@ def _asked(schedule: ScheduleSpec, num_wanted: int) -> int:
     return math.ceil(Fraction(str(schedule.over_select)) * num_wanted)
 
 
-def _drawn(seed: int, number: int, is_here_P: Flags, size: int) -> Places:
+def _drawn(seed: int, number: int, is_here_P: Flags, size: int) -> PartyPlaces:
     """Some of the parties that are there, in order; each party has a lot of its own, the lowest are drawn."""
     here = np.flatnonzero(is_here_P)
     if size >= len(here):

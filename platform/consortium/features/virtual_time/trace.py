@@ -30,7 +30,7 @@ _TRUTH = {"1": 1.0, "0": 0.0, "true": 1.0, "false": 0.0}
 
 _MOST_BYTES = 1 << 28
 
-Numbers = NDArray[np.float64]
+TraceNumbers = NDArray[np.float64]
 Owner = int | str
 
 
@@ -49,8 +49,8 @@ class Trace:
     owners: tuple[Owner, ...]
     starts_O: NDArray[np.int64]
     owner_N: NDArray[np.int64]
-    time_s_N: Numbers
-    values: Mapping[str, Numbers]
+    time_s_N: TraceNumbers
+    values: Mapping[str, TraceNumbers]
 
     def owner_of(self, classes_P: Sequence[str | None]) -> NDArray[np.int64]:
         """For each party whose rows are about it: its own, or else those of its class; -1 for none."""
@@ -58,7 +58,7 @@ class Trace:
         found = (places.get(party, places.get(name or "", -1)) for party, name in enumerate(classes_P))
         return np.fromiter(found, np.int64, len(classes_P))
 
-    def at(self, time_s: float, quantity: str) -> Numbers:
+    def at(self, time_s: float, quantity: str) -> TraceNumbers:
         """A quantity of each owner at a time; NaN where it is the drawn one."""
         begun_O = np.bincount(self.owner_N[self.time_s_N <= time_s], minlength=len(self.owners))
         return np.asarray(self.values[quantity][self.starts_O + begun_O - 1])

@@ -38,7 +38,7 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Place:
+class TokenPlace:
     """Where a block runs: its number, keys and values, positions, which tokens ask (as an index of T; None: all)."""
 
     number: int
@@ -67,7 +67,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Block:
+class LlamaBlock:
     """A block's frozen weights."""
 
     norm: RmsNorm
@@ -84,7 +84,7 @@ class Block:
     head_width: int
 
     @staticmethod
-    def of(block: nn.Module, dtype: torch.dtype) -> Block:
+    def of(block: nn.Module, dtype: torch.dtype) -> LlamaBlock:
         """The weights of a block, cast where the arithmetic is not the model's own."""
         attention: Any = block.self_attn
         mlp: Any = block.mlp
@@ -97,7 +97,7 @@ class Block:
             return RmsNorm(module.weight.detach().float(), module.variance_epsilon)
 
         own = hasattr(attention, "q_norm")  # Qwen 3 norms queries and keys
-        return Block(
+        return LlamaBlock(
             norm=norm(block.input_layernorm),
             query=linear(attention.q_proj),
             key=linear(attention.k_proj),
@@ -112,7 +112,7 @@ class Block:
             head_width=attention.head_dim,
         )
 
-    def forward(self, input_TV: torch.Tensor, at: Place) -> tuple[torch.Tensor, Saved]:
+    def forward(self, input_TV: torch.Tensor, at: TokenPlace) -> tuple[torch.Tensor, Saved]:
         """Hidden states [A, V] after the block, and what :meth:`backward` needs; until the block's next call."""
         buffer_pool = at.buffer_pool
         normed_TV, inverse_T1 = self.norm(input_TV, at.scratch("normed", input_TV))
@@ -142,7 +142,7 @@ class Block:
         saved = Saved(input_TV, inverse_T1, (raw_query, raw_key), attended, middle_AV, inverse_A1, gate_AK, up_AK)
         return output_AV, saved
 
-    def backward(self, grad_AV: torch.Tensor, saved: Saved, at: Place) -> torch.Tensor:
+    def backward(self, grad_AV: torch.Tensor, saved: Saved, at: TokenPlace) -> torch.Tensor:
         """The gradient [T, V] of the block's input, until the next call of any block."""
         buffer_pool = at.buffer_pool
         grad_AK = self.down.backward(grad_AV, buffer_pool, "grad gated")
@@ -165,7 +165,7 @@ class Block:
         return at.add_asking(grad_TV, grad_AV)
 
     def _heads(
-        self, linear: Linear, norm: RmsNorm | None, normed_TV: torch.Tensor, at: Place, name: str
+        self, linear: Linear, norm: RmsNorm | None, normed_TV: torch.Tensor, at: TokenPlace, name: str
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor] | None]:
         if norm is None:
             return linear.within(at.buffer_pool, name, normed_TV).float().unflatten(1, (-1, self.head_width)), None
@@ -180,7 +180,7 @@ class Block:
         turn: Rotation,
         grad_TX: torch.Tensor,
         raw: tuple[torch.Tensor, torch.Tensor] | None,
-        at: Place,
+        at: TokenPlace,
         name: str,
     ) -> torch.Tensor:
         grad_THD = grad_TX.unflatten(1, (-1, self.head_width))

@@ -22,7 +22,7 @@ from torch import nn
 
 from consortium.models.language import LanguageModel
 from consortium.models.layouts import LLAMA_FAMILY
-from consortium.models.llama.block import Block, Place, Saved
+from consortium.models.llama.block import LlamaBlock, Saved, TokenPlace
 from consortium.models.llama.buffers import BufferPool
 from consortium.models.llama.layers import RmsNorm, Rotation
 from consortium.models.llama.suffix_attention import Portion, SuffixAttention, like_lengths
@@ -42,7 +42,7 @@ def is_llama_like(model: LanguageModel) -> bool:
 
 
 @dataclass(frozen=True)
-class Layout:
+class RowLayout:
     """Where the tokens of some sequences' suffixes stand.
 
     Attributes:
@@ -67,7 +67,7 @@ class Layout:
     @staticmethod
     def of(
         ends: Sequence[End], groups: dict[int, slice], windows: Sequence[int | None], device: torch.device
-    ) -> Layout:
+    ) -> RowLayout:
         """Suffix after suffix; a window that no sequence is longer than is none."""
         longest = max(len(end.ids) for end in ends)
         windows = tuple(None if window is None or longest <= window else window for window in windows)
@@ -75,7 +75,7 @@ class Layout:
         reads = [range(suffix - end.num_read, suffix) for end, suffix in zip(ends, suffixes, strict=True)]
         first = [0, *accumulate(suffixes)]
         read = [begin + token for begin, wanted in zip(first[:-1], reads, strict=True) for token in wanted]
-        return Layout(
+        return RowLayout(
             tuple(ends),
             groups,
             torch.tensor(first[:-1], device=device),
@@ -107,9 +107,9 @@ class LlamaBackbone:
         buffer_pool: memory of a run, which the next run writes over.
     """
 
-    layout: Layout
+    layout: RowLayout
     hidden_TV: torch.Tensor
-    blocks: tuple[Block, ...]
+    blocks: tuple[LlamaBlock, ...]
     norm: RmsNorm
     kept: tuple[tuple[KeysValues, ...], ...]
     turn_key: Rotation
@@ -127,9 +127,9 @@ class LlamaBackbone:
         base: Any = model.base
         cos_1TD, sin_1TD = base.rotary_emb(hidden_TV, position_T[None])
         return LlamaBackbone(
-            Layout.of(ends, groups, model.windows[layer + 1 :], model.device),
+            RowLayout.of(ends, groups, model.windows[layer + 1 :], model.device),
             hidden_TV,
-            tuple(Block.of(model.blocks[number], arithmetic) for number in numbers),
+            tuple(LlamaBlock.of(model.blocks[number], arithmetic) for number in numbers),
             RmsNorm(final.weight.detach().float(), final.variance_epsilon),
             tuple(
                 _with_room(ends, groups.values(), _prefixes(prefix_cache.prefix, number, len(ends), model))
@@ -174,13 +174,13 @@ class LlamaBackbone:
 
         return final_MV, regularizer
 
-    def _place(self, number: int) -> Place:
+    def _place(self, number: int) -> TokenPlace:
         layout, kept, turn_key, buffer_pool = self.layout, self.kept[number], self.turn_key, self.buffer_pool
         if number < len(self.blocks) - 1:
             within = layout.within[layout.windows[number]]
-            return Place(number, kept, self.turn_query, turn_key, within, None, buffer_pool)
+            return TokenPlace(number, kept, self.turn_query, turn_key, within, None, buffer_pool)
         turn_query = self.turn_query.at(layout.read_M)
-        return Place(number, kept, turn_query, turn_key, layout.last, layout.read_M, buffer_pool)
+        return TokenPlace(number, kept, turn_query, turn_key, layout.last, layout.read_M, buffer_pool)
 
     def take(self, numbers: Sequence[int]) -> LlamaBackbone:
         """The same for some of the sequences, in their order here: ``numbers`` ascend."""
@@ -196,7 +196,7 @@ class LlamaBackbone:
         ends = [layout.ends[number] for number in numbers]
         at_T = layout.tokens(numbers)
         return LlamaBackbone(
-            Layout.of(ends, groups, layout.windows, at_T.device),
+            RowLayout.of(ends, groups, layout.windows, at_T.device),
             self.hidden_TV[at_T],
             self.blocks,
             self.norm,

@@ -15,7 +15,7 @@ from consortium.report import figures, words
 from consortium.report.content import Block, Figure, Figures, Meanings, Run, Section, Table
 from consortium.report.drawing import WIDTH_IN, legend, new_figure
 from consortium.report.overhead import OVERHEAD, SPENT_MEANINGS, RunTime
-from consortium.report.results import PHASES, Results
+from consortium.report.results import TIMED_PHASES, Results
 from consortium.report.style import INK, OTHER_COLOUR, PHASE_COLOURS, SPENT_COLOURS
 
 _MOST_WORKERS = 24
@@ -26,7 +26,7 @@ _BAR_HEIGHT = 0.72
 def section(run: Run) -> Section | None:
     """None where nothing took any time yet."""
     results = run.results
-    seconds = {arm.arm: {phase: arm.seconds(phase) for phase in PHASES} for arm in results.arms if arm.rounds}
+    seconds = {arm.arm: {phase: arm.seconds(phase) for phase in TIMED_PHASES} for arm in results.arms if arm.rounds}
     timed = [event for event in results.events if event.seconds]
     if not seconds and not timed:
         return None
@@ -75,7 +75,7 @@ def _spent(time: RunTime) -> list[Block]:
 
 def _table(seconds: Mapping[str, Mapping[str, float]]) -> Table:
     rows = [[words.own(arm), *map(words.duration, phases.values())] for arm, phases in seconds.items()]
-    return Table(("arm", *PHASES), rows)
+    return Table(("arm", *TIMED_PHASES), rows)
 
 
 def timeline(events: Sequence[EventRow]) -> Drawn:

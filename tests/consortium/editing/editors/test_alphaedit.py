@@ -6,7 +6,7 @@ import torch
 from consortium.common.errors import StatisticsError
 from consortium.common.seeds import torch_generator
 from consortium.editing.editors.alphaedit import preserved_directions
-from consortium.editing.editors.registry import create
+from consortium.editing.editors.registry import create_editor
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.statistics import Basis
@@ -29,7 +29,7 @@ def covariance_sum():
 
 
 def editor(**settings):
-    return create(AlphaEditSpec(method="alphaedit", **settings))
+    return create_editor(AlphaEditSpec(method="alphaedit", **settings))
 
 
 def edited(chosen, method, keys_KE, residuals_VE, history=None):

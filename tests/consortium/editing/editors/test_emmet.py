@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from consortium.common.seeds import torch_generator
-from consortium.editing.editors.registry import create
+from consortium.editing.editors.registry import create_editor
 from consortium.merging.history import GramHistory
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.statistics import Basis
@@ -30,7 +30,7 @@ def covariance_matrix():
 
 
 def edited(alpha, keys_KE, residuals_VE, method="collabedit", history=None, form="auto"):
-    chosen = create(EmmetSpec(method="emmet", covariance_weight=WEIGHT, alpha=alpha))
+    chosen = create_editor(EmmetSpec(method="emmet", covariance_weight=WEIGHT, alpha=alpha))
     solver = chosen.solvers({5: covariance_sum()}, TOKENS).get(5, history and history.version, lambda: history)
     pairs = zip(keys_KE.split([3, 4], dim=1), residuals_VE.split([3, 4], dim=1), strict=True)
     shares = [PartyShare(BASIS, *pair, form, torch_generator(0, "r", n)) for n, pair in enumerate(pairs)]
@@ -52,7 +52,7 @@ def test_a_history_stands_beside_the_covariance():
     """With C + H for C, in which H enters as grown by α times what MEMIT's would be."""
     keys_KE, residuals_VE, earlier_KE = gaussian(K, E, seed=3), gaussian(V, E, seed=4), gaussian(K, 3, seed=5)
     alpha = 0.1
-    scale = create(EmmetSpec(method="emmet", alpha=alpha)).history_scale
+    scale = create_editor(EmmetSpec(method="emmet", alpha=alpha)).history_scale
     history = GramHistory("arm", 1, (scale * earlier_KE @ earlier_KE.T).numpy())
     inverse_KK = torch.linalg.inv(covariance_matrix() + earlier_KE @ earlier_KE.T)
     inner_EE = keys_KE.T @ inverse_KK @ keys_KE + alpha * torch.eye(E, dtype=torch.float64)
@@ -94,8 +94,8 @@ def test_equal_keys_that_want_different_things_get_the_mean():
 
 
 def test_one_is_memit():
-    memit = create(MemitSpec(covariance_weight=WEIGHT)).solvers({5: covariance_sum()}, TOKENS).get(5)
-    emmet = create(EmmetSpec(method="emmet", covariance_weight=WEIGHT, alpha=1.0))
+    memit = create_editor(MemitSpec(covariance_weight=WEIGHT)).solvers({5: covariance_sum()}, TOKENS).get(5)
+    emmet = create_editor(EmmetSpec(method="emmet", covariance_weight=WEIGHT, alpha=1.0))
     factor_KK = emmet.solvers({5: covariance_sum()}, TOKENS).get(5).factor_KK
     np.testing.assert_array_equal(factor_KK, memit.factor_KK)
     assert emmet.history_scale == 1.0

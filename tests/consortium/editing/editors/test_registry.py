@@ -4,7 +4,7 @@ import json
 
 import pytest
 from consortium.common.errors import ScenarioError
-from consortium.editing.editors.registry import create
+from consortium.editing.editors.registry import create_editor
 from consortium.loading.check import check_scenario
 from consortium.loading.load import load_scenario
 from consortium.scenario.editor import EDITORS, FineTuningSpec, MemitSpec, RomeSpec
@@ -24,7 +24,7 @@ def test_an_editor_names_itself_and_its_paper(name):
     assert "arXiv" in spec.paper
     assert (spec.merges is None) == (spec.why_not_others == "")
     assert set(spec.merges or ()) <= set(METHODS)
-    assert create(spec).spec is spec
+    assert create_editor(spec).spec is spec
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from consortium.common.seeds import torch_generator
-from consortium.editing.editors.registry import create
+from consortium.editing.editors.registry import create_editor
 from consortium.merging.method import PartyShare, sum_in_order
 from consortium.merging.statistics import Basis
 from consortium.scenario.editor import RomeSpec
@@ -12,7 +12,7 @@ from support import methods as registry
 K, V, TOKENS, WEIGHT = 12, 5, 100, 20.0
 BASIS = Basis("arm", 1, 5)
 SIZES = [3, 0, 4, 1]
-EDITOR = create(RomeSpec(method="rome", covariance_weight=WEIGHT))
+EDITOR = create_editor(RomeSpec(method="rome", covariance_weight=WEIGHT))
 
 
 def gaussian(*shape, seed=0):

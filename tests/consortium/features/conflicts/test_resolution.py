@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from consortium.features.conflicts.keyed_digests import KeyedDigests
-from consortium.features.conflicts.resolution import Decision, Resolution, resolve
+from consortium.features.conflicts.resolution import Decision, Resolution, resolve_conflicts
 from consortium.scenario.schema import ConflictsSpec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +23,7 @@ def keyed_digests(parties: dict[int, list[Asked]]) -> KeyedDigests:
 
 
 def resolution(parties: dict[int, list[Asked]], policy: str, priorities: tuple[int, ...] = ()) -> Resolution:
-    return resolve([keyed_digests(parties)], ConflictsSpec(policy=policy, priorities=priorities))[0]
+    return resolve_conflicts([keyed_digests(parties)], ConflictsSpec(policy=policy, priorities=priorities))[0]
 
 
 def statuses(parties: dict[int, list[Asked]], policy: str, priorities: tuple[int, ...] = ()) -> list[str]:
@@ -87,8 +87,8 @@ def test_requests_for_the_same_are_counted():
 
 
 def test_nothing_announced_is_nothing_settled():
-    assert resolve([], ConflictsSpec()) == ()
-    assert resolve([keyed_digests({})], ConflictsSpec(policy="latest")) == (Resolution({}),)
+    assert resolve_conflicts([], ConflictsSpec()) == ()
+    assert resolve_conflicts([keyed_digests({})], ConflictsSpec(policy="latest")) == (Resolution({}),)
 
 
 requests = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=4)
@@ -100,7 +100,7 @@ def test_how_parties_are_grouped_does_not_matter(asked, policy, size):
     parties = dict(enumerate(asked))
     together = resolution(parties, policy).decisions
     groups = [dict(list(parties.items())[start : start + size]) for start in range(0, len(parties), size)]
-    apart = resolve([keyed_digests(group) for group in groups], ConflictsSpec(policy=policy))
+    apart = resolve_conflicts([keyed_digests(group) for group in groups], ConflictsSpec(policy=policy))
     assert {place: each for group in apart for place, each in group.decisions.items()} == together
     assert sum(len(group.decisions) for group in apart) == len(together)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from consortium.features.conflicts.keyed_digests import KeyedDigests
-from consortium.features.conflicts.resolution import resolve
+from consortium.features.conflicts.resolution import resolve_conflicts
 from consortium.features.conflicts.resolver import ConflictResolver
 from consortium.scenario.schema import ConflictsSpec
 from hypothesis import given
@@ -115,7 +115,9 @@ def test_grouping_does_not_matter(rounds: list[list[Asked]], policy: str, size: 
 @given(runs(), st.sampled_from(POLICIES))
 def test_a_first_round_is_settled_as_by_itself(rounds: list[list[Asked]], policy: str) -> None:
     groups = [keyed_digests_of(rounds[0])]
-    assert ConflictResolver(conflicts(policy)).resolve(1, groups) == resolve(groups, conflicts(policy, scope="round"))
+    assert ConflictResolver(conflicts(policy)).resolve(1, groups) == resolve_conflicts(
+        groups, conflicts(policy, scope="round")
+    )
 
 
 @given(runs(), st.sampled_from(POLICIES))
@@ -124,7 +126,7 @@ def test_without_reach_every_round_is_settled_by_itself(rounds: list[list[Asked]
     resolver = ConflictResolver(spec)
     for number, asked in enumerate(rounds, start=1):
         assert resolver.missing(number) == range(number, number + 1)
-        assert resolver.resolve(number, [keyed_digests_of(asked)]) == resolve([keyed_digests_of(asked)], spec)
+        assert resolver.resolve(number, [keyed_digests_of(asked)]) == resolve_conflicts([keyed_digests_of(asked)], spec)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from consortium.features.faults.retry import is_full, replaces_worker, restarts_
 from consortium.loading.prepare import open_facts
 from consortium.records import checkpoints, directory, tables
 from consortium.records.directory import STAGES, RunDirectory
-from consortium.records.rows import EventRow, Rows
+from consortium.records.rows import EventRow, RoundRows
 from consortium.scenario.faults import OnFailureSpec
 from safetensors import SafetensorError
 from support.scenarios import associative_scenario, difference, run_serially
@@ -63,7 +63,7 @@ class TestCommits:
         base = {0: np.eye(2, dtype=np.float32)}
 
         def rows(round):
-            return Rows(events=[EventRow(1.0, "commit", round, None, None, None, None, None, None, None)])
+            return RoundRows(events=[EventRow(1.0, "commit", round, None, None, None, None, None, None, None)])
 
         return associative_scenario(), lambda round: [unedited(base).state(round)], rows
 
@@ -125,9 +125,9 @@ def test_a_serial_run_on_a_full_disk_stops_or_waits_and_ends_with_the_same_bits(
     with RunDirectory.create(tmp_path / "run", scenario) as run:
         if disk == "stop":
             with pytest.raises(RunError, match=r"round 2 is not written\n"):
-                serial.run(scenario, run, open_facts(scenario), lambda progress: None)
+                serial.run_serial(scenario, run, open_facts(scenario), lambda progress: None)
             assert run.committed_round == 1
-        serial.run(scenario, run, open_facts(scenario), lambda progress: None)
+        serial.run_serial(scenario, run, open_facts(scenario), lambda progress: None)
     again = RunDirectory.open(tmp_path / "run")
     assert full == []
     assert difference(whole.arm_states(), again.arm_states()) == []
@@ -140,6 +140,6 @@ def test_a_serial_run_says_that_it_waits_for_space(tmp_path, monkeypatch):
     save, full, told = checkpoints.save, [no_space, no_space], []
     monkeypatch.setattr(checkpoints, "save", lambda *given: full.pop()() if full else save(*given))
     with RunDirectory.create(tmp_path / "run", scenario) as run:
-        serial.run(scenario, run, open_facts(scenario), lambda progress: told.append(progress.waiting_for))
+        serial.run_serial(scenario, run, open_facts(scenario), lambda progress: told.append(progress.waiting_for))
     assert told.count("space on the disk") == 2
     assert RunDirectory.open(tmp_path / "run").status == "done"

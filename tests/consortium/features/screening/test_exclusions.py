@@ -115,11 +115,11 @@ def test_exclusions_outlives_an_interruption(finished_run, tmp_path, monkeypatch
     with monkeypatch.context() as patch, RunDirectory.create(tmp_path / "run", scenario) as directory:
         patch.setattr(_Run, "_commit", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            serial.run(scenario, directory, facts, lambda progress: None)
+            serial.run_serial(scenario, directory, facts, lambda progress: None)
     with RunDirectory.open(tmp_path / "run") as directory:
         directory.lock()
         assert directory.arm_states()["ties"].rejected == ((1, 6),)
-        serial.run(scenario, directory, facts, lambda progress: None)
+        serial.run_serial(scenario, directory, facts, lambda progress: None)
     resumed = RunDirectory.open(tmp_path / "run")
     assert difference(whole.arm_states(), resumed.arm_states()) == []
     assert resumed.table("parties").equals(whole.table("parties"))

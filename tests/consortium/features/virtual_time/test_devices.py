@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from consortium.common.errors import ScenarioError
 from consortium.features.registry import open_stream
-from consortium.features.virtual_time.devices import Devices, Work
+from consortium.features.virtual_time.devices import Devices, Workload
 from consortium.features.virtual_time.trace import read_trace
 from consortium.scenario.schema import Scenario
 from support.scenarios import associative_scenario
 
 #: One edit, no bytes: the seconds of an answer are 1 / speed.
-ONE_EDIT = Work(np.ones(10_000, np.int64), np.zeros(10_000, np.int64), 0, 0)
+ONE_EDIT = Workload(np.ones(10_000, np.int64), np.zeros(10_000, np.int64), 0, 0)
 
 
 def spec_of(**devices):
@@ -23,7 +23,7 @@ def spec_of(**devices):
 
 
 def speeds(num_parties=10_000, seed=1, **devices):
-    work = Work(ONE_EDIT.num_edits_S[:num_parties], ONE_EDIT.upload_bytes_S[:num_parties], 0, 0)
+    work = Workload(ONE_EDIT.num_edits_S[:num_parties], ONE_EDIT.upload_bytes_S[:num_parties], 0, 0)
     return 1 / Devices(seed, spec_of(**devices), num_parties).seconds(1, np.arange(num_parties), 0.0, work)
 
 
@@ -83,7 +83,9 @@ def test_jitter_makes_answers_longer_or_shorter_from_round_to_round():
     logs = np.log(rounds)
     assert logs.std(axis=1) == pytest.approx([0.3, 0.3], rel=0.03)
     assert abs(np.corrcoef(logs)[0, 1]) < 0.05
-    some = devices.seconds(1, np.array([7, 9]), 0.0, Work(ONE_EDIT.num_edits_S[:2], ONE_EDIT.upload_bytes_S[:2], 0, 0))
+    some = devices.seconds(
+        1, np.array([7, 9]), 0.0, Workload(ONE_EDIT.num_edits_S[:2], ONE_EDIT.upload_bytes_S[:2], 0, 0)
+    )
     assert some.tolist() == rounds[0][[7, 9]].tolist(), "a party's own, whoever else is asked"
 
 
@@ -112,7 +114,7 @@ def test_a_trace_says_what_holds_from_when_on(tmp_path, text):
     path = tmp_path / "trace"
     path.write_text(text)
     devices = Devices(1, spec_of(speed=7, classes=PHONES, trace=str(path)), 3)
-    work = Work(np.full(3, 140), np.zeros(3, np.int64), 0, 0)
+    work = Workload(np.full(3, 140), np.zeros(3, np.int64), 0, 0)
     seconds = [devices.seconds(1, np.arange(3), time_s, work).tolist() for time_s in (0, 9.9, 10, 30)]
     assert seconds == [[70, 35, 28], [70, 35, 28], [20, 35, 28], [20, 20, 14]]
     there = [devices.available(1, time_s).tolist() for time_s in (0, 15, 30)]

@@ -1,7 +1,7 @@
 """The report's section on virtual time: numbers of the tables, and nothing where there is none."""
 
 import pytest
-from consortium.records.rows import RoundRow, Rows, ScheduleRow
+from consortium.records.rows import RoundRow, RoundRows, ScheduleRow
 from consortium.records.scalars import scalars
 from consortium.report.page import run_of
 from consortium.report.results import read_results
@@ -81,7 +81,7 @@ def test_many_rounds_have_a_table_of_the_first(run, monkeypatch):
 def test_scalars_of_virtual_time_are_in_every_arm():
     rounds = [RoundRow(1, arm, 2, 2, 9, 1.0, 1.0, 1.0, 1.0, None, None, 0.1) for arm in ("a", "b")]
     row = ScheduleRow(1, 0.0, 5.5, 2, 2, 2, 1, 1, 2, 0, None, None, 0, 1)
-    found = scalars(Rows(rounds=rounds, schedule=[row]))
+    found = scalars(RoundRows(rounds=rounds, schedule=[row]))
     assert [found[arm]["virtual_time/end_s"] for arm in ("a", "b")] == [5.5, 5.5]
     assert "virtual_time/age_rounds" not in found["a"], "null where nothing is merged"
-    assert not [tag for tag in scalars(Rows(rounds=rounds))["a"] if tag.startswith("virtual_time")]
+    assert not [tag for tag in scalars(RoundRows(rounds=rounds))["a"] if tag.startswith("virtual_time")]
