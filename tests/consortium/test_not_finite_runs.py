@@ -126,7 +126,7 @@ def test_with_more_than_its_share_a_run_stops_and_says_what_and_where(model, tmp
 @pytest.mark.slow
 def test_such_a_run_goes_on_with_a_higher_share_and_says_so(model, finished_run, tmp_path, capsys):
     """Resumed as it is, it would meet the same numbers again, so that is not offered."""
-    metrics = {"metrics": ["efficacy", "neighborhood"], "decoding": ["teacher_forcing"], "text": None}
+    metrics = {"metrics": ["efficacy", "neighborhood"], "decoding": ["teacher_forcing"], "perplexity_text": None}
     scenario = scenario_of(model, facts_in(tmp_path), evaluate={"max_not_finite": 0.1, **metrics})
     (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(scenario.model_dump(mode="json")))
     run = str(tmp_path / "run")

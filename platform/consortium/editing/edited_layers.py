@@ -20,7 +20,7 @@ BASE = "base"
 """Version of the unedited weights."""
 
 
-LayerArray = TypeVar("Array")
+LayerArray = TypeVar("LayerArray")
 
 
 @dataclass(frozen=True)

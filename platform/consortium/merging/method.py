@@ -154,7 +154,7 @@ def sum_in_order(contributions: Iterable[Contribution]) -> Contribution:
     return running.total()
 
 
-ContributionKind = TypeVar("Kind")
+ContributionKind = TypeVar("ContributionKind")
 
 
 def of_kind(contribution: object, kind: type[ContributionKind], method: str) -> ContributionKind:

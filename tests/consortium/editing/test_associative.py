@@ -210,7 +210,7 @@ def test_layers_that_are_not_there_are_refused() -> None:
 
 
 def test_a_covariance_of_text_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"editor\.key covariance\.source: 'wiki\.txt' with the associative model"):
+    with pytest.raises(ScenarioError, match=r"editor\.covariance\.source: 'wiki\.txt' with the associative model"):
         new_backend(MemitSpec(layers=(1, 2), covariance=CovarianceSpec(source="wiki.txt")))
 
 

@@ -189,7 +189,7 @@ def test_the_number_of_tokens_is_ten_times_the_key_width_unless_asked_for() -> N
 
 def test_fewer_than_twice_the_key_width_are_refused(model: LanguageModel) -> None:
     with pytest.raises(
-        ScenarioError, match=r"key covariance\.tokens: 95 tokens for keys of width 48\n.*at least 96 .*480 is"
+        ScenarioError, match=r"covariance\.tokens: 95 tokens for keys of width 48\n.*at least 96 .*480 is"
     ):
         covariance_tokens(CovarianceSpec(tokens=95), 48)
     with pytest.raises(ScenarioError, match="at least 96"):

@@ -92,7 +92,7 @@ def test_exclusions_lasts_as_long_as_it_says(exclusions, out, finished_run):
     )
     rows = finished_run(scenario).table("parties").to_pylist()
     found = {row["round"]: row["rejected"] for row in rows if row["rejected"]}
-    assert found == {number: "not finite" if number == 1 else "quarantined" for number in out}
+    assert found == {number: "not finite" if number == 1 else "excluded" for number in out}
     assert {row["party"] for row in rows if row["rejected"]} == {1}
 
 

@@ -35,7 +35,7 @@ RESOLVED = {"num_paraphrases": 2, "policy": "latest"}
         ({"facts": {"augmentations": "."}, "conflicts": RESOLVED}, r"facts\.augmentations.*'\.': it is a folder"),
         ({"evaluate": {"perplexity_text": "pipe"}}, r"evaluate\.perplexity_text.*is a pipe"),
         ({"evaluate": {"downstream": "~nosuchuser/q"}}, r"evaluate\.downstream.*no file"),
-        ({"editor": {"covariance": {"source": "pipe"}}}, r"editor\.key covariance\.source.*is a pipe"),
+        ({"editor": {"covariance": {"source": "pipe"}}}, r"editor\.covariance\.source.*is a pipe"),
     ],
 )
 def test_keys_that_do_not_go_together_and_files_that_are_none_are_refused(sections, message, tmp_path):
@@ -63,7 +63,7 @@ def test_a_dataset_in_a_folder_means_the_same_everywhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b" \n ", b"\0" * 999, b"caf\xe9"])
 def test_a_text_that_is_none_is_refused_before_a_run(content, tmp_path):
     (tmp_path / "text").write_bytes(content)
-    with pytest.raises(InputError, match=r"editor\.key covariance\.source"):
+    with pytest.raises(InputError, match=r"editor\.covariance\.source"):
         prepare(write(tmp_path, editor={"covariance": {"source": "text"}}))
     with pytest.raises(FactsError, match="for the perplexity"):
         prepare(write(tmp_path, evaluate={"perplexity_text": "text"}))
