@@ -1,41 +1,37 @@
-"""A store of bounded size for what can be computed again."""
+"""Caches of bounded size for what can be computed again."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 Value = TypeVar("Value")
 
 
-class Kept(Generic[Value]):
-    """The values used last, as many as fit; one is always kept, but nothing that weighs nothing.
+class BoundedCache(Generic[Value]):
+    """The values used last, as many as fit; of larger ones one, and none that has no size.
 
     Args:
-        limit: what all values may weigh together.
-        weigh: what a value weighs.
+        limit: size of all values together.
+        size_of: size of a value.
     """
 
-    def __init__(self, limit: int, weigh: Callable[[Value], int]) -> None:
-        self.limit = limit
-        self.weigh = weigh
-        self.values: OrderedDict[Hashable, Value] = OrderedDict()
-        self._weight = 0
+    def __init__(self, limit: int, size_of: Callable[[Value], int]) -> None:
+        self._size_of = size_of
+        # A value that is larger than the whole cache counts as all of it, so that it is cached alone.
+        self.values: LRUCache[Hashable, Value] = LRUCache(limit, getsizeof=lambda value: min(size_of(value), limit))
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key; made now if it is not kept."""
-        if key not in self.values:
-            value = make()
-            if not self.weigh(value):
-                return value
+        """The value of a key; made now if it is not cached."""
+        if key in self.values:
+            return self.values[key]
+        value = make()
+        if self._size_of(value):
             self.values[key] = value
-            self._weight += self.weigh(value)
-            while self._weight > self.limit and len(self.values) > 1:
-                self._weight -= self.weigh(self.values.popitem(last=False)[1])
-        self.values.move_to_end(key)
-        return self.values[key]
+        return value
 
     def peek(self, key: Hashable) -> Value | None:
-        """The value if it is kept; this is no use of it."""
+        """The value if it is cached."""
         return self.values.get(key)

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from consortium.common.cache import Kept
+from consortium.common.cache import BoundedCache
 from consortium.data.attackers import really_asked
 from consortium.data.edit import Edit, FactSet
 from consortium.data.party_batch import PartyBatch, WeightedEdit
@@ -46,7 +46,7 @@ class PartyDataset:
         self.facts = facts
         self.stream = open_stream(scenario, facts.relations())
         self.hooks = party_hooks(self)
-        self._own_of: Kept[_Own] = Kept(_EDITS_KEPT, lambda own: len(own.edits))
+        self._own_of: BoundedCache[_Own] = BoundedCache(_EDITS_KEPT, lambda own: len(own.edits))
         self._contradicted: tuple[int, dict[int, int]] = (0, {})
 
     def requests(self, round_number: int, number: int) -> list[Request]:

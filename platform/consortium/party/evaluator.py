@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from consortium.common.cache import Kept
+from consortium.common.cache import BoundedCache
 from consortium.data.edit import Edit, FactSet
 from consortium.data.party_batch import PartyBatch
 from consortium.data.request import Request
@@ -39,7 +39,7 @@ class Evaluator:
         self._edited_layers = edited_layers
         evaluate, seed = party_data.scenario.evaluate, party_data.scenario.seed
         self._metrics = [metric.opened(evaluate, seed) for metric in registry.asked(evaluate)]
-        self._of_unedited: Kept[Sequence[Any]] = Kept(_ANSWER_TOKENS, _num_tokens)
+        self._of_unedited: BoundedCache[Sequence[Any]] = BoundedCache(_ANSWER_TOKENS, _num_tokens)
 
     def evaluate(
         self, batch: PartyBatch, weights: Weights, retention: bool, before: Weights | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from consortium.common.arrays import finite_columns
-from consortium.common.cache import Kept
+from consortium.common.cache import BoundedCache
 from consortium.common.seeds import torch_generator
 from consortium.data.party_batch import PartyBatch
 from consortium.editing.backend import States
@@ -67,7 +67,7 @@ class ShareMaker:
         self._layers = layers
         self._targets = targets
         self._map_keys = map_keys
-        self._states: Kept[States] = Kept(_STATE_BYTES, lambda states: states.nbytes)
+        self._states: BoundedCache[States] = BoundedCache(_STATE_BYTES, lambda states: states.nbytes)
 
     def shares(
         self,

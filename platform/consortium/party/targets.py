@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from consortium.common.cache import Kept
+from consortium.common.cache import BoundedCache
 from consortium.common.counting import count
 from consortium.data.edit import Edit
 from consortium.data.party_batch import PartyBatch
@@ -80,7 +80,7 @@ class TargetStore:
         self._data = data
         self._layers = layers
         limit = _TARGET_BYTES if layers.backend.targets_are_costly else _QUICK_TARGET_BYTES
-        self._found: Kept[_Found] = Kept(limit, lambda found: found.targets.vectors_EV.nbytes)
+        self._found: BoundedCache[_Found] = BoundedCache(limit, lambda found: found.targets.vectors_EV.nbytes)
         self._disk = TargetCache() if data.scenario.cluster.target_cache else None
 
     def targets(self, batch: PartyBatch, weights: Weights, layer: int) -> Targets:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 
-from consortium.common.cache import Kept
+from consortium.common.cache import BoundedCache
 from consortium.data.edit import Edit
 from consortium.data.party_batch import PartyBatch
 from consortium.editing.backend import Tuning
@@ -40,7 +40,9 @@ class Tuner:
     def __init__(self, data: PartyDataset, layers: EditedLayers) -> None:
         self._data = data
         self._layers = layers
-        self._tunings: Kept[Tunings] = Kept(_TUNING_BYTES, lambda tunings: sum(each.nbytes for each in tunings))
+        self._tunings: BoundedCache[Tunings] = BoundedCache(
+            _TUNING_BYTES, lambda tunings: sum(each.nbytes for each in tunings)
+        )
 
     def report(self, batch: PartyBatch, weights: Weights) -> TargetReport:
         """What there is to say of a batch's tuning."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from consortium.common.cache import Kept
+from consortium.common.cache import BoundedCache
 from consortium.data.party_batch import PartyBatch
 from consortium.data.request import Request
 from consortium.editing.edited_layers import BASE, EditedLayers, Weights
@@ -30,7 +30,7 @@ class ConflictDetector:
     def __init__(self, data: PartyData, contradicts_earlier: Callable[[Request], bool]) -> None:
         self._data = data
         self._contradicts_earlier = contradicts_earlier
-        self._answers: Kept[tuple[Answer, ...]] = Kept(_NUM_ANSWERS, len)
+        self._answers: BoundedCache[tuple[Answer, ...]] = BoundedCache(_NUM_ANSWERS, len)
 
     def contradicted(
         self, batch: PartyBatch, layers: EditedLayers, weights: Weights, shifts: Sequence[float]
