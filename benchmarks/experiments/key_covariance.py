@@ -122,7 +122,7 @@ def _measure_covariance(prepared: Prepared) -> float:
 
 def _run(prepared: Prepared, setting: Setting, covariance_s: float) -> Outcome:
     scenario = prepared.scenario
-    with tempfile.TemporaryDirectory(prefix="consortium-key covariance-") as folder:
+    with tempfile.TemporaryDirectory(prefix="consortium-covariance-") as folder:
         start_s = time.perf_counter()
         with RunDirectory.create(Path(folder) / "run", scenario) as directory:
             serial.run_serial(scenario, directory, prepared.facts, lambda _: None)
@@ -210,7 +210,7 @@ def scenario_overrides(args: argparse.Namespace) -> list[str]:
     if args.edits < 4 or args.edits % 4:
         raise InputError(f"--edits {args.edits}", "a multiple of four, the number of parties", "name another number")
     return [
-        "name=key covariance-experiment",
+        "name=covariance-experiment",
         f"model.name={json.dumps(args.model)}",
         "model.device=cpu",
         "parties.count=4",

@@ -203,7 +203,7 @@ def test_mistakes_in_json_are_one_object(capfd):
     code, out, err = run(capfd, "fast", "--format", "json")
     assert code == 2
     assert json.loads(out)["error"]["found"] == "unknown benchmark 'fast'"
-    assert "targets, keys, key covariance, merge, robust, evaluation, round, startup, scale" in err
+    assert "targets, keys, key_covariance, merge, robust, evaluation, round, startup, scale" in err
 
 
 @pytest.mark.parametrize(

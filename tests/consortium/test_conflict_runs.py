@@ -72,11 +72,11 @@ class TestWeighing:
         """The same requests, weighed m times, once, and asked for by one party only."""
         path = tmp_path_factory.mktemp("weighing")
         each, once = (
-            associative_scenario(stream=SHARED, overlap={"weigh": weigh}, merge={"methods": ALL_METHODS})
-            for weigh in ("each", "once")
+            associative_scenario(stream=SHARED, overlap={"duplicates": duplicates}, merge={"methods": ALL_METHODS})
+            for duplicates in ("count_all", "count_once")
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(resolver, "resolve", leave_to_the_first)
+            patch.setattr(resolver, "resolve_conflicts", leave_to_the_first)
             alone = run_serially(once, path / "unique")
         return {"each": finished_run(each), "once": finished_run(once), "unique": alone}
 

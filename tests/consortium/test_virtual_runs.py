@@ -112,7 +112,7 @@ def _array(number):
 def test_messages_of_other_forms_weigh_the_same_too(finished_run, statistics):
     scenario = associative_scenario(
         parties={"count": 2, "edits_per_round": 30},
-        devices=SPREAD,
+        virtual_time={"devices": SPREAD},
         merge={"statistics": statistics},
         stream={"rounds": 1},
     )
@@ -127,7 +127,7 @@ def test_tuned_weights_weigh_what_they_weigh(finished_run, llama):
         llama,
         editor={"method": "ft", "layers": [1, 2], "steps": 1},
         merge={"methods": ["simple_average"], "exchange": "round"},
-        devices=SPREAD,
+        virtual_time={"devices": SPREAD},
     )
     rows = finished_run(scenario).table("parties").to_pylist()
     assert {row["bytes_sent"] for row in rows} == {int(message_sizes(scenario).upload_bytes(_array(2))[0])}

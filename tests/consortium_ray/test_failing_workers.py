@@ -83,7 +83,7 @@ def test_a_call_that_fails_everywhere_is_given_up_by_name_with_all_reasons(tmp_p
 
     with pytest.raises(RunError) as caught:
         run_where(breaks, tmp_path / "run", max_losses=3)
-    assert "`collect of party_batch 4` was tried 4 times in vain" in caught.value.found
+    assert "`collect of party batch 4` was tried 4 times in vain" in caught.value.found
     assert len(set(tried)) == len(tried) == 4
     for worker in tried:
         assert f"{100 + worker} MiB are missing" in caught.value.found
@@ -99,7 +99,7 @@ def test_a_call_that_fails_in_the_same_way_on_three_workers_is_given_up_then(tmp
             raise TypeError("unhashable type")
 
     with pytest.raises(
-        RunError, match=r"(?s)`collect of party_batch 4` .* 3 of them for the same reason:.*unhashable type"
+        RunError, match=r"(?s)`collect of party batch 4` .* 3 of them for the same reason:.*unhashable type"
     ):
         run_where(breaks, tmp_path / "run", max_losses=30)
     assert len(tried) == 3

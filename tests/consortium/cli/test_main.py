@@ -46,7 +46,7 @@ def engine(monkeypatch):
             raise fake.failure
         directory.mark_done()
 
-    fake.run = run
+    fake.run_serial = run
     monkeypatch.setitem(sys.modules, "consortium.engine.serial", fake)
     monkeypatch.setattr(consortium.engine, "serial", fake, raising=False)
     return fake
@@ -187,7 +187,7 @@ def test_a_report_that_cannot_be_written_leaves_a_run_that_is_done_and_its_resul
     def full(folder, name, text):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("consortium.report.page.entries", SimpleNamespace(write_text=full))
+    monkeypatch.setattr("consortium.report.page.entries", SimpleNamespace(write_entry=full))
     assert serial() == 1
     out, err = capfd.readouterr()
     assert "12.5" in out, "the results are shown"
@@ -203,11 +203,11 @@ def test_a_fault_where_nothing_can_be_written_is_told_all_the_same(engine, capfd
 
     def fail(scenario, directory, facts, report_progress):
         directory.mark_running()
-        monkeypatch.setattr("consortium.records.entries.replacing", refuse)
+        monkeypatch.setattr("consortium.records.entries.replacing_entry", refuse)
         monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
         raise ZeroDivisionError("oh")
 
-    engine.run = fail
+    engine.run_serial = fail
     assert serial() == 1
     err = capfd.readouterr().err
     assert "ZeroDivisionError: oh" in err
@@ -220,7 +220,7 @@ def test_wrong_input_found_late_leaves_the_users_own_empty_folder(engine, capfd,
         directory.mark_running()
         raise InputError("a model that is not there")
 
-    engine.run = refuse
+    engine.run_serial = refuse
     (tmp_path / "mine").mkdir(mode=0o750)
     (tmp_path / "link").symlink_to("mine")
     for out in ("mine", "link", "new", "deep/new"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from consortium.editing.known_facts import is_contradicted
+from consortium.features.conflicts.earlier_rounds import EarlierRounds
 from consortium.loading.prepare import open_facts
 from consortium.models.queries import Answer
 from consortium.party.data import PartyDataset
@@ -100,6 +101,7 @@ def test_the_truth_is_what_others_had_merged_before() -> None:
     """Written out over the whole stream: the last earlier round about a fact, and whether anybody wanted another."""
     scenario = contradicting(stream={"rounds": 4, "overlap": 0.25, "conflict": 0.5, "repeat": 0.25})
     private = PartyDataset(scenario, open_facts(scenario))
+    before = EarlierRounds(private)
     asked = [
         each for number in range(1, 5) for party_batch in range(4) for each in private.requests(number, party_batch)
     ]
@@ -107,7 +109,7 @@ def test_the_truth_is_what_others_had_merged_before() -> None:
         earlier = [each for each in asked if each.fact == request.fact and each.round < request.round]
         last = max((each.round for each in earlier), default=0)
         answers = {private.edit(each).target_new for each in earlier if each.round == last}
-        assert private.contradicts_earlier(request) == bool(answers - {private.edit(request).target_new})
+        assert before.contradicts(request) == bool(answers - {private.edit(request).target_new})
 
 
 def test_copies_in_other_words_follow_their_edit(finished_run: SharedRuns) -> None:

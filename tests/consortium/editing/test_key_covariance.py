@@ -442,6 +442,6 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "covariance").write_text("a file where a folder should be")
     cache = CovarianceCache({}, tmp_path)
     assert cache.load(2) is None
-    with pytest.raises(InputError, match=r"cannot be kept in .*key covariance") as rejection:
+    with pytest.raises(InputError, match=r"cannot be kept in .*covariance") as rejection:
         cache.store(2, np.eye(4), 64)
     assert "CONSORTIUM_CACHE" in rejection.value.remedy

@@ -237,7 +237,7 @@ def test_every_party_has_generators_of_its_own(worker, scenario, monkeypatch):
         shares.extend(given)
         return method.contribute(given, solver)
 
-    monkeypatch.setitem(worker.methods, "ties", SimpleNamespace(needs_solver=True, contribute=watched))
+    monkeypatch.setitem(worker.methods, "ties", SimpleNamespace(spec=method.spec, contribute=watched))
     collect(worker, "ties", base_of(worker))
     for share, party in zip(shares, scenario.party_batch(1), strict=True):
         for purpose, generator in (("rotation", share.generator), ("drops", share.drops)):

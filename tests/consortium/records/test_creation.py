@@ -77,7 +77,7 @@ def full(*_, **__):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("at", [(tables, "create"), (manifest, "write"), (os, "fsync"), (os, "pwrite")])
+@pytest.mark.parametrize("at", [(tables, "create_table"), (manifest, "write_manifest"), (os, "fsync"), (os, "pwrite")])
 @pytest.mark.parametrize("own", [False, True])
 def test_a_disk_that_fills_meanwhile_leaves_nothing(tmp_path, scenario, monkeypatch, at, own):
     path = tmp_path / "deep" / "run"

@@ -84,7 +84,7 @@ def test_commits_come_back_equal(run, states, rows):
 
 def test_manifest_says_what_ran_where(run):
     content = json.loads((run.path / "manifest.json").read_text())
-    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 5)
+    assert (content["name"], content["seed"], content["status"], content["format"]) == ("pico", 7, "running", 6)
     assert {"consortium", "python", "torch", "transformers", "ray", "numpy"} <= set(content["versions"])
     assert content["machine"]["num_cpus"] == os.cpu_count()
     assert content["machine"]["memory_bytes"] > 2**28
@@ -188,7 +188,12 @@ def test_these_replacements_are_all_there_are(run, states, rows, monkeypatch):
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(checkpoints, "save_file"), (tables.pq, "ParquetWriter"), (scalars, "write"), (manifest, "write")],
+    [
+        (checkpoints, "save_file"),
+        (tables.pq, "ParquetWriter"),
+        (scalars, "write_scalars"),
+        (manifest, "write_manifest"),
+    ],
 )
 def test_a_commit_stopped_inside_any_stage_leaves_the_former_round(run, states, rows, monkeypatch, module, name):
     monkeypatch.setattr(module, name, _raise)
@@ -225,10 +230,10 @@ from consortium.records.directory import RunDirectory
 run = RunDirectory.open({str(path)!r})
 state = run.arm_states()
 from consortium.merging.arm_state import ArmState
-from consortium.records.rows import Rows, MetricRow
-manifest.write = lambda *_: os._exit(9)
+from consortium.records.rows import MetricRow, RoundRows
+manifest.write_manifest = lambda *_: os._exit(9)
 states = [ArmState(arm, 2, s.weights, s.history) for arm, s in state.items()]
-run.commit(2, states, Rows(metrics=[MetricRow(2, "global", "efficacy", 2, 1.0, None, 1, 1)]))
+run.commit(2, states, RoundRows(metrics=[MetricRow(2, "global", "efficacy", 2, 1.0, None, 1, 1)]))
 """
     assert subprocess.run([sys.executable, "-c", code], env=_environment(), check=False).returncode == 9
     assert (path / "checkpoints" / "round-0002").exists()

@@ -71,7 +71,7 @@ def test_every_number_has_a_gauge_with_the_scenario_as_its_only_tag(monkeypatch)
         "consortium_rounds_committed": 2.0,
         "consortium_party_batches_awaited": 7.0,
         "consortium_bytes_sent": 1000.0,
-        "consortium_parties_refused": 1.0,
+        "consortium_parties_rejected": 1.0,
         "consortium_workers_ready": 2.0,
         "consortium_workers_starting": 1.0,
         "consortium_workers_wanted": 4.0,

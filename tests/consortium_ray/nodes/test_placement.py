@@ -117,7 +117,7 @@ class TestRefusal:
         assert caught.value.found == (
             "cluster.workers: at least 3 workers at 1 CPU and 0 GPU each\n"
             "  asked for                     CPU each  GPU each  room for\n"
-            "  3 to 5 workers                         1         0         2\n"
+            "  3 to 5 workers                       1         0         2\n"
             "  the cluster                        CPU       GPU\n"
             "  1 nodes                              2         0"
         )

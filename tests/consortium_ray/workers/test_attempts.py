@@ -29,7 +29,7 @@ def test_a_call_is_tried_so_often_and_no_more_whatever_else_is_answered():
         found.answered(OTHER, "node-a")
     with pytest.raises(RunError) as caught:
         found.call_failed(CALL, failure(2, "reason 2"), 0.0)
-    assert "`collect of party_batch 0` was tried 3 times in vain" in caught.value.found
+    assert "`collect of party batch 0` was tried 3 times in vain" in caught.value.found
     for worker in range(3):
         assert f"worker-{worker} on node node-a: reason {worker}" in caught.value.found
 
@@ -87,7 +87,7 @@ class TestErrors:
         found = attempts(max_losses=2)
         for worker in range(2):
             found.call_failed(CALL, failure(worker, f"CUDA out of memory at {worker}", error=MemoryError()), 0.0)
-        with pytest.raises(RunError, match="`collect of party_batch 0` was tried 3 times in vain:\n"):
+        with pytest.raises(RunError, match="`collect of party batch 0` was tried 3 times in vain:\n"):
             found.call_failed(CALL, failure(2, "CUDA out of memory at 2", error=MemoryError()), 0.0)
 
     def test_the_same_error_on_several_workers_stops_the_run_with_its_reason(self):

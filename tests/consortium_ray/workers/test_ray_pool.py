@@ -81,7 +81,7 @@ class TestLateness:
         assert pool.wait(2.0) == []  # it exists, and has 20 s from now on to arrive
         assert pool.wait(19.0) == []
         (event,) = pool.wait(2.0)
-        assert event.reason == "the answer did not arrive to `collect of party_batch 0` within 20 s (cluster.timeout_s)"
+        assert event.reason == "the answer did not arrive to `collect of party batch 0` within 20 s (cluster.timeout_s)"
 
     def test_a_worker_that_was_listened_for_so_long_is_late(self, fake):
         pool = started(fake, scenario())
@@ -89,7 +89,7 @@ class TestLateness:
         events = []
         while not events:
             events = pool.wait(0.5)
-        assert events == [Lost(0, CALL, "no answer to `collect of party_batch 0` within 20 s (cluster.timeout_s)")]
+        assert events == [Lost(0, CALL, "no answer to `collect of party batch 0` within 20 s (cluster.timeout_s)")]
         assert fake.killed == [0]
 
     def test_a_worker_has_time_to_start_however_short_calls_are(self, fake):
@@ -206,7 +206,7 @@ class TestLosses:
                 fake.answer(max(fake.asked))
                 pool.wait(0.0)
 
-        with pytest.raises(RunError, match="`collect of party_batch 0` was tried 3 times in vain") as caught:
+        with pytest.raises(RunError, match="`collect of party batch 0` was tried 3 times in vain") as caught:
             go_on()
         assert caught.value.found.count("ActorDiedError") == 3
         assert len(fake.placed) <= 4

@@ -11,8 +11,8 @@ from consortium.report.content import Cells, Run, Section, Table
 
 _SUMS = ("num_edits", "num_contradicting", "num_detected", "num_correctly_detected")
 _FOLLOWS = {
-    "count": "Such edits were sent all the same.",
-    "yield": "Such edits were left out, and the earlier answers stay; probes ask about them nevertheless.",
+    "report": "Such edits were sent all the same.",
+    "skip": "Such edits were left out, and the earlier answers stay; probes ask about them nevertheless.",
 }
 
 

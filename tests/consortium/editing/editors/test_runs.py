@@ -108,7 +108,7 @@ def test_fine_tuned_updates_are_averaged(model, pico, tmp_path):
     facts = open_facts(scenario)
     worker = Worker(scenario, facts, open_backend(scenario, facts))
     requests = [worker.stream.requests(1, party) for party in range(scenario.parties.count)]
-    alone = [worker.backend.fine_tune([worker.private.edit(request) for request in group]) for group in requests]
+    alone = [worker.backend.fine_tune([worker.party_data.edit(request) for request in group]) for group in requests]
     for layer, weight_VK in weights["simple_average"].items():
         mean_VK = torch.stack([each.deltas[layer].double() for each in alone]).mean(0).numpy()
         np.testing.assert_array_equal(weight_VK, (base[layer].astype(np.float64) + mean_VK).astype(np.float32))

@@ -25,8 +25,8 @@ def keyed_digests_of(asked: Sequence[Asked]) -> KeyedDigests:
     )
 
 
-def conflicts(policy: str, priorities: tuple[int, ...] = (), span: str = "run") -> ConflictsSpec:
-    return ConflictsSpec(policy=policy, priorities=priorities, span=span)
+def conflicts(policy: str, priorities: tuple[int, ...] = (), scope: str = "run") -> ConflictsSpec:
+    return ConflictsSpec(policy=policy, priorities=priorities, scope=scope)
 
 
 def statuses(resolver: ConflictResolver, number: int, asked: Sequence[Asked]) -> list[str]:

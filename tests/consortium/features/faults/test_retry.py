@@ -89,7 +89,8 @@ class TestCommits:
         assert not list(run.path.rglob(".writing-*"))
 
     @pytest.mark.parametrize(
-        ("module", "name"), [(checkpoints, "save_file"), (tables.pq, "ParquetWriter"), (directory.manifest, "write")]
+        ("module", "name"),
+        [(checkpoints, "save_file"), (tables.pq, "ParquetWriter"), (directory.manifest, "write_manifest")],
     )
     def test_whoever_writes_may_meet_it(self, run, scenario_rows, monkeypatch, module, name):
         monkeypatch.setattr(module, name, no_space)

@@ -31,7 +31,7 @@ RESOLVED = {"num_paraphrases": 2, "policy": "latest"}
         ({"facts": {"source": "pipe"}}, r"facts\.source.*'pipe': it is a pipe \(FIFO\)"),
         ({"facts": {"source": "~nosuchuser/f.json"}}, r"facts\.source.*no file '~nosuchuser/f\.json'"),
         ({"facts": {"source": "x" * 300}}, r"facts\.source.*File name too long"),
-        ({"facts": {"augmentations": "f.json"}}, r"facts\.augmentations.*'f\.json' with conflicts\.num_paraphrases: 0"),
+        ({"facts": {"augmentations": "f.json"}}, r"facts\.augmentations.*f\.json' with conflicts\.num_paraphrases: 0"),
         ({"facts": {"augmentations": "."}, "conflicts": RESOLVED}, r"facts\.augmentations.*'\.': it is a folder"),
         ({"evaluate": {"perplexity_text": "pipe"}}, r"evaluate\.perplexity_text.*is a pipe"),
         ({"evaluate": {"downstream": "~nosuchuser/q"}}, r"evaluate\.downstream.*no file"),
