@@ -3,8 +3,8 @@
 Nothing naive compares. Stages follow one another and add up to the whole: ``process`` until Python runs the first
 line, ``imports``, ``ray`` until a cluster of this machine is up, ``scenario`` read and checked, ``model`` until it is
 open (on Ray: until the first worker says so), ``key covariance and contexts`` until targets begin. The coordinator
-tells of its state every half second at most, so the last stage on Ray is that coarse. Caches on disk are as they were; the first
-start fills them and is one of the repetitions, whose medians are shown.
+tells of its state every half second at most, so the last stage on Ray is that coarse. Caches on disk are as they
+were; the first start fills them and is one of the repetitions, whose medians are shown.
 """
 
 from __future__ import annotations
