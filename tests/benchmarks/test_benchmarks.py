@@ -223,6 +223,7 @@ def test_what_the_model_cannot_do_is_refused(more, message, pico, tmp_path, caps
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_random_weights_of_a_shape(tmp_path, capfd):
     """The tokenizer is the bundled one, and the weights are drawn alike each time."""
     folder = ["--results", str(tmp_path), "--format", "json"]

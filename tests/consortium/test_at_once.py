@@ -132,6 +132,7 @@ def test_a_run_that_is_done(whole, second):
     assert_is_whole(whole)
 
 
+@pytest.mark.slow
 def test_runs_that_begin_at_once_without_a_folder_take_two(whole):
     arguments = ["run", "small.yaml", "--serial"]
     assert both(arguments, arguments, 0.0)[:2] == (0, 0)

@@ -75,6 +75,7 @@ def test_workers_on_ray_give_the_serial_numbers(serial_run, tmp_path):
     assert RunDirectory.open(tmp_path / "run").table("metrics").equals(serial_run.table("metrics"))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(serial_run, tmp_path):
     """Its second process never computed the first round, whose answers the first kept."""
     scenario, path = serial_run.scenario, tmp_path / "run"
@@ -110,6 +111,7 @@ def test_every_metric_has_its_rows(serial_run):
             assert 0 <= row["success"] <= (400 if row["metric"].startswith("fluency") else 100)
 
 
+@pytest.mark.slow
 def test_edits_of_all_rounds_are_asked_and_summed(scenario, serial_run, finished_run):
     """Six edits a round, of which none of round 2 contradicts one of round 1."""
     every = scenario.model_copy(update={"evaluate": scenario.evaluate.model_copy(update={"edits": "all"})})

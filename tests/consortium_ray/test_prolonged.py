@@ -12,6 +12,7 @@ from support.tiers import one_quick
 TABLES = ("edits", "parties", "metrics", "residuals")  # the audit names workers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partition", one_quick(["iid", "dirichlet"]))
 def test_a_prolonged_run_over_workers_has_the_bits_of_the_serial_twin(finished_run, tmp_path, partition):
     scenario = associative_scenario(parties={"partition": {"kind": partition}}, stream={"rounds": 1})

@@ -43,6 +43,7 @@ def details_of(directory):
     return [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "targets"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual_schedule", one_quick(["spread", "first_last"]))
 def test_a_repeated_run_optimises_nothing_and_ends_with_the_same_bits(
     pico, optimised, residual_schedule, finished_run, tmp_path

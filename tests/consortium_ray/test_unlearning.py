@@ -94,6 +94,7 @@ def test_only_party_batches_that_take_something_back_are_asked(serial_run, tmp_p
     assert asked == {(3, 0), (3, 1), (3, 2), (4, 2)}
 
 
+@pytest.mark.slow
 def test_a_language_model_gives_the_serial_bits_where_targets_are_made_again(pico, finished_run, tmp_path):
     """With workers that are lost all the time, nobody has the targets of round 1 any more when they are removed."""
     scenario = pico_scenario(

@@ -95,6 +95,7 @@ def test_where_nobody_looks_nothing_changes(finished_run: SharedRuns) -> None:
     assert difference(plain.arm_states(), looked.arm_states()) == []
 
 
+@pytest.mark.slow
 def test_arms_of_one_run_look_or_do_not(finished_run: SharedRuns) -> None:
     """Each arm ends with the bits that it has in a run in which all arms do as it does."""
     methods = ["collabedit", {"name": "collabedit", "label": "sends-all", "skip_known": "none"}]

@@ -41,6 +41,7 @@ def test_a_party_that_leaves_asks_for_unlearning():
     assert {name for name, asks in registry.FEATURES.items() if asks(scenario)} == ALWAYS | {"unlearning"}
 
 
+@pytest.mark.slow
 def test_a_run_imports_no_module_of_a_feature_that_it_does_not_ask_for(tmp_path):
     """The command line included, from the file to the last commit."""
     data = associative_scenario(

@@ -92,6 +92,7 @@ class TestSameBits:
         left_out = [row["num_skipped"] for row in whole.table("parties").to_pylist() if row["arm"] != "sends-all"]
         assert 0 < sum(left_out) < 4 * len(left_out)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("model", "exchange", "residual_schedule"),
         one_quick([("llama", "layer", "spread"), ("llama", "round", "spread"), ("gpt2", "layer", "first_last")]),
@@ -110,6 +111,7 @@ class TestSameBits:
         assert difference(serial.arm_states(), directory.arm_states()) == []
         assert directory.table("metrics").equals(serial.table("metrics"))
 
+    @pytest.mark.slow
     def test_with_methods_that_draw_or_weigh(self, finished_run, tmp_path):
         """And a history weight for each arm: masks and weights follow from the scenario alone."""
         names = [*(name for name in METHODS if name not in ALL_METHODS), "collabedit"]
@@ -122,6 +124,7 @@ class TestSameBits:
         directory, _ = run_locally(scenario, tmp_path / "run", losses={"collect": 0.1}, duplicates=0.2)
         assert difference(serial.arm_states(), directory.arm_states()) == []
 
+    @pytest.mark.slow
     def test_when_parties_yield_to_what_others_taught(self, finished_run, tmp_path):
         scenario = associative_scenario(
             model={"key_width": 96},
@@ -140,6 +143,7 @@ class TestSameBits:
             "looked at before the first merge only"
         )
 
+    @pytest.mark.slow
     def test_when_policies_reach_over_rounds(self, finished_run, tmp_path):
         """Workers are lost, and the run is stopped in round 3 and resumed: earlier rounds are resolved again."""
         scenario, alone = (
@@ -467,6 +471,7 @@ class TestBounds:
             run_locally(scenario, path)
         return max(sizes)
 
+    @pytest.mark.slow
     def test_what_the_coordinator_holds_does_not_grow_with_the_parties(self, tmp_path, monkeypatch):
         few = self.largest_sum(10, tmp_path / "few", monkeypatch)
         many = self.largest_sum(200, tmp_path / "many", monkeypatch)

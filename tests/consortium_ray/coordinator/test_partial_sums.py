@@ -103,6 +103,7 @@ def test_what_is_taken_back_is_added_by_machines_too(finished_run, tmp_path):
     assert [call for call, _ in answers if call.method == "keep" and call.arguments[0] == "unlearn"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", one_quick(range(2)))
 def test_parties_that_are_refused_leave_the_same_bits(seed, tmp_path, monkeypatch):
     """Party 1 is refused in every round: its group is not added, and the arm's round begins again without it.
