@@ -12,15 +12,16 @@ import sys
 import numpy as np, torch
 torch.set_num_threads(1)
 from consortium.merging.norms import relative_norms_of
-from consortium.merging.reference_norms import reference norms
+from consortium.merging.reference_norms import all_reference_norms
 from consortium.merging.statistics import Basis, DenseStatistics, FactoredStatistics
 draw = np.random.default_rng(0).standard_normal
 basis = Basis("a", 1, 0)
-measures = reference norms({0: draw((300, 700)).astype(np.float32)}, {0: np.eye(700)}, 5)[0]
+measures = all_reference_norms({0: draw((300, 700)).astype(np.float32)}, {0: np.eye(700)}, 5)[0]
 factored = FactoredStatistics(basis, draw((700, 40)), draw((300, 40)), 40, 1)
 dense = DenseStatistics(basis, np.eye(700), draw((300, 700)), 40, 1)
-found = [measures.weight_norm, *(size for each in (factored, dense) for size in relative_norms_of(each,
-measures).values())] sys.stdout.write(" ".join(number.hex() for number in found))
+both = (factored, dense)
+found = [measures.weight_norm, *(size for each in both for size in relative_norms_of(each, measures).values())]
+sys.stdout.write(" ".join(number.hex() for number in found))
 """
 
 
