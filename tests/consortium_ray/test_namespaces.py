@@ -66,7 +66,7 @@ def test_whatever_befalls_a_host_the_run_goes_on(folder, mark, finished_run, wha
     assert difference(whole.arm_states(), directory.arm_states()) == []
     assert directory.table("metrics").equals(whole.table("metrics"))
     assert audit.verify(directory) == ()
-    lost = [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "host-lost"]
+    lost = [row["detail"] for row in directory.table("events").to_pylist() if row["kind"] == "worker-lost"]
     # The other host may take over the work of one that is cut off, and the run be over before its node is given up.
     assert len(lost) == 1 if what == "dies" else len(lost) <= 1
 

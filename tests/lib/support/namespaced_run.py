@@ -3,7 +3,7 @@
     … FOLDER WHAT                    the whole of it, as :func:`support.namespaces.contained` runs it
     … FOLDER node HOST [ADDRESS]     a Ray node on a host; without the address of another, the head
 
-The coordinator is on the head, and each of the others has one host of the run. Which nodes are there, as Ray's head
+The coordinator is on the head, and each of the others has one worker of the run. Which nodes are there, as Ray's head
 says, is written down twice a second.
 """
 
@@ -38,13 +38,13 @@ _LOOK_S = 0.5
 
 
 def scenario() -> Scenario:
-    """A first round so long that both hosts have started in it, and then short ones, so that one is always going on."""
+    """A first round so long that both workers have started in it, and then short ones, so that one is always going on."""
     return associative_scenario(
         model={"key_width": 192},
         faults=[{"round": 1, "during": "targets", "action": "delay", "seconds": 10.0}],
         merge={"methods": ["collabedit"]},
         stream={"rounds": 16},
-        cluster={"parties_per_batch": 1, "reduce_fanout": 2, "hosts": {"min": 2, "max": 2, "cpus": 1}},
+        cluster={"parties_per_batch": 1, "reduce_fanout": 2, "workers": {"min": 2, "max": 2, "cpus": 1}},
     )
 
 
@@ -121,7 +121,7 @@ def _is_alive(folder: Path, number: int) -> bool:
 def _num_started(folder: Path) -> int:
     """Workers of the run that had started when the last committed round was."""
     try:
-        return RunDirectory.open(folder / "run").table("events", ["kind"])["kind"].to_pylist().count("host-started")
+        return RunDirectory.open(folder / "run").table("events", ["kind"])["kind"].to_pylist().count("worker-started")
     except RunDirectoryError:
         return 0
 
