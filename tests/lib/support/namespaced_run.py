@@ -38,7 +38,7 @@ _LOOK_S = 0.5
 
 
 def scenario() -> Scenario:
-    """A first round so long that both workers have started in it, and then short ones, so that one is always going on."""
+    """A first round so long that both workers have started in it, and then short ones: one is always going on."""
     return associative_scenario(
         model={"key_width": 192},
         faults=[{"round": 1, "during": "targets", "action": "delay", "seconds": 10.0}],
