@@ -30,7 +30,7 @@ from consortium_ray.sendable import errors_that_travel
 
 
 class WorkerActor:
-    """Holds backbone and shard; every method is idempotent, and answers name this incarnation.
+    """Holds the model and its edited layers; every method is idempotent, and answers name this incarnation.
 
     Args:
         incarnation: this worker's number.

@@ -40,7 +40,7 @@ def case_of(facts: FactSet, request: Request, is_rejected: bool, rival_stands: b
     own, rival = facts.edit(request.fact, request.variant), facts.edit(request.fact, request.rival_variant)
     if not is_rejected:
         return Case(own, rival.target_new)
-    # Withdrawn against others, and what its party once asked for does not stand: between the two nothing was chosen.
+    # Rejected for others, and what its party once asked for does not stand: between the two nothing was chosen.
     return Case(rival, own.target_new) if request.kind == "conflict-party" or rival_stands else None
 
 

@@ -47,7 +47,7 @@ class EarlierRounds:
         return self._resolver.answer(own.slots[0]) == own.answers[0]
 
     def withdrawn_in(self, round_number: int) -> frozenset[RequestPlace]:
-        """Requests of an earlier round that were withdrawn."""
+        """Requests of an earlier round that were rejected."""
         if self._conflicts.policy == "none":
             return frozenset()
         if round_number not in self._withdrawn:

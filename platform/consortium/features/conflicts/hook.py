@@ -39,7 +39,7 @@ class PartiesInConflict(PartyHook):
         return self.earlier.keyed_digests(batch.round, batch.number)
 
     def select(self, batch: PartyBatch, edits: list[WeightedEdit]) -> list[WeightedEdit]:
-        """The edits but those withdrawn, weighted, and asked again in other words."""
+        """The edits except those rejected, weighted, and asked again in other words."""
         return accepted(self.data.scenario, resolution_of(batch), (each.request for each in edits), self.data.edit)
 
     def notice(
@@ -62,7 +62,7 @@ class PartiesInConflict(PartyHook):
         return self._conflict_detector.contradicted(batch, layers, weights, shifts)
 
     def holds(self, request: Request, round_number: int) -> bool:
-        """Whether a request was not withdrawn, and its answer stands."""
+        """Whether a request was not rejected, and its answer stands."""
         is_withdrawn = (request.party, request.index) in self.earlier.withdrawn_in(request.round)
         return not is_withdrawn and self.stands(self.data.edit(request), round_number)
 
@@ -95,7 +95,7 @@ class Conflicts(RoundHook):
         return self._resolver.resolve(round_number, announced)
 
     def num_withdrawn(self, record: RoundRecord) -> Counter[int]:
-        """Party → number of its edits that were withdrawn."""
+        """Party → number of its edits that were rejected."""
         decisions = (entry for batch in record.batches for entry in resolution_of(batch).decisions.items())
         return Counter(party for (party, _), decision in decisions if decision.status == "rejected")
 
